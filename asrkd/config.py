@@ -1,0 +1,92 @@
+"""Dataclass configs: YAML in, dotted overrides, resolved YAML out (over OmegaConf).
+
+A key that does not exist is an error that names the nearest one that does.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from asrkd.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load(cls: type[T], path: str | Path | None = None, overrides: Iterable[str] = ()) -> T:
+    """Read a dataclass config from a YAML file and `key.sub=value` overrides.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key does not exist, a value has the wrong type,
+            or a mandatory value is absent.
+    """
+    given: Any = {}
+    if path is not None:
+        try:
+            given = OmegaConf.to_container(OmegaConf.load(path)) or {}
+        except FileNotFoundError:
+            raise ConfigError(
+                f"config file {str(path)!r} does not exist; give the path of a YAML file"
+            ) from None
+        except OSError as error:
+            raise ConfigError(
+                f"config file {str(path)!r} cannot be read: {error.strerror or error}"
+            ) from None
+        except Exception as error:  # the YAML parser's own kinds
+            text = " ".join(str(error).split())
+            raise ConfigError(f"config file {str(path)!r} is not valid YAML: {text}") from None
+    return from_dict(cls, given, overrides)
+
+
+def from_dict(cls: type[T], given: Any, overrides: Iterable[str] = ()) -> T:
+    """Build a dataclass config from a nested mapping and dotted overrides; see `load`."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"a config must be a mapping of keys to values, not {type(given).__name__}")
+    dotted = list(overrides)
+    for item in dotted:
+        if "=" not in item:
+            raise ConfigError(f"override {item!r} is not of the form key=value, for example seed=2")
+    try:
+        extra = OmegaConf.to_container(OmegaConf.from_dotlist(dotted))
+        _check_keys(cls, given, "")
+        _check_keys(cls, extra, "")
+        merged = OmegaConf.merge(
+            OmegaConf.structured(cls), OmegaConf.create(dict(given)), OmegaConf.create(extra)
+        )
+        return cast(T, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        text = str(error).strip().split("\n")[0]
+        key = getattr(error, "full_key", None)
+        raise ConfigError(f"config key {key!r}: {text}" if key else f"config: {text}") from None
+
+
+def _check_keys(cls: Any, given: Any, prefix: str) -> None:
+    """Refuse keys that the dataclass does not have, naming the nearest."""
+    if not (is_dataclass(cls) and isinstance(given, Mapping)):
+        return
+    known = {field.name: field for field in fields(cls)}
+    for key, value in given.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = (
+                f"did you mean {prefix + near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+            )
+            raise ConfigError(f"config key {prefix + str(key)!r} does not exist; {hint}")
+        _check_keys(_nested(cls, key), value, f"{prefix}{key}.")
+
+
+def _nested(cls: Any, key: str) -> Any:
+    import typing
+
+    return typing.get_type_hints(cls)[key]
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved config as YAML, which `load` reads back to an equal config."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))

@@ -1,0 +1,1 @@
+"""Audio and cuts in, features out."""

@@ -1,0 +1,58 @@
+"""The frame law: how many frames a recording has, written once.
+
+The teacher, the store, the student and `verify` all call `FrameLaw`; one frame off is an error with both
+numbers, never a silent trim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asrkd.errors import ConfigError, MismatchError
+
+
+@dataclass(frozen=True)
+class FrameLaw:
+    """Frames of a front end followed by a model, as a function of the number of samples.
+
+    Windows of `window` samples every `shift` samples, only where they fit whole (Kaldi's
+    `snip-edges=true`); then `stack` neighbors joined every `stride` windows, only where they fit whole
+    (frame stacking with low frame rate); then the model's `subsampling_factor`, rounding up.
+
+    All sizes are in samples or frames and at least 1.
+    """
+
+    window: int
+    shift: int
+    stack: int = 1
+    stride: int = 1
+    subsampling_factor: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ConfigError(f"frame law: {name} is {value}, but must be at least 1")
+
+    @property
+    def frame_shift(self) -> int:
+        """Samples from one output frame to the next."""
+        return self.shift * self.stride * self.subsampling_factor
+
+    def num_features(self, num_samples: int) -> int:
+        """Frames of the front end (after stacking) for `num_samples` samples."""
+        windows = 0 if num_samples < self.window else 1 + (num_samples - self.window) // self.shift
+        return 0 if windows < self.stack else 1 + (windows - self.stack) // self.stride
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of the model's output for `num_samples` samples."""
+        return -(-self.num_features(num_samples) // self.subsampling_factor)
+
+    def check(self, num_samples: int, num_frames: int, *, what: str) -> None:
+        """Raise `MismatchError` unless `num_frames` is what the law gives for `num_samples`."""
+        expected = self.num_frames(num_samples)
+        if num_frames != expected:
+            raise MismatchError(
+                f"{what} has {num_frames} frames, but {num_samples} samples make {expected} frames by the frame "
+                f"law {self}; targets and features would be shifted against each other. Use the front end and "
+                "subsampling factor that the data was made with"
+            )

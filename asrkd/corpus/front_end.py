@@ -1,0 +1,135 @@
+"""The front end: Kaldi-compatible log-mel, mean subtraction, frame stacking at a low frame rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torchaudio
+from torch import Tensor
+
+from asrkd import fingerprint
+from asrkd.corpus.frame_law import FrameLaw
+from asrkd.errors import ConfigError, CorpusError
+
+MEAN_NORMS = ("none", "utterance", "causal")
+# Kaldi works on 16-bit sample values; the scale only matters for the floor of the logarithm.
+_INT16 = 32768.0
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """From samples to the features of an acoustic model.
+
+    Kaldi's log-mel filterbank (`torchaudio.compliance.kaldi.fbank`, Povey window, pre-emphasis 0.97, no
+    dither), mean subtraction over the utterance or causally (the mean of this and all earlier frames),
+    then `stack` neighboring frames joined into one every `stride` frames. The default is the study's:
+    64 log-mel x 3 frames every 30 ms (Parthasarathi & Ström 2019, section 2).
+
+    Attributes:
+        sampling_rate: hertz.
+        num_mels: mel bins.
+        frame_length_ms, frame_shift_ms: window and shift, in milliseconds.
+        stack, stride: frames joined, and frames from one joined frame to the next.
+        mean_norm: `none`, `utterance` or `causal`. A streaming student needs `causal` or `none`.
+        low_freq, high_freq: edges of the filterbank in hertz; a `high_freq` of 0 or less is relative to Nyquist.
+    """
+
+    sampling_rate: int = 16000
+    num_mels: int = 64
+    frame_length_ms: float = 25.0
+    frame_shift_ms: float = 10.0
+    stack: int = 3
+    stride: int = 3
+    mean_norm: str = "utterance"
+    low_freq: float = 20.0
+    high_freq: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.mean_norm not in MEAN_NORMS:
+            raise ConfigError(f"mean_norm is {self.mean_norm!r}, but must be one of {', '.join(MEAN_NORMS)}")
+        for name in ("sampling_rate", "num_mels", "frame_length_ms", "frame_shift_ms", "stack", "stride"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"front end: {name} is {getattr(self, name)}, but must be above 0")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FrontEnd:
+        """The inverse of `to_dict`; refuses unknown keys."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"front end {dict(values)!r} cannot be used: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values, as written into a store's manifest."""
+        return asdict(self)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint.of_json(self.to_dict())
+
+    @property
+    def feature_dim(self) -> int:
+        return self.num_mels * self.stack
+
+    def frame_law(self, subsampling_factor: int = 1) -> FrameLaw:
+        """The frame law of this front end before a model with this subsampling factor."""
+        return FrameLaw(
+            window=int(self.sampling_rate * self.frame_length_ms * 0.001),
+            shift=int(self.sampling_rate * self.frame_shift_ms * 0.001),
+            stack=self.stack,
+            stride=self.stride,
+            subsampling_factor=subsampling_factor,
+        )
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """Features of one utterance.
+
+        Args:
+            samples: (num_samples,) float, in -1..1, at `sampling_rate`.
+
+        Returns:
+            (T, feature_dim) float32, T = `frame_law().num_features(num_samples)`.
+
+        Raises:
+            CorpusError: the samples are not finite or not one channel.
+        """
+        if samples.dim() != 1:
+            raise CorpusError(
+                f"the front end takes one channel of samples, not an array of shape {tuple(samples.shape)}"
+            )
+        if not bool(torch.isfinite(samples).all()):
+            raise CorpusError(
+                "the audio holds samples that are NaN or infinite; repair or leave out the recording"
+            )
+        law = self.frame_law()
+        if law.num_features(len(samples)) == 0:
+            return torch.zeros(0, self.feature_dim)
+        mel = torchaudio.compliance.kaldi.fbank(
+            samples.to(torch.float32)[None] * _INT16,
+            num_mel_bins=self.num_mels,
+            frame_length=self.frame_length_ms,
+            frame_shift=self.frame_shift_ms,
+            sample_frequency=self.sampling_rate,
+            low_freq=self.low_freq,
+            high_freq=self.high_freq,
+            dither=0.0,
+            snip_edges=True,
+        )
+        mel = subtract_mean(mel, self.mean_norm)
+        # unfold: (T, num_mels, stack) -> frames in time order within each joined frame.
+        stacked = mel.unfold(0, self.stack, self.stride).transpose(1, 2).reshape(-1, self.feature_dim)
+        law.check(len(samples), len(stacked), what="the front end's output")
+        return stacked.contiguous()
+
+
+def subtract_mean(features: Tensor, mean_norm: str) -> Tensor:
+    """Subtract the mean over time: of all frames, or (`causal`) of this and all earlier frames. (T, F) -> (T, F)."""
+    if mean_norm == "utterance":
+        return features - features.mean(dim=0, keepdim=True)
+    if mean_norm == "causal":
+        counts = torch.arange(1, len(features) + 1, dtype=torch.float64)[:, None]
+        return features - (features.to(torch.float64).cumsum(dim=0) / counts).to(features.dtype)
+    return features

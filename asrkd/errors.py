@@ -1,0 +1,35 @@
+"""The errors that asrkd raises for what a user can mend.
+
+A message says what is wrong (quoting the value), why it matters, and what to do. The command line
+prints it in one line and exits 1; anything that is not an `AsrkdError` is a defect of asrkd.
+"""
+
+from __future__ import annotations
+
+
+class AsrkdError(Exception):
+    """Base of every error that asrkd raises on purpose."""
+
+
+class ConfigError(AsrkdError):
+    """A configuration, spec string or option that cannot be used."""
+
+
+class CorpusError(AsrkdError):
+    """Audio, cuts, transcripts or a lexicon that cannot be used."""
+
+
+class TeacherError(AsrkdError):
+    """A teacher that cannot be loaded or does not keep its contract."""
+
+
+class StoreError(AsrkdError):
+    """A store that cannot be read or written."""
+
+
+class MismatchError(AsrkdError):
+    """Two things that must agree (teacher and store, frames and targets) do not."""
+
+
+class DependencyError(AsrkdError):
+    """An optional package is needed and not installed."""

@@ -1,0 +1,49 @@
+"""Soft targets: what a teacher believes about every frame of one utterance, kept sparsely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrkd.errors import MismatchError
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """Sparse posteriors of one utterance of T frames over V classes, in CSR form.
+
+    Attributes:
+        row_splits: (T + 1,) int64; the entries of frame t are `row_splits[t]:row_splits[t + 1]`.
+        ids: (E,) int32 class ids, ascending within a frame.
+        log_probs: (E,) float32 natural-log probabilities at temperature 1.
+        missing: (T,) float32, the probability mass not kept, in 0..1.
+        num_classes: V.
+    """
+
+    row_splits: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    log_probs: NDArray[np.float32]
+    missing: NDArray[np.float32]
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        frames, entries = len(self.row_splits) - 1, len(self.ids)
+        if frames < 0 or self.row_splits[0] != 0 or self.row_splits[-1] != entries:
+            raise MismatchError(f"soft targets: row_splits do not cover the {entries} entries")
+        if len(self.log_probs) != entries or len(self.missing) != frames:
+            raise MismatchError(
+                f"soft targets: {entries} ids, {len(self.log_probs)} log_probs, {frames} frames and "
+                f"{len(self.missing)} values of missing mass do not belong together"
+            )
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.row_splits) - 1
+
+    def to_dense(self, fill: float = -np.inf) -> NDArray[np.float32]:
+        """(T, V) float32 log-probabilities, `fill` where nothing is kept. For tests and pictures, never for training."""
+        dense = np.full((self.num_frames, self.num_classes), fill, dtype=np.float32)
+        dense[np.repeat(np.arange(self.num_frames), np.diff(self.row_splits)), self.ids] = self.log_probs
+        return dense
