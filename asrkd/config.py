@@ -31,13 +31,9 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Iterable[str] 
         try:
             given = OmegaConf.to_container(OmegaConf.load(path)) or {}
         except FileNotFoundError:
-            raise ConfigError(
-                f"config file {str(path)!r} does not exist; give the path of a YAML file"
-            ) from None
+            raise ConfigError(f"config file {str(path)!r} does not exist; give the path of a YAML file") from None
         except OSError as error:
-            raise ConfigError(
-                f"config file {str(path)!r} cannot be read: {error.strerror or error}"
-            ) from None
+            raise ConfigError(f"config file {str(path)!r} cannot be read: {error.strerror or error}") from None
         except Exception as error:  # the YAML parser's own kinds
             text = " ".join(str(error).split())
             raise ConfigError(f"config file {str(path)!r} is not valid YAML: {text}") from None
@@ -56,9 +52,7 @@ def from_dict(cls: type[T], given: Any, overrides: Iterable[str] = ()) -> T:
         extra = OmegaConf.to_container(OmegaConf.from_dotlist(dotted))
         _check_keys(cls, given, "")
         _check_keys(cls, extra, "")
-        merged = OmegaConf.merge(
-            OmegaConf.structured(cls), OmegaConf.create(dict(given)), OmegaConf.create(extra)
-        )
+        merged = OmegaConf.merge(OmegaConf.structured(cls), OmegaConf.create(dict(given)), OmegaConf.create(extra))
         return cast(T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         text = str(error).strip().split("\n")[0]
@@ -74,9 +68,7 @@ def _check_keys(cls: Any, given: Any, prefix: str) -> None:
     for key, value in given.items():
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = (
-                f"did you mean {prefix + near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-            )
+            hint = f"did you mean {prefix + near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise ConfigError(f"config key {prefix + str(key)!r} does not exist; {hint}")
         _check_keys(_nested(cls, key), value, f"{prefix}{key}.")
 

@@ -101,9 +101,7 @@ class FrontEnd:
                 f"the front end takes one channel of samples, not an array of shape {tuple(samples.shape)}"
             )
         if not bool(torch.isfinite(samples).all()):
-            raise CorpusError(
-                "the audio holds samples that are NaN or infinite; repair or leave out the recording"
-            )
+            raise CorpusError("the audio holds samples that are NaN or infinite; repair or leave out the recording")
         law = self.frame_law()
         if law.num_features(len(samples)) == 0:
             return torch.zeros(0, self.feature_dim)

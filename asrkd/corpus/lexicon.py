@@ -55,9 +55,7 @@ class Lexicon:
     @property
     def phones(self) -> list[str]:
         """The phones in use, sorted."""
-        return sorted(
-            {phone for spellings in self.pronunciations.values() for phones in spellings for phone in phones}
-        )
+        return sorted({phone for spellings in self.pronunciations.values() for phones in spellings for phone in phones})
 
     def spell(self, text: str, *, what: str = "transcript") -> list[tuple[tuple[str, ...], ...]]:
         """The pronunciations of each word of a transcript.
