@@ -53,7 +53,7 @@ class Inventory:
         return fingerprint.of_json([self.topology, self.states_per_phone, list(self.units)])
 
     def ids(self, phones: Sequence[str]) -> list[int]:
-        """The class ids that a sequence of phones passes through: one a phone (`ctc`), or each of its states (`hmm`)."""
+        """The class ids that phones pass through: one a phone (`ctc`), or each of its states (`hmm`)."""
         index = {unit: number for number, unit in enumerate(self.units)}
         ids = []
         for phone in phones:

@@ -43,7 +43,7 @@ class SoftTargets:
         return len(self.row_splits) - 1
 
     def to_dense(self, fill: float = -np.inf) -> NDArray[np.float32]:
-        """(T, V) float32 log-probabilities, `fill` where nothing is kept. For tests and pictures, never for training."""
+        """(T, V) float32 log-probabilities, `fill` where nothing is kept; for tests and pictures, never training."""
         dense = np.full((self.num_frames, self.num_classes), fill, dtype=np.float32)
         dense[np.repeat(np.arange(self.num_frames), np.diff(self.row_splits)), self.ids] = self.log_probs
         return dense
