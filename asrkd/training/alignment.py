@@ -57,7 +57,7 @@ def transcript_graph(text: str, lexicon: Lexicon, inventory: Inventory, *, what:
     ends, at_start = [add(silence, [], True)], True
     for spellings in spelled:
         word_ends = []
-        for phones in spellings:
+        for phones in reversed(spellings):  # the first comes last, where `uniform_path` looks
             before, first = ends, at_start
             for label in inventory.ids(phones):
                 before, first = [add(label, before, first)], False
@@ -106,7 +106,7 @@ def viterbi(scores: NDArray[np.floating], graph: TranscriptGraph) -> tuple[NDArr
 def uniform_path(num_frames: int, graph: TranscriptGraph) -> NDArray[np.int64]:
     """(T,) states of one path cut into equal parts: the flat start.
 
-    The path goes through every optional silence and the last pronunciation of each word; the silences are left out
+    The path goes through every optional silence and the first pronunciation of each word; the silences are left out
     where there are too few frames.
     """
     states = [int(np.flatnonzero(graph.final)[-1])]

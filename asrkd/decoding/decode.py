@@ -1,0 +1,88 @@
+"""Decoding: from the logits of one utterance to words or tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import kaldi_decoder
+import kaldifst
+import numpy as np
+from numpy.typing import NDArray
+
+from asrkd.corpus.inventory import Inventory
+from asrkd.decoding.graph import DecodingGraph
+from asrkd.errors import CorpusError, MismatchError
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """The best path of one utterance.
+
+    Attributes:
+        words: the words.
+        score: log score of the path: scaled acoustic scores less graph costs.
+        classes: (T,) class id of each frame on the path.
+    """
+
+    words: tuple[str, ...]
+    score: float
+    classes: NDArray[np.int64]
+
+
+def graph_decode(
+    log_probs: NDArray[np.float32],
+    graph: DecodingGraph,
+    *,
+    log_prior: NDArray[np.float32] | None = None,
+    acoustic_scale: float = 1.0,
+    beam: float = 24.0,
+    max_active: int = 7000,
+) -> Hypothesis:
+    """Best path through a graph by Kaldi's token-passing decoder (`kaldi_decoder.FasterDecoder`).
+
+    Args:
+        log_probs: (T, V) log-posteriors.
+        log_prior: (V,) log-priors to divide out: `hmm` models give pseudo-likelihoods p(x|s) = p(s|x) / p(s)
+            (Bourlard & Morgan 1994).
+        acoustic_scale: multiplies the acoustic scores.
+        beam: log-score beam.
+        max_active: states kept a frame.
+
+    Raises:
+        MismatchError: V is not the graph's inventory's.
+        CorpusError: no path survives the beam to the end.
+    """
+    if log_probs.shape[1] != len(graph.inventory):
+        raise MismatchError(
+            f"the model gives {log_probs.shape[1]} classes, the graph was built for {len(graph.inventory)}; "
+            "build the graph from the model's own inventory"
+        )
+    if not len(log_probs):
+        return Hypothesis((), 0.0, np.zeros(0, dtype=np.int64))
+    scores = log_probs if log_prior is None else log_probs - log_prior
+    scores = np.ascontiguousarray(scores * acoustic_scale, dtype=np.float32)
+    if np.isnan(scores).any():
+        raise CorpusError("the acoustic scores hold NaN; the model or its input is broken")
+    options = kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active)
+    decoder = kaldi_decoder.FasterDecoder(graph.fst, options)
+    decoder.decode(kaldi_decoder.DecodableCtc(scores))
+    found, lattice = decoder.get_best_path()
+    if not found or not decoder.reached_final():
+        raise CorpusError(
+            f"no word sequence survives a beam of {beam} over {len(log_probs)} frames; widen the beam, or the utterance "
+            "is shorter than any word"
+        )
+    _, ilabels, olabels, weight = kaldifst.get_linear_symbol_sequence(lattice)
+    words = tuple(graph.words[label] for label in olabels)
+    return Hypothesis(words, -float(weight.value1 + weight.value2), np.array(ilabels, dtype=np.int64) - 1)
+
+
+def greedy_tokens(log_probs: NDArray[np.float32], inventory: Inventory) -> tuple[str, ...]:
+    """CTC best-path decoding (Graves et al. 2006): collapse repeats, drop blanks. (T, V) -> tokens."""
+    if inventory.topology != "ctc":
+        raise MismatchError(
+            f"greedy decoding reads CTC outputs; the topology here is {inventory.topology!r}. Use a graph"
+        )
+    best = log_probs.argmax(axis=1) if len(log_probs) else np.zeros(0, dtype=np.int64)
+    kept = best[np.concatenate([[True], best[1:] != best[:-1]])] if len(best) else best
+    return tuple(inventory.units[unit] for unit in kept if unit != 0)

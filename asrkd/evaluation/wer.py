@@ -1,0 +1,147 @@
+"""Word error rate: alignments by kaldialign, rates by speaker, confidence intervals by the bootstrap over speakers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import kaldialign
+import numpy as np
+
+from asrkd.errors import MismatchError
+
+EPSILON = "*"
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Counts of errors against `reference` words."""
+
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    reference: int = 0
+
+    def __add__(self, other: Errors) -> Errors:
+        return Errors(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    @property
+    def total(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Word error rate as a share (NaN without reference words)."""
+        return self.total / self.reference if self.reference else float("nan")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One utterance: its words aligned, (reference, hypothesis) with `*` for a gap."""
+
+    id: str
+    speaker: str
+    pairs: tuple[tuple[str, str], ...]
+    errors: Errors
+
+
+def score(references: Mapping[str, str], hypotheses: Mapping[str, str], speakers: Mapping[str, str]) -> list[Scored]:
+    """Align each hypothesis with its reference.
+
+    Args:
+        references, hypotheses: text by utterance id.
+        speakers: speaker by utterance id; an utterance without one is its own speaker.
+
+    Raises:
+        MismatchError: an utterance is missing on either side.
+    """
+    for name, here, there in (("hypotheses", references, hypotheses), ("references", hypotheses, references)):
+        missing = [key for key in here if key not in there]
+        if missing:
+            raise MismatchError(
+                f"{len(missing)} of {len(here)} utterances have no entry in the {name} (first: {missing[0]!r}), so the "
+                "word error rate would be of another test set; decode or transcribe them too"
+            )
+    scored = []
+    for key, text in references.items():
+        pairs = tuple(kaldialign.align(text.split(), hypotheses[key].split(), EPSILON))
+        insertions = sum(reference == EPSILON for reference, _ in pairs)
+        deletions = sum(hypothesis == EPSILON for _, hypothesis in pairs)
+        wrong = sum(reference != hypothesis for reference, hypothesis in pairs)
+        errors = Errors(wrong - insertions - deletions, deletions, insertions, len(text.split()))
+        scored.append(Scored(key, speakers.get(key) or key, pairs, errors))
+    return scored
+
+
+def total(scored: Sequence[Scored]) -> Errors:
+    """Errors over all utterances."""
+    return sum((one.errors for one in scored), Errors())
+
+
+def by_speaker(scored: Sequence[Scored]) -> dict[str, Errors]:
+    """Errors of each speaker, in order of name."""
+    result: dict[str, Errors] = {}
+    for one in sorted(scored, key=lambda s: s.speaker):
+        result[one.speaker] = result.get(one.speaker, Errors()) + one.errors
+    return result
+
+
+def bootstrap(
+    counts: Mapping[str, Sequence[Errors]], *, samples: int = 10_000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the pooled word error rate, resampling whole speakers (Bisani & Ney 2004, by speaker).
+
+    Args:
+        counts: for each speaker its errors, one entry a run (seed) that is pooled.
+    """
+    errors, words = _arrays(counts)
+    draws = _draws(len(errors), samples, seed)
+    return _interval(errors[draws].sum(axis=1) / words[draws].sum(axis=1), level)
+
+
+def bootstrap_difference(
+    system: Mapping[str, Sequence[Errors]],
+    baseline: Mapping[str, Sequence[Errors]],
+    *,
+    samples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Paired bootstrap over speakers of (system - baseline): the difference in WER and the relative change.
+
+    Returns:
+        (difference, low, high), (relative, low, high); negative is better than the baseline.
+
+    Raises:
+        MismatchError: the two have other speakers.
+    """
+    if sorted(system) != sorted(baseline):
+        raise MismatchError(
+            f"the systems were scored on other speakers ({sorted(system)} and {sorted(baseline)}) "
+            "and cannot be paired; score both on one test set"
+        )
+    (errors, words), (errors0, words0) = _arrays(system), _arrays(baseline)
+    draws = np.concatenate([np.arange(len(errors))[None], _draws(len(errors), samples, seed)])
+    rate = errors[draws].sum(axis=1) / words[draws].sum(axis=1)
+    rate0 = errors0[draws].sum(axis=1) / words0[draws].sum(axis=1)
+    difference, relative = rate - rate0, (rate - rate0) / np.maximum(rate0, 1e-12)
+    return (
+        (float(difference[0]), *_interval(difference[1:], level)),
+        (float(relative[0]), *_interval(relative[1:], level)),
+    )
+
+
+def _arrays(counts: Mapping[str, Sequence[Errors]]) -> tuple[np.ndarray, np.ndarray]:
+    order = sorted(counts)
+    errors = np.array([sum(one.total for one in counts[name]) for name in order], dtype=np.float64)
+    words = np.array([sum(one.reference for one in counts[name]) for name in order], dtype=np.float64)
+    return errors, words
+
+
+def _draws(count: int, samples: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, count, size=(samples, count))
+
+
+def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,55 @@
+"""Checkpoints: written whole or not at all, read without unpickling code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asrkd.errors import AsrkdError, ConfigError
+
+FORMAT = "asrkd/checkpoint-v1"
+
+
+def save(path: str | Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint under a temporary name, flush it to disk, then rename it.
+
+    Raises:
+        AsrkdError: the file cannot be written (for example a full disk); an earlier checkpoint of that name stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            torch.save({"format": FORMAT, **content}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise AsrkdError(
+            f"checkpoint {str(path)!r} cannot be written ({error}); the one before it is still whole. "
+            "Free some space or choose another run folder, then start again: training goes on from there"
+        ) from None
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint that `save` wrote.
+
+    Raises:
+        ConfigError: the file is missing, damaged, or not a checkpoint of asrkd.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"checkpoint {str(path)!r} does not exist; train the run first or correct the path") from None
+    except Exception as error:
+        text = str(error).split("\n")[0]
+        raise ConfigError(
+            f"checkpoint {str(path)!r} cannot be read ({text}); it is damaged or of another tool"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ConfigError(f"checkpoint {str(path)!r} is not of the format {FORMAT!r}; give one that asrkd train wrote")
+    return content

@@ -1,0 +1,117 @@
+"""The config of one training run: what `asrkd train CONFIG key=value ...` reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+KINDS = ("labeled", "soft")
+
+
+@dataclass
+class ModelConfig:
+    """`package.module:factory` of an `nn.Module`, called with `input_dim`, `num_classes` and `args`."""
+
+    factory: str = "asrkd.models:LSTMStudent"
+    args: dict[str, Any] = field(default_factory=dict)
+    subsampling_factor: int = 1
+
+
+@dataclass
+class InventoryConfig:
+    """The output units, made from a lexicon."""
+
+    lexicon: str = MISSING
+    topology: str = "ctc"
+    states_per_phone: int = 2
+
+
+@dataclass
+class SourceConfig:
+    """A store to train from. `kind` says which loss its utterances have: `labeled` (CTC, or cross-entropy with
+    the alignment) or `soft` (soft cross-entropy with the stored targets)."""
+
+    store: str = MISSING
+    kind: str = "labeled"
+    weight: float = 1.0
+
+
+@dataclass
+class PhaseConfig:
+    """A stretch of the schedule: `steps` updates, with batches drawn from the sources in these integer shares.
+
+    Scheduled learning (Parthasarathi & Ström 2019, section 3.2) interleaves shares of unlabeled and labeled data
+    and ends on labeled data alone.
+    """
+
+    steps: int = MISSING
+    mixture: dict[str, int] = field(default_factory=dict)
+    learning_rate_scale: float = 1.0
+
+
+@dataclass
+class SoftLossConfig:
+    """The loss on stored targets: policy for the mass not kept, temperature."""
+
+    missing_mass: str = "renormalize"
+    temperature: float = 1.0
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW; linear warm-up, then cosine decay to `final_scale` of the peak over the whole schedule."""
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    warmup_steps: int = 100
+    final_scale: float = 0.02
+    clip_norm: float = 5.0
+    ema_decay: float = 0.99
+
+
+@dataclass
+class AugmentConfig:
+    """Augmentation of the training audio and features; the targets stay those of the clean audio."""
+
+    noise: list[str] = field(default_factory=list)
+    noise_probability: float = 0.0
+    snr: list[float] = field(default_factory=lambda: [0.0, 20.0])
+    gain_db: float = 0.0
+    time_masks: int = 0
+    time_mask_frames: int = 5
+    frequency_masks: int = 0
+    frequency_mask_bins: int = 8
+
+
+@dataclass
+class BatchConfig:
+    """Padded frames and utterances of a batch, at the front end's frame rate."""
+
+    max_frames: int = 4000
+    max_utterances: int = 64
+
+
+@dataclass
+class TrainConfig:
+    """One training run. Everything that the run does follows from this and from the stores that it names."""
+
+    run: str = MISSING
+    seed: int = 1
+    device: str = "cpu"
+    threads: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    front_end: dict[str, Any] = field(default_factory=dict)
+    inventory: InventoryConfig = field(default_factory=InventoryConfig)
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    schedule: list[PhaseConfig] = field(default_factory=list)
+    soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    dev: str | None = None
+    init: str | None = None
+    log_steps: int = 20
+    eval_steps: int = 200
+    checkpoint_steps: int = 200

@@ -1,0 +1,52 @@
+"""The schedule: which sources a step draws from, and its learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from asrkd.errors import ConfigError
+from asrkd.training.config import OptimizerConfig, PhaseConfig
+
+
+def check_schedule(phases: Sequence[PhaseConfig], sources: Sequence[str]) -> int:
+    """Total steps of a schedule.
+
+    Raises:
+        ConfigError: no phase, a phase without steps, an unknown source, or a share below 1.
+    """
+    if not phases:
+        raise ConfigError("the schedule has no phases; give at least one with steps and a mixture")
+    for number, phase in enumerate(phases):
+        if phase.steps < 1:
+            raise ConfigError(f"schedule[{number}].steps is {phase.steps}, but must be at least 1")
+        if not phase.mixture:
+            raise ConfigError(f"schedule[{number}].mixture is empty; name at least one of {', '.join(sources)}")
+        for name, share in phase.mixture.items():
+            if name not in sources:
+                raise ConfigError(
+                    f"schedule[{number}].mixture names the source {name!r}, which is not one of: {', '.join(sources)}"
+                )
+            if share < 1:
+                raise ConfigError(f"schedule[{number}].mixture.{name} is {share}, but must be an integer from 1")
+    return sum(phase.steps for phase in phases)
+
+
+def phase_at(phases: Sequence[PhaseConfig], step: int) -> PhaseConfig:
+    """The phase of update number `step` (from 0)."""
+    for phase in phases:
+        if step < phase.steps:
+            return phase
+        step -= phase.steps
+    return phases[-1]
+
+
+def learning_rate(step: int, total: int, optimizer: OptimizerConfig, phases: Sequence[PhaseConfig]) -> float:
+    """Learning rate of update `step`: linear warm-up, cosine decay over all phases, times the phase's own scale."""
+    if step < optimizer.warmup_steps:
+        scale = (step + 1) / optimizer.warmup_steps
+    else:
+        progress = (step - optimizer.warmup_steps) / max(1, total - optimizer.warmup_steps)
+        low = optimizer.final_scale
+        scale = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return optimizer.learning_rate * scale * phase_at(phases, step).learning_rate_scale

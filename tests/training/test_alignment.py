@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.errors import CorpusError
+from asrkd.training.alignment import ctc_align, transcript_graph, uniform_path, viterbi
+from asrkd.training.flat_start import flat_start
+
+LEXICON = Lexicon.from_pairs([("x", ["a", "b"]), ("x", ["b"]), ("y", ["c"])])
+INVENTORY = Inventory.from_lexicon(LEXICON, "hmm", states_per_phone=1)
+
+
+def allowed(path: tuple[int, ...], text: str) -> bool:
+    """Can the frame classes be read as the transcript with optional silence? By brute force over spellings."""
+    collapsed = [label for i, label in enumerate(path) if i == 0 or path[i - 1] != label]
+    for spellings in itertools.product(*(LEXICON.pronunciations[word] for word in text.split())):
+        for gaps in itertools.product([False, True], repeat=len(spellings) + 1):
+            wanted = [0] if gaps[0] else []
+            for spelling, gap in zip(spellings, gaps[1:], strict=True):
+                wanted += [*INVENTORY.ids(spelling), *([0] if gap else [])]
+            if wanted == collapsed:
+                return True
+    return False
+
+
+@pytest.mark.parametrize("text", ["x", "y x", "x y"])
+def test_viterbi_equals_enumeration(text: str) -> None:
+    scores = np.random.default_rng(3).normal(size=(6, 4))
+    graph = transcript_graph(text, LEXICON, INVENTORY)
+    path, score = viterbi(scores, graph)
+    paths = [p for p in itertools.product(range(4), repeat=6) if allowed(p, text)]
+    best = max(float(scores[np.arange(6), p].sum()) for p in paths)
+    assert score == pytest.approx(best)
+    assert tuple(graph.classes[path]) in paths
+
+
+def test_a_repeated_phone_needs_only_one_frame_each() -> None:
+    graph = transcript_graph("y y", LEXICON, INVENTORY)
+    path, _ = viterbi(np.zeros((2, 4)), graph)
+    assert graph.classes[path].tolist() == [3, 3] and path[0] != path[1]
+
+
+def test_uniform_path_visits_every_state_in_order() -> None:
+    graph = transcript_graph("x y", LEXICON, INVENTORY)
+    assert graph.classes[uniform_path(10, graph)].tolist() == [0, 0, 1, 1, 2, 0, 0, 3, 3, 0]
+    assert graph.classes[uniform_path(3, graph)].tolist() == [1, 2, 3]
+
+
+def test_too_short_and_empty_are_errors() -> None:
+    graph = transcript_graph("y y y", LEXICON, INVENTORY)
+    for frames in (0, 2):
+        with pytest.raises(CorpusError, match=f"{frames} frames are too few"):
+            viterbi(np.zeros((frames, 4)), graph)
+    with pytest.raises(CorpusError, match="'q' is not in the lexicon"):
+        transcript_graph("x q", LEXICON, INVENTORY)
+    with pytest.raises(CorpusError, match="empty"):
+        transcript_graph("  ", LEXICON, INVENTORY)
+    with pytest.raises(CorpusError, match="do not fit into 2 frames"):
+        ctc_align(torch.zeros(2, 4), [1, 1])
+
+
+def test_ctc_alignment_spells_the_tokens() -> None:
+    log_probs = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    path = ctc_align(log_probs, [1, 1, 3])
+    assert [u for i, u in enumerate(path) if u and (i == 0 or path[i - 1] != u)] == [1, 1, 3]
+
+
+def test_flat_start_finds_the_states_of_synthetic_speech() -> None:
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(4, 12)) * 3
+    features, graphs, truth = [], [], []
+    for number in range(60):
+        text = " ".join(rng.choice(["x", "y"], size=3))
+        phones = [unit for word in text.split() for unit in [*INVENTORY.ids(LEXICON.pronunciations[word][0]), 0]]
+        labels = np.concatenate([[0] * rng.integers(2, 6), *([p] * rng.integers(2, 6) for p in phones)])
+        truth.append(labels.astype(int))
+        features.append((means[labels.astype(int)] + rng.normal(size=(len(labels), 12))).astype(np.float32))
+        graphs.append(transcript_graph(text, LEXICON, INVENTORY, what=str(number)))
+    aligned = flat_start(features, graphs, 4, dimension=8)
+    agreement = np.mean(np.concatenate(aligned) == np.concatenate(truth))
+    uniform = np.concatenate([g.classes[uniform_path(len(f), g)] for f, g in zip(features, graphs, strict=True)])
+    assert agreement > 0.95 > np.mean(uniform == np.concatenate(truth))
