@@ -1,0 +1,75 @@
+"""Any `nn.Module` by `package.module:factory`, and a check that it keeps the protocol."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from asrkd.errors import ConfigError, MismatchError
+
+
+def build_model(factory: str, args: Mapping[str, Any], *, input_dim: int, num_classes: int) -> nn.Module:
+    """Call `package.module:factory` with `input_dim`, `num_classes` and `args`.
+
+    Raises:
+        ConfigError: the spec cannot be imported, refuses the arguments, or does not return an `nn.Module`.
+    """
+    module_name, _, name = factory.partition(":")
+    if not module_name or not name:
+        raise ConfigError(f"model factory {factory!r} is not of the form 'package.module:factory'")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"model factory {factory!r}: module {module_name!r} cannot be imported ({error})") from None
+    if not callable(getattr(module, name, None)):
+        near = difflib.get_close_matches(name, dir(module), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"model factory {factory!r}: {module_name!r} has no callable {name!r}{hint}")
+    try:
+        model = getattr(module, name)(input_dim=input_dim, num_classes=num_classes, **args)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model factory {factory!r} refuses the arguments {dict(args)!r}: {error}") from None
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model factory {factory!r} returns a {type(model).__name__}, not an nn.Module")
+    return model
+
+
+@torch.no_grad()
+def check_model(model: nn.Module, input_dim: int, num_classes: int, subsampling_factor: int = 1) -> None:
+    """Run a small batch and see that logits and lengths are what the protocol and the frame law say.
+
+    Raises:
+        MismatchError: another number of classes or frames.
+    """
+    lengths = torch.tensor([13, 8])
+    expected = -(-lengths // subsampling_factor)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    training = model.training
+    model.eval()
+    state = torch.random.get_rng_state()
+    try:
+        logits, found = model(torch.randn(2, 13, input_dim).to(device), lengths.to(device))
+    finally:
+        torch.random.set_rng_state(state)
+        model.train(training)
+    if logits.dim() != 3 or logits.shape[2] != num_classes:
+        raise MismatchError(
+            f"the model gives logits of shape {tuple(logits.shape)}, but the inventory has {num_classes} classes, so the "
+            "last size must be that; check the model's num_classes"
+        )
+    if found.tolist() != expected.tolist() or logits.shape[1] != int(expected[0]):
+        raise MismatchError(
+            f"the model gives {found.tolist()} frames (logits: {logits.shape[1]}) for inputs of {lengths.tolist()}, where "
+            f"a subsampling factor of {subsampling_factor} makes {expected.tolist()}; its frames would be shifted against "
+            "the targets. Pad the model's input, or set model.subsampling_factor"
+        )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of weights."""
+    return sum(parameter.numel() for parameter in model.parameters())

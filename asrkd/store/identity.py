@@ -1,0 +1,104 @@
+"""The identity: what binds a store's data to the teacher, inventory, front end and codec that made it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from asrkd import fingerprint
+from asrkd.corpus.frame_law import FrameLaw
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.errors import ConfigError, MismatchError, StoreError
+
+FORMAT = "asrkd/v1"
+EMBEDS = ("none", "audio", "features")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a store's targets and features mean.
+
+    A store of transcripts only has no teacher, codec and units.
+
+    Attributes:
+        teacher: spec of the teacher, for people.
+        teacher_fingerprint: hash of its weights, code identity, front end and inventory.
+        codec: codec spec.
+        topology, units, states_per_phone: the inventory.
+        front_end: settings of the front end.
+        subsampling_factor: of the teacher.
+        embed: what a row carries besides targets.
+    """
+
+    teacher: str = ""
+    teacher_fingerprint: str = ""
+    codec: str = ""
+    topology: str = ""
+    units: tuple[str, ...] = ()
+    states_per_phone: int = 1
+    front_end: Mapping[str, Any] = field(default_factory=dict)
+    subsampling_factor: int = 1
+    embed: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.embed not in EMBEDS:
+            raise ConfigError(f"embed is {self.embed!r}, but must be one of {', '.join(EMBEDS)}")
+        if bool(self.codec) != bool(self.units):
+            raise ConfigError("a store has a codec and units together (targets), or neither (transcripts only)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self) | {"units": list(self.units), "format": FORMAT}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Identity:
+        """The inverse of `to_dict`.
+
+        Raises:
+            StoreError: another format or missing fields.
+        """
+        given = dict(values)
+        if given.pop("format", None) != FORMAT:
+            raise StoreError(f"the store's format is {values.get('format')!r}, but this reader reads {FORMAT!r}")
+        try:
+            return cls(**(given | {"units": tuple(given["units"])}))
+        except (TypeError, KeyError) as error:
+            raise StoreError(
+                f"the store's identity cannot be read ({error}); it is damaged or of a later version"
+            ) from None
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint.of_json(self.to_dict())
+
+    @property
+    def inventory(self) -> Inventory | None:
+        """The inventory of the targets, None for transcripts only."""
+        return Inventory(self.units, self.topology, self.states_per_phone) if self.units else None
+
+    @property
+    def frame_law(self) -> FrameLaw:
+        return FrontEnd.from_dict(self.front_end).frame_law(self.subsampling_factor)
+
+    def check(self, other: Identity, *, what: str) -> None:
+        """Raise `MismatchError` naming the first field in which `other` (called `what`) differs."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        for name, value in mine.items():
+            # The spec is a name for people: the same teacher may be named by another path.
+            if name != "teacher" and theirs[name] != value:
+                raise MismatchError(
+                    f"{what} has {name} {_short(theirs[name])}, the store has {_short(value)}; targets of the two must not be "
+                    "mixed. Use a new store, or the teacher, front end, inventory and codec that this one was made with"
+                )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return (
+        text
+        if len(text) <= 80
+        else f"{text[:60]}... ({len(value)} items, fingerprint {fingerprint.of_json(value)[:8]})"
+    )

@@ -1,0 +1,50 @@
+"""The manifest: a store's identity and the summary of its frozen plan, written last when a store is planned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asrkd.errors import StoreError
+from asrkd.store.files import exists, read_bytes, write_atomic
+from asrkd.store.identity import Identity
+
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Identity and plan: `num_units`, `num_cuts`, `hours`, `fingerprint`."""
+
+    identity: Identity
+    plan: Mapping[str, Any]
+
+
+def create(root: str, identity: Identity, plan: Mapping[str, Any]) -> Manifest:
+    """Write `inventory.txt`, then `manifest.json`.
+
+    Raises:
+        StoreError: there is a store already.
+    """
+    if exists(root, NAME):
+        raise StoreError(f"{root!r} is a store already; continue it with asrkd label run, or plan into another folder")
+    if identity.units:
+        write_atomic(root, "inventory.txt", "".join(f"{unit}\n" for unit in identity.units).encode())
+    content = {"identity": identity.to_dict(), "fingerprint": identity.fingerprint, "plan": dict(plan)}
+    write_atomic(root, NAME, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    return Manifest(identity, dict(plan))
+
+
+def read(root: str) -> Manifest:
+    """Read a store's manifest.
+
+    Raises:
+        StoreError: there is none, it is damaged, or of another format.
+    """
+    try:
+        content = json.loads(read_bytes(root, NAME))
+        return Manifest(Identity.from_dict(content["identity"]), content["plan"])
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{NAME} of the store {root!r} is damaged ({error}); restore it or plan a new store") from None

@@ -1,0 +1,137 @@
+"""Reads a store: its index, row groups and targets; refuses shards of another identity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from asrkd.corpus.inventory import Inventory
+from asrkd.errors import MismatchError, StoreError
+from asrkd.store import manifest
+from asrkd.store.files import filesystem, list_names
+from asrkd.store.identity import Identity
+from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name
+from asrkd.targets.codecs import parse_codec
+from asrkd.targets.soft_targets import SoftTargets
+
+
+class Store:
+    """A store, open for reading. Nothing holds more than the index and the row group asked for."""
+
+    def __init__(self, root: str, content: manifest.Manifest) -> None:
+        self.root = root
+        self.manifest = content
+        self.identity: Identity = content.identity
+        self._codec = parse_codec(self.identity.codec) if self.identity.codec else None
+        self._checked: dict[int, pq.FileMetaData] = {}
+
+    @classmethod
+    def open(cls, root: str) -> Store:
+        """Open a store by folder or URI.
+
+        Raises:
+            StoreError: there is no store of this format.
+        """
+        return cls(root, manifest.read(root))
+
+    @property
+    def inventory(self) -> Inventory | None:
+        return self.identity.inventory
+
+    def units(self) -> list[int]:
+        """The finished work units, in order."""
+        return [int(name[5:-8]) for name in list_names(self.root, "shards", ".parquet") if name.startswith("part-")]
+
+    def metadata(self, unit: int) -> pq.FileMetaData:
+        """A shard's Parquet footer, once its identity has been compared with the store's.
+
+        Raises:
+            StoreError: the shard cannot be read.
+            MismatchError: it is of another identity.
+        """
+        if unit not in self._checked:
+            with self._open(unit) as shard:
+                found = shard.metadata
+            stored = (found.metadata or {}).get(IDENTITY_KEY)
+            if stored is None:
+                raise MismatchError(
+                    f"{shard_name(unit)} of {self.root!r} carries no identity; it is not of an asrkd store"
+                )
+            self.identity.check(Identity.from_dict(json.loads(stored)), what=f"{shard_name(unit)} of {self.root!r}")
+            self._checked[unit] = found
+        return self._checked[unit]
+
+    def index(self, columns: Sequence[str] = INDEX) -> pa.Table:
+        """These columns of every row, in order, with `unit`, `row_group` and `row` (within the row group), int32."""
+        parts = []
+        for unit in self.units():
+            sizes = [
+                self.metadata(unit).row_group(group).num_rows for group in range(self.metadata(unit).num_row_groups)
+            ]
+            with self._open(unit) as shard:
+                table = shard.read(columns=list(columns))
+            groups = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+            rows = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes] or [np.zeros(0, np.int32)])
+            table = table.append_column("unit", pa.array(np.full(len(groups), unit, dtype=np.int32)))
+            parts.append(table.append_column("row_group", pa.array(groups)).append_column("row", pa.array(rows)))
+        if not parts:
+            raise StoreError(f"store {self.root!r} has no finished shard yet; run asrkd label run first")
+        return pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+
+    def read_row_group(self, unit: int, row_group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One row group, reading only the bytes of these columns (default: all)."""
+        self.metadata(unit)
+        with self._open(unit) as shard:
+            return shard.read_row_group(row_group, columns=None if columns is None else list(columns))
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Every row in order, as a mapping with list columns as arrays."""
+        for unit in self.units():
+            for group in range(self.metadata(unit).num_row_groups):
+                yield from table_rows(self.read_row_group(unit, group, columns))
+
+    @property
+    def target_columns(self) -> list[str]:
+        """The packed columns of the targets."""
+        return list(self._codec.columns(len(self.identity.units))) if self._codec else []
+
+    def targets(self, row: Mapping[str, Any]) -> SoftTargets:
+        """The soft targets of a row that was read with `num_frames` and `target_columns`.
+
+        Raises:
+            StoreError: the store has no targets, or the row is damaged.
+        """
+        if self._codec is None:
+            raise StoreError(f"store {self.root!r} holds transcripts without targets; label it with a teacher first")
+        packed = {name: np.asarray(row[name]) for name in self.target_columns}
+        return self._codec.unpack(packed, int(row["num_frames"]), len(self.identity.units))
+
+    def _open(self, unit: int) -> pq.ParquetFile:
+        system, base = filesystem(self.root)
+        try:
+            return pq.ParquetFile(f"{base}/{shard_name(unit)}", filesystem=system, pre_buffer=False)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(
+                f"{shard_name(unit)} of {self.root!r} cannot be read ({error}); remove the file and run asrkd label run again"
+            ) from None
+
+
+def table_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a table as mappings; list columns as arrays (no copy), others as Python values."""
+    columns: dict[str, list[Any]] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        array = column.combine_chunks()
+        if isinstance(array, pa.ChunkedArray):
+            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+        if pa.types.is_list(array.type):
+            values, offsets = array.values.to_numpy(zero_copy_only=False), array.offsets.to_numpy()
+            valid = array.is_valid().to_numpy(zero_copy_only=False)
+            columns[name] = [values[offsets[i] : offsets[i + 1]] if valid[i] else None for i in range(len(array))]
+        else:
+            columns[name] = array.to_pylist()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

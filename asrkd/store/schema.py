@@ -1,0 +1,47 @@
+"""The columns of a shard: one row an utterance."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from asrkd.store.identity import Identity
+from asrkd.targets.codecs import parse_codec
+
+IDENTITY_KEY = b"asrkd.identity"
+UNIT_KEY = b"asrkd.unit"
+# Cheap columns, from which streams are planned.
+INDEX = ("id", "duration", "num_frames", "speaker", "kept_mass", "entropy", "confidence")
+
+_FIXED = [
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("recording_id", pa.string(), nullable=False),
+    pa.field("start", pa.float64(), nullable=False),
+    pa.field("duration", pa.float64(), nullable=False),
+    pa.field("sampling_rate", pa.int32(), nullable=False),
+    pa.field("num_samples", pa.int64(), nullable=False),
+    pa.field("num_frames", pa.int32(), nullable=False),
+    pa.field("speaker", pa.string()),
+    pa.field("text", pa.string()),
+    pa.field("custom", pa.string()),
+    # The Hugging Face audio struct.
+    pa.field("audio", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])),
+    pa.field("features", pa.list_(pa.float32())),
+    pa.field("alignment", pa.list_(pa.int32())),
+    pa.field("kept_mass", pa.float32()),
+    pa.field("entropy", pa.float32()),
+    pa.field("confidence", pa.float32()),
+]
+
+
+def shard_schema(identity: Identity) -> pa.Schema:
+    """The Arrow schema of a store's shards: the fixed columns and the codec's packed ones."""
+    packed = []
+    if identity.codec:
+        columns = parse_codec(identity.codec).columns(len(identity.units))
+        packed = [pa.field(name, pa.list_(pa.from_numpy_dtype(dtype))) for name, dtype in columns.items()]
+    return pa.schema(_FIXED + packed)
+
+
+def shard_name(unit: int) -> str:
+    """The file of a work unit."""
+    return f"shards/part-{unit:05d}.parquet"

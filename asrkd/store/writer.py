@@ -1,0 +1,40 @@
+"""Writes shards: one a work unit, whole or not at all, the same bytes for the same rows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from asrkd.fingerprint import canonical_json
+from asrkd.store.files import write_atomic
+from asrkd.store.identity import Identity
+from asrkd.store.schema import IDENTITY_KEY, UNIT_KEY, shard_name, shard_schema
+
+ROW_GROUP_ROWS = 64
+
+
+def write_shard(root: str, unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity) -> int:
+    """Write the rows of a work unit as one Parquet file; returns its size in bytes.
+
+    Args:
+        rows: one mapping an utterance, keys the columns of the schema (absent: null), list columns as arrays.
+
+    Raises:
+        StoreError: the shard cannot be written; nothing is left under its name.
+    """
+    schema = shard_schema(identity).with_metadata(
+        {IDENTITY_KEY: canonical_json(identity.to_dict()).encode(), UNIT_KEY: str(unit).encode()}
+    )
+    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    table = pa.Table.from_arrays(columns, schema=schema)
+    buffer = io.BytesIO()
+    pq.write_table(
+        table, buffer, row_group_size=ROW_GROUP_ROWS, compression="zstd", use_dictionary=["speaker", "recording_id"]
+    )
+    data = buffer.getvalue()
+    write_atomic(root, shard_name(unit), data)
+    return len(data)

@@ -1,0 +1,163 @@
+"""Teachers by spec string. Nothing is unpickled: weights are read with `weights_only=True`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from asrkd import fingerprint
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.errors import AsrkdError, TeacherError
+from asrkd.models import build_model
+from asrkd.teachers.teacher import Teacher
+
+KINDS = ("checkpoint:PATH", "torchscript:PATH", "python:package.module:factory", "ensemble:SPEC_FILE")
+
+
+def load_teacher(spec: str, device: str = "cpu") -> Teacher:
+    """Load the teacher that a spec names.
+
+    - `checkpoint:PATH`: a checkpoint of `asrkd train` (`final.pt`), or its run folder.
+    - `torchscript:PATH`: a scripted module with `PATH.json` beside it: `front_end`, `inventory`, `subsampling_factor`.
+    - `python:package.module:factory`: a function that returns a `Teacher`.
+    - `ensemble:SPEC_FILE`: a YAML file, `teachers: [{spec: ..., weight: ...}]` and `domain: probability` or `log`.
+
+    Raises:
+        TeacherError: the spec is not one of these, or what it names cannot be used.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "checkpoint" and rest:
+        return _checkpoint(spec, Path(rest), device)
+    if kind == "torchscript" and rest:
+        return _torchscript(spec, Path(rest), device)
+    if kind == "python" and ":" in rest:
+        return _python(spec, rest)
+    if kind == "ensemble" and rest:
+        return _ensemble(spec, Path(rest), device)
+    raise TeacherError(f"teacher {spec!r} is of no known kind; give one of {', '.join(KINDS)}")
+
+
+def inventory_from(values: Mapping[str, Any]) -> Inventory:
+    """An inventory from plain values, as in a checkpoint."""
+    return Inventory(tuple(values["units"]), values["topology"], int(values.get("states_per_phone", 1)))
+
+
+def _identity(weights: str, code: Any, front_end: FrontEnd, inventory: Inventory, subsampling_factor: int) -> str:
+    return fingerprint.of_json([weights, code, front_end.fingerprint, inventory.fingerprint, subsampling_factor])
+
+
+def _checkpoint(spec: str, path: Path, device: str) -> Teacher:
+    path = path / "final.pt" if path.is_dir() else path
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        front_end = FrontEnd.from_dict(content["front_end"])
+        inventory = inventory_from(content["inventory"])
+        factory, args = content["model_factory"], content["model_args"]
+        factor = int(content["subsampling_factor"])
+        model = build_model(factory, args, input_dim=front_end.feature_dim, num_classes=len(inventory))
+        model.load_state_dict(content["model"])
+    except FileNotFoundError:
+        raise TeacherError(
+            f"teacher {spec!r}: {str(path)!r} does not exist; train it to its end, or correct the path"
+        ) from None
+    except AsrkdError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        raise TeacherError(
+            f"teacher {spec!r}: {str(path)!r} cannot be used as a checkpoint of asrkd ({type(error).__name__}: {text})"
+        ) from None
+    model.eval().to(device)
+    weights = fingerprint.of_state_dict(content["model"])
+    identity = _identity(weights, [factory, args], front_end, inventory, factor)
+    return Teacher(model, front_end, inventory, factor, spec, identity, device)
+
+
+def _torchscript(spec: str, path: Path, device: str) -> Teacher:
+    described = path.with_name(path.name + ".json")
+    try:
+        content = json.loads(described.read_text(encoding="utf-8"))
+        front_end, inventory = FrontEnd.from_dict(content["front_end"]), inventory_from(content["inventory"])
+        factor = int(content.get("subsampling_factor", 1))
+        model = torch.jit.load(str(path), map_location=device).eval()
+    except OSError as error:
+        raise TeacherError(f"teacher {spec!r}: {error.filename or path!r} cannot be read ({error.strerror})") from None
+    except AsrkdError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        raise TeacherError(
+            f"teacher {spec!r}: {str(path)!r} with {described.name!r} beside it cannot be used ({type(error).__name__}: "
+            f"{text}); the JSON file needs front_end, inventory and subsampling_factor"
+        ) from None
+    identity = _identity(fingerprint.of_file(path), "torchscript", front_end, inventory, factor)
+    return Teacher(model, front_end, inventory, factor, spec, identity, device)
+
+
+def _python(spec: str, factory: str) -> Teacher:
+    module_name, _, name = factory.partition(":")
+    try:
+        make = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise TeacherError(f"teacher {spec!r} cannot be imported: {error}") from None
+    teacher = make()
+    if not isinstance(teacher, Teacher):
+        raise TeacherError(
+            f"teacher {spec!r}: the factory returns a {type(teacher).__name__}, not an asrkd.teachers.Teacher"
+        )
+    return dataclasses.replace(teacher, spec=spec)
+
+
+def _ensemble(spec: str, path: Path, device: str) -> Teacher:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        members = [(str(one["spec"]), float(one.get("weight", 1.0))) for one in content["teachers"]]
+        domain = content.get("domain", "probability")
+    except OSError as error:
+        raise TeacherError(f"teacher {spec!r}: {str(path)!r} cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TeacherError(
+            f"teacher {spec!r}: {str(path)!r} is not of the form 'teachers: [{{spec: ..., weight: ...}}]' ({error})"
+        ) from None
+    if domain not in ("probability", "log") or not members or any(weight <= 0 for _, weight in members):
+        raise TeacherError(
+            f"teacher {spec!r}: domain is {domain!r} (must be 'probability' or 'log') over {len(members)} teachers, whose "
+            "weights must be above 0"
+        )
+    teachers = [load_teacher(one, device) for one, _ in members]
+    first = teachers[0]
+    for teacher in teachers[1:]:
+        for name in ("inventory", "front_end", "subsampling_factor"):
+            if getattr(teacher, name) != getattr(first, name):
+                raise TeacherError(
+                    f"teacher {spec!r}: {teacher.spec!r} and {first.spec!r} differ in {name}, so their frames cannot be averaged"
+                )
+    total = sum(weight for _, weight in members)
+    weights = [weight / total for _, weight in members]
+    identity = fingerprint.of_json([domain, weights, [teacher.fingerprint for teacher in teachers]])
+    model = _Average(teachers, weights, domain)
+    return Teacher(model, first.front_end, first.inventory, first.subsampling_factor, spec, identity, device)
+
+
+class _Average:
+    """Weighted mean of posteriors, in the domain of probabilities or of logarithms (renormalised by the softmax)."""
+
+    def __init__(self, teachers: list[Teacher], weights: list[float], domain: str) -> None:
+        self.teachers, self.weights, self.domain = teachers, weights, domain
+
+    def __call__(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = [teacher.log_probs(features, lengths) for teacher in self.teachers]
+        stacked = torch.stack([log_probs for log_probs, _ in outputs])
+        weights = torch.tensor(self.weights, device=stacked.device).view(-1, 1, 1, 1)
+        if self.domain == "log":
+            return (weights * stacked).sum(dim=0), outputs[0][1]
+        return (stacked + weights.log()).logsumexp(dim=0), outputs[0][1]

@@ -1,0 +1,51 @@
+"""A teacher: a model, and what makes its output meaningful."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.errors import TeacherError
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model that gives posteriors for every frame.
+
+    Attributes:
+        model: `logits, lengths = model(features, feature_lengths)`; (N, T, F), (N,) -> (N, T', V), (N,).
+        front_end: what makes its features.
+        inventory: what its classes mean.
+        subsampling_factor: T' is T over this, rounded up.
+        spec: the spec string it was loaded from.
+        fingerprint: over weights, code identity, front end and inventory.
+        device: where the model runs.
+    """
+
+    model: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    front_end: FrontEnd
+    inventory: Inventory
+    subsampling_factor: int
+    spec: str
+    fingerprint: str
+    device: str = "cpu"
+
+    @torch.no_grad()
+    def log_probs(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, T, F), (N,) -> natural-log posteriors (N, T', V) float32, and lengths (N,).
+
+        Raises:
+            TeacherError: the model's classes are not its inventory's.
+        """
+        logits, out_lengths = self.model(features.to(self.device), lengths.to(self.device))
+        if logits.shape[-1] != len(self.inventory):
+            raise TeacherError(
+                f"teacher {self.spec!r} gives {logits.shape[-1]} classes, its inventory has {len(self.inventory)}; the "
+                "classes would have no names. Correct the inventory beside the model"
+            )
+        return logits.float().log_softmax(-1), out_lengths

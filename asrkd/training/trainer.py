@@ -1,0 +1,347 @@
+"""The trainer: updates a model along a schedule, and goes on bit for bit where it was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from asrkd import config as configs
+from asrkd.corpus.augment import Augment
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.errors import AsrkdError, ConfigError, MismatchError
+from asrkd.models import build_model, check_model, count_parameters
+from asrkd.streaming.batch import Batch
+from asrkd.streaming.loader import Loader
+from asrkd.streaming.source import Source
+from asrkd.training import checkpoint
+from asrkd.training.config import KINDS, TrainConfig
+from asrkd.training.objective import Objective
+from asrkd.training.schedule import check_schedule, learning_rate, phase_at
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+class Trainer:
+    """One training run.
+
+    Everything random is seeded from the config: the batches by the loader, dropout by torch's generator, whose state
+    is in every checkpoint. A run that is killed and started again ends with the weights of one that was not.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        """Open the stores, build the model, and read the last checkpoint if there is one.
+
+        Raises:
+            ConfigError: a config value that cannot be used, or a run folder of another config.
+            MismatchError: a store of another inventory or frame law than the model's.
+            CorpusError: a transcript that the lexicon cannot spell.
+        """
+        self.config = config
+        self.run = Path(config.run)
+        self.device = torch.device(config.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.front_end = FrontEnd.from_dict(config.front_end)
+        self.lexicon = Lexicon.read(config.inventory.lexicon)
+        self.inventory = Inventory.from_lexicon(
+            self.lexicon, config.inventory.topology, states_per_phone=config.inventory.states_per_phone
+        )
+        self.total_steps = check_schedule(config.schedule, list(config.sources))
+        sources = self._open_sources()
+        self.loader = Loader(
+            sources,
+            front_end=self.front_end,
+            augment=Augment.from_settings(
+                **dataclasses.asdict(config.augment), sampling_rate=self.front_end.sampling_rate
+            ),
+            max_frames=config.batch.max_frames,
+            max_utterances=config.batch.max_utterances,
+            seed=config.seed,
+        )
+        self.model = build_model(
+            config.model.factory,
+            config.model.args,
+            input_dim=self.front_end.feature_dim,
+            num_classes=len(self.inventory),
+        ).to(self.device)
+        check_model(self.model, self.front_end.feature_dim, len(self.inventory), config.model.subsampling_factor)
+        if config.init:
+            self._initialise(config.init)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.optimizer.ema_decay))
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.optimizer.learning_rate, weight_decay=config.optimizer.weight_decay
+        )
+        self.objective = Objective(
+            self.lexicon,
+            self.inventory,
+            kinds={name: source.kind for name, source in config.sources.items()},
+            weights={name: source.weight for name, source in config.sources.items()},
+            soft=config.soft_loss,
+        )
+        self.step = 0
+        self._prepare_run_folder()
+        if (self.run / "last.pt").exists():
+            self._resume(self.run / "last.pt")
+
+    def _open_sources(self) -> dict[str, Source]:
+        sources = {}
+        for name, given in self.config.sources.items():
+            if given.kind not in KINDS:
+                raise ConfigError(f"sources.{name}.kind is {given.kind!r}, but must be one of {', '.join(KINDS)}")
+            source = sources[name] = Source(name, given.store)
+            identity = source.store.identity
+            if given.kind == "soft":
+                if not identity.codec:
+                    raise MismatchError(
+                        f"sources.{name} is {given.store!r}, a store of transcripts without soft targets, but its kind "
+                        "is 'soft'; label it with a teacher first (asrkd label plan --teacher) or set the kind to 'labeled'"
+                    )
+                if identity.inventory != self.inventory:
+                    raise MismatchError(
+                        f"sources.{name}: the store {given.store!r} has targets over {len(identity.units)} units of "
+                        f"topology {identity.topology!r}, the student's inventory has {len(self.inventory)} units of "
+                        f"topology {self.inventory.topology!r} or other names; their classes would be mixed up. Use the "
+                        "lexicon, topology and states_per_phone of the teacher"
+                    )
+        return sources
+
+    def _initialise(self, path: str) -> None:
+        content = checkpoint.read(path)
+        try:
+            self.model.load_state_dict(content["model"])
+        except RuntimeError as error:
+            text = " ".join(str(error).split())[:200]
+            raise MismatchError(
+                f"init: {path!r} holds weights of another model ({text}); use the same factory and args"
+            ) from None
+
+    def _prepare_run_folder(self) -> None:
+        """Write the resolved config, or refuse a folder that holds another run."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        resolved = configs.to_yaml(self.config)
+        path = self.run / "config.yaml"
+        if path.exists() and path.read_text(encoding="utf-8") != resolved:
+            changed = _first_difference(path.read_text(encoding="utf-8"), resolved)
+            raise ConfigError(
+                f"run folder {str(self.run)!r} holds a run of another config ({changed}); going on would mix the two. "
+                "Choose another run folder or remove this one"
+            )
+        if not path.exists():
+            _write(path, resolved)
+            versions = {"python": sys.version.split()[0], "torch": torch.__version__, "command": sys.argv}
+            _write(self.run / "versions.json", json.dumps(versions, indent=2) + "\n")
+
+    @property
+    def done(self) -> bool:
+        """Whether the schedule has ended and `final.pt` is there."""
+        return self.step >= self.total_steps and (self.run / "final.pt").exists()
+
+    def train(self, progress: Progress | None = None, stop_at: int | None = None) -> dict[str, float]:
+        """Train to the end of the schedule (or to update `stop_at`); returns the last measured losses.
+
+        Raises:
+            AsrkdError: a loss or gradient that is not finite (with the utterances of the batch), or a full disk.
+        """
+        if self.done:
+            return {}
+        metrics = _Metrics(self.run, self.step)
+        last: dict[str, float] = {}
+        end = min(self.total_steps, stop_at or self.total_steps)
+        batches = None
+        mixture: dict[str, int] | None = None
+        try:
+            while self.step < end:
+                phase = phase_at(self.config.schedule, self.step)
+                if phase.mixture != mixture:
+                    mixture = phase.mixture
+                    batches = self.loader.batches(mixture)
+                assert batches is not None
+                losses = self._update(next(batches))
+                self.step += 1
+                metrics.add(losses)
+                if self.step % self.config.log_steps == 0 or self.step == end:
+                    last = metrics.flush(self.step, learning_rate=self.optimizer.param_groups[0]["lr"])
+                if self.config.dev and (self.step % self.config.eval_steps == 0 or self.step == self.total_steps):
+                    last |= metrics.write(self.step, {"dev": self.dev_loss()})
+                if self.step % self.config.checkpoint_steps == 0 or self.step == end:
+                    self._checkpoint()
+                if progress:
+                    progress(self.step, self.total_steps, last)
+        finally:
+            metrics.close()
+        if self.step >= self.total_steps:
+            self._finish()
+        return last
+
+    def _update(self, batch: Batch) -> dict[str, float]:
+        rate = learning_rate(self.step, self.total_steps, self.config.optimizer, self.config.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        batch = batch.to(self.device)
+        logits, lengths = self.model(batch.features, batch.feature_lengths)
+        loss, losses = self.objective(logits, lengths, batch)
+        if not bool(torch.isfinite(loss)):
+            raise AsrkdError(
+                f"the loss of update {self.step + 1} is {loss.item()}, so the weights would be lost; the last checkpoint is "
+                f"whole. Utterances: {', '.join(batch.ids[:8])}. Lower optimizer.learning_rate or look at these utterances"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+        if not bool(torch.isfinite(norm)):
+            raise AsrkdError(
+                f"the gradient of update {self.step + 1} is not finite; the last checkpoint is whole. Utterances: "
+                f"{', '.join(batch.ids[:8])}. Lower optimizer.learning_rate or look at these utterances"
+            )
+        self.optimizer.step()
+        self.averaged.update_parameters(self.model)
+        return losses
+
+    @torch.no_grad()
+    def dev_loss(self) -> float:
+        """Labeled loss of the averaged model on the dev store, a frame or an utterance, without augmentation."""
+        if self.config.dev is None:
+            raise ConfigError("the config names no dev store")
+        loader = Loader(
+            {"dev": Source("dev", self.config.dev)},
+            front_end=self.front_end,
+            max_frames=self.config.batch.max_frames,
+            max_utterances=self.config.batch.max_utterances,
+            seed=0,
+        )
+        objective = dataclasses.replace(self.objective, kinds={"dev": "labeled"}, weights={"dev": 1.0})
+        state = torch.random.get_rng_state()
+        self.averaged.eval()
+        summed = count = 0.0
+        for batch in loader.epoch("dev"):
+            logits, lengths = self.averaged(batch.features.to(self.device), batch.feature_lengths.to(self.device))
+            loss, _ = objective(logits, lengths, batch.to(self.device))
+            summed += float(loss) * len(batch.ids)
+            count += len(batch.ids)
+        torch.random.set_rng_state(state)
+        return summed / max(count, 1.0)
+
+    def _checkpoint(self) -> None:
+        checkpoint.save(
+            self.run / "last.pt",
+            {
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "loader": self.loader.state_dict(),
+                "torch_rng": torch.random.get_rng_state(),
+            },
+        )
+
+    def _resume(self, path: Path) -> None:
+        state = checkpoint.read(path)
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loader.load_state_dict(state["loader"])
+        torch.random.set_rng_state(state["torch_rng"])
+        self.step = state["step"]
+
+    def _finish(self) -> None:
+        """Write the averaged model, with its priors, as the run's result."""
+        model: Any = self.averaged.module
+        checkpoint.save(
+            self.run / "final.pt",
+            {
+                "step": self.step,
+                "model": model.state_dict(),
+                "model_factory": self.config.model.factory,
+                "model_args": dict(self.config.model.args),
+                "front_end": self.front_end.to_dict(),
+                "inventory": dataclasses.asdict(self.inventory) | {"units": list(self.inventory.units)},
+                "subsampling_factor": self.config.model.subsampling_factor,
+                "log_prior": self._log_prior(),
+                "num_parameters": count_parameters(model),
+            },
+        )
+
+    @torch.no_grad()
+    def _log_prior(self, batches: int = 40) -> Tensor:
+        """(V,) log of the mean posterior over training data (Kaldi's `adjust-priors`), floored at 1e-5."""
+        self.averaged.eval()
+        total = torch.zeros(len(self.inventory), dtype=torch.float64)
+        for number, batch in enumerate(self.loader.epoch(next(iter(self.config.schedule[-1].mixture)))):
+            if number == batches:
+                break
+            logits, lengths = self.averaged(batch.features.to(self.device), batch.feature_lengths.to(self.device))
+            mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
+            total += logits.softmax(-1)[mask].double().sum(dim=0).cpu()
+        return (total / total.sum()).clamp_min(1e-5).log().float()
+
+
+class _Metrics:
+    """Mean losses between log points, to `metrics.jsonl` and TensorBoard; lines after a resumed step are dropped."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = run / "metrics.jsonl"
+        kept = [line for line in read_metrics(run) if line["step"] <= step]
+        _write(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, losses: dict[str, float]) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def flush(self, step: int, **extra: float) -> dict[str, float]:
+        means = {name: value / self.counts[name] for name, value in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return self.write(step, means | extra)
+
+    def write(self, step: int, values: dict[str, float]) -> dict[str, float]:
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self.board.add_scalar(f"train/{name}", value, step)
+        return values
+
+    def close(self) -> None:
+        self.board.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of a run's `metrics.jsonl`; a last line that was cut off is left out."""
+    path = run / "metrics.jsonl"
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _first_difference(old: str, new: str) -> str:
+    for before, after in zip(old.splitlines(), new.splitlines(), strict=False):
+        if before != after:
+            return f"{before.strip()!r} there, {after.strip()!r} here"
+    return "other length"
