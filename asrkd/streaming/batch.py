@@ -1,0 +1,158 @@
+"""What a trainer gets: padded features with sparse targets, hard labels and transcripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asrkd.errors import MismatchError
+from asrkd.targets.soft_targets import SoftTargets
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class SparseBatch:
+    """Soft targets of all utterances of a batch that have them, frame after frame, in CSR form.
+
+    Attributes:
+        row_splits: (M + 1,) int64, M the sum of these utterances' frames.
+        ids: (E,) int64 class ids.
+        log_probs: (E,) float32 natural-log probabilities at temperature 1.
+        missing: (M,) float32 probability mass not kept.
+    """
+
+    row_splits: Tensor
+    ids: Tensor
+    log_probs: Tensor
+    missing: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N utterances.
+
+    Attributes:
+        ids: utterance ids.
+        source: the name of each utterance's source.
+        features: (N, T, F) float32, padded with zeros.
+        feature_lengths: (N,) int64.
+        num_frames: (N,) int64 frames of the model's output by the frame law; what targets and alignment have.
+        targets: soft targets of the utterances where `has_targets`, in order; None if no utterance has any.
+        has_targets: (N,) bool.
+        alignment: (N, max num_frames) int64 hard labels padded with -100; None if no utterance has any.
+        texts, speakers: None where not known.
+        custom: further fields of each cut.
+        seconds: of audio, over all utterances.
+    """
+
+    ids: list[str]
+    source: list[str]
+    features: Tensor
+    feature_lengths: Tensor
+    num_frames: Tensor
+    targets: SparseBatch | None
+    has_targets: Tensor
+    alignment: Tensor | None
+    texts: list[str | None]
+    speakers: list[str | None]
+    custom: list[dict[str, Any]]
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with its tensors on `device`."""
+        return _moved(self, device)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance before padding: features (T, F), output frames by the frame law, and what the store knows."""
+
+    id: str
+    source: str
+    features: Tensor
+    num_frames: int
+    seconds: float
+    targets: SoftTargets | None = None
+    alignment: NDArray[np.integer] | None = None
+    text: str | None = None
+    speaker: str | None = None
+    custom: dict[str, Any] = field(default_factory=dict)
+
+
+def collate(utterances: Sequence[Utterance]) -> Batch:
+    """Pad and join utterances.
+
+    Raises:
+        MismatchError: targets or alignment have another number of frames than the frame law gives.
+    """
+    for utterance in utterances:
+        if utterance.targets is not None:
+            _check_frames(utterance, "soft targets", utterance.targets.num_frames)
+        if utterance.alignment is not None:
+            _check_frames(utterance, "an alignment", len(utterance.alignment))
+    soft = [utterance.targets for utterance in utterances if utterance.targets is not None]
+    return Batch(
+        ids=[utterance.id for utterance in utterances],
+        source=[utterance.source for utterance in utterances],
+        features=torch.nn.utils.rnn.pad_sequence([utterance.features for utterance in utterances], batch_first=True),
+        feature_lengths=torch.tensor([len(utterance.features) for utterance in utterances], dtype=torch.int64),
+        num_frames=torch.tensor([utterance.num_frames for utterance in utterances], dtype=torch.int64),
+        targets=join_targets(soft) if soft else None,
+        has_targets=torch.tensor([utterance.targets is not None for utterance in utterances], dtype=torch.bool),
+        alignment=_pad_alignments(utterances),
+        texts=[utterance.text for utterance in utterances],
+        speakers=[utterance.speaker for utterance in utterances],
+        custom=[utterance.custom for utterance in utterances],
+        seconds=sum(utterance.seconds for utterance in utterances),
+    )
+
+
+def join_targets(targets: Sequence[SoftTargets]) -> SparseBatch:
+    """Soft targets of several utterances one after another."""
+    entries = np.cumsum([0] + [len(one.ids) for one in targets])
+    splits = [one.row_splits[1:] + offset for one, offset in zip(targets, entries[:-1], strict=True)]
+    return SparseBatch(
+        row_splits=torch.from_numpy(np.concatenate([np.zeros(1, np.int64), *splits])),
+        ids=torch.from_numpy(np.concatenate([one.ids for one in targets]).astype(np.int64)),
+        log_probs=torch.from_numpy(np.concatenate([one.log_probs for one in targets]).astype(np.float32)),
+        missing=torch.from_numpy(np.concatenate([one.missing for one in targets]).astype(np.float32)),
+    )
+
+
+def _pad_alignments(utterances: Sequence[Utterance]) -> Tensor | None:
+    if all(utterance.alignment is None for utterance in utterances):
+        return None
+    widest = max(utterance.num_frames for utterance in utterances)
+    padded = torch.full((len(utterances), widest), IGNORE, dtype=torch.int64)
+    for row, utterance in enumerate(utterances):
+        if utterance.alignment is not None:
+            padded[row, : utterance.num_frames] = torch.from_numpy(utterance.alignment.astype(np.int64))
+    return padded
+
+
+def _check_frames(utterance: Utterance, what: str, frames: int) -> None:
+    if frames != utterance.num_frames:
+        raise MismatchError(
+            f"utterance {utterance.id!r} of source {utterance.source!r} has {what} of {frames} frames, but "
+            f"{utterance.num_frames} frames by the frame law; training would shift targets against features. "
+            "Label the corpus again, or find the damaged shard with `asrkd store verify`"
+        )
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    # By hand rather than dataclasses.asdict, which would copy every tensor on the way.
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, (Batch, SparseBatch)):
+        return type(value)(**{item.name: _moved(getattr(value, item.name), device) for item in fields(value)})
+    return value

@@ -1,0 +1,182 @@
+"""From a row of a store to an utterance with features: decode, augment, front end, with a cache of clean data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asrkd.corpus.augment import SampleTransform, SpecAugment, utterance_rng
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.errors import ConfigError, MismatchError, StoreError
+from asrkd.streaming.batch import Utterance
+from asrkd.streaming.cache import FillCache
+from asrkd.streaming.source import Source
+
+_INT16 = np.float32(1.0 / 32768.0)
+
+
+class UtteranceReader:
+    """Reads utterances of sources as a student with one front end sees them.
+
+    Args:
+        front_end: the student's.
+        subsampling_factor: the student's.
+        augment: transforms of samples, in order; none for sources that embed features.
+        spec_augment: masks on features.
+        seed: of the augmentation.
+        cache_mb: memory for clean data: decoded samples where `augment` changes samples, features otherwise.
+    """
+
+    def __init__(
+        self,
+        *,
+        front_end: FrontEnd,
+        subsampling_factor: int,
+        augment: Sequence[SampleTransform],
+        spec_augment: SpecAugment | None,
+        seed: int,
+        cache_mb: float,
+    ) -> None:
+        self._front_end = front_end
+        self._law = front_end.frame_law(subsampling_factor)
+        self._augment = tuple(augment)
+        self._spec_augment = spec_augment
+        self._seed = seed
+        self._cache: FillCache[NDArray[Any]] = FillCache(int(cache_mb * 1e6))
+
+    def check(self, source: Source) -> None:
+        """Refuse a source whose frames are not this student's (`MismatchError`), or that holds no input for it."""
+        identity, what = source.store.identity, f"source {source.name!r}"
+        if identity.frame_law != self._law:
+            raise MismatchError(
+                f"{what} was made with the frame law {identity.frame_law}, but the student's front end and subsampling "
+                f"factor give {self._law}; its targets would not fit the student's frames. Use the same frame "
+                "length, shift, stacking and subsampling factor, or label the corpus again"
+            )
+        stored = FrontEnd.from_dict(identity.front_end)
+        if stored.sampling_rate != self._front_end.sampling_rate:
+            raise MismatchError(
+                f"{what} holds audio at {stored.sampling_rate} Hz, but the student's front end takes "
+                f"{self._front_end.sampling_rate} Hz"
+            )
+        if identity.embed == "features":
+            if stored != self._front_end:
+                raise MismatchError(
+                    f"{what} holds features of the front end {stored}, but the student's is {self._front_end}; use the "
+                    "stored one, or label the corpus again with --embed audio"
+                )
+            if self._augment:
+                raise ConfigError(
+                    f"{what} holds features, which noise and gain cannot be applied to; leave out the augmentation of "
+                    "samples, or label the corpus again with --embed audio"
+                )
+        elif identity.embed != "audio":
+            raise ConfigError(
+                f"{what} embeds {identity.embed!r}, so there is nothing to feed a student with; label the corpus again "
+                "with --embed audio or --embed features"
+            )
+
+    def read(self, source: Source, position: int, *, epoch: int, augment: bool = True) -> Utterance:
+        """The utterance at `position` of the source's index, augmented as a function of (seed, epoch, id).
+
+        Raises:
+            MismatchError: the stored number of frames is not what the frame law gives.
+            StoreError: the embedded audio or features are missing or damaged.
+        """
+        facts = source.facts(position)
+        what = f"utterance {facts['id']!r} of source {source.name!r}"
+        self._law.check(facts["num_samples"], facts["num_frames"], what=what)
+        rng = utterance_rng(self._seed, epoch, facts["id"])
+        features = self._features(source, position, facts["num_samples"], rng if augment else None, what)
+        if augment and self._spec_augment is not None:
+            features = self._spec_augment(features, rng, stack=self._front_end.stack)
+        return Utterance(
+            id=facts["id"],
+            source=source.name,
+            features=features,
+            num_frames=facts["num_frames"],
+            seconds=facts["duration"],
+            targets=source.store.targets(facts) if source.has_targets(facts) else None,
+            alignment=facts["alignment"],
+            text=facts["text"],
+            speaker=facts["speaker"],
+            custom=facts["custom"],
+        )
+
+    def _features(
+        self, source: Source, position: int, num_samples: int, rng: np.random.Generator | None, what: str
+    ) -> Tensor:
+        key = (source.name, position)
+        if source.store.identity.embed == "features":
+            return torch.from_numpy(self._cached(key, lambda: self._stored(source, position, num_samples, what)))
+        if not self._augment:
+            # Nothing changes the samples, so the front end needs to run only once.
+            return torch.from_numpy(
+                self._cached(key, lambda: self._front_end(self._samples(source, position, num_samples, what)).numpy())
+            )
+        clean = self._cached(key, lambda: decode(source, position, self._front_end.sampling_rate, num_samples, what))
+        samples = _as_float(clean)
+        for transform in self._augment if rng is not None else ():
+            samples = transform(samples, rng)  # type: ignore[arg-type]
+            if len(samples) != num_samples:
+                raise MismatchError(
+                    f"{what}: the augmentation {transform!r} turned {num_samples} samples into {len(samples)}; "
+                    "targets would not fit any more"
+                )
+        return self._front_end(torch.from_numpy(samples))
+
+    def _samples(self, source: Source, position: int, num_samples: int, what: str) -> Tensor:
+        return torch.from_numpy(_as_float(decode(source, position, self._front_end.sampling_rate, num_samples, what)))
+
+    def _stored(self, source: Source, position: int, num_samples: int, what: str) -> NDArray[np.float32]:
+        flat = source.payload(position, "features")
+        shape = (self._law.num_features(num_samples), self._front_end.feature_dim)
+        if flat is None or len(flat) != shape[0] * shape[1]:
+            raise MismatchError(
+                f"{what} has {0 if flat is None else len(flat)} values of features, but {num_samples} samples make "
+                f"{shape[0]} frames of {shape[1]}"
+            )
+        return np.array(flat, dtype=np.float32).reshape(shape)
+
+    def _cached(self, key: tuple[str, int], make: Any) -> NDArray[Any]:
+        return self._cache.get(key, make, lambda array: array.nbytes)
+
+
+def decode(source: Source, position: int, sampling_rate: int, num_samples: int, what: str) -> NDArray[Any]:
+    """The embedded audio: (num_samples,) int16 for 16-bit audio of one channel, float32 otherwise, channels averaged.
+
+    Raises:
+        StoreError: the audio is missing, damaged, or has another length than its row says.
+        MismatchError: the audio has another sampling rate.
+    """
+    audio = source.payload(position, "audio")
+    if audio is None or not audio["bytes"]:
+        raise StoreError(f"{what} has no embedded audio; check the store with `asrkd store verify`")
+    try:
+        with soundfile.SoundFile(io.BytesIO(audio["bytes"])) as file:
+            rate = file.samplerate
+            exact = file.subtype == "PCM_16" and file.channels == 1
+            samples = file.read(dtype="int16" if exact else "float32")
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise StoreError(f"the embedded audio of {what} cannot be decoded: {error}; label the corpus again") from None
+    if rate != sampling_rate:
+        raise MismatchError(f"{what} has audio at {rate} Hz, but the front end takes {sampling_rate} Hz")
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    if len(samples) != num_samples:
+        raise StoreError(f"{what} has {len(samples)} samples of audio, but its row says {num_samples}; label it again")
+    return samples
+
+
+def _as_float(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """A float32 copy in -1..1, so that no transform can write into the cache."""
+    if samples.dtype == np.int16:
+        return samples.astype(np.float32) * _INT16
+    return np.array(samples, dtype=np.float32)

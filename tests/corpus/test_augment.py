@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asrkd.corpus.augment import Gain, NoiseAugment, SpecAugment, load_noises, utterance_rng
+from asrkd.errors import ConfigError, CorpusError
+
+
+def _speech(length: int = 4000) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(length)).astype(np.float32)
+
+
+@given(snr=st.floats(-10, 40), length=st.integers(1, 9000), noise_length=st.integers(1, 9000))
+@settings(max_examples=50, deadline=None)
+def test_noise_is_added_at_the_snr_that_was_asked(snr: float, length: int, noise_length: int) -> None:
+    speech = _speech(length).astype(np.float32)
+    noise = np.random.default_rng(1).standard_normal(noise_length).astype(np.float32)
+    noisy = NoiseAugment([noise], (snr, snr), 1.0)(speech, np.random.default_rng(2))
+    assert noisy.shape == speech.shape and noisy.dtype == np.float32
+    added = noisy.astype(np.float64) - speech
+    measured = 10 * np.log10((speech.astype(np.float64) ** 2).sum() / (added**2).sum())
+    assert measured == pytest.approx(snr, abs=0.1)
+
+
+def test_a_short_noise_is_repeated_and_a_long_one_is_not() -> None:
+    ramp = np.arange(1, 8, dtype=np.float32)
+    added = NoiseAugment([ramp], (0.0, 0.0), 1.0)(np.ones(20, np.float32), np.random.default_rng(0)) - 1
+    np.testing.assert_allclose(added[:13], added[7:], rtol=1e-5)
+    ramp = np.arange(1, 100, dtype=np.float32)
+    added = NoiseAugment([ramp], (0.0, 0.0), 1.0)(np.ones(20, np.float32), np.random.default_rng(0)) - 1
+    assert np.all(np.diff(added) > 0)
+
+
+def test_probability_decides_how_many_are_noisy() -> None:
+    speech, noise = _speech(100), _speech(200)
+    augment = NoiseAugment([noise], (0, 0), 0.3)
+    noisy = sum(not np.array_equal(augment(speech, utterance_rng(0, 0, str(i))), speech) for i in range(1000))
+    assert 250 < noisy < 350
+
+
+def test_silence_stays_finite() -> None:
+    for speech, noise in ((np.zeros(50, np.float32), _speech(99)), (_speech(50), np.zeros(99, np.float32))):
+        out = NoiseAugment([noise], (5, 5), 1.0)(speech, np.random.default_rng(0))
+        np.testing.assert_array_equal(out, speech)
+
+
+def test_an_utterance_is_augmented_the_same_in_the_same_pass_and_differently_in_another() -> None:
+    speech, augment = _speech(), NoiseAugment([_speech(9000), _speech(5000)], (0, 20), 1.0)
+    first = augment(speech, utterance_rng(1, 2, "a"))
+    np.testing.assert_array_equal(first, augment(speech, utterance_rng(1, 2, "a")))
+    for other in (utterance_rng(0, 2, "a"), utterance_rng(1, 3, "a"), utterance_rng(1, 2, "b")):
+        assert not np.array_equal(first, augment(speech, other))
+
+
+def test_gain_multiplies_within_its_range() -> None:
+    speech = _speech()
+    gains = [20 * np.log10((Gain((-3, 6))(speech, utterance_rng(0, 0, str(i))) / speech)[0]) for i in range(200)]
+    assert -3.001 <= min(gains) < -2 and 5 < max(gains) <= 6.001
+
+
+@given(frames=st.integers(0, 60), stack=st.integers(1, 3), seed=st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_spec_augment_masks_whole_frames_and_the_same_bins_of_every_stacked_frame(
+    frames: int, stack: int, seed: int
+) -> None:
+    features = torch.randn(frames, stack * 10, generator=torch.Generator().manual_seed(seed))
+    before = features.clone()
+    augment = SpecAugment(2, 5, 0.5, 2, 3, 1.0)
+    out = augment(features, np.random.default_rng(seed), stack=stack)
+    assert torch.equal(features, before) and out.shape == features.shape
+    if frames < 2:
+        return
+    masked = out != features
+    rows = masked.all(dim=1)
+    columns = masked.all(dim=0)
+    assert torch.equal(masked, rows[:, None] | columns[None, :])
+    assert int(rows.sum()) <= 10 and int(columns.view(stack, 10)[0].sum()) <= 6
+    assert (columns.view(stack, 10) == columns.view(stack, 10)[0]).all()
+    assert torch.equal(out[masked], features.mean(dim=0).expand_as(features)[masked])
+
+
+def test_spec_augment_masks_something() -> None:
+    features = torch.randn(100, 30, generator=torch.Generator().manual_seed(0))
+    shares = [
+        (SpecAugment()(features, utterance_rng(0, 0, str(i)), stack=1) != features).float().mean() for i in range(50)
+    ]
+    assert 0.1 < float(torch.stack(shares).mean()) < 0.8
+
+
+def test_load_noises_reads_averages_and_resamples(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    stereo = np.stack([np.full(800, 0.25), np.full(800, 0.75)], axis=1)
+    soundfile.write(tmp_path / "deep" / "b.wav", stereo, 8000, subtype="FLOAT")
+    soundfile.write(tmp_path / "a.flac", np.full(1600, 0.125), 16000)
+    noises = load_noises(tmp_path, 16000)
+    assert [len(noise) for noise in noises] == [1600, 1600]
+    np.testing.assert_array_equal(noises[0], np.float32(0.125))
+    assert abs(noises[1][400:1200] - 0.5).max() < 0.02
+    assert len(load_noises([tmp_path / "a.flac"], 8000)[0]) == 800
+
+
+def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no noise"):
+        load_noises(tmp_path, 16000)
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+    with pytest.raises(CorpusError, match="bad.wav"):
+        load_noises(tmp_path, 16000)
+    with pytest.raises(ConfigError, match="at least one"):
+        NoiseAugment([], (0, 1), 0.5)
+    with pytest.raises(ConfigError, match="snr"):
+        NoiseAugment([_speech(5)], (2, 1), 0.5)
+    with pytest.raises(ConfigError, match="1.5"):
+        Gain(probability=1.5)
+    with pytest.raises(ConfigError, match="time_masks"):
+        SpecAugment(time_masks=-1)
