@@ -63,9 +63,9 @@ class Trainer:
         self.loader = Loader(
             sources,
             front_end=self.front_end,
-            augment=Augment.from_settings(
-                **dataclasses.asdict(config.augment), sampling_rate=self.front_end.sampling_rate
-            ),
+            subsampling_factor=config.model.subsampling_factor,
+            augment=self._sample_transforms(),
+            spec_augment=self._spec_augment(),
             max_frames=config.batch.max_frames,
             max_utterances=config.batch.max_utterances,
             seed=config.seed,
