@@ -15,7 +15,6 @@ from asrkd import fingerprint
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
 from asrkd.streaming.cache import LruCache
-from asrkd.targets.codecs import parse_codec
 
 BOUNDED = ("duration", "num_frames", "kept_mass", "entropy", "confidence")
 _FACTS = ("id", "num_samples", "num_frames", "duration", "speaker", "text", "custom", "alignment")
@@ -98,8 +97,7 @@ class Source:
         self.fingerprint = fingerprint.of_json(
             [name, self.store.identity.fingerprint, fingerprint.of_bytes(rows.tobytes())]
         )
-        codec = self.store.identity.codec
-        self._target_columns = tuple(parse_codec(codec).columns) if codec else ()
+        self._target_columns = tuple(self.store.target_columns)
         self._tables: LruCache[pa.Table] = LruCache(int(cache_mb * 1e6))
 
     def __len__(self) -> int:
