@@ -1,0 +1,1 @@
+"""Labeling: plan, run, commit."""
