@@ -167,6 +167,66 @@ class SpecAugment:
         return torch.where(mask.view(frames, width), features.mean(dim=0, keepdim=True), features)
 
 
+@dataclass(frozen=True)
+class Augment:
+    """All augmentation of a run: transforms of samples, applied in order, then masks on features."""
+
+    samples: tuple[SampleTransform, ...] = ()
+    features: SpecAugment | None = None
+
+    @classmethod
+    def from_settings(
+        cls,
+        *,
+        sampling_rate: int,
+        noise: Sequence[str] = (),
+        noise_probability: float = 0.0,
+        snr: Sequence[float] = (0.0, 20.0),
+        gain_db: float = 0.0,
+        time_masks: int = 0,
+        time_mask_frames: int = 5,
+        frequency_masks: int = 0,
+        frequency_mask_bins: int = 8,
+    ) -> Augment:
+        """From plain values; what has probability, range or number 0 is left out.
+
+        Args:
+            sampling_rate: hertz, of the front end.
+            noise: files and folders of noise.
+            noise_probability, snr: see `NoiseAugment`.
+            gain_db: gains are drawn from -gain_db to gain_db.
+            time_masks, time_mask_frames, frequency_masks, frequency_mask_bins: see `SpecAugment`.
+
+        Raises:
+            ConfigError, CorpusError: a value or a noise that cannot be used.
+        """
+        samples: list[SampleTransform] = []
+        if noise_probability and not noise:
+            raise ConfigError(f"noise_probability is {noise_probability}, but no noise is named; name files or folders")
+        if noise_probability:
+            sounds = [sound for place in noise for sound in load_noises(place, sampling_rate)]
+            if len(snr) != 2:
+                raise ConfigError(f"snr is {list(snr)!r}, but must be a lowest and a highest value in dB")
+            samples.append(NoiseAugment(sounds, (snr[0], snr[1]), noise_probability))
+        if gain_db:
+            samples.append(Gain((-gain_db, gain_db)))
+        masks = None
+        if time_masks or frequency_masks:
+            masks = SpecAugment(
+                time_masks=time_masks,
+                max_time=time_mask_frames,
+                frequency_masks=frequency_masks,
+                max_frequency=frequency_mask_bins,
+                probability=1.0,
+            )
+        return cls(tuple(samples), masks)
+
+    @property
+    def fingerprint(self) -> str:
+        masks = self.features.fingerprint if self.features else ""
+        return fingerprint.of_json([masks, *(transform.fingerprint for transform in self.samples)])
+
+
 def load_noises(source: str | Path | Sequence[str | Path], sampling_rate: int) -> list[NDArray[np.float32]]:
     """Noises for `NoiseAugment`: a folder (recursive, in order of path), a file, or a list of files.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from asrkd import fingerprint
-from asrkd.corpus.augment import SampleTransform, SpecAugment
+from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.streaming.batch import Batch, collate
@@ -38,12 +38,11 @@ class Loader:
     Args:
         sources: name -> source; the name must be the source's own.
         front_end: the student's. Its frame law must be the stores'.
-        subsampling_factor: the student's.
-        max_frames: budget of a batch in padded output frames: utterances * frames of the longest.
+        subsampling_factor: the student's; None for that of the sources with targets (1 if none has any).
+        max_frames: budget of a batch in padded frames of the front end: utterances * frames of the longest.
         max_utterances: most utterances in a batch.
         seed: of order and augmentation.
-        augment: transforms of samples, applied in order before the front end.
-        spec_augment: masks on features.
+        augment: of samples and features; None for none.
         rank, world_size: this process and how many there are.
         block_utterances: utterances among which batches are made (see `plan_epoch`).
         prefetch: batches that a background thread prepares ahead; 0 prepares them in the caller's thread.
@@ -59,12 +58,11 @@ class Loader:
         sources: Mapping[str, Source],
         *,
         front_end: FrontEnd,
-        subsampling_factor: int = 1,
+        subsampling_factor: int | None = None,
         max_frames: int,
         max_utterances: int,
         seed: int = 0,
-        augment: Sequence[SampleTransform] = (),
-        spec_augment: SpecAugment | None = None,
+        augment: Augment | None = None,
         rank: int = 0,
         world_size: int = 1,
         block_utterances: int = 2048,
@@ -80,11 +78,14 @@ class Loader:
             "max_utterances": max_utterances,
             "block_utterances": block_utterances,
         }
+        if subsampling_factor is None:
+            labeled = [source.store.identity for source in self.sources.values() if source.store.identity.codec]
+            subsampling_factor = labeled[0].subsampling_factor if labeled else 1
+        augment = augment or Augment()
         self._reader = UtteranceReader(
             front_end=front_end,
             subsampling_factor=subsampling_factor,
             augment=augment,
-            spec_augment=spec_augment,
             seed=seed,
             cache_mb=cache_mb,
         )
@@ -92,8 +93,7 @@ class Loader:
         self._fingerprints = {f"source {name}": source.fingerprint for name, source in sorted(self.sources.items())}
         self._fingerprints["limits"] = fingerprint.of_json(self._limits)
         self._fingerprints["front end"] = front_end.fingerprint
-        masks = spec_augment.fingerprint if spec_augment else ""
-        self._fingerprints["augmentation"] = fingerprint.of_json([masks, *(one.fingerprint for one in augment)])
+        self._fingerprints["augmentation"] = augment.fingerprint
         self._progress = Progress(0, {name: (0, 0) for name in self.sources})
         self._running: Prefetch[tuple[Progress, Batch]] | None = None
         self._current: object = None
@@ -211,7 +211,8 @@ class Loader:
     def _plan(self, name: str, epoch: int) -> EpochPlan:
         source = self.sources[name]
         return plan_epoch(
-            source.num_frames,
+            # At the front end's rate, rounded up to whole output frames.
+            source.num_frames * source.store.identity.subsampling_factor,
             source.groups,
             seed=self._seed,
             epoch=epoch,

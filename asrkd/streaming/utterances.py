@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asrkd.corpus.augment import SampleTransform, SpecAugment, utterance_rng
+from asrkd.corpus.augment import Augment, utterance_rng
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.streaming.batch import Utterance
@@ -28,8 +27,7 @@ class UtteranceReader:
     Args:
         front_end: the student's.
         subsampling_factor: the student's.
-        augment: transforms of samples, in order; none for sources that embed features.
-        spec_augment: masks on features.
+        augment: transforms of samples (none for sources that embed features) and masks on features.
         seed: of the augmentation.
         cache_mb: memory for clean data: decoded samples where `augment` changes samples, features otherwise.
     """
@@ -39,25 +37,26 @@ class UtteranceReader:
         *,
         front_end: FrontEnd,
         subsampling_factor: int,
-        augment: Sequence[SampleTransform],
-        spec_augment: SpecAugment | None,
+        augment: Augment,
         seed: int,
         cache_mb: float,
     ) -> None:
         self._front_end = front_end
         self._law = front_end.frame_law(subsampling_factor)
-        self._augment = tuple(augment)
-        self._spec_augment = spec_augment
+        self._augment = augment.samples
+        self._masks = augment.features
         self._seed = seed
         self._cache: FillCache[NDArray[Any]] = FillCache(int(cache_mb * 1e6))
 
     def check(self, source: Source) -> None:
         """Refuse a source whose frames are not this student's (`MismatchError`), or that holds no input for it."""
         identity, what = source.store.identity, f"source {source.name!r}"
-        if identity.frame_law != self._law:
+        # Transcripts alone have no frames of their own: only the front end's must fit.
+        law = self._law if identity.codec else self._front_end.frame_law(identity.subsampling_factor)
+        if identity.frame_law != law:
             raise MismatchError(
                 f"{what} was made with the frame law {identity.frame_law}, but the student's front end and subsampling "
-                f"factor give {self._law}; its targets would not fit the student's frames. Use the same frame "
+                f"factor give {law}; its targets would not fit the student's frames. Use the same frame "
                 "length, shift, stacking and subsampling factor, or label the corpus again"
             )
         stored = FrontEnd.from_dict(identity.front_end)
@@ -92,16 +91,16 @@ class UtteranceReader:
         """
         facts = source.facts(position)
         what = f"utterance {facts['id']!r} of source {source.name!r}"
-        self._law.check(facts["num_samples"], facts["num_frames"], what=what)
+        source.store.identity.frame_law.check(facts["num_samples"], facts["num_frames"], what=what)
         rng = utterance_rng(self._seed, epoch, facts["id"])
         features = self._features(source, position, facts["num_samples"], rng if augment else None, what)
-        if augment and self._spec_augment is not None:
-            features = self._spec_augment(features, rng, stack=self._front_end.stack)
+        if augment and self._masks is not None:
+            features = self._masks(features, rng, stack=self._front_end.stack)
         return Utterance(
             id=facts["id"],
             source=source.name,
             features=features,
-            num_frames=facts["num_frames"],
+            num_frames=self._law.num_frames(facts["num_samples"]),
             seconds=facts["duration"],
             targets=source.store.targets(facts) if source.has_targets(facts) else None,
             alignment=facts["alignment"],

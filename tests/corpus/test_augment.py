@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrkd.corpus.augment import Gain, NoiseAugment, SpecAugment, load_noises, utterance_rng
+from asrkd.corpus.augment import Augment, Gain, NoiseAugment, SpecAugment, load_noises, utterance_rng
 from asrkd.errors import ConfigError, CorpusError
 
 
@@ -120,3 +120,20 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
         Gain(probability=1.5)
     with pytest.raises(ConfigError, match="time_masks"):
         SpecAugment(time_masks=-1)
+
+
+def test_augment_from_settings(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", _speech(), 16000)
+    off = Augment.from_settings(sampling_rate=16000, noise=[str(tmp_path)])
+    assert off == Augment()
+    on = Augment.from_settings(
+        sampling_rate=16000, noise=[str(tmp_path)], noise_probability=0.5, gain_db=3.0, time_masks=1
+    )
+    assert [type(transform) for transform in on.samples] == [NoiseAugment, Gain]
+    assert on.features is not None and on.features.frequency_masks == 0
+    louder = Augment.from_settings(
+        sampling_rate=16000, noise=[str(tmp_path)], noise_probability=0.5, gain_db=4.0, time_masks=1
+    )
+    assert len({off.fingerprint, on.fingerprint, louder.fingerprint}) == 3
+    with pytest.raises(ConfigError, match="no noise is named"):
+        Augment.from_settings(sampling_rate=16000, noise_probability=0.5)

@@ -47,12 +47,12 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
             teacher="checkpoint:t.pt" if soft else "",
             teacher_fingerprint="0" * 32 if soft else "",
             codec="dense" if soft else "",
-            topology="hmm",
-            units=units,
+            topology="hmm" if soft else "",
+            units=units if soft else (),
             states_per_phone=1,
             front_end=front_end.to_dict(),
             subsampling_factor=1,
-            embed=embed,  # type: ignore[arg-type]
+            embed=embed,
         )
         manifest.create(root, identity, {"num_units": shards, "num_cuts": rows, "hours": 0.0})
         every = [_row(prefix, number, soft, embed, front_end, len(units)) for number in range(rows)]
