@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from asrkd import config as configs
-from asrkd.corpus.augment import Gain, NoiseAugment, SampleTransform, SpecAugment, load_noises
+from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
@@ -64,8 +64,9 @@ class Trainer:
             sources,
             front_end=self.front_end,
             subsampling_factor=config.model.subsampling_factor,
-            augment=self._sample_transforms(),
-            spec_augment=self._spec_augment(),
+            augment=Augment.from_settings(
+                **dataclasses.asdict(config.augment), sampling_rate=self.front_end.sampling_rate
+            ),
             max_frames=config.batch.max_frames,
             max_utterances=config.batch.max_utterances,
             seed=config.seed,
@@ -116,27 +117,6 @@ class Trainer:
                         "lexicon, topology and states_per_phone of the teacher"
                     )
         return sources
-
-    def _sample_transforms(self) -> list[SampleTransform]:
-        given = self.config.augment
-        transforms: list[SampleTransform] = []
-        if given.noise_probability > 0:
-            noises = load_noises(given.noise, self.front_end.sampling_rate)
-            transforms.append(NoiseAugment(noises, (given.snr[0], given.snr[-1]), given.noise_probability))
-        if given.gain_db > 0:
-            transforms.append(Gain((-given.gain_db, given.gain_db)))
-        return transforms
-
-    def _spec_augment(self) -> SpecAugment | None:
-        given = self.config.augment
-        if not given.time_masks and not given.frequency_masks:
-            return None
-        return SpecAugment(
-            time_masks=given.time_masks,
-            max_time=given.time_mask_frames,
-            frequency_masks=given.frequency_masks,
-            max_frequency=given.frequency_mask_bins,
-        )
 
     def _initialise(self, path: str) -> None:
         content = checkpoint.read(path)
@@ -202,6 +182,7 @@ class Trainer:
                     progress(self.step, self.total_steps, last)
         finally:
             metrics.close()
+            self.loader.close()
         if self.step >= self.total_steps:
             self._finish()
         return last

@@ -1,0 +1,129 @@
+"""Decodes the cuts of a test set with a trained run, and measures the real-time factor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse.cut import Cut
+from numpy.typing import NDArray
+
+from asrkd.corpus.cuts import iterate, open_cuts, read_audio, speaker_of, text_of
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.decoding.decode import graph_decode
+from asrkd.decoding.graph import word_loop_graph
+from asrkd.errors import CorpusError
+from asrkd.teachers import Teacher
+from asrkd.training import checkpoint
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-posteriors of a test set.
+
+    Attributes:
+        log_probs: by utterance id, (T, V) float32.
+        references, speakers: by utterance id.
+        audio_seconds: of audio.
+        model_seconds: of computation in the model alone.
+    """
+
+    log_probs: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)
+    speakers: dict[str, str] = field(default_factory=dict)
+    audio_seconds: float = 0.0
+    model_seconds: float = 0.0
+
+
+def compute_scores(model: Teacher, cuts: str, *, batch: int = 16) -> Scores:
+    """Run a model over a test set.
+
+    Raises:
+        CorpusError: a cut that cannot be read, or without a transcript.
+    """
+    scores = Scores()
+    audio, spent = 0.0, 0.0
+    pending: list[tuple[Cut, torch.Tensor]] = []
+
+    def flush() -> None:
+        nonlocal spent
+        features = torch.nn.utils.rnn.pad_sequence([one for _, one in pending], batch_first=True)
+        began = time.perf_counter()
+        log_probs, lengths = model.log_probs(features, torch.tensor([len(one) for _, one in pending]))
+        spent += time.perf_counter() - began
+        for (cut, _), frames, length in zip(pending, log_probs, lengths.tolist(), strict=True):
+            scores.log_probs[cut.id] = frames[:length].cpu().numpy()
+        pending.clear()
+
+    for cut in iterate(open_cuts(cuts), what=cuts):
+        text = text_of(cut)
+        if text is None:
+            raise CorpusError(f"cut {cut.id!r} of {cuts!r} has no transcript, so it cannot be scored; leave it out")
+        samples = read_audio(cut, model.front_end.sampling_rate)
+        pending.append((cut, model.front_end(torch.from_numpy(samples))))
+        scores.references[cut.id], scores.speakers[cut.id] = text, speaker_of(cut) or cut.id
+        audio += len(samples) / model.front_end.sampling_rate
+        if len(pending) == batch:
+            flush()
+    if pending:
+        flush()
+    return Scores(scores.log_probs, scores.references, scores.speakers, audio, spent)
+
+
+def read_prior(run: str | Path) -> NDArray[np.float32]:
+    """(V,) log-prior of a finished run."""
+    return checkpoint.read(Path(run) / "final.pt")["log_prior"].numpy()
+
+
+def decode_scores(
+    scores: Scores,
+    model: Teacher,
+    lexicon: Lexicon,
+    *,
+    log_prior: NDArray[np.float32] | None = None,
+    insertion_penalty: float = 0.0,
+    acoustic_scale: float = 1.0,
+    prior_scale: float = 1.0,
+    beam: float = 24.0,
+    only: Sequence[str] | None = None,
+) -> dict[str, str]:
+    """Decode through the loop of the lexicon's words; text by utterance id.
+
+    Args:
+        log_prior: (V,); needed for `hmm`, not used for `ctc`.
+        prior_scale: multiplies the log-prior.
+        only: these utterances.
+    """
+    graph = word_loop_graph(lexicon, model.inventory, insertion_penalty=insertion_penalty)
+    prior = None
+    if model.inventory.topology == "hmm":
+        if log_prior is None:
+            raise CorpusError("an 'hmm' model is decoded with its priors; give the run that holds them")
+        prior = log_prior * prior_scale
+    texts = {}
+    for key in only if only is not None else scores.log_probs:
+        found = graph_decode(scores.log_probs[key], graph, log_prior=prior, acoustic_scale=acoustic_scale, beam=beam)
+        texts[key] = " ".join(found.words)
+    return texts
+
+
+def latency_ratio(model: Teacher, front_end: FrontEnd, *, seconds: float = 10.0, repeats: int = 5) -> float:
+    """Seconds of computation for one second of audio (real-time factor), one utterance at a time on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        frames = front_end.frame_law().num_features(int(seconds * front_end.sampling_rate))
+        features = torch.randn(1, frames, front_end.feature_dim, generator=torch.Generator().manual_seed(0))
+        times = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            model.log_probs(features, torch.tensor([frames]))
+            times.append(time.perf_counter() - began)
+        return min(times) / seconds
+    finally:
+        torch.set_num_threads(threads)
