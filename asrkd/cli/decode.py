@@ -1,0 +1,63 @@
+"""`asrkd decode` and `asrkd score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from asrkd.corpus.cuts import iterate, open_cuts, speaker_of
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.decoding.run import compute_scores, decode_scores, read_prior
+from asrkd.evaluation import files
+from asrkd.evaluation.wer import score as align_words
+from asrkd.teachers import load_teacher
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("cuts")
+@click.argument("out", type=click.Path(file_okay=False))
+@click.option("--lexicon", required=True, type=click.Path(dir_okay=False), help="The words to decode into.")
+@click.option("--name", default="test", help="Names the files: recogs-NAME.txt, errs-NAME.txt, wer-summary-NAME.txt.")
+@click.option("--beam", default=24.0, help="Beam of the graph decoder, in nats.")
+@click.option("--insertion-penalty", default=0.0, help="Cost of every word, in nats.")
+@click.option("--acoustic-scale", default=1.0, help="Multiplies the acoustic scores.")
+def decode(
+    run: str, cuts: str, out: str, lexicon: str, name: str, beam: float, insertion_penalty: float, acoustic_scale: float
+) -> None:
+    """Decode CUTS with the finished training run RUN through a loop of the lexicon's words, and score."""
+    model = load_teacher(f"checkpoint:{run}")
+    scores = compute_scores(model, cuts)
+    texts = decode_scores(
+        scores,
+        model,
+        Lexicon.read(lexicon),
+        log_prior=read_prior(run),
+        beam=beam,
+        insertion_penalty=insertion_penalty,
+        acoustic_scale=acoustic_scale,
+    )
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_hypotheses(folder / f"hyp-{name}.txt", texts)
+    files.write_hypotheses(folder / f"ref-{name}.txt", scores.references)
+    scored = align_words(scores.references, texts, scores.speakers)
+    files.write_scores(folder, name, scored)
+    click.echo(files.summary(scored))
+    click.echo(f"model RTFx {scores.audio_seconds / max(scores.model_seconds, 1e-9):.0f}")
+
+
+@click.command()
+@click.argument("hyp", type=click.Path(dir_okay=False))
+@click.argument("ref", type=click.Path(dir_okay=False))
+@click.option(
+    "--cuts", help="Cuts that name each utterance's speaker; without them, each utterance is its own speaker."
+)
+def score(hyp: str, ref: str, cuts: str | None) -> None:
+    """Word error rate of HYP against REF (files of `id word word ...` lines), with its interval over speakers."""
+    speakers = {}
+    if cuts:
+        speakers = {cut.id: speaker_of(cut) or cut.id for cut in iterate(open_cuts(cuts), what=cuts)}
+    scored = align_words(files.read_hypotheses(Path(ref)), files.read_hypotheses(Path(hyp)), speakers)
+    click.echo(files.summary(scored))

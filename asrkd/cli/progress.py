@@ -1,0 +1,46 @@
+"""Progress on a terminal (tqdm), or a log line every so often elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+
+class Progress:
+    """One bar at a time: `show(label, done, total, note)`."""
+
+    def __init__(self, *, every_seconds: float = 10.0) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._every = every_seconds
+        self._last = 0.0
+        self._label = ""
+        self._bar: tqdm | None = None
+
+    def show(self, label: str, done: int, total: int, note: Mapping[str, object] | str = "") -> None:
+        """Say how far `label` has come."""
+        text = (
+            note
+            if isinstance(note, str)
+            else " ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in note.items())
+        )
+        if self._terminal:
+            if self._bar is None or label != self._label:
+                self.close()
+                self._bar = tqdm(total=total, desc=label, leave=True, dynamic_ncols=True)
+            self._bar.total = total
+            self._bar.n = done
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.refresh()
+        elif done >= total or label != self._label or time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            print(f"{label}: {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
+        self._label = label
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
