@@ -1,0 +1,65 @@
+"""The config of a study: a corpus, a teacher, a student, and how they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from asrkd.training.config import (
+    AugmentConfig,
+    BatchConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    SoftLossConfig,
+)
+
+
+@dataclass
+class SystemConfig:
+    """A model and how it is trained; `steps` updates on labeled data."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    front_end: dict[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    steps: int = 1000
+
+
+@dataclass
+class DecodingConfig:
+    """Decoding; the insertion penalty of each system is the best of these on the dev set."""
+
+    beam: float = 24.0
+    acoustic_scale: float = 1.0
+    prior_scale: float = 1.0
+    insertion_penalties: list[float] = field(default_factory=lambda: [0.0, 2.0, 4.0, 7.0, 10.0])
+
+
+@dataclass
+class StudyConfig:
+    """One seed of a study.
+
+    `data` is a folder with `labeled`, `unlabeled`, `transcribed`, `dev` and the `tests`, each as `.jsonl.gz` cuts, and
+    `lexicon.txt`. `transcribed` holds the unlabeled cuts with their words and serves the upper bound alone.
+    `distilled` is the schedule of the distilled student over the sources `soft` and `labeled`.
+    """
+
+    work: str = MISSING
+    data: str = MISSING
+    title: str = "asrkd"
+    seed: int = 1
+    topology: str = "ctc"
+    states_per_phone: int = 2
+    tests: dict[str, str] = field(default_factory=lambda: {"clean": "test_clean", "noisy": "test_noisy"})
+    codec: str = "topk:20"
+    unit_hours: float = 0.1
+    teachers: int = 1
+    teacher: SystemConfig = field(default_factory=SystemConfig)
+    student: SystemConfig = field(default_factory=SystemConfig)
+    distilled: list[PhaseConfig] = field(default_factory=list)
+    soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)

@@ -1,0 +1,67 @@
+"""Decodes one system of a study on every test set; the insertion penalty is chosen on dev."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.decoding.run import compute_scores, decode_scores, latency_ratio, read_prior
+from asrkd.evaluation.files import write_hypotheses, write_scores
+from asrkd.evaluation.wer import by_speaker, score, total
+from asrkd.study.config import StudyConfig
+from asrkd.teachers import load_teacher
+from asrkd.training import checkpoint
+
+
+def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -> None:
+    """Write `out/result.json` with the errors of each speaker, sizes and speed; nothing to do when it is there."""
+    if (out / "result.json").exists():
+        return
+    model = load_teacher(spec)
+    data = Path(config.data)
+    lexicon = Lexicon.read(data / "lexicon.txt")
+    # The prior of an ensemble is the mean of its members'.
+    prior = np.log(np.mean([np.exp(read_prior(run)) for run in runs], axis=0)).astype(np.float32)
+    settings = config.decoding
+
+    def decode(scores, penalty: float) -> dict[str, str]:  # type: ignore[no-untyped-def]
+        return decode_scores(
+            scores,
+            model,
+            lexicon,
+            log_prior=prior,
+            insertion_penalty=penalty,
+            acoustic_scale=settings.acoustic_scale,
+            prior_scale=settings.prior_scale,
+            beam=settings.beam,
+        )
+
+    dev = compute_scores(model, str(data / "dev.jsonl.gz"))
+    rates = {}
+    for penalty in settings.insertion_penalties:
+        rates[penalty] = total(score(dev.references, decode(dev, penalty), dev.speakers)).rate
+    best = min(rates, key=lambda penalty: (rates[penalty], abs(penalty)))
+    sizes = [checkpoint.read(run / "final.pt")["num_parameters"] for run in runs]
+    result: dict = {
+        "dev": rates[best],
+        "insertion_penalty": best,
+        "num_parameters": sum(sizes),
+        "float_bytes": 4 * sum(sizes),
+        "real_time_factor": latency_ratio(model, model.front_end),
+        "tests": {},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, cuts in config.tests.items():
+        scores = compute_scores(model, str(data / f"{cuts}.jsonl.gz"))
+        texts = decode(scores, best)
+        scored = score(scores.references, texts, scores.speakers)
+        write_hypotheses(out / f"hyp-{name}.txt", texts)
+        write_scores(out, name, scored)
+        result["tests"][name] = {speaker: list(vars(errors).values()) for speaker, errors in by_speaker(scored).items()}
+    temporary = out / f".result.json.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    os.replace(temporary, out / "result.json")

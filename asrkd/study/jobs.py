@@ -1,0 +1,66 @@
+"""Trainings that do not wait for each other, in processes of one thread each."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from asrkd import config as configs
+from asrkd.errors import AsrkdError
+from asrkd.training.config import TrainConfig
+from asrkd.training.schedule import check_schedule
+from asrkd.training.trainer import Trainer, read_metrics
+
+Progress = Callable[[str, int, int, str], None]
+
+
+def train_all(jobs: Mapping[str, TrainConfig], workers: int, progress: Progress) -> None:
+    """Train every run to its end; runs that are finished take no time.
+
+    Raises:
+        AsrkdError: a training failed, or its process died.
+    """
+    waiting = {name: job for name, job in jobs.items() if not (Path(job.run) / "final.pt").exists()}
+    if not waiting:
+        return
+    # Spawned processes, also for one worker: each training sees a fresh generator and one thread.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(waiting)), context) as pool:
+        futures = {pool.submit(_train, configs.to_yaml(job)): name for name, job in waiting.items()}
+        running = set(futures)
+        try:
+            while running:
+                done, running = wait(running, timeout=2.0, return_when=FIRST_EXCEPTION)
+                _show(waiting, progress)
+                for future in done:
+                    future.result()
+        except BrokenProcessPool:
+            raise AsrkdError(
+                "a training process died (killed, or out of memory); start again to go on from its checkpoint"
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _show(jobs: Mapping[str, TrainConfig], progress: Progress) -> None:
+    done = total = 0
+    notes = []
+    for name, job in jobs.items():
+        steps = check_schedule(job.schedule, list(job.sources))
+        lines = read_metrics(Path(job.run))
+        step = steps if (Path(job.run) / "final.pt").exists() else int(lines[-1]["step"]) if lines else 0
+        done, total = done + step, total + steps
+        if 0 < step < steps:
+            last = {key: value for line in lines for key, value in line.items() if key not in ("step", "learning_rate")}
+            notes.append(f"{name} " + " ".join(f"{key} {value:.3f}" for key, value in last.items()))
+    progress("train " + ", ".join(jobs), done, total, "; ".join(notes))
+
+
+def _train(text: str) -> None:
+    import yaml
+
+    Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train()
