@@ -73,7 +73,12 @@ def graph_decode(
         raise CorpusError(f"no path survives a beam of {beam} over {len(log_probs)} frames; widen the beam")
     _, ilabels, olabels, weight = kaldifst.get_linear_symbol_sequence(lattice)
     words = tuple(graph.words[label] for label in olabels)
-    return Hypothesis(words, -float(weight.value1 + weight.value2), np.array(ilabels, dtype=np.int64) - 1, bool(decoder.reached_final()))
+    return Hypothesis(
+        words,
+        -float(weight.value1 + weight.value2),
+        np.array(ilabels, dtype=np.int64) - 1,
+        bool(decoder.reached_final()),
+    )
 
 
 def greedy_tokens(log_probs: NDArray[np.float32], inventory: Inventory) -> tuple[str, ...]:

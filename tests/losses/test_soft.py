@@ -75,9 +75,7 @@ def test_loss_and_gradient_equal_the_dense_computation(
     p = rng.dirichlet(np.full(classes, 0.5), frames).reshape(frames, classes)
     keep = rng.random((frames, classes)) < share
     logits = torch.tensor(rng.normal(size=(frames, classes)) * 3, requires_grad=True)
-    found = soft_cross_entropy(
-        logits, *arguments(sparse(p, keep)), missing_mass=policy, temperature=temperature
-    )
+    found = soft_cross_entropy(logits, *arguments(sparse(p, keep)), missing_mass=policy, temperature=temperature)
     expected = oracle(logits, p, keep, policy, temperature)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     if frames:
