@@ -22,11 +22,13 @@ class Hypothesis:
         words: the words.
         score: log score of the path: scaled acoustic scores less graph costs.
         classes: (T,) class id of each frame on the path.
+        complete: whether the path ends at a word's end; otherwise it is the best one cut off by the end of the audio.
     """
 
     words: tuple[str, ...]
     score: float
     classes: NDArray[np.int64]
+    complete: bool = True
 
 
 def graph_decode(
@@ -50,7 +52,7 @@ def graph_decode(
 
     Raises:
         MismatchError: V is not the graph's inventory's.
-        CorpusError: no path survives the beam to the end.
+        CorpusError: no path survives the beam, or the scores hold NaN.
     """
     if log_probs.shape[1] != len(graph.inventory):
         raise MismatchError(
@@ -67,14 +69,16 @@ def graph_decode(
     decoder = kaldi_decoder.FasterDecoder(graph.fst, options)
     decoder.decode(kaldi_decoder.DecodableCtc(scores))
     found, lattice = decoder.get_best_path()
-    if not found or not decoder.reached_final():
-        raise CorpusError(
-            f"no word sequence survives a beam of {beam} over {len(log_probs)} frames; widen the beam, or the utterance "
-            "is shorter than any word"
-        )
+    if not found:
+        raise CorpusError(f"no path survives a beam of {beam} over {len(log_probs)} frames; widen the beam")
     _, ilabels, olabels, weight = kaldifst.get_linear_symbol_sequence(lattice)
     words = tuple(graph.words[label] for label in olabels)
-    return Hypothesis(words, -float(weight.value1 + weight.value2), np.array(ilabels, dtype=np.int64) - 1)
+    return Hypothesis(
+        words,
+        -float(weight.value1 + weight.value2),
+        np.array(ilabels, dtype=np.int64) - 1,
+        bool(decoder.reached_final()),
+    )
 
 
 def greedy_tokens(log_probs: NDArray[np.float32], inventory: Inventory) -> tuple[str, ...]:

@@ -2,6 +2,21 @@
 
 from asrkd.models.blstm import BLSTMTeacher
 from asrkd.models.build import build_model, check_model, count_parameters
+from asrkd.models.conformer import ConformerTeacher
+from asrkd.models.emformer import EmformerState, EmformerStudent
 from asrkd.models.lstm import LSTMState, LSTMStudent
+from asrkd.models.study import study_student, study_teacher
 
-__all__ = ["BLSTMTeacher", "LSTMState", "LSTMStudent", "build_model", "check_model", "count_parameters"]
+__all__ = [
+    "BLSTMTeacher",
+    "ConformerTeacher",
+    "EmformerState",
+    "EmformerStudent",
+    "LSTMState",
+    "LSTMStudent",
+    "build_model",
+    "check_model",
+    "count_parameters",
+    "study_student",
+    "study_teacher",
+]

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from asrkd.errors import ConfigError, MismatchError
+from asrkd.losses.soft import POLICIES, soft_cross_entropy
+from asrkd.streaming.batch import join_targets
+from asrkd.targets.codecs import Dense, TopK
+from asrkd.targets.soft_targets import SoftTargets
+
+
+def sparse(dense_p: np.ndarray, keep: np.ndarray) -> SoftTargets:
+    """Soft targets that keep the marked classes of (M, V) probabilities."""
+    counts = keep.sum(axis=1)
+    with np.errstate(divide="ignore"):
+        log_p = np.log(dense_p)
+    return SoftTargets(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.nonzero(keep)[1].astype(np.int32),
+        log_p[keep],
+        1.0 - np.where(keep, dense_p, 0.0).sum(axis=1),
+        dense_p.shape[1],
+    )
+
+
+def oracle(logits: Tensor, p: np.ndarray, keep: np.ndarray, policy: str, temperature: float) -> Tensor:
+    """The same by dense arithmetic, one frame at a time."""
+    total = logits.sum() * 0.0
+    num_classes = logits.shape[1]
+    for t in range(len(p)):
+        log_q = (logits[t] / temperature).log_softmax(0)
+        kept = torch.tensor(np.where(keep[t], p[t], 0.0), dtype=logits.dtype)
+        mask = torch.tensor(keep[t])
+        missing = 1.0 - kept.sum() if not keep[t].all() else kept.new_zeros(())
+        rest = int((~mask).sum())
+        if policy == "uniform" and rest:
+            full = torch.where(mask, kept, missing / rest) ** (1 / temperature)
+            full = full / full.sum()
+            total = total - (full * log_q).sum()
+            continue
+        bucket = missing ** (1 / temperature) if policy in ("zero", "ghost") and missing > 0 else kept.new_zeros(())
+        tempered = torch.where(kept > 0, kept ** (1 / temperature), torch.zeros_like(kept))
+        scale = tempered.sum() + bucket
+        if scale > 0:
+            total = total - ((tempered / scale) * log_q)[mask].sum()
+            if policy == "ghost" and rest and missing > 0:
+                total = total - bucket / scale * log_q[~mask].logsumexp(0)
+    assert num_classes
+    return total * temperature**2
+
+
+def arguments(targets: SoftTargets, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+    return (
+        torch.from_numpy(np.asarray(targets.row_splits, dtype=np.int64)),
+        torch.from_numpy(targets.ids.astype(np.int64)),
+        torch.as_tensor(targets.log_probs, dtype=dtype),
+        torch.as_tensor(targets.missing, dtype=dtype),
+    )
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 20.0])
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), frames=st.integers(0, 5), classes=st.integers(2, 9), share=st.floats(0, 1))
+def test_loss_and_gradient_equal_the_dense_computation(
+    policy: str, temperature: float, seed: int, frames: int, classes: int, share: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(classes, 0.5), frames).reshape(frames, classes)
+    keep = rng.random((frames, classes)) < share
+    logits = torch.tensor(rng.normal(size=(frames, classes)) * 3, requires_grad=True)
+    found = soft_cross_entropy(logits, *arguments(sparse(p, keep)), missing_mass=policy, temperature=temperature)
+    expected = oracle(logits, p, keep, policy, temperature)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    if frames:
+        (gradient,) = torch.autograd.grad(found, logits, allow_unused=True)
+        (reference,) = torch.autograd.grad(expected, logits, allow_unused=True)
+        torch.testing.assert_close(
+            gradient, torch.zeros_like(logits) if reference is None else reference, rtol=1e-8, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_gradcheck_with_one_hot_uniform_and_empty_frames(policy: str, temperature: float) -> None:
+    p = np.array([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]])
+    keep = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]], dtype=bool)
+    logits = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    given_targets = arguments(sparse(p, keep))
+    torch.autograd.gradcheck(
+        lambda x: soft_cross_entropy(x, *given_targets, missing_mass=policy, temperature=temperature), (logits,)
+    )
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_stored_targets_give_the_loss_and_gradient_of_a_live_teacher(policy: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    teacher = (torch.randn(30, 12, generator=generator) * 3).log_softmax(1)
+    logits = torch.randn(30, 12, generator=generator).double().requires_grad_()
+    live = -(teacher.double().exp() * logits.log_softmax(1)).sum()
+    (live_gradient,) = torch.autograd.grad(live, logits)
+    # dense is exact; topk:V is off by at most 2^-12 nat in each log-probability.
+    for codec, tolerance in ((Dense(), 1e-6), (TopK(12), 3e-4)):
+        kept = codec.encode(teacher)
+        stored = codec.unpack(codec.pack(kept), 30, 12)
+        batch = join_targets([stored])
+        loss = soft_cross_entropy(
+            logits, batch.row_splits, batch.ids, batch.log_probs, batch.missing, missing_mass=policy
+        )
+        (gradient,) = torch.autograd.grad(loss, logits)
+        torch.testing.assert_close(loss, live, rtol=tolerance, atol=0)
+        torch.testing.assert_close(gradient, live_gradient, rtol=0, atol=max(tolerance, 1e-6))
+
+
+class Largest(TorchDispatchMode):
+    """Counts the tensors of at least `size` elements that operations make."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.names = size, []  # type: ignore[var-annotated]
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.numel() >= self.size and result.untyped_storage().nbytes():
+            self.names.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("policy", ["zero", "renormalize", "uniform"])
+def test_no_dense_target_is_built(policy: str) -> None:
+    frames, classes = 16, 5000
+    logits = torch.randn(frames, classes)
+    targets = join_targets([TopK(20).encode(torch.randn(frames, classes).log_softmax(1))])
+    with Largest(frames * classes) as seen:
+        soft_cross_entropy(
+            logits, targets.row_splits, targets.ids, targets.log_probs, targets.missing, missing_mass=policy
+        )
+    assert sorted(seen.names) == ["aten._log_softmax.default", "aten.div.Tensor"]  # the student's own
+
+
+def test_wrong_settings_are_refused() -> None:
+    given_targets = arguments(sparse(np.array([[0.5, 0.5]]), np.array([[True, False]])))
+    logits = torch.zeros(1, 2, dtype=torch.float64)
+    with pytest.raises(ConfigError, match="'none_such'.*renormalize"):
+        soft_cross_entropy(logits, *given_targets, missing_mass="none_such")
+    with pytest.raises(ConfigError, match="temperature is 0"):
+        soft_cross_entropy(logits, *given_targets, temperature=0.0)
+    with pytest.raises(ConfigError, match="reduction is 'mean'"):
+        soft_cross_entropy(logits, *given_targets, reduction="mean")
+    with pytest.raises(MismatchError, match="2 frames, the targets 1"):
+        soft_cross_entropy(torch.zeros(2, 2), *given_targets)
