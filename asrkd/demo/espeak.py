@@ -122,7 +122,9 @@ def _speak(
         library.espeak_ng_SetRandSeed(_SEED)
         library.espeak_SetSynthCallback(callback)
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ConfigError(f"eSpeak NG has no voice {voice!r}; `en-us` and `en-gb-scotland+f2` are examples of voices")
+            raise ConfigError(
+                f"eSpeak NG has no voice {voice!r}; `en-us` and `en-gb-scotland+f2` are examples of voices"
+            )
         for parameter, value in parameters:
             library.espeak_SetParameter(parameter, value, 0)
         encoded = text.encode()
