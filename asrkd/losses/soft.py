@@ -51,22 +51,17 @@ def soft_cross_entropy(
         ConfigError: an unknown policy or reduction, or a temperature that is not above 0.
         MismatchError: the numbers of frames differ.
     """
-    if missing_mass not in POLICIES:
-        raise ConfigError(f"missing_mass is {missing_mass!r}, but must be one of {', '.join(POLICIES)}")
-    if not temperature > 0:
-        raise ConfigError(f"temperature is {temperature}, but must be above 0")
-    if reduction not in ("sum", "none"):
-        raise ConfigError(f"reduction is {reduction!r}, but must be 'sum' or 'none'")
+    _check(missing_mass, temperature, reduction)
     num_frames, num_classes = logits.shape
     if len(row_splits) != num_frames + 1 or len(missing) != num_frames:
         raise MismatchError(
             f"the student has {num_frames} frames, the targets {len(missing)}; they would be shifted against each other"
         )
-    log_q = (logits / temperature).log_softmax(dim=1)
-    counts = row_splits.diff()
-    rows = torch.repeat_interleave(torch.arange(num_frames, device=logits.device), counts, output_size=len(ids))
+    # A sum over many classes in half precision is worth nothing.
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    log_q = (logits if temperature == 1.0 else logits.to(exact) / temperature).log_softmax(dim=1, dtype=exact)
+    rows, rest = _rows(row_splits, len(ids), num_classes)
     kept_log_q = log_q[rows, ids]
-    rest = num_classes - counts
     log_p, log_missing = _tempered(log_probs.to(log_q), missing.to(log_q), rows, rest, missing_mass, temperature)
     # p = 0 must give 0 also where log q is -inf.
     terms = torch.where(log_p > -torch.inf, log_p.exp() * kept_log_q, 0.0)
@@ -77,6 +72,7 @@ def soft_cross_entropy(
         loss = loss - torch.where((log_missing > -torch.inf) & (rest > 0), spread * others, 0.0)
     elif missing_mass == "ghost":
         hidden = torch.zeros_like(log_q, dtype=torch.bool).index_put((rows, ids), torch.tensor(True, device=ids.device))
+        # Over the student's own scores: log(1 - sum q) would lose everything as the sum nears 1.
         log_rest = log_q.masked_fill(hidden, -torch.inf).logsumexp(dim=1)
         used = (log_missing > -torch.inf) & (rest > 0)
         loss = loss - torch.where(used, log_missing.exp() * torch.where(used, log_rest, 0.0), 0.0)
@@ -85,12 +81,69 @@ def soft_cross_entropy(
     return loss.sum() if reduction == "sum" else loss
 
 
+def soft_kl(
+    logits: Tensor,
+    row_splits: Tensor,
+    ids: Tensor,
+    log_probs: Tensor,
+    missing: Tensor,
+    *,
+    missing_mass: str = "renormalize",
+    temperature: float = 1.0,
+    scale_by_temperature_squared: bool = True,
+    reduction: str = "sum",
+) -> Tensor:
+    """Divergence KL(teacher || student), in nats: `soft_cross_entropy` less the teacher's entropy, which is constant.
+
+    Its gradient is that of the cross-entropy; its value says how far the student is (0 when it agrees, but for `zero`,
+    which drops terms of both). Arguments and errors as in `soft_cross_entropy`.
+    """
+    _check(missing_mass, temperature, reduction)
+    loss = soft_cross_entropy(
+        logits,
+        row_splits,
+        ids,
+        log_probs,
+        missing,
+        missing_mass=missing_mass,
+        temperature=temperature,
+        scale_by_temperature_squared=scale_by_temperature_squared,
+        reduction="none",
+    )
+    rows, rest = _rows(row_splits, len(ids), logits.shape[1])
+    log_p, log_missing = _tempered(log_probs.to(loss), missing.to(loss), rows, rest, missing_mass, temperature)
+    negative_entropy = _sum_rows(torch.xlogy(log_p.exp(), log_p.exp()), rows, len(missing))
+    if missing_mass in ("uniform", "ghost"):
+        bucket = log_missing.exp()
+        classes = rest.clamp(min=1) if missing_mass == "uniform" else 1
+        negative_entropy = negative_entropy + torch.xlogy(bucket, bucket / classes)
+    loss = loss + negative_entropy * (temperature**2 if scale_by_temperature_squared else 1.0)
+    return loss.sum() if reduction == "sum" else loss
+
+
+def _check(missing_mass: str, temperature: float, reduction: str) -> None:
+    if missing_mass not in POLICIES:
+        raise ConfigError(f"missing_mass is {missing_mass!r}, but must be one of {', '.join(POLICIES)}")
+    if not temperature > 0:
+        raise ConfigError(f"temperature is {temperature}, but must be above 0")
+    if reduction not in ("sum", "none"):
+        raise ConfigError(f"reduction is {reduction!r}, but must be 'sum' or 'none'")
+
+
+def _rows(row_splits: Tensor, num_entries: int, num_classes: int) -> tuple[Tensor, Tensor]:
+    """The frame of each entry (E,), and the number of classes not kept of each frame (M,)."""
+    counts = row_splits.diff()
+    frames = torch.arange(len(counts), device=row_splits.device)
+    return torch.repeat_interleave(frames, counts, output_size=num_entries), num_classes - counts
+
+
 def _tempered(
     log_probs: Tensor, missing: Tensor, rows: Tensor, rest: Tensor, policy: str, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """The teacher's log-probabilities of the entries (E,) and of the missing mass (M,) at a temperature."""
     num_frames = len(missing)
-    log_missing = torch.where(rest > 0, missing, 0.0).log()
+    # Rounding may leave a missing mass a little below 0.
+    log_missing = torch.where(rest > 0, missing.clamp(min=0.0), 0.0).log()
     if policy == "renormalize":
         log_missing = torch.full_like(log_missing, -torch.inf)
     elif temperature == 1.0:

@@ -71,12 +71,11 @@ class Dense:
         return {LOG_PROBS: targets.log_probs}
 
     def unpack(self, columns: Mapping[str, NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        values = columns[LOG_PROBS]
-        _check_size(LOG_PROBS, len(values), num_frames * num_classes)
+        values = _column(columns, LOG_PROBS, num_frames * num_classes)
         return SoftTargets(
             row_splits=np.arange(num_frames + 1, dtype=np.int64) * num_classes,
             ids=np.tile(np.arange(num_classes, dtype=np.int32), num_frames),
-            log_probs=np.asarray(values, dtype=np.float32),
+            log_probs=values.astype(np.float32, copy=False),
             missing=np.zeros(num_frames, dtype=np.float32),
             num_classes=num_classes,
         )
@@ -92,6 +91,10 @@ class TopK:
     """
 
     k: int
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"codec 'topk:{self.k}' would keep no class of a frame; K must be at least 1")
 
     @property
     def spec(self) -> str:
@@ -120,15 +123,14 @@ class TopK:
 
     def unpack(self, columns: Mapping[str, NDArray], num_frames: int, num_classes: int) -> SoftTargets:
         k = min(self.k, num_classes)
-        for name in (IDS, LOG_PROBS):
-            _check_size(name, len(columns[name]), num_frames * k)
-        ids = np.asarray(columns[IDS]).astype(np.int32).reshape(num_frames, k)
+        ids = _column(columns, IDS, num_frames * k).reshape(num_frames, k)
+        codes = _column(columns, LOG_PROBS, num_frames * k).reshape(num_frames, k)
+        # Before the cast to int32, in which an id of 32 bits could wrap around.
         if ids.size and int(ids.max()) >= num_classes:
             raise StoreError(
                 f"stored class id {int(ids.max())} is outside the {num_classes} classes; the shard is damaged"
             )
-        kept = np.asarray(columns[LOG_PROBS]).astype(np.float32).reshape(num_frames, k) * np.float32(-LOG_PROB_STEP)
-        return _from_rows(ids, kept, num_classes)
+        return _from_rows(ids.astype(np.int32), codes.astype(np.float32) * np.float32(-LOG_PROB_STEP), num_classes)
 
 
 def parse_codec(spec: str) -> Codec:
@@ -198,6 +200,13 @@ def _refuse_nan(log_probs: Tensor) -> None:
         )
 
 
-def _check_size(name: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise StoreError(f"column {name!r} has {found} items where {expected} belong; the shard is damaged")
+def _column(columns: Mapping[str, NDArray], name: str, size: int) -> NDArray:
+    """A packed column of the size that it must have."""
+    if name not in columns:
+        raise StoreError(
+            f"column {name!r} is not among {', '.join(sorted(columns)) or 'no columns'}; the shard is of another codec"
+        )
+    values = np.asarray(columns[name])
+    if len(values) != size:
+        raise StoreError(f"column {name!r} has {len(values)} items where {size} belong; the shard is damaged")
+    return values

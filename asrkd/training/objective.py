@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import CorpusError, MismatchError
+from asrkd.losses.hard import ctc_loss, frame_cross_entropy
 from asrkd.losses.soft import soft_cross_entropy
 from asrkd.streaming.batch import Batch
 from asrkd.training.config import SoftLossConfig
@@ -49,7 +49,7 @@ class Objective:
         if self.kinds[name] == "soft":
             total = self._soft(logits[mask], lengths, batch)
         elif self.inventory.topology == "hmm":
-            total = self._hard(logits, lengths, batch)
+            total = self._hard(logits, batch)
         else:
             total = self._ctc(logits, lengths, batch)
         loss = total / max(frames, 1)
@@ -77,28 +77,16 @@ class Objective:
             reduction="sum",
         )
 
-    def _hard(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    def _hard(self, logits: Tensor, batch: Batch) -> Tensor:
         if batch.alignment is None:
             raise CorpusError(
                 f"source {batch.source[0]!r} has no alignments, which the 'hmm' topology trains on; make them with asrkd align"
             )
-        if batch.alignment.shape[1] != logits.shape[1]:
-            raise MismatchError(
-                f"the model gives {logits.shape[1]} frames, the alignments have {batch.alignment.shape[1]}; they are of "
-                "another front end or subsampling factor"
-            )
-        return functional.cross_entropy(logits.transpose(1, 2), batch.alignment, ignore_index=-100, reduction="sum")
+        return frame_cross_entropy(logits, batch.alignment)[0]
 
     def _ctc(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         tokens = [self.tokens(text, what=key) for key, text in zip(batch.ids, batch.texts, strict=True)]
-        return functional.ctc_loss(
-            logits.log_softmax(-1).transpose(0, 1),
-            torch.tensor([unit for one in tokens for unit in one], device=logits.device),
-            lengths,
-            torch.tensor([len(one) for one in tokens], device=logits.device),
-            reduction="sum",
-            zero_infinity=True,
-        )
+        return ctc_loss(logits, lengths, tokens)[0]
 
     def tokens(self, text: str | None, *, what: str) -> list[int]:
         """CTC tokens of a transcript: the first pronunciation of each word."""

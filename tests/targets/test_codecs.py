@@ -77,10 +77,34 @@ def test_damaged_columns_are_refused() -> None:
     packed["target_ids"] = packed["target_ids"] + 7
     with pytest.raises(StoreError, match="outside the 3 classes"):
         codec.unpack(packed, 5, 3)
+    with pytest.raises(StoreError, match="'target_ids' is not among target_log_probs; .*another codec"):
+        codec.unpack({"target_log_probs": packed["target_log_probs"]}, 5, 3)
+    wrapped = {"target_ids": np.full(10, 2**32 - 1, np.uint32), "target_log_probs": packed["target_log_probs"]}
+    with pytest.raises(StoreError, match="4294967295 is outside"):
+        codec.unpack(wrapped, 5, 3)
     with pytest.raises(StoreError, match="0 items where 15 belong"):
         Dense().unpack({"target_log_probs": np.zeros(0, np.float32)}, 5, 3)
     with pytest.raises(MismatchError, match="row_splits"):
         SoftTargets(np.array([0, 2]), np.zeros(1, np.int32), np.zeros(1, np.float32), np.zeros(1, np.float32), 3)
+
+
+def test_ids_widen_above_65536_classes_and_survive() -> None:
+    codec = TopK(2)
+    for classes, width in ((65_536, np.uint16), (65_537, np.uint32)):
+        logits = torch.zeros(1, classes)
+        logits[0, [7, classes - 1]] = 5.0
+        packed = codec.pack(codec.encode(logits.log_softmax(1)))
+        assert {name: column.dtype for name, column in packed.items()} == codec.columns(classes)
+        assert packed["target_ids"].dtype == width
+        assert codec.unpack(packed, 1, classes).ids.tolist() == [7, classes - 1]
+
+
+@pytest.mark.parametrize("codec", [Dense(), TopK(3)])
+def test_packing_again_gives_the_same_columns(codec: Dense | TopK) -> None:
+    packed = codec.pack(codec.encode((torch.randn(20, 30) * 4).log_softmax(1)))
+    again = codec.pack(codec.unpack(packed, 20, 30))
+    for name, column in packed.items():
+        np.testing.assert_array_equal(again[name], column)
 
 
 def test_specs_round_trip_and_wrong_ones_are_refused() -> None:
@@ -89,6 +113,8 @@ def test_specs_round_trip_and_wrong_ones_are_refused() -> None:
     for spec in ("", "topk", "topk:0", "topk:-3", "topk:x", "dense:4", "zip"):
         with pytest.raises(ConfigError, match="topk:K"):
             parse_codec(spec)
+    with pytest.raises(ConfigError, match="'topk:0' would keep no class"):
+        TopK(0)
 
 
 def test_statistics_equal_a_plain_loop() -> None:
