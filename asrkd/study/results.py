@@ -26,15 +26,25 @@ class SystemResult:
     """One system over all seeds.
 
     Attributes:
-        tests: by test set, by speaker, one `Errors` a seed.
+        runs: by test set, for each seed (or fold) the errors of each of its speakers.
         num_parameters, real_time_factor: of the first seed.
         penalties: insertion penalty chosen on dev, by seed.
     """
 
-    tests: Mapping[str, BySpeaker]
+    runs: Mapping[str, Sequence[Mapping[str, Errors]]]
     num_parameters: int
     real_time_factor: float
     penalties: Sequence[float]
+
+    @property
+    def tests(self) -> dict[str, BySpeaker]:
+        """By test set, by speaker, the errors of every seed that has the speaker."""
+        pooled: dict[str, dict[str, list[Errors]]] = {}
+        for test, runs in self.runs.items():
+            for run in runs:
+                for speaker, errors in run.items():
+                    pooled.setdefault(test, {}).setdefault(speaker, []).append(errors)
+        return {test: dict(counts) for test, counts in pooled.items()}
 
 
 def read_results(works: Sequence[Path]) -> dict[str, SystemResult]:
@@ -52,12 +62,12 @@ def read_results(works: Sequence[Path]) -> dict[str, SystemResult]:
         if missing:
             raise ConfigError(f"{missing[0]!r} does not exist; run the study to its stage 'decode' first")
         loaded = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        tests = {
-            test: {speaker: [Errors(*one["tests"][test][speaker]) for one in loaded] for speaker in speakers}
-            for test, speakers in loaded[0]["tests"].items()
+        runs = {
+            test: [{speaker: Errors(*counts) for speaker, counts in one["tests"][test].items()} for one in loaded]
+            for test in loaded[0]["tests"]
         }
         results[system] = SystemResult(
-            tests,
+            runs,
             loaded[0]["num_parameters"],
             loaded[0]["real_time_factor"],
             [one["insertion_penalty"] for one in loaded],
@@ -123,13 +133,13 @@ def speaker_table(results: Mapping[str, SystemResult], test: str) -> tuple[list[
 def seed_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:
     """WER of each seed."""
     rows = []
-    for test in results["teacher"].tests:
-        for seed in range(len(results["teacher"].penalties)):
-            cells = [
-                percent(rate({speaker: [errors[seed]] for speaker, errors in result.tests[test].items()}))
+    for test, runs in results["teacher"].runs.items():
+        for number in range(len(runs)):
+            own = [
+                {speaker: [errors] for speaker, errors in result.runs[test][number].items()}
                 for result in results.values()
             ]
-            rows.append([test, str(seed + 1), *cells])
+            rows.append([test, str(number + 1), *(percent(rate(counts)) for counts in own)])
     return ["test", "seed", *results], rows
 
 

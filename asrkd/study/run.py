@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError
 from asrkd.labeling import local
 from asrkd.labeling.plan import plan
@@ -114,7 +115,17 @@ class Study:
         root = str(self._root(name))
         if not exists(root, manifest.NAME):
             self.progress(f"plan {name}", 0, 1, "")
-            plan(cuts, root, teacher=teacher, codec=codec, embed="audio", unit_hours=self.config.unit_hours)
+            # A teacher brings its front end; transcripts take the teacher's settings, for its frame law.
+            front_end = None if teacher else FrontEnd.from_dict(self.config.teacher.front_end)
+            plan(
+                cuts,
+                root,
+                teacher=teacher,
+                codec=codec,
+                embed="audio",
+                unit_hours=self.config.unit_hours,
+                front_end=front_end,
+            )
         local.run(
             root,
             workers=self.workers,

@@ -6,9 +6,6 @@ Corpus: Ghandoura, Hjabo & Al Dakkak 2021, CC BY 4.0, https://github.com/abdulka
 from __future__ import annotations
 
 import csv
-import shutil
-import tarfile
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import numpy as np
 
 from asrkd.corpus.augment import NoiseAugment, load_noises
 from asrkd.corpus.cuts import write_audio
+from asrkd.corpus.download import download_archive
 from asrkd.corpus.join import Clip, pink_noise, plan_joins, write_joins
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import CorpusError
@@ -42,7 +40,7 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
     if (data / "prepared").exists():
         return
     data.mkdir(parents=True, exist_ok=True)
-    root = corpus_dir or download(data)
+    root = corpus_dir or download_archive(HOME, data / "corpus")
     splits = {name: read_split(root, name) for name in ("train", "val", "test")}
     lexicon = Lexicon.read(LEXICON)
     lexicon.write(data / "lexicon.txt")
@@ -95,24 +93,3 @@ def split_noises(root: Path, data: Path, seed: int) -> tuple[Path, Path]:
     for part in ("train", "test"):
         write_audio(data / "noise" / part / "pink.flac", pink_noise(30 * SAMPLING_RATE, rng), SAMPLING_RATE)
     return data / "noise/train", data / "noise/test"
-
-
-def download(data: Path) -> Path:
-    """Fetch the corpus from its own home and unpack it."""
-    target = data / "corpus"
-    if target.exists():
-        return target
-    archive = data / "corpus.tar.gz.part"
-    try:
-        with urllib.request.urlopen(HOME) as response, open(archive, "wb") as stream:
-            shutil.copyfileobj(response, stream)
-        with tarfile.open(archive) as packed:
-            packed.extractall(data / "corpus.part", filter="data")
-    except (OSError, tarfile.TarError) as error:
-        raise CorpusError(
-            f"the corpus cannot be downloaded from {HOME} ({error}); give its folder with --corpus-dir"
-        ) from None
-    (inner,) = (data / "corpus.part").iterdir()
-    inner.rename(target)
-    archive.unlink()
-    return target
