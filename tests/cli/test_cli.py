@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from asrkd.cli import cli, run_command
+
+Command = Callable[..., list[str]]
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for name, command in group.commands.items():
+        found.append((*path, name))
+        if isinstance(command, click.Group):
+            found += commands(command, (*path, name))
+    return found
+
+
+def test_the_command_line_is_as_documented() -> None:
+    assert sorted(" ".join(path) for path in commands(cli)) == [
+        "align",
+        "decode",
+        "demo",
+        "label",
+        "label plan",
+        "label run",
+        "label status",
+        "score",
+        "store",
+        "store head",
+        "store info",
+        "store stats",
+        "store verify",
+        "train",
+    ]
+
+
+@pytest.mark.parametrize("path", commands(cli), ids=" ".join)
+def test_help(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli, [*path, "--help"])
+    assert result.exit_code == 0 and "Usage:" in result.output
+    assert len(result.output.splitlines()) >= 6  # a sentence of what it does, at least
+
+
+def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[int, str]:
+    """Exit code and what was said; not a traceback, and for exit code 1 one line."""
+    monkeypatch.setattr("sys.argv", ["asrkd", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        run_command(cli)
+    said = capsys.readouterr().err
+    code = stop.value.code
+    assert isinstance(code, int) and "Traceback" not in said
+    if code == 1:
+        assert said.startswith("asrkd: ") and len(said.strip().splitlines()) == 1
+    return code, said
+
+
+def test_wrong_inputs_are_one_line(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(code: int, said: str, *arguments: object) -> None:
+        found, text = fails(capsys, monkeypatch, *arguments)
+        assert found == code and said in text, text
+
+    labeled, store = corpus / "labeled.jsonl.gz", corpus / "stores/labeled"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "missing.tsv").write_text("audio\ttext\nnone.flac\tlow\n")
+    (tmp_path / "corrupt.tsv").write_text("audio\ncorrupt.flac\n")
+    (tmp_path / "corrupt.flac").write_bytes(b"fLaC" + b"\0" * 50)
+    check(1, "none.flac", "label", "plan", tmp_path / "missing.tsv", tmp_path / "s")
+    check(1, "corrupt.flac", "label", "plan", tmp_path / "corrupt.tsv", tmp_path / "s")
+    check(1, "holds no audio", "label", "plan", tmp_path / "empty", tmp_path / "s")
+    check(1, "does not exist", "label", "plan", tmp_path / "no-corpus", tmp_path / "s")
+    check(1, "is a store already", "label", "plan", labeled, store)
+    check(1, "no known kind", "label", "plan", labeled, tmp_path / "s", "--teacher", "pickle:x")
+    check(2, "embed", "label", "plan", labeled, tmp_path / "s", "--embed", "zip")
+    check(2, "No such command", "lable")
+    check(1, "manifest.json", "label", "run", tmp_path / "s")
+    check(1, "manifest.json", "store", "info", tmp_path / "s")
+    check(1, "config file", "train", tmp_path / "none.yaml")
+    (tmp_path / "train.yaml").write_text("optimizer: {learning_rat: 0.1}\n")
+    check(1, "did you mean 'optimizer.learning_rate'?", "train", tmp_path / "train.yaml")
+    (tmp_path / "train.yaml").write_text("seed: one\n")
+    check(1, "seed", "train", tmp_path / "train.yaml")
+    check(1, "key=value", "train", tmp_path / "train.yaml", "seed")
+    (tmp_path / "hyp.txt").write_text("u a\n")
+    (tmp_path / "ref.txt").write_text("u a\nv b\n")
+    check(1, "'v'", "score", tmp_path / "hyp.txt", tmp_path / "ref.txt")
+    check(1, "'low'", "align", store, tmp_path / "aligned", "--lexicon", _lexicon(tmp_path))
+
+
+def _lexicon(folder: Path) -> Path:
+    path = folder / "lexicon.txt"
+    path.write_text("high h\nup h l\n")
+    return path
+
+
+def test_a_store_is_described_and_verified(corpus: Path) -> None:
+    store = str(corpus / "stores/labeled")
+    runner = CliRunner()
+    assert '"utterances": 24' in runner.invoke(cli, ["store", "info", store]).output
+    assert '"labeled-0"' in runner.invoke(cli, ["store", "head", store]).output
+    assert '"bytes_per_frame"' in runner.invoke(cli, ["store", "stats", store]).output
+    assert runner.invoke(cli, ["store", "verify", store]).output == "no problems\n"
+    assert "units      " in runner.invoke(cli, ["label", "status", store]).output
+
+
+def test_the_installed_command_runs(asrkd_command: Command) -> None:
+    done = subprocess.run(asrkd_command("--version"), capture_output=True, text=True)
+    assert done.returncode == 0 and "version" in done.stdout
