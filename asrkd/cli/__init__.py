@@ -39,10 +39,14 @@ for command in (demo, label, store, align, train, decode, score):
 
 
 def main() -> None:
-    """Entry point: an `AsrkdError` is one line and exit code 1, wrong usage is exit code 2."""
-    debug = "--debug" in sys.argv
+    """Entry point of `asrkd`."""
+    run_command(cli)
+
+
+def run_command(command: click.Command) -> None:
+    """Run a command: an `AsrkdError` is one line and exit code 1, wrong usage is exit code 2."""
     try:
-        cli.main(standalone_mode=False)
+        command.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -50,7 +54,7 @@ def main() -> None:
         click.echo("stopped; run the same command again to go on", err=True)
         sys.exit(130)
     except AsrkdError as error:
-        if debug:
+        if "--debug" in sys.argv:
             traceback.print_exc()
         click.echo(f"asrkd: {' '.join(str(error).split())}", err=True)
         sys.exit(1)

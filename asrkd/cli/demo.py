@@ -11,7 +11,8 @@ from asrkd.demo.run import run_demo
 @click.command()
 @click.argument("workdir", default="asrkd-demo", type=click.Path(file_okay=False))
 @click.option("--seed", default=1, help="Of the corpus and of all training.")
-def demo(workdir: str, seed: int) -> None:
+@click.option("--workers", default=2, help="Processes; each has one thread.")
+def demo(workdir: str, seed: int, workers: int) -> None:
     """The whole study on a small synthetic corpus in WORKDIR: offline, in minutes, on a CPU.
 
     Synthesises speech, trains a teacher on a few transcripts, labels the untranscribed part, distills a streaming
@@ -19,6 +20,6 @@ def demo(workdir: str, seed: int) -> None:
     """
     progress = Progress()
     try:
-        click.echo(run_demo(workdir, seed=seed, progress=progress.show))
+        click.echo(run_demo(workdir, seed=seed, workers=workers, progress=progress.show))
     finally:
         progress.close()

@@ -42,9 +42,7 @@ def frame_cross_entropy(logits: Tensor, alignment: Tensor) -> tuple[Tensor, int]
     return loss, int(labeled.sum())
 
 
-def ctc_loss(
-    logits: Tensor, lengths: Tensor, tokens: Sequence[Sequence[int]], *, blank: int = 0
-) -> tuple[Tensor, int]:
+def ctc_loss(logits: Tensor, lengths: Tensor, tokens: Sequence[Sequence[int]], *, blank: int = 0) -> tuple[Tensor, int]:
     """Connectionist temporal classification (Graves et al. 2006, equation 8), in nats.
 
     Args:

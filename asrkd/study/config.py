@@ -45,11 +45,13 @@ class StudyConfig:
 
     `data` is a folder with `labeled`, `unlabeled`, `transcribed`, `dev` and the `tests`, each as `.jsonl.gz` cuts, and
     `lexicon.txt`. `transcribed` holds the unlabeled cuts with their words and serves the upper bound alone.
+    `stores` is the folder of the stores that all seeds share (transcripts and alignments), by default in `work`.
     `distilled` is the schedule of the distilled student over the sources `soft` and `labeled`.
     """
 
     work: str = MISSING
     data: str = MISSING
+    stores: str = ""
     title: str = "asrkd"
     seed: int = 1
     topology: str = "ctc"

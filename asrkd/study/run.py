@@ -35,6 +35,7 @@ class Study:
         self.workers = workers
         self.progress: Progress = progress or (lambda label, done, total, note: None)
         self.lexicon = self.data / "lexicon.txt"
+        self.shared = Path(config.stores) if config.stores else self.work / "stores"
 
     def run(self, stage: str = STAGES[0], stop_stage: str = STAGES[-1]) -> None:
         """Run the stages from `stage` to `stop_stage`, both included.
@@ -58,11 +59,11 @@ class Study:
         if self.config.topology != "hmm":
             return
         for name in ("labeled", "dev", "transcribed"):
-            if not exists(str(self.work / "stores" / f"{name}-aligned"), manifest.NAME):
+            if not exists(str(self.shared / f"{name}-aligned"), manifest.NAME):
                 self.progress(f"align {name}", 0, 1, "")
                 align_store(
-                    str(self.work / "stores" / name),
-                    str(self.work / "stores" / f"{name}-aligned"),
+                    str(self.shared / name),
+                    str(self.shared / f"{name}-aligned"),
                     self.lexicon,
                     states_per_phone=self.config.states_per_phone,
                     progress=lambda done, total, name=name: self.progress(f"align {name}", done, total, ""),  # type: ignore[misc]
@@ -110,7 +111,7 @@ class Study:
 
     def _fill(self, name: str, cuts: str, *, teacher: str | None = None, codec: str | None = None) -> None:
         """Plan a store where there is none, and label what is missing in it."""
-        root = str(self.work / "stores" / name)
+        root = str(self._root(name))
         if not exists(root, manifest.NAME):
             self.progress(f"plan {name}", 0, 1, "")
             plan(cuts, root, teacher=teacher, codec=codec, embed="audio", unit_hours=self.config.unit_hours)
@@ -122,7 +123,11 @@ class Study:
 
     def _store(self, name: str) -> str:
         aligned = self.config.topology == "hmm" and name != "soft"
-        return str(self.work / "stores" / (f"{name}-aligned" if aligned else name))
+        return str(self._root(f"{name}-aligned" if aligned else name))
+
+    def _root(self, name: str) -> Path:
+        """Soft targets belong to a seed's teacher; the other stores are the same for every seed."""
+        return (self.work / "stores" if name == "soft" else self.shared) / name
 
     def _teacher_config(self, number: int) -> TrainConfig:
         return self._train_config(

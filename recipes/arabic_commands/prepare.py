@@ -30,7 +30,7 @@ LEXICON = Path(__file__).with_name("lexicon.txt")
 Progress = Callable[[str, int, int], None]
 
 
-def prepare(corpus_dir: Path | None, data: Path, *, seed: int = 0, progress: Progress | None = None) -> None:
+def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None, *, seed: int = 0) -> None:
     """Write cuts, noises and the lexicon to `data`.
 
     `labeled` (4 speakers), `unlabeled` (14 speakers, no text), `transcribed` (all 18 with text, for the upper bound

@@ -1,0 +1,199 @@
+"""The demo's corpus: synthetic speakers of several accents, a few of them transcribed, with noise.
+
+Synthetic speech has far less variation than people's; error rates on it say nothing about real speech, only about
+the method's plumbing and the direction of its effects.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchaudio
+from lhotse import MonoCut, Recording, SupervisionSegment
+from numpy.typing import NDArray
+
+from asrkd.corpus.augment import NoiseAugment, utterance_rng
+from asrkd.corpus.cuts import write_audio
+from asrkd.corpus.join import pink_noise, write_cuts
+from asrkd.demo.speakers import SAMPLING_RATE, Speaker, draw_speakers
+from asrkd.demo.texts import BABBLE, draw_text, lexicon
+from asrkd.errors import ConfigError
+
+# Speakers and utterances of each; the accents of `labeled` are narrow.
+_SPLITS = {"labeled": (3, 40), "unlabeled": (24, 30), "dev": (5, 16), "test": (10, 20)}
+_BABBLERS = 6
+_NOISES, _NOISE_SECONDS = 2, 12.0  # files of each kind
+_SNR = (0.0, 15.0)  # dB
+_FLOOR = 2e-4  # root mean square of the noise under every utterance: -74 dB full scale
+_MARKER = "prepared"
+
+Progress = Callable[[str, int, int], None]
+
+
+def make_corpus(data: Path, *, seed: int = 0, progress: Progress | None = None, scale: float = 1.0) -> None:
+    """Write the corpus; one that is already there is left as it is.
+
+    `data` then holds, all at 16 kHz:
+
+    - `labeled.jsonl.gz`: few speakers of one accent, with transcripts; `unlabeled.jsonl.gz`: many of all accents,
+      without; `transcribed.jsonl.gz`: the cuts of both, with transcripts;
+    - `dev.jsonl.gz`, `test_clean.jsonl.gz`, and `test_noisy.jsonl.gz` (the utterances of `test_clean`, half of them
+      in a simulated room, with noise at 0..15 dB): other speakers;
+    - `audio/SPLIT/ID.flac`, `noise/train/*.flac`, `noise/test/*.flac` (other speakers' babble, other pink and brown
+      noise), `lexicon.txt`, and `prepared`, written last.
+
+    Args:
+        data: a folder, made if need be.
+        seed: of everything.
+        progress: called with (split, utterances written, utterances of the split).
+        scale: factor on the utterances of each speaker (at least one is made).
+
+    Raises:
+        ConfigError: `data` holds the corpus of another seed or scale.
+        DependencyError: the synthesizer is missing.
+    """
+    settings = {"seed": seed, "scale": scale}
+    marker = data / _MARKER
+    if marker.exists():
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        if found != settings:
+            raise ConfigError(
+                f"{str(data)!r} holds a corpus made with {found}, not with {settings}; choose another folder or remove it"
+            )
+        return
+    counts = {split: speakers for split, (speakers, _) in _SPLITS.items()}
+    groups = draw_speakers(
+        counts | {"noise-train": _BABBLERS, "noise-test": _BABBLERS},
+        utterance_rng(seed, 0, "speakers"),
+        narrow="labeled",
+    )
+    data.mkdir(parents=True, exist_ok=True)
+    _write_noises(data, groups["noise-train"], "train", seed)
+    test_noise = NoiseAugment(_write_noises(data, groups["noise-test"], "test", seed), _SNR, 1.0)
+    cuts = {}
+    for split in ("labeled", "unlabeled", "dev"):
+        cuts[split] = _write_split(data, split, groups[split], seed, scale, progress)
+    cuts["test_clean"] = _write_split(data, "test_clean", groups["test"], seed, scale, progress)
+    cuts["test_noisy"] = _write_split(data, "test_noisy", groups["test"], seed, scale, progress, noise=test_noise)
+    cuts["transcribed"] = cuts["labeled"] + cuts["unlabeled"]
+    cuts["unlabeled"] = [_without_text(cut) for cut in cuts["unlabeled"]]
+    for name, own in cuts.items():
+        write_cuts(own, data / f"{name}.jsonl.gz")
+    lexicon().write(data / "lexicon.txt")
+    temporary = data / f".{os.getpid()}.{_MARKER}"
+    temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+    os.replace(temporary, marker)
+
+
+def _write_split(
+    data: Path,
+    split: str,
+    speakers: Sequence[Speaker],
+    seed: int,
+    scale: float,
+    progress: Progress | None,
+    *,
+    noise: NoiseAugment | None = None,
+) -> list[MonoCut]:
+    """Audio and cuts, with transcripts. Splits of the same speakers say the same: draws are by speaker and number."""
+    each = max(1, round(_SPLITS["test" if split.startswith("test") else split][1] * scale))
+    cuts = []
+    for speaker in speakers:
+        for number in range(each):
+            name = f"{speaker.name}-{number:03d}"
+            rng = utterance_rng(seed, 1, name)
+            text = draw_text(rng)
+            samples = _with_edges(speaker.say(text), rng)
+            if noise is not None:
+                name = f"{name}-noisy"
+                rng = utterance_rng(seed, 2, name)
+                if rng.random() < 0.5:
+                    samples = reverberate(samples, rng)
+                samples = noise(samples, rng)
+            samples = samples / np.float32(max(1.0, float(np.abs(samples).max()) / 0.99))
+            file = data / "audio" / split / f"{name}.flac"
+            write_audio(file, samples, SAMPLING_RATE)
+            cuts.append(_cut(name, file, text, speaker.name))
+            if progress:
+                progress(split, len(cuts), each * len(speakers))
+    return cuts
+
+
+def _with_edges(speech: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """0.1 to 0.3 s before and after, and faint noise under all of it: digital silence would be a giveaway."""
+    before, after = (int(rng.uniform(0.1, 0.3) * SAMPLING_RATE) for _ in range(2))
+    padded = np.pad(speech, (before, after))
+    return (padded + rng.normal(0.0, _FLOOR, len(padded))).astype(np.float32)
+
+
+def reverberate(samples: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Speech in a simulated room: (num_samples,) float32 -> the same number of samples, the direct sound in place.
+
+    The impulse response is a direct path and Gaussian noise that decays by 60 dB in 0.2..0.6 s, the noise 0..10 dB
+    below the direct path (J. A. Moorer, "About this reverberation business", Computer Music Journal 3(2), 1979).
+    """
+    decay = float(rng.uniform(0.2, 0.6))
+    time = np.arange(int(decay * SAMPLING_RATE)) / SAMPLING_RATE
+    tail = rng.normal(size=len(time)) * 10.0 ** (-3.0 * time / decay)
+    tail[: SAMPLING_RATE // 400] = 0.0  # no reflection comes within 2.5 ms
+    tail *= 10.0 ** (-rng.uniform(0.0, 10.0) / 20.0) / np.sqrt(np.sum(tail**2))
+    tail[0] = 1.0
+    wet = torchaudio.functional.fftconvolve(torch.tensor(samples), torch.tensor(tail, dtype=torch.float32))
+    return wet[: len(samples)].numpy()
+
+
+def _write_noises(data: Path, speakers: Sequence[Speaker], part: str, seed: int) -> list[NDArray[np.float32]]:
+    """Babble, pink and brown noise as `noise/PART/*.flac`; returns them."""
+    length = int(_NOISE_SECONDS * SAMPLING_RATE)
+    noises = []
+    for number in range(_NOISES):
+        rng = utterance_rng(seed, 3, f"{part}/{number}")
+        sounds = {
+            "babble": _babble(speakers, length, rng),
+            "pink": pink_noise(length, rng),
+            "brown": _brown_noise(length, rng),
+        }
+        for kind, sound in sounds.items():
+            sound = sound / np.float32(max(1.0, float(np.abs(sound).max()) / 0.99))
+            write_audio(data / "noise" / part / f"{kind}{number}.flac", sound, SAMPLING_RATE)
+            noises.append(sound)
+    return noises
+
+
+def _babble(speakers: Sequence[Speaker], length: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """All speakers at once, each with sentences in an order of its own from a start of its own."""
+    total = np.zeros(length)
+    for speaker in speakers:
+        level = replace(speaker, level=float(rng.uniform(-34.0, -26.0)))
+        said = np.concatenate([level.say(BABBLE[i]) for i in rng.permutation(len(BABBLE))[:4]])
+        total += np.resize(np.roll(said, -int(rng.integers(len(said)))), length)
+    return total.astype(np.float32)
+
+
+def _brown_noise(length: int, rng: np.random.Generator, *, level: float = 0.05) -> NDArray[np.float32]:
+    """(length,) noise whose power falls as 1/f^2 above 40 Hz, with the root mean square `level`."""
+    spectrum = np.fft.rfft(rng.normal(size=length))
+    frequency = np.fft.rfftfreq(length, 1.0 / SAMPLING_RATE)
+    spectrum /= np.maximum(frequency, 40.0)
+    noise = np.fft.irfft(spectrum, length)
+    return (noise * level / np.sqrt(np.mean(noise**2))).astype(np.float32)
+
+
+def _cut(name: str, file: Path, text: str, speaker: str) -> MonoCut:
+    recording = Recording.from_file(file.absolute(), recording_id=name)
+    supervision = SupervisionSegment(
+        id=name, recording_id=name, start=0.0, duration=recording.duration, text=text, speaker=speaker
+    )
+    return MonoCut(
+        id=name, start=0.0, duration=recording.duration, channel=0, recording=recording, supervisions=[supervision]
+    )
+
+
+def _without_text(cut: MonoCut) -> MonoCut:
+    return replace(cut, supervisions=[replace(one, text=None) for one in cut.supervisions])

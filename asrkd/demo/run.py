@@ -1,0 +1,39 @@
+"""The demo: the whole study on a synthetic corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from asrkd import config as configs
+from asrkd.demo.corpus import make_corpus
+from asrkd.report.tables import text_table
+from asrkd.study.config import StudyConfig
+from asrkd.study.report import write_report
+from asrkd.study.results import comparison_table, read_results, system_table
+from asrkd.study.run import Study
+
+Progress = Callable[[str, int, int, str], None]
+
+
+def run_demo(workdir: str, *, seed: int, workers: int, progress: Progress) -> str:
+    """Run or resume the demo; returns its tables as text.
+
+    Raises:
+        DependencyError: the synthesizer is missing.
+    """
+    root = Path(workdir).absolute()
+    data = root / "data"
+    make_corpus(data, seed=seed, progress=lambda split, done, total: progress(f"synthesize {split}", done, total, ""))
+    with resources.as_file(resources.files("asrkd.demo") / "study.yaml") as path:
+        config = configs.load(StudyConfig, path, [f"work={root / 'study'}", f"data={data}", f"seed={seed}"])
+    for system in (config.teacher, config.student):
+        system.augment.noise = [str(data / "noise/train")]
+    Study(config, workers=workers, progress=progress).run()
+    report = root / "report.html"
+    if not report.exists():
+        write_report(config, report)
+    results = read_results([Path(config.work)])
+    tables = [text_table(*system_table(results)), text_table(*comparison_table(results))]
+    return "\n\n".join([*tables, f"report: {report}"])

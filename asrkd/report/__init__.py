@@ -1,0 +1,1 @@
+"""Reports of one file: tables and pictures in an HTML page that needs nothing else."""

@@ -1,0 +1,51 @@
+"""Reports of one file: a title, an introduction, and sections of text, tables and pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from asrkd.report.pictures import Figure
+from asrkd.report.tables import Table, html_table
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report. `text` is plain; an empty line begins a new paragraph."""
+
+    title: str
+    text: str = ""
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+
+
+def render(title: str, intro: str, sections: Sequence[Section]) -> str:
+    """The whole page. All text is escaped; nothing is loaded from elsewhere (and its policy forbids it)."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["paragraphs"] = lambda text: [part.strip() for part in text.split("\n\n") if part.strip()]
+    environment.filters["table"] = lambda table: html_table(table.columns, table.rows, table.caption)
+    return environment.get_template("template.html").render(title=title, intro=intro, sections=sections)
+
+
+def write(path: str | Path, title: str, intro: str, sections: Sequence[Section]) -> Path:
+    """Render a page into a file, whole or not at all; folders are made if need be. Returns the path."""
+    page = render(title, intro, sections)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,241 @@
+"""Pictures of a report, from plain data. No global state of matplotlib is used, so any thread may draw."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import ArrayLike, NDArray
+
+from asrkd.errors import ConfigError, MismatchError
+
+# Dark enough on white to be told apart in gray, too (after Okabe and Ito).
+_COLORS = ("#1f4e79", "#d9822b", "#3a8f6f", "#a24d7c", "#6b7280", "#8a7f1f")
+_WIDTH = 7.0  # inches
+_DPI = 150
+# A unit gets a row of a posteriorgram if its probability ever reaches this.
+_LIKELY = 0.2
+
+Curve = tuple[ArrayLike, ArrayLike]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its texts. `uri` is a `data:` URI, so that a page with it needs no other file."""
+
+    caption: str
+    alt: str
+    uri: str
+
+
+def learning_curves(curves: Mapping[str, Mapping[str, Curve]], *, caption: str = "Losses in training.") -> Figure:
+    """One panel for each system, one line for each of its losses.
+
+    Args:
+        curves: {system: {loss: (steps, values)}}.
+
+    Raises:
+        ConfigError: nothing to draw.
+        MismatchError: a curve has more steps than values or fewer.
+    """
+    drawn: dict[str, dict[str, tuple[NDArray[Any], NDArray[Any]]]] = {}
+    for system, losses in curves.items():
+        for name, curve in losses.items():
+            steps, values = np.asarray(curve[0]), np.asarray(curve[1], dtype=np.float64)
+            if len(steps) != len(values):
+                raise MismatchError(
+                    f"curve {name!r} of {system!r} has {len(steps)} steps and {len(values)} values; give one value for each"
+                )
+            if len(steps):
+                drawn.setdefault(system, {})[name] = (steps, values)
+    if not drawn:
+        raise ConfigError("the learning curves hold no points, so there is nothing to draw; leave the picture out")
+    names = list(dict.fromkeys(name for losses in drawn.values() for name in losses))
+    columns = min(2, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    canvas = Canvas(figsize=(_WIDTH, 0.4 + 2.4 * rows), layout="constrained")
+    panels = canvas.subplots(rows, columns, squeeze=False).flat
+    for panel, (system, losses) in zip(panels, drawn.items(), strict=False):
+        for name, (steps, values) in losses.items():
+            mark = "o" if len(steps) == 1 else None
+            panel.plot(steps, values, color=_color(names.index(name)), label=_plain(name), linewidth=1.4, marker=mark)
+        panel.set_title(_plain(system), fontsize=10, loc="left")
+        panel.set_xlabel("step")
+        _sober(panel, grid="y")
+        panel.legend(frameon=False, fontsize=8)
+    for panel in list(canvas.axes)[len(drawn) :]:
+        panel.set_axis_off()
+    ends = "; ".join(
+        f"{system}: " + ", ".join(f"{name} from {v[0]:.3g} to {v[-1]:.3g}" for name, (_, v) in losses.items())
+        for system, losses in drawn.items()
+    )
+    return _figure(canvas, caption, f"Learning curves. {ends}.")
+
+
+def wer_bars(
+    results: Sequence[tuple[str, str, float, float, float]],
+    *,
+    caption: str = "Word error rates; the whiskers are 95 % confidence intervals.",
+) -> Figure:
+    """Word error rates as bars, grouped by system, with intervals as whiskers.
+
+    Args:
+        results: (system, condition, rate, lower end, upper end); rates as shares, shown in percent. A NaN end draws
+            no whisker.
+
+    Raises:
+        ConfigError: no results, or a rate that is not finite.
+    """
+    if not results:
+        raise ConfigError("there are no word error rates, so there is nothing to draw; leave the picture out")
+    for system, condition, rate, _, _ in results:
+        if not math.isfinite(rate):
+            raise ConfigError(f"the word error rate of {system!r} on {condition!r} is {rate}, which no bar can show")
+    systems = list(dict.fromkeys(row[0] for row in results))
+    conditions = list(dict.fromkeys(row[1] for row in results))
+    height = 0.8 / len(conditions)
+    # A bar gets a fixed height in inches, whatever their number.
+    canvas = Canvas(figsize=(_WIDTH, 0.9 + 0.28 * len(systems) * (len(conditions) + 0.7)), layout="constrained")
+    axes = canvas.add_subplot()
+    ends = [100 * max(rate, high if math.isfinite(high) else rate) for _, _, rate, _, high in results]
+    for number, condition in enumerate(conditions):
+        rows = [row for row in results if row[1] == condition]
+        at = [systems.index(row[0]) + (number - (len(conditions) - 1) / 2) * height for row in rows]
+        rates = [100 * row[2] for row in rows]
+        axes.barh(at, rates, 0.9 * height, color=_color(number), label=_plain(condition))
+        for y, (_, _, rate, low, high) in zip(at, rows, strict=True):
+            right = 100 * rate
+            if math.isfinite(low) and math.isfinite(high):
+                axes.plot([100 * low, 100 * high], [y, y], color="#111827", linewidth=1.1, marker="|", markersize=5)
+                right = max(right, 100 * high)
+            axes.annotate(
+                f"{100 * rate:.1f}", (right, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8
+            )
+    axes.set_yticks(range(len(systems)), [_plain(system) for system in systems])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.1 * max([*ends, 1e-3]))
+    axes.set_xlabel("word error rate, %")
+    axes.tick_params(axis="y", length=0)
+    _sober(axes, grid="x")
+    if len(conditions) > 1:
+        canvas.legend(loc="outside upper right", ncols=len(conditions), frameon=False, fontsize=9)
+    said = "; ".join(f"{system} on {condition} {100 * rate:.1f} %" for system, condition, rate, _, _ in results)
+    return _figure(canvas, caption, f"Word error rates: {said}.")
+
+
+def histogram(values_by_label: Mapping[str, ArrayLike], xlabel: str, *, bins: int = 40, caption: str = "") -> Figure:
+    """Outlines of histograms over common bins, each as shares of its own values.
+
+    Raises:
+        ConfigError: no values, or values that are not finite.
+    """
+    values = {label: np.asarray(own, dtype=np.float64).ravel() for label, own in values_by_label.items()}
+    values = {label: own for label, own in values.items() if len(own)}
+    if not values:
+        raise ConfigError(f"the histogram of {xlabel!r} has no values, so there is nothing to draw; leave it out")
+    for label, own in values.items():
+        if not np.isfinite(own).all():
+            raise ConfigError(f"the histogram of {xlabel!r}: {label!r} holds values that are NaN or infinite")
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
+    canvas = Canvas(figsize=(_WIDTH, 2.9), layout="constrained")
+    axes = canvas.add_subplot()
+    for number, (label, own) in enumerate(values.items()):
+        share = np.histogram(own, edges)[0] / len(own)
+        axes.stairs(share, edges, color=_color(number), linewidth=1.6, label=_plain(label))
+        axes.stairs(share, edges, color=_color(number), alpha=0.15, fill=True)
+    axes.set_xlabel(_plain(xlabel))
+    axes.set_ylabel("share")
+    axes.set_ylim(bottom=0)
+    _sober(axes, grid="y")
+    if len(values) > 1:
+        axes.legend(frameon=False, fontsize=9)
+    said = "; ".join(f"{label}: median {np.median(own):.3g}, {len(own)} values" for label, own in values.items())
+    return _figure(canvas, caption or f"Distribution of {xlabel}.", f"Histogram of {xlabel}. {said}.")
+
+
+def posteriorgram(
+    teacher: ArrayLike, student: ArrayLike, unit_names: Sequence[str], frame_seconds: float, text: str
+) -> Figure:
+    """What the teacher and the student believe in each frame of one utterance, one above the other.
+
+    Only units that are ever likely (0.2 or more, for either) have a row, in the order of their first likely frame.
+
+    Args:
+        teacher, student: (T, V) probabilities.
+        unit_names: V names.
+        frame_seconds: frame shift in seconds.
+        text: the transcript, for the caption.
+
+    Raises:
+        MismatchError: the two differ in shape, or in units from `unit_names`.
+        ConfigError: no frames, or no unit is ever likely.
+    """
+    both = [np.asarray(side, dtype=np.float64) for side in (teacher, student)]
+    if both[0].shape != both[1].shape or both[0].ndim != 2:
+        raise MismatchError(
+            f"posteriorgram: the teacher's posteriors have the shape {both[0].shape} and the student's "
+            f"{both[1].shape}, but both must be (frames, units) of the same utterance"
+        )
+    frames, units = both[0].shape
+    if units != len(unit_names):
+        raise MismatchError(f"posteriorgram: there are {units} units, but {len(unit_names)} names; give one for each")
+    likely = np.maximum(*both) >= _LIKELY
+    shown = [int(unit) for unit in np.flatnonzero(likely.any(axis=0))] if frames else []
+    if not shown:
+        raise ConfigError(
+            f"posteriorgram of {text!r}: no unit is ever likely in {frames} frames; are these probabilities?"
+        )
+    shown.sort(key=lambda unit: int(np.argmax(likely[:, unit])))
+    row = 0.17
+    canvas = Canvas(figsize=(_WIDTH, 1.3 + 2 * max(1.1, row * len(shown))), layout="constrained")
+    panels = canvas.subplots(2, 1, sharex=True)
+    for panel, posteriors, title in zip(panels, both, ("teacher", "student"), strict=True):
+        picture = panel.imshow(
+            posteriors[:, shown].T,
+            aspect="auto",
+            interpolation="nearest",
+            cmap="Blues",
+            vmin=0.0,
+            vmax=1.0,
+            extent=(0.0, frames * frame_seconds, len(shown) - 0.5, -0.5),
+        )
+        panel.set_yticks(range(len(shown)), [_plain(unit_names[unit]) for unit in shown], fontsize=8)
+        panel.tick_params(axis="y", length=0)
+        panel.set_title(title, fontsize=10, loc="left")
+    panels[1].set_xlabel("time, s")
+    bar = canvas.colorbar(picture, ax=list(panels), shrink=0.5, pad=0.01)
+    bar.set_label("probability")
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    agree = float(np.mean(both[0].argmax(axis=1) == both[1].argmax(axis=1)))
+    said = f"the likeliest unit is the same in {100 * agree:.0f} % of {frames} frames"
+    return _figure(canvas, f"“{text}”: {said}.", f"Posteriors of teacher and student for “{text}”: {said}.")
+
+
+def _figure(canvas: Canvas, caption: str, alt: str) -> Figure:
+    buffer = io.BytesIO()
+    # Without the version of matplotlib, which would be a difference between equal reports.
+    canvas.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    return Figure(caption, alt, "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
+
+
+def _sober(axes: Axes, *, grid: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#e5e7eb", linewidth=0.8)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+
+
+def _color(number: int) -> str:
+    return _COLORS[number % len(_COLORS)]
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for a formula, nor (a leading underscore) for something to hide."""
+    text = text.replace("$", r"\$")
+    return "\u200b" + text if text.startswith("_") else text

@@ -1,0 +1,115 @@
+"""The report of a study: one HTML file with tables and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asrkd.corpus.cuts import iterate, open_cuts, read_audio, text_of
+from asrkd.evaluation.wer import bootstrap
+from asrkd.report import html, pictures
+from asrkd.report.html import Section
+from asrkd.report.tables import Table
+from asrkd.store import Store
+from asrkd.study.config import StudyConfig
+from asrkd.study.results import (
+    NAMES,
+    SystemResult,
+    comparison_table,
+    rate,
+    read_results,
+    seed_table,
+    speaker_table,
+    system_table,
+)
+from asrkd.study.run import Study
+from asrkd.teachers import load_teacher
+from asrkd.training.trainer import read_metrics
+
+
+def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = None) -> Path:
+    """Write the report of one seed, or of several (`works`, the first of which gives the pictures)."""
+    study = Study(config)
+    results = read_results(works or [study.work])
+    columns, rows = system_table(results)
+    tests = list(results["teacher"].tests)
+    sections = [
+        Section(
+            "Result",
+            "Word error rates over the unseen test speakers, with 95 % confidence intervals by the bootstrap over speakers. "
+            "RTF: seconds of computation in the model for a second of audio, one utterance at a time, one CPU thread.",
+            [
+                Table(columns, rows),
+                Table(*comparison_table(results), "Distilled against labeled only, paired over speakers."),
+            ],
+            [_bars(results)],
+        ),
+        Section(
+            "Training",
+            "Losses are means per frame; dev is the labeled loss of the averaged model.",
+            figures=[_curves(study)],
+        ),
+        Section(
+            "What the teacher believes",
+            f"Soft targets of the untranscribed set, stored with the codec {config.codec}; one value an utterance.",
+            figures=_statistics(study),
+        ),
+        Section("One utterance", figures=[_posteriorgram(study, tests[0])]),
+        Section(
+            "Speakers", tables=[Table(*speaker_table(results, test), f"WER in percent, {test}.") for test in tests]
+        ),
+    ]
+    if works and len(works) > 1:
+        sections.append(Section("Seeds", tables=[Table(*seed_table(results), "WER in percent.")]))
+    intro = f"Topology {config.topology}, {len(works or [study.work])} seed(s)."
+    return html.write(path, config.title, intro, sections)
+
+
+def _bars(results: dict[str, SystemResult]) -> pictures.Figure:
+    bars = []
+    for system, result in results.items():
+        for test, counts in result.tests.items():
+            bars.append((NAMES[system], test, rate(counts), *bootstrap(counts)))
+    return pictures.wer_bars(bars)
+
+
+def _curves(study: Study) -> pictures.Figure:
+    curves: dict[str, dict[str, pictures.Curve]] = {}
+    for folder in sorted((study.work / "runs").iterdir()):
+        own: dict[str, tuple[list[float], list[float]]] = {}
+        for line in read_metrics(folder):
+            for name, value in line.items():
+                if name not in ("step", "learning_rate"):
+                    steps, values = own.setdefault(name, ([], []))
+                    steps.append(line["step"])
+                    values.append(value)
+        if own:
+            curves[folder.name] = dict(own)
+    return pictures.learning_curves(curves)
+
+
+def _statistics(study: Study) -> list[pictures.Figure]:
+    index = Store.open(str(study.work / "stores" / "soft")).index(["entropy", "confidence", "kept_mass"])
+    titles = {
+        "entropy": "mean entropy of a frame, nats",
+        "confidence": "mean probability of the best class",
+        "kept_mass": "mean probability mass kept by the codec",
+    }
+    return [pictures.histogram({"untranscribed set": index[name].to_numpy()}, title) for name, title in titles.items()]
+
+
+def _posteriorgram(study: Study, test: str) -> pictures.Figure:
+    """The first utterance of a test set, seen by the teacher and by the distilled student."""
+    cuts = str(study.data / f"{study.config.tests[test]}.jsonl.gz")
+    cut = next(iter(iterate(open_cuts(cuts), what=cuts)))
+    probs = []
+    teacher = load_teacher(study.teacher_spec)
+    for model in (teacher, load_teacher(f"checkpoint:{study.run_folder('distilled')}")):
+        samples = torch.from_numpy(read_audio(cut, model.front_end.sampling_rate))
+        features = model.front_end(samples)
+        log_probs, _ = model.log_probs(features[None], torch.tensor([len(features)]))
+        probs.append(np.exp(log_probs[0].numpy()))
+    seconds = teacher.front_end.frame_law(teacher.subsampling_factor).frame_shift / teacher.front_end.sampling_rate
+    return pictures.posteriorgram(probs[0], probs[1], list(teacher.inventory.units), seconds, text_of(cut) or "")

@@ -1,0 +1,153 @@
+"""Results of a study over one or more seeds: rates, intervals, comparisons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrkd.errors import ConfigError
+from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference
+from asrkd.report.tables import markdown_table
+
+SYSTEMS = ("teacher", "labeled", "distilled", "upper")
+NAMES = {
+    "teacher": "teacher",
+    "labeled": "student, labeled only",
+    "distilled": "student, distilled",
+    "upper": "student, all transcripts (upper bound)",
+}
+BySpeaker = Mapping[str, Sequence[Errors]]
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """One system over all seeds.
+
+    Attributes:
+        tests: by test set, by speaker, one `Errors` a seed.
+        num_parameters, real_time_factor: of the first seed.
+        penalties: insertion penalty chosen on dev, by seed.
+    """
+
+    tests: Mapping[str, BySpeaker]
+    num_parameters: int
+    real_time_factor: float
+    penalties: Sequence[float]
+
+
+def read_results(works: Sequence[Path]) -> dict[str, SystemResult]:
+    """Results of the systems that every work folder (one a seed) has decoded.
+
+    Raises:
+        ConfigError: no folder, or one without results.
+    """
+    if not works:
+        raise ConfigError("no work folder is given, so there are no results to read")
+    results = {}
+    for system in SYSTEMS:
+        files = [work / "results" / system / "result.json" for work in works]
+        missing = [str(file) for file in files if not file.exists()]
+        if missing:
+            raise ConfigError(f"{missing[0]!r} does not exist; run the study to its stage 'decode' first")
+        loaded = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        tests = {
+            test: {speaker: [Errors(*one["tests"][test][speaker]) for one in loaded] for speaker in speakers}
+            for test, speakers in loaded[0]["tests"].items()
+        }
+        results[system] = SystemResult(
+            tests,
+            loaded[0]["num_parameters"],
+            loaded[0]["real_time_factor"],
+            [one["insertion_penalty"] for one in loaded],
+        )
+    return results
+
+
+def rate(counts: BySpeaker) -> float:
+    """Word error rate pooled over speakers and seeds."""
+    return sum((one for errors in counts.values() for one in errors), Errors()).rate
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def system_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: WER with its interval for each test set, size, speed."""
+    tests = list(results["teacher"].tests)
+    columns = [
+        "system",
+        *(f"WER {test} % [95 %]" for test in tests),
+        "parameters",
+        "float MB",
+        "RTF",
+        "teacher/student time",
+    ]
+    rows = []
+    for system, result in results.items():
+        cells = [NAMES[system]]
+        for test in tests:
+            low, high = bootstrap(result.tests[test])
+            cells.append(f"{percent(rate(result.tests[test]))} [{percent(low)}, {percent(high)}]")
+        ratio = results["teacher"].real_time_factor / result.real_time_factor
+        megabytes = 4 * result.num_parameters / 1e6
+        cells += [f"{result.num_parameters:,}", f"{megabytes:.1f}", f"{result.real_time_factor:.4f}", f"{ratio:.1f}"]
+        rows.append(cells)
+    return columns, rows
+
+
+def comparison_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:
+    """Distilled against labeled only, paired over speakers: difference, relative change, share of the gap recovered."""
+    columns = ["test", "difference, points [95 %]", "relative, % [95 %]", "gap to the upper bound recovered, %"]
+    rows = []
+    for test in results["teacher"].tests:
+        labeled, distilled, upper = (results[name].tests[test] for name in ("labeled", "distilled", "upper"))
+        difference, relative = bootstrap_difference(distilled, labeled)
+        gap = rate(labeled) - rate(upper)
+        recovered = (rate(labeled) - rate(distilled)) / gap if gap > 0 else float("nan")
+        rows.append([test, _interval(difference), _interval(relative), f"{100 * recovered:.0f}"])
+    return columns, rows
+
+
+def speaker_table(results: Mapping[str, SystemResult], test: str) -> tuple[list[str], list[list[str]]]:
+    """WER of each test speaker, pooled over seeds."""
+    rows = [
+        [speaker, *(percent(rate({speaker: result.tests[test][speaker]})) for result in results.values())]
+        for speaker in results["teacher"].tests[test]
+    ]
+    return ["speaker", *results], rows
+
+
+def seed_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:
+    """WER of each seed."""
+    rows = []
+    for test in results["teacher"].tests:
+        for seed in range(len(results["teacher"].penalties)):
+            cells = [
+                percent(rate({speaker: [errors[seed]] for speaker, errors in result.tests[test].items()}))
+                for result in results.values()
+            ]
+            rows.append([test, str(seed + 1), *cells])
+    return ["test", "seed", *results], rows
+
+
+def _interval(values: tuple[float, float, float]) -> str:
+    return f"{100 * values[0]:+.1f} [{100 * values[1]:+.1f}, {100 * values[2]:+.1f}]"
+
+
+def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
+    """The text of a recipe's `RESULTS.md`: by topology, over the seeds that have been decoded."""
+    parts = [
+        f"# {title}: results\n",
+        "Made by `python run.py --stage results --stop-stage results --seeds ...`. WER in percent over the unseen test speakers, pooled over seeds; intervals are 95 % by the bootstrap over speakers (paired for differences).\n",
+    ]
+    for topology, folders in works.items():
+        results = read_results(folders)
+        parts.append(f"## Topology `{topology}`, {len(folders)} seed(s)\n")
+        for table in (system_table(results), comparison_table(results), seed_table(results)):
+            parts.append(markdown_table(*table) + "\n")
+        for test in results["teacher"].tests:
+            parts.append(f"Speakers, {test}:\n\n{markdown_table(*speaker_table(results, test))}\n")
+    return "\n".join(parts)

@@ -1,0 +1,40 @@
+"""Fixtures: a small corpus with its store, the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import make_cuts
+
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.labeling.local import run
+from asrkd.labeling.plan import plan
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`labeled.jsonl.gz` (24 utterances), `unlabeled.jsonl.gz` (20), `lexicon.txt`, and the store `stores/labeled`."""
+    folder = tmp_path_factory.mktemp("corpus")
+    lexicon = Lexicon.from_pairs([("low", ["l"]), ("high", ["h"]), ("up", ["l", "h"])])
+    lexicon.write(folder / "lexicon.txt")
+    make_cuts(folder, "labeled", 24)
+    make_cuts(folder, "unlabeled", 20, seed=1, text=False)
+    plan(str(folder / "labeled.jsonl.gz"), str(folder / "stores/labeled"), embed="audio", unit_hours=0.003)
+    run(str(folder / "stores/labeled"))
+    return folder
+
+
+@pytest.fixture
+def asrkd_command() -> Callable[..., list[str]]:
+    """The command line of the package under test, as a list."""
+
+    def make(*arguments: object) -> list[str]:
+        return [sys.executable, "-c", "from asrkd.cli import main; main()", *map(str, arguments)]
+
+    return make

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from lhotse import MonoCut
+
+from asrkd.corpus.cuts import open_cuts
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.demo.corpus import make_corpus, reverberate
+from asrkd.demo.speakers import ACCENTS, SAMPLING_RATE, draw_speakers
+from asrkd.demo.texts import draw_text, lexicon
+from asrkd.errors import ConfigError
+
+SPLITS = ("labeled", "unlabeled", "transcribed", "dev", "test_clean", "test_noisy")
+TINY = 0.01  # one utterance of each speaker
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, int, int]]]:
+    data = tmp_path_factory.mktemp("demo") / "data"
+    calls: list[tuple[str, int, int]] = []
+    make_corpus(data, seed=3, scale=TINY, progress=lambda *call: calls.append(call))
+    return data, calls
+
+
+@pytest.fixture(scope="module")
+def cuts(corpus: tuple[Path, list[tuple[str, int, int]]]) -> dict[str, list[MonoCut]]:
+    return {split: list(open_cuts(corpus[0] / f"{split}.jsonl.gz")) for split in SPLITS}
+
+
+def test_speakers_of_the_splits(cuts: dict[str, list[MonoCut]]) -> None:
+    speakers = {split: {cut.supervisions[0].speaker for cut in own} for split, own in cuts.items()}
+    assert [len(speakers[split]) for split in SPLITS] == [3, 24, 27, 5, 10, 10]
+    assert speakers["transcribed"] == speakers["labeled"] | speakers["unlabeled"]
+    assert speakers["test_clean"] == speakers["test_noisy"]
+    apart = [speakers[split] for split in ("labeled", "unlabeled", "dev", "test_clean")]
+    assert sum(map(len, apart)) == len(set().union(*apart))
+
+
+def test_transcripts_stay_within_the_lexicon(cuts: dict[str, list[MonoCut]], corpus: tuple[Path, list]) -> None:
+    words = Lexicon.read(corpus[0] / "lexicon.txt")
+    assert words == lexicon()
+    for split, own in cuts.items():
+        for cut in own:
+            if split == "unlabeled":
+                assert cut.supervisions[0].text is None
+            else:
+                words.spell(cut.supervisions[0].text)
+
+
+def test_transcribed_holds_the_same_audio(cuts: dict[str, list[MonoCut]]) -> None:
+    def sources(own: list[MonoCut]) -> dict[str, str]:
+        return {cut.id: cut.recording.sources[0].source for cut in own}
+
+    assert sources(cuts["transcribed"]) == sources(cuts["labeled"]) | sources(cuts["unlabeled"])
+
+
+def test_audio_is_speech_with_quiet_edges(cuts: dict[str, list[MonoCut]]) -> None:
+    for cut in cuts["dev"] + cuts["labeled"]:
+        samples, rate = soundfile.read(cut.recording.sources[0].source)
+        assert rate == SAMPLING_RATE and len(samples) == cut.recording.num_samples
+        edge = int(0.1 * rate)
+        for part in (samples[:edge], samples[-edge:]):
+            assert 0.0 < np.sqrt(np.mean(part**2)) < 1e-3
+        assert 0.01 < np.sqrt(np.mean(samples**2)) < 0.3 and np.abs(samples).max() < 1.0
+
+
+def test_noisy_has_the_clean_utterances_with_noise(cuts: dict[str, list[MonoCut]]) -> None:
+    clean = {cut.id: cut for cut in cuts["test_clean"]}
+    for cut in cuts["test_noisy"]:
+        own = clean[cut.id.removesuffix("-noisy")]
+        assert cut.supervisions[0].text == own.supervisions[0].text
+        assert cut.recording.num_samples == own.recording.num_samples
+        noisy, _ = soundfile.read(cut.recording.sources[0].source)
+        assert np.sqrt(np.mean(noisy[: SAMPLING_RATE // 10] ** 2)) > 1e-3
+
+
+def test_noise_of_train_and_test_differs(corpus: tuple[Path, list]) -> None:
+    train, test = (sorted((corpus[0] / "noise" / part).glob("*.flac")) for part in ("train", "test"))
+    assert [file.name for file in train] == [file.name for file in test] and len(train) == 6
+    for one, other in zip(train, test, strict=True):
+        a, b = soundfile.read(one)[0], soundfile.read(other)[0]
+        assert abs(np.corrcoef(a, b)[0, 1]) < 0.2
+
+
+def test_progress_counts_up_to_each_split(corpus: tuple[Path, list[tuple[str, int, int]]]) -> None:
+    calls = [call for call in corpus[1] if call[0] == "dev"]
+    assert calls == [("dev", n, 5) for n in range(1, 6)]
+
+
+def test_a_second_call_changes_nothing_and_another_seed_is_refused(corpus: tuple[Path, list]) -> None:
+    data = corpus[0]
+    before = {file: file.stat().st_mtime_ns for file in data.rglob("*")}
+    make_corpus(data, seed=3, scale=TINY)
+    assert {file: file.stat().st_mtime_ns for file in data.rglob("*")} == before
+    with pytest.raises(ConfigError, match="'seed': 4"):
+        make_corpus(data, seed=4, scale=TINY)
+
+
+def test_an_interrupted_corpus_is_finished_with_the_same_samples(corpus: tuple[Path, list]) -> None:
+    data = corpus[0]
+    files = sorted(data.glob("audio/*/*.flac")) + sorted(data.glob("noise/*/*.flac"))
+    before = {file: file.read_bytes() for file in files}
+    (data / "prepared").unlink()
+    files[0].unlink()
+    make_corpus(data, seed=3, scale=TINY)
+    assert {file: file.read_bytes() for file in files} == before
+    assert json.loads((data / "prepared").read_text()) == {"seed": 3, "scale": TINY}
+
+
+@given(st.integers(0, 2**32))
+def test_any_text_can_be_spelled(seed: int) -> None:
+    text = draw_text(np.random.default_rng(seed))
+    assert lexicon().spell(text) and len(lexicon().words) <= 42
+
+
+def test_every_word_is_said() -> None:
+    rng = np.random.default_rng(0)
+    assert {word for _ in range(2000) for word in draw_text(rng).split()} == set(lexicon().words)
+
+
+@given(st.integers(0, 2**32))
+def test_no_voice_is_drawn_twice(seed: int) -> None:
+    groups = draw_speakers({"labeled": 3, "a": 30, "b": 20}, np.random.default_rng(seed), narrow="labeled")
+    voices = [speaker.voice for own in groups.values() for speaker in own]
+    assert len(voices) == len(set(voices)) == 53
+    assert {voice.split("+")[0] for voice in voices[:3]} == {ACCENTS[0]}
+    assert {speaker.voice.split("+")[0] for speaker in groups["a"]} == set(ACCENTS)
+    assert all(0.9 <= speaker.tract <= 1.1 for own in groups.values() for speaker in own)
+
+
+def test_more_speakers_than_voices() -> None:
+    with pytest.raises(ConfigError, match="9999"):
+        draw_speakers({"labeled": 1, "a": 9999}, np.random.default_rng(0), narrow="labeled")
+
+
+def test_reverberation_is_causal_and_keeps_the_direct_sound() -> None:
+    click = np.zeros(8000, dtype=np.float32)
+    click[1000] = 1.0
+    wet = reverberate(click, np.random.default_rng(0))
+    assert len(wet) == len(click)
+    assert np.abs(wet[:1000]).max() < 1e-5 and wet[1000] == pytest.approx(1.0, abs=1e-4)
+    early, late = (np.sum(wet[a:b] ** 2) for a, b in ((1001, 2000), (5000, 6000)))
+    assert early > 10 * late > 0

@@ -1,0 +1,87 @@
+"""Small real things for tests: a corpus of synthetic words, and a subprocess that is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import MonoCut, Recording, SupervisionSegment
+
+from asrkd.corpus.cuts import write_audio
+from asrkd.corpus.join import write_cuts
+
+torch.set_num_threads(1)
+
+WORDS = {"low": (400.0,), "high": (2500.0,), "up": (400.0, 2500.0)}
+RATE = 16000
+
+
+def tone_word(word: str, rng: np.random.Generator) -> np.ndarray:
+    """A word is a tone for each of its phones, with silence after it."""
+    parts = []
+    for frequency in WORDS[word]:
+        t = np.arange(int(rng.uniform(0.15, 0.25) * RATE)) / RATE
+        parts.append(0.3 * np.sin(2 * np.pi * frequency * t))
+    parts.append(np.zeros(int(0.12 * RATE)))
+    return np.concatenate(parts)
+
+
+def make_cuts(folder: Path, name: str, count: int, *, seed: int = 0, text: bool = True) -> Path:
+    """`count` utterances of 2 to 3 tone words, as FLAC files and a cuts manifest."""
+    rng = np.random.default_rng(seed)
+    cuts = []
+    for number in range(count):
+        words = [str(word) for word in rng.choice(list(WORDS), size=int(rng.integers(2, 4)))]
+        samples = np.concatenate([np.zeros(1600), *(tone_word(word, rng) for word in words)])
+        samples = samples + rng.normal(0, 0.003, len(samples))
+        file = folder / "audio" / name / f"{name}-{number}.flac"
+        write_audio(file, samples.astype(np.float32), RATE)
+        recording = Recording.from_file(file, recording_id=file.stem)
+        supervision = SupervisionSegment(
+            id=file.stem,
+            recording_id=file.stem,
+            start=0.0,
+            duration=recording.duration,
+            text=" ".join(words) if text else None,
+            speaker=f"speaker-{number % 3}",
+        )
+        cuts.append(
+            MonoCut(
+                id=file.stem,
+                start=0.0,
+                duration=recording.duration,
+                channel=0,
+                recording=recording,
+                supervisions=[supervision],
+            )
+        )
+    return write_cuts(cuts, folder / f"{name}.jsonl.gz")
+
+
+def kill_at_random(command: list[str], *, kills: int, seed: int, longest: float) -> int:
+    """Start a command, kill it with SIGKILL after a random time, again and again; then let it finish.
+
+    Returns how often a process was really killed before its end.
+    """
+    rng = random.Random(seed)
+    killed = 0
+    for attempt in range(kills + 1):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if attempt == kills:
+            output, _ = process.communicate(timeout=250)
+            assert process.returncode == 0, output
+            break
+        deadline = time.monotonic() + rng.uniform(0.6 * longest, longest)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.communicate()
+    return killed

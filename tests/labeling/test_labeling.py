@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import kill_at_random, make_cuts
+from lhotse import CutSet
+
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
+from asrkd.labeling import plan as planning
+from asrkd.labeling.local import run
+from asrkd.labeling.plan import plan
+from asrkd.labeling.status import status
+from asrkd.store import Store
+from asrkd.store.verify import verify
+from asrkd.targets.codecs import parse_codec
+from asrkd.teachers import Teacher, load_teacher
+from asrkd.training import checkpoint
+
+
+def make_teacher(path: Path, *, seed: int = 0) -> str:
+    """A small BLSTM with random weights, as a checkpoint."""
+    from asrkd.models import BLSTMTeacher
+
+    torch.manual_seed(seed)
+    units = ["<blk>", *(f"u{n}" for n in range(39))]
+    model = BLSTMTeacher(192, len(units), hidden_dim=16, num_layers=1)
+    content = {
+        "model": model.state_dict(),
+        "model_factory": "asrkd.models:BLSTMTeacher",
+        "model_args": {"hidden_dim": 16, "num_layers": 1},
+        "front_end": FrontEnd().to_dict(),
+        "inventory": {"units": units, "topology": "ctc", "states_per_phone": 1},
+        "subsampling_factor": 1,
+    }
+    checkpoint.save(path, content)
+    return f"checkpoint:{path}"
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_teacher(tmp_path_factory.mktemp("teacher") / "final.pt")
+
+
+def shards(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((root / "shards").glob("*.parquet"))}
+
+
+def planned(corpus: Path, root: Path, teacher: str, **options: Any) -> Path:
+    given = {"teacher": teacher, "embed": "audio", "unit_hours": 0.001} | options
+    plan(str(corpus / "unlabeled.jsonl.gz"), str(root), **given)
+    return root
+
+
+def test_targets_are_those_of_a_plain_loop(corpus: Path, teacher: str, tmp_path: Path) -> None:
+    root = planned(corpus, tmp_path / "store", teacher, codec="dense")
+    run(str(root))
+    store, model = Store.open(str(root)), load_teacher(teacher)
+    cuts = list(CutSet.from_file(corpus / "unlabeled.jsonl.gz"))
+    rows = list(store.rows())
+    assert [row["id"] for row in rows] == [cut.id for cut in cuts]
+    for cut, row in zip(cuts, rows, strict=True):
+        features = model.front_end(torch.from_numpy(cut.load_audio()[0]))
+        expected, _ = model.log_probs(features[None], torch.tensor([len(features)]))
+        np.testing.assert_allclose(store.targets(row).to_dense(), expected[0].numpy(), atol=2e-5)
+        assert row["speaker"] == cut.supervisions[0].speaker and row["text"] is None
+    assert verify(str(root)) == []
+    found = status(str(root))
+    assert found.units == found.units_done == int(store.manifest.plan["num_units"]) > 5
+    assert found.utterances == found.cuts == 20
+
+
+def test_any_number_of_workers_gives_the_same_bytes(corpus: Path, teacher: str, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        run(str(planned(corpus, tmp_path / str(workers), teacher)), workers=workers)
+    assert shards(tmp_path / "1") == shards(tmp_path / "2")
+    for name in ("plan/part-00000.jsonl.gz", "manifest.json", "inventory.txt"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+@pytest.mark.timeout(280)
+def test_killed_labeling_ends_with_the_same_bytes(
+    corpus: Path, teacher: str, tmp_path: Path, asrkd_command: Any
+) -> None:
+    whole, killed = (planned(corpus, tmp_path / name, teacher) for name in ("whole", "killed"))
+    began = time.monotonic()
+    kill_at_random(asrkd_command("label", "run", whole), kills=0, seed=0, longest=1)
+    longest = time.monotonic() - began
+    assert kill_at_random(asrkd_command("label", "run", killed), kills=4, seed=2, longest=longest) >= 1
+    assert shards(killed) == shards(whole)
+
+
+def test_a_finished_unit_is_kept_and_a_foreign_shard_refused(corpus: Path, teacher: str, tmp_path: Path) -> None:
+    root = planned(corpus, tmp_path / "store", teacher)
+    run(str(root))
+    stamps = {path: path.stat().st_mtime_ns for path in (root / "shards").iterdir()}
+    (root / "shards/part-00002.parquet").unlink()
+    assert run(str(root)).labeled == 1
+    assert {p: s for p, s in stamps.items() if p.stat().st_mtime_ns != s}.keys() == {root / "shards/part-00002.parquet"}
+    other = planned(corpus, tmp_path / "other", make_teacher(tmp_path / "other.pt", seed=1))
+    run(str(other))
+    (root / "shards/part-00001.parquet").write_bytes((other / "shards/part-00001.parquet").read_bytes())
+    with pytest.raises(MismatchError, match="part-00001.*teacher_fingerprint"):
+        run(str(root))
+
+
+def test_a_teacher_that_changed_since_the_plan_is_refused(corpus: Path, tmp_path: Path) -> None:
+    spec = make_teacher(tmp_path / "final.pt")
+    root = planned(corpus, tmp_path / "store", spec)
+    before = Store.open(str(root)).identity.teacher_fingerprint
+    make_teacher(tmp_path / "final.pt", seed=3)
+    with pytest.raises(MismatchError, match=f"fingerprint .*planned with {before[:12]}"):
+        run(str(root))
+
+
+def test_plans_are_refused(corpus: Path, teacher: str, tmp_path: Path) -> None:
+    cuts = str(corpus / "unlabeled.jsonl.gz")
+    planned(corpus, tmp_path / "store", teacher)
+    with pytest.raises(StoreError, match="is a store already"):
+        planned(corpus, tmp_path / "store", teacher)
+    doubled = list(CutSet.from_file(cuts)) * 2
+    CutSet(doubled).to_file(tmp_path / "doubled.jsonl.gz")
+    with pytest.raises(CorpusError, match="'unlabeled-0' stands twice"):
+        plan(str(tmp_path / "doubled.jsonl.gz"), str(tmp_path / "new"), teacher=teacher)
+    assert not (tmp_path / "new/manifest.json").exists()
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(CorpusError, match="no cuts"):
+        plan(str(tmp_path / "empty.jsonl"), str(tmp_path / "new"), teacher=teacher)
+    with pytest.raises(ConfigError, match="unit_hours is 0"):
+        plan(cuts, str(tmp_path / "new"), teacher=teacher, unit_hours=0)
+    with pytest.raises(ConfigError, match="without a teacher"):
+        plan(cuts, str(tmp_path / "new"), codec="topk:20", embed="audio")
+    with pytest.raises(ConfigError, match="'zip'"):
+        plan(cuts, str(tmp_path / "new"), teacher=teacher, codec="zip")
+
+
+def test_bad_cuts_go_to_quarantine_up_to_a_share(teacher: str, tmp_path: Path) -> None:
+    make_cuts(tmp_path, "some", 10)
+    (tmp_path / "audio/some/some-3.flac").unlink()
+    damaged = tmp_path / "audio/some/some-5.flac"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    cuts = list(CutSet.from_file(tmp_path / "some.jsonl.gz"))
+    cuts[7].duration += 5.0
+    CutSet(cuts).to_file(tmp_path / "bad.jsonl.gz")
+    root = str(tmp_path / "store")
+    plan(str(tmp_path / "bad.jsonl.gz"), root, teacher=teacher, unit_hours=0.001)
+    with pytest.raises(CorpusError, match="of 10 cuts cannot be labeled.*'some-3'"):
+        run(root)
+    run(root, max_quarantined=0.3)
+    found = status(root)
+    assert [key for key, _ in found.quarantine] == ["some-3", "some-5", "some-7"]
+    assert "is 1." in found.quarantine[2][1] or "long" in found.quarantine[2][1]
+    assert found.utterances == 7 and verify(root) == []
+    with pytest.raises(CorpusError, match="3 of 10 cuts"):  # also when all units are finished
+        run(root)
+
+
+def one_short() -> Teacher:
+    """A teacher whose output is one frame short."""
+    inventory = Inventory(("<blk>", "a", "b"), "ctc")
+    return Teacher(
+        lambda f, n: (torch.zeros(len(f), f.shape[1] - 1, 3), n - 1), FrontEnd(), inventory, 1, "short", "f" * 32
+    )
+
+
+def test_a_teacher_one_frame_short_stops_with_both_numbers(corpus: Path, tmp_path: Path) -> None:
+    import sys
+
+    sys.modules["short_teacher"] = sys.modules[__name__]
+    root = planned(corpus, tmp_path / "store", "python:short_teacher:one_short")
+    with pytest.raises(MismatchError, match=r"has \d+ frames, but \d+ samples make \d+ frames"):
+        run(str(root))
+    assert not list((root / "shards").glob("*")) if (root / "shards").exists() else True
+
+
+def test_another_codec_or_front_end_is_another_identity(teacher: str) -> None:
+    model = load_teacher(teacher)
+    identity = planning.teacher_identity(model, codec=parse_codec("topk:20").spec, embed="none")
+    for name, value in (("codec", "topk:5"), ("subsampling_factor", 2), ("units", ("a", "b"))):
+        with pytest.raises(MismatchError, match=f"other store has {name}"):
+            identity.check(dataclasses.replace(identity, **{name: value}), what="other store")
+    slower = dataclasses.replace(identity, front_end=FrontEnd(stride=4).to_dict())
+    with pytest.raises(MismatchError, match="front_end"):
+        identity.check(slower, what="other store")

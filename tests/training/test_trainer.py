@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import kill_at_random
+from torch import Tensor, nn
+
+from asrkd import config as configs
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.errors import AsrkdError, ConfigError, CorpusError, MismatchError
+from asrkd.labeling.local import run as label
+from asrkd.labeling.plan import plan
+from asrkd.training.align_store import align_store
+from asrkd.training.config import TrainConfig
+from asrkd.training.trainer import Trainer, read_metrics
+
+
+def settings(corpus: Path, run: Path, **changes: Any) -> TrainConfig:
+    given: dict[str, Any] = {
+        "run": str(run),
+        "threads": 1,
+        "model": {"args": {"hidden_dim": 16, "num_layers": 1, "output_delay": 1, "dropout": 0.0}},
+        "front_end": {"mean_norm": "causal"},
+        "inventory": {"lexicon": str(corpus / "lexicon.txt"), "states_per_phone": 1},
+        "sources": {"labeled": {"store": str(corpus / "stores/labeled")}},
+        "schedule": [{"steps": 30, "mixture": {"labeled": 1}}],
+        "optimizer": {"learning_rate": 0.02, "warmup_steps": 5},
+        "augment": {"gain_db": 3.0, "time_masks": 1},
+        "batch": {"max_frames": 400, "max_utterances": 8},
+        "dev": str(corpus / "stores/labeled"),
+        "log_steps": 5,
+        "eval_steps": 15,
+        "checkpoint_steps": 3,
+    }
+    for key, value in changes.items():
+        given[key] = value
+    return configs.from_dict(TrainConfig, given)
+
+
+@pytest.fixture(scope="module")
+def soft(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of soft targets by a small CTC teacher."""
+    folder = tmp_path_factory.mktemp("soft")
+    Trainer(settings(corpus, folder / "teacher")).train()
+    plan(
+        str(corpus / "unlabeled.jsonl.gz"),
+        str(folder / "store"),
+        teacher=f"checkpoint:{folder / 'teacher'}",
+        embed="audio",
+    )
+    label(str(folder / "store"))
+    return folder / "store"
+
+
+def mixture(corpus: Path, soft: Path) -> dict[str, Any]:
+    return {
+        "sources": {
+            "labeled": {"store": str(corpus / "stores/labeled")},
+            "soft": {"store": str(soft), "kind": "soft"},
+        },
+        "schedule": [{"steps": 10, "mixture": {"soft": 2, "labeled": 1}}, {"steps": 5, "mixture": {"labeled": 1}}],
+    }
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    return torch.load(run / "final.pt", weights_only=True)["model"]
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_losses_fall_for_both_topologies(corpus: Path, tmp_path: Path) -> None:
+    align_store(str(corpus / "stores/labeled"), str(tmp_path / "aligned"), corpus / "lexicon.txt", states_per_phone=1)
+    hmm = settings(
+        corpus,
+        tmp_path / "hmm",
+        inventory={"lexicon": str(corpus / "lexicon.txt"), "topology": "hmm", "states_per_phone": 1},
+        sources={"labeled": {"store": str(tmp_path / "aligned")}},
+        dev=str(tmp_path / "aligned"),
+    )
+    for config in (hmm, settings(corpus, tmp_path / "ctc")):
+        trainer = Trainer(config)
+        before = trainer.dev_loss()
+        trainer.train()
+        assert trainer.dev_loss() < 0.7 * before
+        lines = read_metrics(Path(config.run))
+        assert lines[-1]["step"] == 30 and lines[0]["labeled"] > lines[-2]["labeled"]
+
+
+def test_resuming_inside_a_mixture_is_exact(corpus: Path, soft: Path, tmp_path: Path) -> None:
+    whole = settings(corpus, tmp_path / "whole", **mixture(corpus, soft))
+    Trainer(whole).train()
+    for stop in (1, 4, 7, 10, 12, 15):
+        part = settings(corpus, tmp_path / "part", **mixture(corpus, soft))
+        Trainer(part).train(stop_at=stop)
+    assert_equal(weights(tmp_path / "part"), weights(tmp_path / "whole"))
+    without_rate = [
+        {k: v for k, v in line.items() if k in ("step", "dev")} for line in read_metrics(tmp_path / "whole")
+    ]
+    assert [line for line in without_rate if "dev" in line]
+
+
+@pytest.mark.timeout(280)
+def test_killed_training_ends_with_the_same_weights(
+    corpus: Path, soft: Path, tmp_path: Path, asrkd_command: Any
+) -> None:
+    whole, killed = (settings(corpus, tmp_path / name, **mixture(corpus, soft)) for name in ("whole", "killed"))
+    began = time.monotonic()
+    (tmp_path / "whole.yaml").write_text(configs.to_yaml(whole))
+    assert kill_at_random(asrkd_command("train", tmp_path / "whole.yaml"), kills=0, seed=0, longest=1) == 0
+    longest = time.monotonic() - began
+    (tmp_path / "killed.yaml").write_text(configs.to_yaml(killed))
+    count = kill_at_random(asrkd_command("train", tmp_path / "killed.yaml"), kills=4, seed=1, longest=longest)
+    assert count >= 1
+    assert_equal(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+def test_a_finished_run_does_nothing_and_another_config_is_refused(corpus: Path, tmp_path: Path) -> None:
+    config = settings(corpus, tmp_path / "run", schedule=[{"steps": 2, "mixture": {"labeled": 1}}])
+    Trainer(config).train()
+    stamp = (tmp_path / "run/final.pt").stat().st_mtime_ns
+    again = Trainer(config)
+    assert again.done and again.train() == {} and (tmp_path / "run/final.pt").stat().st_mtime_ns == stamp
+    with pytest.raises(ConfigError, match="another config .*seed: 1.*seed: 5"):
+        Trainer(settings(corpus, tmp_path / "run", schedule=[{"steps": 2, "mixture": {"labeled": 1}}], seed=5))
+
+
+class OneShort(nn.Module):
+    def __init__(self, input_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(input_dim, num_classes)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.output(features[:, 1:]), lengths - 1
+
+
+def test_what_does_not_fit_is_refused(corpus: Path, soft: Path, tmp_path: Path) -> None:
+    def trainer(**changes: Any) -> Trainer:
+        return Trainer(settings(corpus, tmp_path / "run", **changes))
+
+    both = mixture(corpus, soft)
+    with pytest.raises(MismatchError, match="without soft targets"):
+        trainer(sources={"labeled": {"store": str(corpus / "stores/labeled"), "kind": "soft"}})
+    with pytest.raises(MismatchError, match="topology 'ctc'.*topology 'hmm'"):
+        trainer(**both, inventory={"lexicon": str(corpus / "lexicon.txt"), "topology": "hmm"})
+    with pytest.raises(MismatchError, match="frame law"):
+        trainer(front_end=FrontEnd(stride=2).to_dict())
+    with pytest.raises(ConfigError, match="'strong', which is not one of: labeled"):
+        trainer(schedule=[{"steps": 2, "mixture": {"strong": 1}}])
+    with pytest.raises(ConfigError, match="no phases"):
+        trainer(schedule=[])
+    import sys
+
+    sys.modules["one_short"] = sys.modules[__name__]
+    with pytest.raises(MismatchError, match=r"\[12, 7\] frames"):
+        trainer(model={"factory": "one_short:OneShort"})
+
+
+def test_a_word_outside_the_lexicon_is_named(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "lexicon.txt").write_text("low l\nhigh h\n")
+    config = settings(corpus, tmp_path / "run", inventory={"lexicon": str(tmp_path / "lexicon.txt")}, dev=None)
+    with pytest.raises(CorpusError, match="word 'up' is not in the lexicon"):
+        Trainer(config).train()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_utterances(corpus: Path, tmp_path: Path) -> None:
+    trainer = Trainer(settings(corpus, tmp_path / "run"))
+    with torch.no_grad():
+        trainer.model.output.bias.fill_(torch.nan)
+    with pytest.raises(AsrkdError, match="Utterances: labeled-"):
+        trainer.train()
+    assert not (tmp_path / "run/final.pt").exists()
