@@ -6,6 +6,8 @@ A key that does not exist is an error that names the nearest one that does.
 from __future__ import annotations
 
 import difflib
+import types
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -50,6 +52,10 @@ def from_dict(cls: type[T], given: Any, overrides: Iterable[str] = ()) -> T:
             raise ConfigError(f"override {item!r} is not of the form key=value, for example seed=2")
     try:
         extra = OmegaConf.to_container(OmegaConf.from_dotlist(dotted))
+    except Exception as error:  # the YAML parser's own kinds
+        text = " ".join(str(error).split())
+        raise ConfigError(f"overrides {dotted!r} cannot be read as YAML values: {text}") from None
+    try:
         _check_keys(cls, given, "")
         _check_keys(cls, extra, "")
         merged = OmegaConf.merge(OmegaConf.structured(cls), OmegaConf.create(dict(given)), OmegaConf.create(extra))
@@ -58,27 +64,36 @@ def from_dict(cls: type[T], given: Any, overrides: Iterable[str] = ()) -> T:
         text = str(error).strip().split("\n")[0]
         key = getattr(error, "full_key", None)
         raise ConfigError(f"config key {key!r}: {text}" if key else f"config: {text}") from None
+    except (TypeError, ValueError) as error:  # OmegaConf: a list where a mapping belongs, or the reverse
+        raise ConfigError(f"config: {error}; a key has a list where a mapping belongs, or the reverse") from None
 
 
-def _check_keys(cls: Any, given: Any, prefix: str) -> None:
-    """Refuse keys that the dataclass does not have, naming the nearest."""
-    if not (is_dataclass(cls) and isinstance(given, Mapping)):
-        return
-    known = {field.name: field for field in fields(cls)}
-    for key, value in given.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean {prefix + near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-            raise ConfigError(f"config key {prefix + str(key)!r} does not exist; {hint}")
-        _check_keys(_nested(cls, key), value, f"{prefix}{key}.")
-
-
-def _nested(cls: Any, key: str) -> Any:
-    import typing
-
-    return typing.get_type_hints(cls)[key]
+def _check_keys(kind: Any, given: Any, prefix: str) -> None:
+    """Refuse keys that a dataclass does not have, naming the nearest, also within lists, mappings and optionals."""
+    arguments = typing.get_args(kind)
+    if is_dataclass(kind) and isinstance(given, Mapping):
+        known = typing.get_type_hints(kind)
+        names = [field.name for field in fields(kind)]
+        for key, value in given.items():
+            if key not in names:
+                near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
+                hint = f"did you mean {prefix + near[0]!r}?" if near else f"known keys: {', '.join(sorted(names))}"
+                raise ConfigError(f"config key {prefix + str(key)!r} does not exist; {hint}")
+            _check_keys(known[key], value, f"{prefix}{key}.")
+    elif typing.get_origin(kind) in (list, tuple) and isinstance(given, list):
+        for number, value in enumerate(given):
+            _check_keys(arguments[0], value, f"{prefix}{number}.")
+    elif typing.get_origin(kind) is dict and isinstance(given, Mapping):
+        for key, value in given.items():
+            _check_keys(arguments[1], value, f"{prefix}{key}.")
+    elif typing.get_origin(kind) in (typing.Union, types.UnionType):
+        for argument in arguments:
+            _check_keys(argument, given, prefix)
 
 
 def to_yaml(config: Any) -> str:
-    """The resolved config as YAML, which `load` reads back to an equal config."""
+    """The resolved config as YAML, which `load` reads back to an equal config.
+
+    (A string with `${...}` in it is OmegaConf's interpolation, and `???` its mark of an absent value.)
+    """
     return OmegaConf.to_yaml(OmegaConf.structured(config))

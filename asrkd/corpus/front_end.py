@@ -53,6 +53,22 @@ class FrontEnd:
         for name in ("sampling_rate", "num_mels", "frame_length_ms", "frame_shift_ms", "stack", "stride"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"front end: {name} is {getattr(self, name)}, but must be above 0")
+        # 25 and 25.0 are equal settings and must have one fingerprint.
+        for name in ("frame_length_ms", "frame_shift_ms", "low_freq", "high_freq"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        law = self.frame_law()
+        if law.window < 2:
+            raise ConfigError(
+                f"front end: frame_length_ms is {self.frame_length_ms}, which is {law.window} samples at "
+                f"{self.sampling_rate} Hz; a window needs at least 2"
+            )
+        nyquist = self.sampling_rate / 2
+        high = self.high_freq if self.high_freq > 0 else nyquist + self.high_freq
+        if not 0 <= self.low_freq < high <= nyquist:
+            raise ConfigError(
+                f"front end: low_freq {self.low_freq} and high_freq {self.high_freq} make the band {self.low_freq}..{high} "
+                f"Hz, which must lie within 0..{nyquist} Hz, half the sampling rate"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FrontEnd:
@@ -104,7 +120,7 @@ class FrontEnd:
             raise CorpusError("the audio holds samples that are NaN or infinite; repair or leave out the recording")
         law = self.frame_law()
         if law.num_features(len(samples)) == 0:
-            return torch.zeros(0, self.feature_dim)
+            return samples.new_zeros((0, self.feature_dim), dtype=torch.float32)
         mel = torchaudio.compliance.kaldi.fbank(
             samples.to(torch.float32)[None] * _INT16,
             num_mel_bins=self.num_mels,
@@ -128,6 +144,6 @@ def subtract_mean(features: Tensor, mean_norm: str) -> Tensor:
     if mean_norm == "utterance":
         return features - features.mean(dim=0, keepdim=True)
     if mean_norm == "causal":
-        counts = torch.arange(1, len(features) + 1, dtype=torch.float64)[:, None]
+        counts = torch.arange(1, len(features) + 1, dtype=torch.float64, device=features.device)[:, None]
         return features - (features.to(torch.float64).cumsum(dim=0) / counts).to(features.dtype)
     return features

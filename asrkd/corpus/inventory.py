@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from asrkd import fingerprint
@@ -31,8 +33,15 @@ class Inventory:
     def __post_init__(self) -> None:
         if self.topology not in TOPOLOGIES:
             raise ConfigError(f"topology is {self.topology!r}, but must be one of {', '.join(TOPOLOGIES)}")
-        if len(set(self.units)) != len(self.units) or len(self.units) < 2:
-            raise ConfigError("an inventory needs at least two units, each named once")
+        if self.states_per_phone < 1:
+            raise ConfigError(f"states_per_phone is {self.states_per_phone}, but must be at least 1")
+        twice = [unit for unit, count in Counter(self.units).items() if count > 1]
+        if twice or len(self.units) < 2:
+            found = f"{twice[0]!r} stands twice" if twice else f"found {list(self.units)!r}"
+            raise ConfigError(f"an inventory needs at least two units, each named once; {found}")
+        for unit in self.units:
+            if unit.splitlines() != [unit]:
+                raise ConfigError(f"unit {unit!r} is empty or has a line break, but an inventory is written a unit a line")
 
     @classmethod
     def from_lexicon(cls, lexicon: Lexicon, topology: str, *, states_per_phone: int = 2) -> Inventory:
@@ -52,9 +61,12 @@ class Inventory:
     def fingerprint(self) -> str:
         return fingerprint.of_json([self.topology, self.states_per_phone, list(self.units)])
 
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {unit: number for number, unit in enumerate(self.units)}
+
     def ids(self, phones: Sequence[str]) -> list[int]:
         """The class ids that phones pass through: one a phone (`ctc`), or each of its states (`hmm`)."""
-        index = {unit: number for number, unit in enumerate(self.units)}
         ids = []
         for phone in phones:
             if self.topology == "ctc" or phone == SILENCE:
@@ -62,11 +74,11 @@ class Inventory:
             else:
                 names = [f"{phone}_{state}" for state in range(self.states_per_phone)]
             for name in names:
-                if name not in index:
+                if name not in self._index:
                     raise CorpusError(
                         f"phone {phone!r} is not in the inventory of {len(self.units)} units ({self.topology})"
                     )
-                ids.append(index[name])
+                ids.append(self._index[name])
         return ids
 
     def write(self, path: str | Path) -> None:

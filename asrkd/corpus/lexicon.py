@@ -22,7 +22,7 @@ class Lexicon:
     def read(cls, path: str | Path) -> Lexicon:
         """Read `word phone phone ...` lines (Kaldi's `lexicon.txt`; a tab after the word is fine)."""
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
         except OSError as error:
             raise CorpusError(f"lexicon {str(path)!r} cannot be read: {error.strerror or error}") from None
         except UnicodeDecodeError as error:
@@ -39,9 +39,21 @@ class Lexicon:
 
     @classmethod
     def from_pairs(cls, pairs: Sequence[tuple[str, Sequence[str]]]) -> Lexicon:
-        """Build from (word, phones) pairs."""
+        """Build from (word, phones) pairs.
+
+        Raises:
+            CorpusError: no pairs, a word or phone that is empty or has white space in it, or a word without phones.
+        """
         table: dict[str, list[tuple[str, ...]]] = {}
         for word, phones in pairs:
+            for name in (word, *phones):
+                if name.split() != [name]:
+                    raise CorpusError(
+                        f"lexicon: {name!r} (word {word!r}) is empty or has white space in it, so that no transcript "
+                        "could match it"
+                    )
+            if not phones:
+                raise CorpusError(f"lexicon: word {word!r} has no phones, so it cannot be aligned or decoded")
             if tuple(phones) not in table.setdefault(word, []):
                 table[word].append(tuple(phones))
         if not table:

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import MISSING
+
+from asrkd import config
+from asrkd.errors import ConfigError
+
+
+@dataclass
+class Layer:
+    size: int = 3
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Model:
+    seed: int = 1
+    rate: float = 0.1
+    name: str = "x"
+    flag: bool = False
+    layer: Layer = field(default_factory=Layer)
+    layers: list[Layer] = field(default_factory=list)
+    table: dict[str, Layer] = field(default_factory=dict)
+    maybe: Layer | None = None
+
+
+@dataclass
+class Needs:
+    path: str = MISSING
+
+
+def test_file_then_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "model.yaml"
+    path.write_text("seed: 4\nlayer: {size: 7, names: [a]}\nlayers:\n- size: 1\ntable: {b: {size: 2}}\n")
+    found = config.load(Model, path, ["seed=5", "layer.names=[c,d]", "name=a=b", "maybe.size=9"])
+    assert found == Model(
+        seed=5,
+        name="a=b",
+        layer=Layer(7, ["c", "d"]),
+        layers=[Layer(1)],
+        table={"b": Layer(2)},
+        maybe=Layer(9),
+    )
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    assert config.load(Model, path) == Model() == config.load(Model)
+
+
+# Without the two marks of OmegaConf.
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="$?")).filter(lambda x: x != "")
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.builds(
+        Model,
+        seed=st.integers(-(2**40), 2**40),
+        rate=st.floats(allow_nan=False, allow_infinity=False),
+        name=names,
+        flag=st.booleans(),
+        layers=st.lists(st.builds(Layer, size=st.integers(), names=st.lists(names, max_size=3)), max_size=2),
+        table=st.dictionaries(st.sampled_from(["a", "b", "1", "yes"]), st.builds(Layer), max_size=2),
+        maybe=st.none() | st.builds(Layer),
+    )
+)
+def test_yaml_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, model: Model) -> None:
+    path = tmp_path_factory.mktemp("config") / "model.yaml"
+    path.write_text(config.to_yaml(model), encoding="utf-8")
+    assert config.load(Model, path) == model
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sed=2", "'sed' does not exist; did you mean 'seed'"),
+        ("layer.siz=2", "'layer.siz' does not exist; did you mean 'layer.size'"),
+        ("layers=[{size: 1}, {siz: 2}]", "'layers.1.siz' does not exist; did you mean 'layers.1.size'"),
+        ("table.b.siz=2", "'table.b.siz' does not exist; did you mean 'table.b.size'"),
+        ("maybe.siz=2", "'maybe.siz' does not exist; did you mean 'maybe.size'"),
+        ("qqq=2", "'qqq' does not exist; known keys: .*layer.*seed"),
+        ("seed=many", "'seed'.*'many'"),
+        ("seed=1.5", "'seed'.*1.5"),
+        ("seed=null", "'seed'"),
+        ("layer=3", "3"),
+        ("layers.0.size=3", "(?i)list"),
+        ("seed=[1", r"'seed=\[1'.*YAML"),
+        ("name=${nothing}", "'name'.*'nothing'"),
+        ("seed", "'seed' is not of the form key=value"),
+    ],
+)
+def test_wrong_overrides_are_refused_by_name_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        config.from_dict(Model, {}, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="none.yaml' does not exist"):
+        config.load(Model, tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(Model, tmp_path)
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("seed: [1\n")
+    with pytest.raises(ConfigError, match="bad.yaml' is not valid YAML"):
+        config.load(Model, bad)
+    bad.write_text("- 1\n- 2\n")
+    with pytest.raises(ConfigError, match="must be a mapping of keys to values, not list"):
+        config.load(Model, bad)
+    bad.write_text("just text\n")
+    with pytest.raises(ConfigError, match="'just text' does not exist"):
+        config.load(Model, bad)
+
+
+def test_an_absent_mandatory_value_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="path"):
+        config.from_dict(Needs, {})
+    assert config.from_dict(Needs, {"path": "a"}).path == "a"
