@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 import torchaudio
 from lhotse import MonoCut, Recording, SupervisionSegment
 from numpy.typing import NDArray
 
 from asrkd.corpus.augment import NoiseAugment, utterance_rng
-from asrkd.corpus.cuts import write_audio
 from asrkd.corpus.join import pink_noise, write_cuts
 from asrkd.demo.speakers import SAMPLING_RATE, Speaker, draw_speakers
 from asrkd.demo.texts import BABBLE, draw_text, lexicon
 from asrkd.errors import ConfigError
 
 # Speakers and utterances of each; the accents of `labeled` are narrow.
-_SPLITS = {"labeled": (3, 40), "unlabeled": (24, 30), "dev": (5, 16), "test": (10, 20)}
+SPLITS = {"labeled": (3, 40), "unlabeled": (24, 30), "dev": (5, 16), "test": (10, 20)}
 _BABBLERS = 6
-_NOISES, _NOISE_SECONDS = 2, 12.0  # files of each kind
+NOISES = ("babble", "pink", "brown", "white")
+_NOISE_FILES, _NOISE_SECONDS = 2, 12.0  # files of each kind
 _SNR = (0.0, 15.0)  # dB
 _FLOOR = 2e-4  # root mean square of the noise under every utterance: -74 dB full scale
 _MARKER = "prepared"
@@ -36,7 +37,14 @@ _MARKER = "prepared"
 Progress = Callable[[str, int, int], None]
 
 
-def make_corpus(data: Path, *, seed: int = 0, progress: Progress | None = None, scale: float = 1.0) -> None:
+def make_corpus(
+    data: Path,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    scale: float = 1.0,
+    counts: Mapping[str, tuple[int, int]] | None = None,
+) -> None:
     """Write the corpus; one that is already there is left as it is.
 
     `data` then holds, all at 16 kHz:
@@ -44,21 +52,25 @@ def make_corpus(data: Path, *, seed: int = 0, progress: Progress | None = None, 
     - `labeled.jsonl.gz`: few speakers of one accent, with transcripts; `unlabeled.jsonl.gz`: many of all accents,
       without; `transcribed.jsonl.gz`: the cuts of both, with transcripts;
     - `dev.jsonl.gz`, `test_clean.jsonl.gz`, and `test_noisy.jsonl.gz` (the utterances of `test_clean`, half of them
-      in a simulated room, with noise at 0..15 dB): other speakers;
-    - `audio/SPLIT/ID.flac`, `noise/train/*.flac`, `noise/test/*.flac` (other speakers' babble, other pink and brown
-      noise), `lexicon.txt`, and `prepared`, written last.
+      in a simulated room, with noise at 0..15 dB): other speakers. A noisy cut says its `snr` in dB, of the speech
+      (in its room) over the noise, and whether it is `reverberated`, in `custom`;
+    - `audio/SPLIT/ID.flac`, `noise/train/*.flac`, `noise/test/*.flac` (other speakers' babble, other pink, brown
+      and white noise), `lexicon.txt`, and `prepared`, written last.
 
     Args:
         data: a folder, made if need be.
         seed: of everything.
         progress: called with (split, utterances written, utterances of the split).
         scale: factor on the utterances of each speaker (at least one is made).
+        counts: (speakers, utterances of each) by split, in place of those of `SPLITS`.
 
     Raises:
-        ConfigError: `data` holds the corpus of another seed or scale.
+        ConfigError: `data` holds a corpus of other settings, or the counts are of no split, below 1, or of more
+            speakers than there are voices.
         DependencyError: the synthesizer is missing.
     """
-    settings = {"seed": seed, "scale": scale}
+    sizes = _sizes(counts or {}, scale)
+    settings = {"seed": seed, "noises": list(NOISES), "sizes": {split: list(size) for split, size in sizes.items()}}
     marker = data / _MARKER
     if marker.exists():
         found = json.loads(marker.read_text(encoding="utf-8"))
@@ -67,9 +79,8 @@ def make_corpus(data: Path, *, seed: int = 0, progress: Progress | None = None, 
                 f"{str(data)!r} holds a corpus made with {found}, not with {settings}; choose another folder or remove it"
             )
         return
-    counts = {split: speakers for split, (speakers, _) in _SPLITS.items()}
     groups = draw_speakers(
-        counts | {"noise-train": _BABBLERS, "noise-test": _BABBLERS},
+        {split: size[0] for split, size in sizes.items()} | {"noise-train": _BABBLERS, "noise-test": _BABBLERS},
         utterance_rng(seed, 0, "speakers"),
         narrow="labeled",
     )
@@ -78,17 +89,51 @@ def make_corpus(data: Path, *, seed: int = 0, progress: Progress | None = None, 
     test_noise = NoiseAugment(_write_noises(data, groups["noise-test"], "test", seed), _SNR, 1.0)
     cuts = {}
     for split in ("labeled", "unlabeled", "dev"):
-        cuts[split] = _write_split(data, split, groups[split], seed, scale, progress)
-    cuts["test_clean"] = _write_split(data, "test_clean", groups["test"], seed, scale, progress)
-    cuts["test_noisy"] = _write_split(data, "test_noisy", groups["test"], seed, scale, progress, noise=test_noise)
+        cuts[split] = _write_split(data, split, groups[split], seed, sizes[split][1], progress)
+    each = sizes["test"][1]
+    cuts["test_clean"] = _write_split(data, "test_clean", groups["test"], seed, each, progress)
+    cuts["test_noisy"] = _write_split(data, "test_noisy", groups["test"], seed, each, progress, noise=test_noise)
     cuts["transcribed"] = cuts["labeled"] + cuts["unlabeled"]
     cuts["unlabeled"] = [_without_text(cut) for cut in cuts["unlabeled"]]
     for name, own in cuts.items():
         write_cuts(own, data / f"{name}.jsonl.gz")
-    lexicon().write(data / "lexicon.txt")
-    temporary = data / f".{os.getpid()}.{_MARKER}"
-    temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-    os.replace(temporary, marker)
+    _write_whole(data / "lexicon.txt", lexicon().write)
+    _write_whole(marker, lambda path: path.write_text(json.dumps(settings) + "\n", encoding="utf-8"))
+
+
+def _sizes(counts: Mapping[str, tuple[int, int]], scale: float) -> dict[str, tuple[int, int]]:
+    """(speakers, utterances of each) by split."""
+    for split, size in counts.items():
+        if split not in SPLITS:
+            raise ConfigError(f"the demo's corpus has no split {split!r}; give counts for {', '.join(SPLITS)}")
+        if len(size) != 2 or min(size) < 1:
+            raise ConfigError(
+                f"counts of {split!r} are {size!r}, but must be (speakers, utterances of each), both at least 1: "
+                "no split may be empty"
+            )
+    return {
+        split: (speakers, max(1, round(each * scale))) for split, (speakers, each) in (SPLITS | dict(counts)).items()
+    }
+
+
+def _write_whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file that appears complete or not at all.
+
+    The temporary name ends in none of the endings of audio, so a torn noise is never taken for noise.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_flac(file: Path, samples: NDArray[np.float32]) -> None:
+    """(num_samples,) at `SAMPLING_RATE`; louder ones than full scale are made softer."""
+    samples = samples / np.float32(max(1.0, float(np.abs(samples).max()) / 0.99))
+    _write_whole(file, lambda path: soundfile.write(str(path), samples, SAMPLING_RATE, subtype="PCM_16", format="FLAC"))
 
 
 def _write_split(
@@ -96,13 +141,12 @@ def _write_split(
     split: str,
     speakers: Sequence[Speaker],
     seed: int,
-    scale: float,
+    each: int,
     progress: Progress | None,
     *,
     noise: NoiseAugment | None = None,
 ) -> list[MonoCut]:
     """Audio and cuts, with transcripts. Splits of the same speakers say the same: draws are by speaker and number."""
-    each = max(1, round(_SPLITS["test" if split.startswith("test") else split][1] * scale))
     cuts = []
     for speaker in speakers:
         for number in range(each):
@@ -110,19 +154,24 @@ def _write_split(
             rng = utterance_rng(seed, 1, name)
             text = draw_text(rng)
             samples = _with_edges(speaker.say(text), rng)
+            custom = None
             if noise is not None:
                 name = f"{name}-noisy"
                 rng = utterance_rng(seed, 2, name)
-                if rng.random() < 0.5:
-                    samples = reverberate(samples, rng)
-                samples = noise(samples, rng)
-            samples = samples / np.float32(max(1.0, float(np.abs(samples).max()) / 0.99))
+                in_room = rng.random() < 0.5
+                speech = reverberate(samples, rng) if in_room else samples
+                samples = noise(speech, rng)
+                custom = {"snr": round(_decibels(speech) - _decibels(samples - speech), 2), "reverberated": in_room}
             file = data / "audio" / split / f"{name}.flac"
-            write_audio(file, samples, SAMPLING_RATE)
-            cuts.append(_cut(name, file, text, speaker.name))
+            _write_flac(file, samples)
+            cuts.append(_cut(name, file, text, speaker.name, custom))
             if progress:
                 progress(split, len(cuts), each * len(speakers))
     return cuts
+
+
+def _decibels(samples: NDArray[np.float32]) -> float:
+    return float(10.0 * np.log10(np.mean(np.square(samples, dtype=np.float64))))
 
 
 def _with_edges(speech: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -149,19 +198,19 @@ def reverberate(samples: NDArray[np.float32], rng: np.random.Generator) -> NDArr
 
 
 def _write_noises(data: Path, speakers: Sequence[Speaker], part: str, seed: int) -> list[NDArray[np.float32]]:
-    """Babble, pink and brown noise as `noise/PART/*.flac`; returns them."""
+    """Babble, pink, brown and white noise as `noise/PART/*.flac`; returns them."""
     length = int(_NOISE_SECONDS * SAMPLING_RATE)
     noises = []
-    for number in range(_NOISES):
+    for number in range(_NOISE_FILES):
         rng = utterance_rng(seed, 3, f"{part}/{number}")
-        sounds = {
-            "babble": _babble(speakers, length, rng),
-            "pink": pink_noise(length, rng),
-            "brown": _brown_noise(length, rng),
-        }
-        for kind, sound in sounds.items():
-            sound = sound / np.float32(max(1.0, float(np.abs(sound).max()) / 0.99))
-            write_audio(data / "noise" / part / f"{kind}{number}.flac", sound, SAMPLING_RATE)
+        sounds = (
+            _babble(speakers, length, rng),
+            pink_noise(length, rng),
+            _brown_noise(length, rng),
+            rng.normal(0.0, 0.05, length).astype(np.float32),
+        )
+        for kind, sound in zip(NOISES, sounds, strict=True):
+            _write_flac(data / "noise" / part / f"{kind}{number}.flac", sound)
             noises.append(sound)
     return noises
 
@@ -185,13 +234,19 @@ def _brown_noise(length: int, rng: np.random.Generator, *, level: float = 0.05) 
     return (noise * level / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 
-def _cut(name: str, file: Path, text: str, speaker: str) -> MonoCut:
+def _cut(name: str, file: Path, text: str, speaker: str, custom: dict[str, float] | None) -> MonoCut:
     recording = Recording.from_file(file.absolute(), recording_id=name)
     supervision = SupervisionSegment(
         id=name, recording_id=name, start=0.0, duration=recording.duration, text=text, speaker=speaker
     )
     return MonoCut(
-        id=name, start=0.0, duration=recording.duration, channel=0, recording=recording, supervisions=[supervision]
+        id=name,
+        start=0.0,
+        duration=recording.duration,
+        channel=0,
+        recording=recording,
+        supervisions=[supervision],
+        custom=custom,
     )
 
 

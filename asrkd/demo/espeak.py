@@ -9,6 +9,7 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from asrkd.errors import ConfigError, DependencyError
 _SYNCHRONOUS = 2  # samples go to the callback, and espeak_Synth returns when the text is spoken
 _DONT_EXIT = 0x8000  # report missing data instead of ending the process
 _CHARS_UTF8 = 1
-_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
-_LIMITS = {"rate": (80, 450), "pitch": (0, 99), "pitch_range": (0, 99)}
+_RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7
+_LIMITS = {"rate": (80, 450), "pitch": (0, 99), "pitch_range": (0, 99), "word_gap": (0, 100)}
 # The library seeds its own generator from the clock.
 _SEED = 1
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -64,7 +65,7 @@ def _open() -> tuple[Any, bytes]:
 
 
 def synthesize(
-    text: str, voice: str, *, rate: int = 170, pitch: int = 50, pitch_range: int = 50
+    text: str, voice: str, *, rate: int = 170, pitch: int = 50, pitch_range: int = 50, word_gap: int = 0
 ) -> tuple[NDArray[np.int16], int]:
     """Speak `text`; the same arguments always give the same samples.
 
@@ -73,26 +74,39 @@ def synthesize(
         voice: a voice of eSpeak NG, with or without a variant: `en-us`, `en-gb-scotland+f2` (British English is `en`).
         rate: words a minute, 80..450.
         pitch, pitch_range: base and variation of the fundamental frequency, 0..99, 50 is the voice's own.
+        word_gap: pause between words, 0..100 units of 10 ms (at the library's normal rate), on top of the voice's own.
 
     Returns:
         Samples (num_samples,) int16, and their sampling rate in hertz.
 
     Raises:
-        ConfigError: no such voice, a value out of range, or nothing to say.
+        ConfigError: no such voice or variant, a value out of range, or nothing to say.
         DependencyError: the library is missing or does not start.
     """
-    for (name, (low, high)), value in zip(_LIMITS.items(), (rate, pitch, pitch_range), strict=True):
+    for (name, (low, high)), value in zip(_LIMITS.items(), (rate, pitch, pitch_range, word_gap), strict=True):
         if not low <= value <= high:
             raise ConfigError(f"synthesis: {name} is {value}, but must be within {low}..{high}")
     if not text.strip() or "\0" in text + voice:
         raise ConfigError(f"synthesis: the text {text!r} has nothing to say; give at least one word")
-    parameters = ((_RATE, rate), (_VOLUME, 100), (_PITCH, pitch), (_RANGE, pitch_range))
+    parameters = ((_RATE, rate), (_VOLUME, 100), (_PITCH, pitch), (_RANGE, pitch_range), (_WORD_GAP, word_gap))
     with _LOCK:
         library, data = _open()
         try:
+            _check_variant(data, voice)
             return _speak(library, data, text, voice, parameters)
         finally:
             _close(library)
+
+
+def _check_variant(data: bytes, voice: str) -> None:
+    """The library speaks an unknown variant as the plain voice, so two speakers would quietly be one."""
+    _, plus, variant = voice.partition("+")
+    variants = Path(data.decode()) / "voices" / "!v"
+    if plus and variant not in (file.name for file in variants.iterdir()):
+        raise ConfigError(
+            f"eSpeak NG has no variant {variant!r}, so {voice!r} would sound like the plain voice; "
+            "`f2`, `m3` and `whisper` are examples of variants"
+        )
 
 
 def _close(library: Any) -> None:

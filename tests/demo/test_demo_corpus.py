@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lhotse import MonoCut
 
+from asrkd.corpus.augment import utterance_rng
 from asrkd.corpus.cuts import open_cuts
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.demo.corpus import make_corpus, reverberate
+from asrkd.demo.corpus import NOISES, make_corpus, reverberate
 from asrkd.demo.speakers import ACCENTS, SAMPLING_RATE, draw_speakers
 from asrkd.demo.texts import draw_text, lexicon
 from asrkd.errors import ConfigError
@@ -61,10 +62,19 @@ def test_transcribed_holds_the_same_audio(cuts: dict[str, list[MonoCut]]) -> Non
     assert sources(cuts["transcribed"]) == sources(cuts["labeled"]) | sources(cuts["unlabeled"])
 
 
+def test_durations_are_those_of_the_files(cuts: dict[str, list[MonoCut]]) -> None:
+    for own in cuts.values():
+        assert len({cut.id for cut in own}) == len(own)
+        for cut in own:
+            info = soundfile.info(cut.recording.sources[0].source)
+            assert (info.samplerate, info.channels) == (SAMPLING_RATE, 1)
+            assert info.frames == cut.recording.num_samples == cut.num_samples
+            assert cut.supervisions[0].duration == cut.duration
+
+
 def test_audio_is_speech_with_quiet_edges(cuts: dict[str, list[MonoCut]]) -> None:
     for cut in cuts["dev"] + cuts["labeled"]:
         samples, rate = soundfile.read(cut.recording.sources[0].source)
-        assert rate == SAMPLING_RATE and len(samples) == cut.recording.num_samples
         edge = int(0.1 * rate)
         for part in (samples[:edge], samples[-edge:]):
             assert 0.0 < np.sqrt(np.mean(part**2)) < 1e-3
@@ -81,9 +91,29 @@ def test_noisy_has_the_clean_utterances_with_noise(cuts: dict[str, list[MonoCut]
         assert np.sqrt(np.mean(noisy[: SAMPLING_RATE // 10] ** 2)) > 1e-3
 
 
+def test_snr_is_as_declared(cuts: dict[str, list[MonoCut]]) -> None:
+    clean = {cut.id: cut for cut in cuts["test_clean"]}
+    seen = set()
+    for cut in cuts["test_noisy"]:
+        speech = soundfile.read(clean[cut.id.removesuffix("-noisy")].recording.sources[0].source)[0].astype(np.float32)
+        noisy = soundfile.read(cut.recording.sources[0].source)[0]
+        if np.abs(noisy).max() > 0.98:
+            continue  # made softer to fit, by a factor that the files do not tell
+        rng = utterance_rng(3, 2, cut.id)
+        seen.add(reverberated := rng.random() < 0.5)
+        assert cut.custom["reverberated"] == reverberated
+        if reverberated:
+            speech = reverberate(speech, rng)
+        snr = 10.0 * np.log10(np.sum(speech.astype(np.float64) ** 2) / np.sum((noisy - speech) ** 2))
+        assert 0.0 <= cut.custom["snr"] <= 15.0
+        assert cut.custom["snr"] == pytest.approx(snr, abs=0.05)
+    assert seen == {True, False}
+
+
 def test_noise_of_train_and_test_differs(corpus: tuple[Path, list]) -> None:
     train, test = (sorted((corpus[0] / "noise" / part).glob("*.flac")) for part in ("train", "test"))
-    assert [file.name for file in train] == [file.name for file in test] and len(train) == 6
+    assert [file.name for file in train] == [file.name for file in test] and len(train) == 8
+    assert {file.stem[:-1] for file in train} == set(NOISES)
     for one, other in zip(train, test, strict=True):
         a, b = soundfile.read(one)[0], soundfile.read(other)[0]
         assert abs(np.corrcoef(a, b)[0, 1]) < 0.2
@@ -111,7 +141,31 @@ def test_an_interrupted_corpus_is_finished_with_the_same_samples(corpus: tuple[P
     files[0].unlink()
     make_corpus(data, seed=3, scale=TINY)
     assert {file: file.read_bytes() for file in files} == before
-    assert json.loads((data / "prepared").read_text()) == {"seed": 3, "scale": TINY}
+    assert json.loads((data / "prepared").read_text())["seed"] == 3
+    assert not [file for file in data.rglob(".*")]
+
+
+def test_counts_replace_those_of_a_split(tmp_path: Path) -> None:
+    counts = {"labeled": (2, 3), "unlabeled": (1, 1), "dev": (1, 1), "test": (1, 2)}
+    make_corpus(tmp_path, seed=5, counts=counts)
+    found = {}
+    for split in SPLITS:
+        own = [cut.supervisions[0].speaker for cut in open_cuts(tmp_path / f"{split}.jsonl.gz")]
+        found[split] = (len(set(own)), len(own))
+    expected = dict(zip(SPLITS, [(2, 6), (1, 1), (3, 7), (1, 1), (1, 2), (1, 2)], strict=True))
+    assert found == expected
+    with pytest.raises(ConfigError, match="sizes"):
+        make_corpus(tmp_path, seed=5, counts=counts | {"dev": (1, 2)})
+
+
+@pytest.mark.parametrize(
+    ("counts", "quoted"),
+    [({"train": (1, 1)}, "'train'"), ({"dev": (0, 4)}, r"\(0, 4\)"), ({"dev": (2, 0)}, r"\(2, 0\)")],
+)
+def test_counts_that_cannot_be(counts: dict[str, tuple[int, int]], quoted: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=quoted):
+        make_corpus(tmp_path, counts=counts)
+    assert not list(tmp_path.iterdir())
 
 
 @given(st.integers(0, 2**32))

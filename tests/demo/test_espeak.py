@@ -27,6 +27,14 @@ def test_rate_changes_the_length_and_pitch_the_fundamental() -> None:
     assert _fundamental(high, rate) > 1.2 * _fundamental(low, rate)
 
 
+def test_word_gap_lengthens_the_pauses() -> None:
+    plain, _ = synthesize("one two three", "en-us")
+    explicit, _ = synthesize("one two three", "en-us", word_gap=0)
+    apart, rate = synthesize("one two three", "en-us", word_gap=20)
+    np.testing.assert_array_equal(plain, explicit)
+    assert len(apart) - len(plain) > 2 * 0.1 * rate
+
+
 def test_voices_differ() -> None:
     one, _ = synthesize("kitchen", "en-us")
     other, _ = synthesize("kitchen", "en-gb-scotland")
@@ -37,9 +45,12 @@ def test_voices_differ() -> None:
     ("text", "voice", "settings", "quoted"),
     [
         ("one", "no-such", {}, "no-such"),
+        ("one", "en-us+no-such", {}, "no variant 'no-such'"),
+        ("one", "en-us+", {}, "no variant ''"),
         ("  ", "en-us", {}, "nothing to say"),
         ("one", "en-us", {"rate": 900}, "900"),
         ("one", "en-us", {"pitch": -1}, "-1"),
+        ("one", "en-us", {"word_gap": 101}, "101"),
     ],
 )
 def test_what_cannot_be_spoken(text: str, voice: str, settings: dict[str, int], quoted: str) -> None:
