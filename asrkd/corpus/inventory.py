@@ -41,7 +41,9 @@ class Inventory:
             raise ConfigError(f"an inventory needs at least two units, each named once; {found}")
         for unit in self.units:
             if unit.splitlines() != [unit]:
-                raise ConfigError(f"unit {unit!r} is empty or has a line break, but an inventory is written a unit a line")
+                raise ConfigError(
+                    f"unit {unit!r} is empty or has a line break, but an inventory is written a unit a line"
+                )
 
     @classmethod
     def from_lexicon(cls, lexicon: Lexicon, topology: str, *, states_per_phone: int = 2) -> Inventory:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+
+import yaml
 
 from asrkd import config as configs
 from asrkd.errors import AsrkdError
@@ -29,7 +32,7 @@ def train_all(jobs: Mapping[str, TrainConfig], workers: int, progress: Progress)
     # Spawned processes, also for one worker: each training sees a fresh generator and one thread.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(waiting)), context) as pool:
-        futures = {pool.submit(_train, configs.to_yaml(job)): name for name, job in waiting.items()}
+        futures = {pool.submit(_train, configs.to_yaml(job), os.getpid()): name for name, job in waiting.items()}
         running = set(futures)
         try:
             while running:
@@ -60,7 +63,10 @@ def _show(jobs: Mapping[str, TrainConfig], progress: Progress) -> None:
     progress("train " + ", ".join(jobs), done, total, "; ".join(notes))
 
 
-def _train(text: str) -> None:
-    import yaml
+def _train(text: str, parent: int) -> None:
+    def stop_with_parent(step: int, total: int, losses: dict[str, float]) -> None:
+        # A killed parent cannot tell its children; one that trained on would race with the run that is started next.
+        if os.getppid() != parent:
+            raise SystemExit("the process that started this training is gone")
 
-    Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train()
+    Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train(stop_with_parent)

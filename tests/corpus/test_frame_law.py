@@ -50,7 +50,9 @@ def test_check_accepts_only_the_laws_own_number(law: FrameLaw, num_samples: int,
     if off == 0:
         law.check(num_samples, expected, what="cut 'a'")
     else:
-        with pytest.raises(MismatchError, match=f"cut 'a' has {expected + off} frames, but {num_samples} samples make {expected} "):
+        with pytest.raises(
+            MismatchError, match=f"cut 'a' has {expected + off} frames, but {num_samples} samples make {expected} "
+        ):
             law.check(num_samples, expected + off, what="cut 'a'")
 
 

@@ -74,12 +74,19 @@ def test_the_mean_over_the_utterance_depends_on_later_samples() -> None:
     assert not torch.allclose(front_end(samples)[: len(head)], head, atol=1e-3)
 
 
-@pytest.mark.parametrize("sampling_rate,num_mels,high_freq", [(16000, 80, -400.0), (16000, 64, 0.0), (8000, 23, 3700.0)])
+@pytest.mark.parametrize(
+    "sampling_rate,num_mels,high_freq", [(16000, 80, -400.0), (16000, 64, 0.0), (8000, 23, 3700.0)]
+)
 def test_log_mel_equals_lhotses(sampling_rate: int, num_mels: int, high_freq: float) -> None:
     samples = noise(sampling_rate)
     found = FrontEnd(sampling_rate, num_mels, stack=1, stride=1, mean_norm="none", high_freq=high_freq)(samples)
     peer = Wav2LogFilterBank(
-        sampling_rate=sampling_rate, num_filters=num_mels, low_freq=20.0, high_freq=high_freq, snip_edges=True, dither=0.0
+        sampling_rate=sampling_rate,
+        num_filters=num_mels,
+        low_freq=20.0,
+        high_freq=high_freq,
+        snip_edges=True,
+        dither=0.0,
     )
     # lhotse takes samples in -1..1, Kaldi and asrkd 16-bit values: a constant in the logarithm of a power.
     expected = peer(samples[None])[0] + 2 * math.log(32768)
