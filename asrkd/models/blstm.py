@@ -31,7 +31,8 @@ class BLSTMTeacher(nn.Module):
         lengths = feature_lengths[:, None]
         # Frame t of an utterance of n frames goes to n - 1 - t and back; padding stays where it is.
         reverse = torch.where(steps < lengths, lengths - 1 - steps, steps)[..., None]
-        hidden = features
+        # Padding may hold anything; NaN there would reach the gradients of the weights.
+        hidden = features.masked_fill((steps >= lengths)[..., None], 0.0)
         for number, (ahead, back) in enumerate(zip(self.forward_layers, self.backward_layers, strict=True)):
             if number:
                 hidden = self.dropout(hidden)

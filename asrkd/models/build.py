@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import pkgutil
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,8 @@ import torch
 from torch import nn
 
 from asrkd.errors import ConfigError, MismatchError
+
+_SPEC = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def build_model(factory: str, args: Mapping[str, Any], *, input_dim: int, num_classes: int) -> nn.Module:
@@ -20,12 +24,14 @@ def build_model(factory: str, args: Mapping[str, Any], *, input_dim: int, num_cl
         ConfigError: the spec cannot be imported, refuses the arguments, or does not return an `nn.Module`.
     """
     module_name, _, name = factory.partition(":")
-    if not module_name or not name:
+    if not _SPEC.fullmatch(factory):
         raise ConfigError(f"model factory {factory!r} is not of the form 'package.module:factory'")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigError(f"model factory {factory!r}: module {module_name!r} cannot be imported ({error})") from None
+        raise ConfigError(
+            f"model factory {factory!r}: module {module_name!r} cannot be imported ({error}){_near_module(module_name)}"
+        ) from None
     if not callable(getattr(module, name, None)):
         near = difflib.get_close_matches(name, dir(module), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -39,25 +45,55 @@ def build_model(factory: str, args: Mapping[str, Any], *, input_dim: int, num_cl
     return model
 
 
+def _near_module(name: str) -> str:
+    """A hint at the module that `name` may be a misspelling of: the first part of it that is not there is compared."""
+    found: Any = None
+    parts = name.split(".")
+    for number, part in enumerate(parts):
+        paths = None if found is None else list(getattr(found, "__path__", []))
+        names = [module.name for module in pkgutil.iter_modules(paths)]
+        if part not in names:
+            near = difflib.get_close_matches(part, names, n=1)
+            return f"; did you mean {'.'.join([*parts[:number], *near])!r}?" if near else ""
+        try:
+            found = importlib.import_module(".".join(parts[: number + 1]))
+        except ImportError:
+            return ""
+    return ""
+
+
 @torch.no_grad()
 def check_model(model: nn.Module, input_dim: int, num_classes: int, subsampling_factor: int = 1) -> None:
     """Run a small batch and see that logits and lengths are what the protocol and the frame law say.
 
     Raises:
-        MismatchError: another number of classes or frames.
+        MismatchError: not a pair of tensors, or another number of utterances, classes or frames.
     """
     lengths = torch.tensor([13, 8])
     expected = -(-lengths // subsampling_factor)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    training = model.training
+    # Each module's own mode: a factory may have frozen a part of the model.
+    training = {module: module.training for module in model.modules()}
     model.eval()
     state = torch.random.get_rng_state()
     try:
-        logits, found = model(torch.randn(2, 13, input_dim).to(device), lengths.to(device))
+        result = model(torch.randn(2, 13, input_dim).to(device), lengths.to(device))
     finally:
         torch.random.set_rng_state(state)
-        model.train(training)
-    if logits.dim() != 3 or logits.shape[2] != num_classes:
+        for module, mode in training.items():
+            module.training = mode
+    if not isinstance(result, tuple) or len(result) != 2 or not all(isinstance(part, torch.Tensor) for part in result):
+        raise MismatchError(
+            f"the model returns a {type(result).__name__}, but training and labeling need the pair of tensors "
+            "(logits, logit_lengths); return both from forward"
+        )
+    logits, found = result
+    if logits.dim() != 3 or logits.shape[0] != 2:
+        raise MismatchError(
+            f"the model gives logits of shape {tuple(logits.shape)} for a batch of 2 utterances of 13 frames, but they must "
+            "be (utterances, frames, classes); the batch comes first"
+        )
+    if logits.shape[2] != num_classes:
         raise MismatchError(
             f"the model gives logits of shape {tuple(logits.shape)}, but the inventory has {num_classes} classes, so the "
             "last size must be that; check the model's num_classes"

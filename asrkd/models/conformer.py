@@ -5,10 +5,15 @@ from __future__ import annotations
 import torch
 import torchaudio
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class ConformerTeacher(nn.Module):
-    """Conformer (Gulati et al. 2020), (N, T, input_dim) -> (N, T, num_classes); it attends to the whole utterance."""
+    """Conformer (Gulati et al. 2020), (N, T, input_dim) -> (N, T, num_classes); it attends to the whole utterance.
+
+    In evaluation an utterance does not depend on its batch. In training it does: the batch normalization of the
+    convolutions takes its statistics over the batch, padding included.
+    """
 
     def __init__(
         self,
@@ -34,13 +39,15 @@ class ConformerTeacher(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, F), (N,) -> logits (N, T, V), (N,)."""
-        steps = torch.arange(features.shape[1], device=features.device)
-        self._inside = steps[None] < feature_lengths[:, None]
+        # torchaudio wants the longest utterance to fill the batch; frames behind it get logits of zero.
+        num_frames, longest = features.shape[1], int(feature_lengths.max())
+        self._inside = torch.arange(longest, device=features.device)[None] < feature_lengths[:, None]
+        features = features[:, :longest].masked_fill(~self._inside[..., None], 0.0)
         try:
             hidden, lengths = self.conformer(self.input(features), feature_lengths)
         finally:
             self._inside = None
-        return self.output(hidden), lengths
+        return functional.pad(self.output(hidden), (0, 0, 0, num_frames - longest)), lengths
 
     def _clear_padding(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         """Zero the padding of a convolution's input (N, C, T)."""

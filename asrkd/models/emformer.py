@@ -55,9 +55,9 @@ class EmformerStudent(nn.Module):
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, F), (N,) -> logits (N, T, V), (N,)."""
         num_frames = features.shape[1]
-        inside = torch.arange(num_frames, device=features.device)[None] < feature_lengths[:, None]
+        padding = torch.arange(num_frames, device=features.device)[None] >= feature_lengths[:, None]
         whole = -(-num_frames // self.segment) * self.segment + self.right
-        padded = functional.pad(features * inside[..., None], (0, 0, 0, whole - num_frames))
+        padded = functional.pad(features.masked_fill(padding[..., None], 0.0), (0, 0, 0, whole - num_frames))
         # Frames up to the end of an utterance's last segment are read, as in a stream.
         read = -(-feature_lengths // self.segment) * self.segment
         hidden, _ = self.emformer(self.input(padded), read)
@@ -70,7 +70,9 @@ class EmformerStudent(nn.Module):
     def stream(self, features: Tensor, state: EmformerState) -> tuple[Tensor, EmformerState]:
         """Read a chunk (N, C, F) of any length; returns the logits (N, C', V) of the segments that are complete."""
         waiting = torch.cat([state.waiting, features], dim=1)
-        layers, outputs = state.layers, []
+        # torchaudio writes the next state into the lists that it gets; the caller's state stays as it is.
+        layers = None if state.layers is None else [list(layer) for layer in state.layers]
+        outputs = []
         lengths = torch.full((len(features),), self.segment + self.right, device=features.device)
         while waiting.shape[1] >= self.segment + self.right:
             piece = self.input(waiting[:, : self.segment + self.right])

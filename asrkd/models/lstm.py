@@ -7,12 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from asrkd.errors import ConfigError
+
 
 class LSTMState(NamedTuple):
     """What a stream carries from chunk to chunk.
 
     Attributes:
-        hidden, cell: (num_layers, N, hidden_dim).
+        hidden: (num_layers, N, projection_dim), or hidden_dim without a projection.
+        cell: (num_layers, N, hidden_dim).
         num_frames: frames read so far.
     """
 
@@ -27,7 +30,12 @@ class LSTMStudent(nn.Module):
     With an output delay of d frames, the logits of frame t are computed after frame t + d has been read; behind the
     last frame the network reads d frames of zeros. The output has as many frames as the input.
 
+    A `projection_dim` above 0 puts a linear projection of that size behind each layer (Sak et al. 2014, LSTMP).
+
     The default is the study's student: 5 x 768 (Parthasarathi & Ström 2019, section 4).
+
+    Raises:
+        ConfigError: a negative output delay, or a projection that is not smaller than the layer.
     """
 
     def __init__(
@@ -38,26 +46,43 @@ class LSTMStudent(nn.Module):
         num_layers: int = 5,
         output_delay: int = 0,
         dropout: float = 0.0,
+        projection_dim: int = 0,
     ) -> None:
         super().__init__()
+        if output_delay < 0:
+            raise ConfigError(
+                f"output_delay {output_delay} is negative, which would drop frames; give 0 or more frames"
+            )
+        if not 0 <= projection_dim < hidden_dim:
+            raise ConfigError(
+                f"projection_dim {projection_dim} is not below hidden_dim {hidden_dim}, so it would not make the layer "
+                "smaller; give a smaller one, or 0 for no projection"
+            )
         self.output_delay = output_delay
         self.lstm = nn.LSTM(
-            input_dim, hidden_dim, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
+            input_dim,
+            hidden_dim,
+            num_layers,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,
+            proj_size=projection_dim,
         )
-        self.output = nn.Linear(hidden_dim, num_classes)
+        self.output = nn.Linear(projection_dim or hidden_dim, num_classes)
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, F), (N,) -> logits (N, T, V), (N,)."""
-        # The zeros behind an utterance's own end are what `flush` feeds; padding may hold anything.
-        mask = torch.arange(features.shape[1], device=features.device)[None] < feature_lengths[:, None]
-        features = nn.functional.pad(features * mask[..., None], (0, 0, 0, self.output_delay))
+        # The zeros behind an utterance's own end are what `flush` feeds; padding may hold anything, also NaN.
+        padding = torch.arange(features.shape[1], device=features.device)[None] >= feature_lengths[:, None]
+        features = features.masked_fill(padding[..., None], 0.0)
+        features = nn.functional.pad(features, (0, 0, 0, self.output_delay))
         return self.output(self.lstm(features)[0][:, self.output_delay :]), feature_lengths
 
     def initial_state(self, batch_size: int = 1) -> LSTMState:
         """The state before the first chunk."""
         weight = self.output.weight
-        zeros = weight.new_zeros(self.lstm.num_layers, batch_size, self.lstm.hidden_size)
-        return LSTMState(zeros, zeros, 0)
+        layers, width = self.lstm.num_layers, self.lstm.hidden_size
+        hidden = weight.new_zeros(layers, batch_size, self.lstm.proj_size or width)
+        return LSTMState(hidden, weight.new_zeros(layers, batch_size, width), 0)
 
     def stream(self, features: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Read a chunk (N, C, F) of any length; returns the logits that are ready (N, C', V) and the next state.

@@ -69,6 +69,71 @@ def test_an_utterance_does_not_depend_on_its_batch(name: str) -> None:
         torch.testing.assert_close(together[:length], alone[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["lstm", "blstm", "emformer", "conformer"])
+def test_padding_may_hold_anything_and_go_beyond_the_longest_utterance(name: str) -> None:
+    model = small(name)
+    lengths = torch.tensor([9, 4])
+    features = torch.randn(2, 14, 6)
+    clean = [
+        model(one[None, :length], torch.tensor([length]))[0][0] for one, length in zip(features, [9, 4], strict=True)
+    ]
+    features[0, 9:], features[1, 4:] = float("nan"), float("inf")
+    logits, found = model(features, lengths)
+    assert found.tolist() == [9, 4] and logits.shape == (2, 14, 5)
+    for together, alone in zip(logits, clean, strict=True):
+        torch.testing.assert_close(together[: len(alone)], alone, rtol=1e-4, atol=1e-5)
+    (logits[0, :9].sum() + logits[1, :4].sum()).backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["lstm", "emformer"])
+@torch.no_grad()
+def test_a_state_can_be_continued_twice(name: str) -> None:
+    model = small(name)
+    features = torch.randn(1, 20, 6)
+    _, state = model.stream(features[:, :8], model.initial_state(1))
+    first, _ = model.stream(features[:, 8:], state)
+    second, _ = model.stream(features[:, 8:], state)
+    assert first.shape[1] > 0 and torch.equal(first, second)
+
+
+@torch.no_grad()
+def test_logits_come_as_soon_as_the_delay_allows() -> None:
+    model = small("lstm", 3)
+    state, counts = model.initial_state(1), []
+    for _ in range(6):
+        logits, state = model.stream(torch.randn(1, 1, 6), state)
+        counts.append(logits.shape[1])
+    assert counts == [0, 0, 0, 1, 1, 1] and state.num_frames == 6
+    assert model.flush(state)[0].shape[1] == 3
+
+
+@torch.no_grad()
+def test_a_projection_streams_like_the_whole_and_has_the_weights_of_the_formula() -> None:
+    model = LSTMStudent(6, 5, hidden_dim=8, num_layers=2, output_delay=2, projection_dim=3).eval()
+    features = torch.randn(2, 11, 6)
+    whole, _ = model(features, torch.tensor([11, 11]))
+    torch.testing.assert_close(stream(model, features, [1, 0, 4, 3]), whole, rtol=1e-4, atol=1e-5)
+    layer = lambda inputs: 4 * 8 * (inputs + 3 + 2) + 8 * 3  # noqa: E731
+    assert count_parameters(model) == layer(6) + layer(3) + 4 * 5
+
+
+@pytest.mark.parametrize("args", [{"output_delay": -1}, {"projection_dim": 8}, {"projection_dim": -2}])
+def test_sizes_of_an_lstm_that_cannot_be_are_refused(args: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(args))} {next(iter(args.values()))} "):
+        LSTMStudent(6, 5, hidden_dim=8, **args)
+
+
+@pytest.mark.parametrize(("frame", "last"), [(3, 7), (5, 7), (6, 10), (11, 11)])
+def test_an_emformer_looks_as_far_as_its_segment_and_right_context(frame: int, last: int) -> None:
+    model = small("emformer", 2)
+    features = torch.randn(1, 12, 6, requires_grad=True)
+    logits, _ = model(features, torch.tensor([12]))
+    # Weighted, as the sum over what a layer norm gives could be constant.
+    (gradient,) = torch.autograd.grad((logits[0, frame] * torch.randn(5)).sum(), features)
+    assert int((gradient[0].abs().sum(dim=1) > 0).nonzero().max()) == last
+
+
 @pytest.mark.parametrize("delay", [0, 1, 3])
 def test_output_delay_is_how_far_a_student_looks_ahead(delay: int) -> None:
     model = small("lstm", delay)
@@ -111,8 +176,14 @@ class OneShort(nn.Module):
         return self.output(features[:, 1:]), lengths - 1
 
 
-def no_module(input_dim: int, num_classes: int) -> int:
-    return 3
+class OnlyLogits(nn.Module):
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        return features[..., :5]
+
+
+class TimeFirst(nn.Module):
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return features[..., :5].transpose(0, 1), lengths
 
 
 def test_what_does_not_keep_the_protocol_is_refused() -> None:
@@ -120,7 +191,31 @@ def test_what_does_not_keep_the_protocol_is_refused() -> None:
         check_model(OneShort(6, 5), 6, 5)
     with pytest.raises(MismatchError, match="has 4 classes"):
         check_model(small("lstm"), 6, 4)
-    check_model(small("lstm"), 6, 5)
+    with pytest.raises(MismatchError, match="returns a Tensor"):
+        check_model(OnlyLogits(), 6, 5)
+    with pytest.raises(MismatchError, match=r"\(13, 2, 5\)"):
+        check_model(TimeFirst(), 6, 5)
+
+
+def test_the_check_leaves_the_model_and_the_random_numbers_as_they_were() -> None:
+    model = small("conformer").train()
+    model.input.eval()
+    modes, weights = (
+        [module.training for module in model.modules()],
+        {k: v.clone() for k, v in model.state_dict().items()},
+    )
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    check_model(model, 6, 5)
+    assert torch.equal(torch.rand(1), expected)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["lstm", "blstm", "emformer", "conformer"])
+def test_the_models_keep_the_protocol(name: str) -> None:
+    check_model(small(name), 6, 5)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +224,11 @@ def test_what_does_not_keep_the_protocol_is_refused() -> None:
         ("asrkd.models", "package.module:factory"),
         ("asrkd.none_such:LSTMStudent", "cannot be imported"),
         ("asrkd.models:LSTMStudnet", "did you mean 'LSTMStudent'"),
-        (f"{__name__}:no_module", "cannot be imported|not an nn.Module"),
+        ("asrkd.modles:LSTMStudent", "did you mean 'asrkd.models'"),
+        ("asrkd.models.lsmt:LSTMStudent", "did you mean 'asrkd.models.lstm'"),
+        ("a:b:c", "'a:b:c' is not of the form"),
+        ("..models:LSTMStudent", "is not of the form"),
+        ("builtins:dict", "returns a dict, not an nn.Module"),
     ],
 )
 def test_wrong_factories_are_refused(factory: str, message: str) -> None:
