@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import AsrkdError, ConfigError, CorpusError, MismatchError
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
+from asrkd.training import checkpoint
 from asrkd.training.align_store import align_store
 from asrkd.training.config import TrainConfig
 from asrkd.training.trainer import Trainer, read_metrics
@@ -177,3 +180,19 @@ def test_a_loss_that_is_not_finite_stops_with_the_utterances(corpus: Path, tmp_p
     with pytest.raises(AsrkdError, match="Utterances: labeled-"):
         trainer.train()
     assert not (tmp_path / "run/final.pt").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        checkpoint.save(place / "last.pt", {"weights": torch.ones(1000)})
+        with pytest.raises(AsrkdError, match="last.pt' cannot be written.*still whole"):
+            checkpoint.save(place / "last.pt", {"weights": torch.ones(1_000_000)})
+        assert torch.equal(checkpoint.read(place / "last.pt")["weights"], torch.ones(1000))
+        assert [path.name for path in place.iterdir()] == ["last.pt"]
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
