@@ -186,7 +186,9 @@ def posteriorgram(
     frames, units = both[0].shape
     if units != len(unit_names):
         raise MismatchError(f"posteriorgram: there are {units} units, but {len(unit_names)} names; give one for each")
-    likely = np.maximum(*both) >= _LIKELY
+    highest = np.maximum(*both)
+    # Models that believe in nothing yet still get a picture: of what they come nearest to believing.
+    likely = highest >= min(_LIKELY, float(highest.max(initial=0.0)) / 2) if highest.any() else highest > 0
     shown = [int(unit) for unit in np.flatnonzero(likely.any(axis=0))] if frames else []
     if not shown:
         raise ConfigError(
