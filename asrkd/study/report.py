@@ -81,7 +81,7 @@ def _curves(study: Study) -> pictures.Figure:
         own: dict[str, tuple[list[float], list[float]]] = {}
         for line in read_metrics(folder):
             for name, value in line.items():
-                if name not in ("step", "learning_rate"):
+                if name not in ("step", "learning_rate") and not name.endswith("_too_short"):
                     steps, values = own.setdefault(name, ([], []))
                     steps.append(line["step"])
                     values.append(value)

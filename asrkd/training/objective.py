@@ -35,6 +35,8 @@ class Objective:
     def __call__(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Mean loss per frame of a batch from one source, and the same by name of the source.
 
+        Utterances whose frames are too few for their CTC tokens count 0, and are counted as `NAME_too_short`.
+
         Args:
             logits: (N, T', V).
             lengths: (N,) frames of each.
@@ -46,16 +48,19 @@ class Objective:
         name = batch.source[0]
         frames = int(lengths.sum())
         mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
+        counted: dict[str, float] = {}
         if self.kinds[name] == "soft":
-            total = self._soft(logits[mask], lengths, batch)
+            total = self._soft(logits[mask], batch)
         elif self.inventory.topology == "hmm":
             total = self._hard(logits, batch)
         else:
-            total = self._ctc(logits, lengths, batch)
+            total, too_short = self._ctc(logits, lengths, batch)
+            if too_short:
+                counted[f"{name}_too_short"] = float(too_short)
         loss = total / max(frames, 1)
-        return loss * self.weights[name], {name: float(loss.detach())}
+        return loss * self.weights[name], {name: float(loss.detach()), **counted}
 
-    def _soft(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    def _soft(self, logits: Tensor, batch: Batch) -> Tensor:
         targets = batch.targets
         if targets is None or not bool(batch.has_targets.all()):
             raise MismatchError(
@@ -84,9 +89,9 @@ class Objective:
             )
         return frame_cross_entropy(logits, batch.alignment)[0]
 
-    def _ctc(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    def _ctc(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, int]:
         tokens = [self.tokens(text, what=key) for key, text in zip(batch.ids, batch.texts, strict=True)]
-        return ctc_loss(logits, lengths, tokens)[0]
+        return ctc_loss(logits, lengths, tokens)
 
     def tokens(self, text: str | None, *, what: str) -> list[int]:
         """CTC tokens of a transcript: the first pronunciation of each word."""
