@@ -6,6 +6,7 @@ import difflib
 import importlib
 import pkgutil
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,8 @@ def _near_module(name: str) -> str:
     for number, part in enumerate(parts):
         paths = None if found is None else list(getattr(found, "__path__", []))
         names = [module.name for module in pkgutil.iter_modules(paths)]
+        if found is None:  # An editable install's packages are in no folder of sys.path, but those in use are imported.
+            names += [name for name in sys.modules if "." not in name]
         if part not in names:
             near = difflib.get_close_matches(part, names, n=1)
             return f"; did you mean {'.'.join([*parts[:number], *near])!r}?" if near else ""
