@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -10,20 +10,26 @@ import torch
 
 from asrkd import config as configs
 from asrkd.cli.progress import Progress
+from asrkd.errors import ConfigError
 from asrkd.study.config import StudyConfig
 from asrkd.study.report import write_report
 from asrkd.study.results import results_markdown
 from asrkd.study.run import STAGES, Study
 
 Prepare = Callable[[Path | None, Path, Callable[[str, int, int], None]], None]
+ALL = "all"
 
 
-def recipe_command(here: Path, prepare: Prepare, topologies: tuple[str, ...]) -> click.Command:
+def recipe_command(
+    here: Path, folds: Mapping[str, Prepare], topologies: tuple[str, ...], *, fold_option: str = "--fold"
+) -> click.Command:
     """The `run.py` of a recipe in the folder `here`, with one `TOPOLOGY.yaml` for each topology.
 
-    `prepare(corpus_dir, data, progress)` is stage `prepare`: it writes what `StudyConfig.data` describes.
+    `folds[name](corpus_dir, data, progress)` is stage `prepare`: it writes what `StudyConfig.data` describes. A recipe
+    that is not a cross-validation has one fold, with the empty name; with several, `fold_option` chooses one or all.
     """
     stages = ("prepare", *STAGES, "results")
+    names = tuple(folds)
 
     @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
     @click.option(
@@ -58,6 +64,7 @@ def recipe_command(here: Path, prepare: Prepare, topologies: tuple[str, ...]) ->
         stop_stage: str,
         workers: int,
         overrides: tuple[str, ...],
+        fold: str = names[0],
     ) -> None:
         """Run the recipe stage by stage; what is there is kept, so that it can be stopped and run again."""
         torch.set_num_threads(1)
@@ -69,34 +76,46 @@ def recipe_command(here: Path, prepare: Prepare, topologies: tuple[str, ...]) ->
             raise click.BadParameter(f"{stop_stage!r} comes before --stage {stage!r}", param_hint="--stop-stage")
         exp = exp.absolute()
         progress = Progress()
-        if first == 0:
-            prepare(corpus_dir, exp / "data", lambda name, done, total: progress.show(f"prepare {name}", done, total))
-        work = {name: [exp / name / f"seed-{number}" for number in numbers] for name in topologies}
         wanted = [name for name in STAGES if first <= stages.index(name) <= last]
-        for number, folder in zip(numbers, work[topology], strict=True):
-            config = _config(here, exp, topology, number, folder, overrides)
-            if wanted:
+        for name in names if fold == ALL else (fold,):
+            if first == 0:
+                folds[name](
+                    corpus_dir, exp / name / "data", lambda what, *done: progress.show(f"prepare {what}", *done)
+                )
+            for number in numbers if wanted else ():
+                config = _config(here, exp / name, topology, number, overrides)
                 Study(config, workers=workers, progress=progress.show).run(wanted[0], wanted[-1])
-            if wanted and wanted[-1] == "decode":
-                click.echo(f"report: {write_report(config, folder / 'report.html')}")
+                if wanted[-1] == "decode":
+                    click.echo(f"report: {write_report(config, Path(config.work) / 'report.html')}")
         progress.close()
         if last == len(stages) - 1:
-            done = {
-                name: [f for f in folders if (f / "results/upper/result.json").exists()]
-                for name, folders in work.items()
-            }
+            decoded: dict[str, list[Path]] = {}
+            for name in topologies:
+                works = [_work(exp / one, name, number) for one in names for number in numbers]
+                decoded[name] = [work for work in works if (work / "results/upper/result.json").exists()]
+            if not any(decoded.values()):
+                raise ConfigError(
+                    f"no run in {str(exp)!r} with seeds {seeds} is decoded; run the stages to 'decode' first"
+                )
             tried = here / "tried.md"
-            text = results_markdown(here.name, {name: folders for name, folders in done.items() if folders})
+            text = results_markdown(here.name, {name: found for name, found in decoded.items() if found})
             (here / "RESULTS.md").write_text(
                 text + (tried.read_text(encoding="utf-8") if tried.exists() else ""), encoding="utf-8"
             )
             click.echo(f"results: {here / 'RESULTS.md'}")
 
+    if len(names) > 1:
+        choice = click.Choice((*names, ALL))
+        run.params.insert(0, click.Option([fold_option, "fold"], type=choice, default=ALL, show_default=True))
     return run
 
 
-def _config(here: Path, exp: Path, topology: str, seed: int, work: Path, overrides: tuple[str, ...]) -> StudyConfig:
-    fixed = [f"work={work}", f"data={exp / 'data'}", f"stores={exp / 'stores'}", f"seed={seed}"]
+def _work(exp: Path, topology: str, seed: int) -> Path:
+    return exp / topology / f"seed-{seed}"
+
+
+def _config(here: Path, exp: Path, topology: str, seed: int, overrides: tuple[str, ...]) -> StudyConfig:
+    fixed = [f"work={_work(exp, topology, seed)}", f"data={exp / 'data'}", f"stores={exp / 'stores'}", f"seed={seed}"]
     config = configs.load(StudyConfig, here / f"{topology}.yaml", [*fixed, *overrides])
     for system in (config.teacher, config.student):
         system.augment.noise = [str(exp / "data/noise/train")]

@@ -131,7 +131,7 @@ def speaker_table(results: Mapping[str, SystemResult], test: str) -> tuple[list[
 
 
 def seed_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:
-    """WER of each seed."""
+    """WER of each run: a seed, or a speaker left out."""
     rows = []
     for test, runs in results["teacher"].runs.items():
         for number in range(len(runs)):
@@ -140,7 +140,7 @@ def seed_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[lis
                 for result in results.values()
             ]
             rows.append([test, str(number + 1), *(percent(rate(counts)) for counts in own)])
-    return ["test", "seed", *results], rows
+    return ["test", "run", *results], rows
 
 
 def _interval(values: tuple[float, float, float]) -> str:
@@ -151,11 +151,11 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
     """The text of a recipe's `RESULTS.md`: by topology, over the seeds that have been decoded."""
     parts = [
         f"# {title}: results\n",
-        "Made by `python run.py --stage results --stop-stage results --seeds ...`. WER in percent over the unseen test speakers, pooled over seeds; intervals are 95 % by the bootstrap over speakers (paired for differences).\n",
+        "Made by `python run.py --stage results --stop-stage results --seeds ...`. WER in percent over the unseen test speakers, pooled over the runs (seeds, or speakers left out); intervals are 95 % by the bootstrap over speakers (paired for differences).\n",
     ]
     for topology, folders in works.items():
         results = read_results(folders)
-        parts.append(f"## Topology `{topology}`, {len(folders)} seed(s)\n")
+        parts.append(f"## Topology `{topology}`, {len(folders)} runs\n")
         for table in (system_table(results), comparison_table(results), seed_table(results)):
             parts.append(markdown_table(*table) + "\n")
         for test in results["teacher"].tests:

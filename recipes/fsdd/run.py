@@ -10,8 +10,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import click
-
 from asrkd.cli import run_command
 from asrkd.cli.recipe import recipe_command
 
@@ -20,21 +18,6 @@ sys.path.insert(0, str(HERE))
 
 from prepare import SPEAKERS, prepare  # noqa: E402
 
-
-@click.command(
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-    add_help_option=False,
-)
-@click.option("--test-speaker", type=click.Choice([*SPEAKERS, "all"]), default=SPEAKERS[0])
-@click.option("--exp", type=click.Path(path_type=Path), default=HERE / "exp")
-@click.pass_context
-def run(context: click.Context, test_speaker: str, exp: Path) -> None:
-    if "-h" in context.args or "--help" in context.args:
-        click.echo(f"  --test-speaker [{'|'.join(SPEAKERS)}|all]  the speaker left out\n")
-    for speaker in SPEAKERS if test_speaker == "all" else (test_speaker,):
-        command = recipe_command(HERE, partial(prepare, speaker), ("ctc", "hmm"))
-        command.main([*context.args, "--exp", str(exp / speaker)], standalone_mode=False)
-
-
 if __name__ == "__main__":
-    run_command(run)
+    folds = {speaker: partial(prepare, speaker) for speaker in SPEAKERS}
+    run_command(recipe_command(HERE, folds, ("hmm", "ctc"), fold_option="--test-speaker"))

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from asrkd.cli.recipe import recipe_command
+from asrkd.errors import ConfigError
+from asrkd.study.results import SYSTEMS, comparison_table, read_results, results_markdown, seed_table, system_table
+
+# Errors in 100 words: teacher, labeled, distilled, upper.
+FOLDS = {"anna": (20, 40, 30, 20), "ben": (10, 20, 12, 10)}
+
+
+def write_results(work: Path, speaker: str, errors: tuple[int, ...]) -> None:
+    for system, wrong in zip(SYSTEMS, errors, strict=True):
+        folder = work / "results" / system
+        folder.mkdir(parents=True)
+        content = {
+            "tests": {"clean": {speaker: [wrong, 0, 0, 100]}},
+            "num_parameters": 1000,
+            "real_time_factor": 0.02 if system == "teacher" else 0.01,
+            "insertion_penalty": 0.0,
+        }
+        (folder / "result.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def folds(tmp_path: Path) -> list[Path]:
+    for speaker, errors in FOLDS.items():
+        write_results(tmp_path / speaker / "ctc" / "seed-1", speaker, errors)
+    return [tmp_path / speaker / "ctc" / "seed-1" for speaker in FOLDS]
+
+
+def test_runs_with_other_speakers_are_pooled(folds: list[Path]) -> None:
+    results = read_results(folds)
+    rates = {row[0]: row[1].split()[0] for row in system_table(results)[1]}
+    assert list(rates.values()) == ["15.0", "30.0", "21.0", "15.0"]
+    # (60 - 42) of 60 words wrong less: 30 %; the gap is 30 - 15 points, 9 of them recovered.
+    ((_, difference, relative, recovered),) = comparison_table(results)[1]
+    assert difference.split()[0] == "-9.0" and relative.split()[0] == "-30.0" and recovered == "60"
+    # The bootstrap draws anna twice, ben twice, or both: -10, -8 or -9 points.
+    assert difference == "-9.0 [-10.0, -8.0]"
+    assert [row[1:] for row in seed_table(results)[1]] == [
+        ["1", "20.0", "40.0", "30.0", "20.0"],
+        ["2", "10.0", "20.0", "12.0", "10.0"],
+    ]
+
+
+def test_a_run_that_is_not_decoded_is_refused(folds: list[Path]) -> None:
+    (folds[1] / "results/upper/result.json").unlink()
+    with pytest.raises(ConfigError, match=r"upper/result.json' does not exist; run the study to its stage 'decode'"):
+        read_results(folds)
+
+
+def recipe(here: Path) -> click.Command:
+    return recipe_command(here, dict.fromkeys(FOLDS, lambda *_: None), ("ctc",), fold_option="--test-speaker")
+
+
+def test_the_results_of_all_folds_are_one_file(folds: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "tried.md").write_text("## What was tried\n")
+    arguments = ["--exp", str(tmp_path), "--stage", "results", "--stop-stage", "results"]
+    assert CliRunner().invoke(recipe(tmp_path / "here"), arguments).exit_code == 0
+    text = (tmp_path / "here" / "RESULTS.md").read_text()
+    assert text.startswith(results_markdown("here", {"ctc": folds}))
+    assert text.endswith("## What was tried\n")
+
+
+def test_no_results_leave_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "RESULTS.md").write_text("of before")
+    arguments = ["--exp", str(tmp_path / "exp"), "--stage", "results", "--stop-stage", "results"]
+    result = CliRunner().invoke(recipe(tmp_path), arguments)
+    assert isinstance(result.exception, ConfigError) and "no run in" in str(result.exception)
+    assert (tmp_path / "RESULTS.md").read_text() == "of before"
