@@ -43,10 +43,14 @@ class DecodingConfig:
 class StudyConfig:
     """One seed of a study.
 
-    `data` is a folder with `labeled`, `unlabeled`, `transcribed`, `dev` and the `tests`, each as `.jsonl.gz` cuts, and
+    `data` is a folder with `labeled`, `unlabeled`, `transcribed`, `dev` and the `tests` (name: file), each as `.jsonl.gz` cuts, and
     `lexicon.txt`. `transcribed` holds the unlabeled cuts with their words and serves the upper bound alone.
     `stores` is the folder of the stores that all seeds share (transcripts and alignments), by default in `work`.
     `distilled` is the schedule of the distilled student over the sources `soft` and `labeled`.
+    `teachers` is the number of teachers trained on the labeled set; more than one label as an ensemble.
+    `generations` has a schedule like `distilled` for each later generation: a teacher that is distilled from the one before
+    it labels the untranscribed set anew, and the last generation teaches the student (Furlanello et al. 2018, "Born-again
+    neural networks").
     """
 
     work: str = MISSING
@@ -56,11 +60,12 @@ class StudyConfig:
     seed: int = 1
     topology: str = "ctc"
     states_per_phone: int = 2
-    tests: dict[str, str] = field(default_factory=lambda: {"clean": "test_clean", "noisy": "test_noisy"})
+    tests: dict[str, str] = field(default_factory=dict)
     codec: str = "topk:20"
     unit_hours: float = 0.1
     teachers: int = 1
     teacher: SystemConfig = field(default_factory=SystemConfig)
+    generations: list[list[PhaseConfig]] = field(default_factory=list)
     student: SystemConfig = field(default_factory=SystemConfig)
     distilled: list[PhaseConfig] = field(default_factory=list)
     soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)

@@ -91,7 +91,7 @@ def _curves(study: Study) -> pictures.Figure:
 
 
 def _statistics(study: Study) -> list[pictures.Figure]:
-    index = Store.open(str(study.work / "stores" / "soft")).index(["entropy", "confidence", "kept_mass"])
+    index = Store.open(str(study.soft_store)).index(["entropy", "confidence", "kept_mass"])
     titles = {
         "entropy": "mean entropy of a frame, nats",
         "confidence": "mean probability of the best class",

@@ -13,6 +13,7 @@ from asrkd.report.tables import markdown_table
 
 SYSTEMS = ("teacher", "labeled", "distilled", "upper")
 NAMES = {
+    "first": "teacher, first generation",
     "teacher": "teacher",
     "labeled": "student, labeled only",
     "distilled": "student, distilled",
@@ -48,7 +49,7 @@ class SystemResult:
 
 
 def read_results(works: Sequence[Path]) -> dict[str, SystemResult]:
-    """Results of the systems that every work folder (one a seed) has decoded.
+    """Results of the systems that every work folder (one a seed) has decoded; `first` where teachers have generations.
 
     Raises:
         ConfigError: no folder, or one without results.
@@ -56,7 +57,8 @@ def read_results(works: Sequence[Path]) -> dict[str, SystemResult]:
     if not works:
         raise ConfigError("no work folder is given, so there are no results to read")
     results = {}
-    for system in SYSTEMS:
+    generations = all((work / "results" / "first" / "result.json").exists() for work in works)
+    for system in ("first", *SYSTEMS) if generations else SYSTEMS:
         files = [work / "results" / system / "result.json" for work in works]
         missing = [str(file) for file in files if not file.exists()]
         if missing:

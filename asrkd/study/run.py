@@ -21,8 +21,8 @@ from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, Tr
 
 Progress = Callable[[str, int, int, str], None]
 
-STAGES = ("pack", "align", "teacher", "label", "students", "decode")
-SYSTEMS = ("teacher", "labeled", "distilled", "upper")
+STAGES = ("pack", "align", "teacher", "label", "generations", "students", "decode")
+STUDENTS = ("labeled", "distilled", "upper")
 
 
 class Study:
@@ -42,11 +42,15 @@ class Study:
         """Run the stages from `stage` to `stop_stage`, both included.
 
         Raises:
-            ConfigError: there is no such stage.
+            ConfigError: there is no such stage, or no test set.
         """
         for name in (stage, stop_stage):
             if name not in STAGES:
                 raise ConfigError(f"stage {name!r} does not exist; the stages are {', '.join(STAGES)}")
+        if not self.config.tests:
+            raise ConfigError(
+                "the study names no test set, so nothing could be scored; set tests, e.g. {clean: test_clean}"
+            )
         for name in STAGES[STAGES.index(stage) : STAGES.index(stop_stage) + 1]:
             getattr(self, name)()
 
@@ -78,30 +82,67 @@ class Study:
         train_all(jobs, self.workers, self.progress)
 
     def label(self) -> None:
-        """Soft targets of the untranscribed set."""
-        self._fill("soft", str(self.data / "unlabeled.jsonl.gz"), teacher=self.teacher_spec, codec=self.config.codec)
+        """Soft targets of the untranscribed set by the first generation."""
+        self._label(1)
+
+    def generations(self) -> None:
+        """Each later generation of the teacher: distilled from the one before, then it labels the untranscribed set."""
+        for number, schedule in enumerate(self.config.generations, 2):
+            name = f"generation-{number}"
+            sources = {
+                "labeled": SourceConfig(self._store("labeled"), "labeled"),
+                "soft": SourceConfig(self._store(_soft(number - 1)), "soft"),
+            }
+            seed = self.config.seed * 100 + 50 + number
+            train_all(
+                {name: self._train_config(name, self.config.teacher, sources, schedule, seed=seed)},
+                self.workers,
+                self.progress,
+            )
+            self._label(number)
 
     def students(self) -> None:
         """The student trained on the labeled set only, distilled, and on all transcripts (the upper bound)."""
-        train_all({name: self._student_config(name) for name in SYSTEMS[1:]}, self.workers, self.progress)
+        train_all({name: self._student_config(name) for name in STUDENTS}, self.workers, self.progress)
 
     def decode(self) -> None:
         """Decode and score every system on every test set."""
-        for number, name in enumerate(SYSTEMS):
-            self.progress("decode", number, len(SYSTEMS), name)
-            spec = self.teacher_spec if name == "teacher" else f"checkpoint:{self.run_folder(name)}"
-            runs = [f"teacher-{n}" for n in range(1, self.config.teachers + 1)] if name == "teacher" else [name]
-            decode_system(self.config, spec, [self.run_folder(run) for run in runs], self.work / "results" / name)
-        self.progress("decode", len(SYSTEMS), len(SYSTEMS), "")
+        systems = {name: (f"checkpoint:{self.run_folder(name)}", [self.run_folder(name)]) for name in STUDENTS}
+        systems["teacher"] = (self.teacher_spec, self._teacher_runs(self.last_generation))
+        if self.last_generation > 1:
+            systems["first"] = (self._spec(1), self._teacher_runs(1))
+        for number, (name, (spec, runs)) in enumerate(systems.items()):
+            self.progress("decode", number, len(systems), name)
+            decode_system(self.config, spec, runs, self.work / "results" / name)
+        self.progress("decode", len(systems), len(systems), "")
 
     def run_folder(self, name: str) -> Path:
         """The run folder of a system."""
         return self.work / "runs" / name
 
     @property
+    def last_generation(self) -> int:
+        """Number of the teacher's generation that teaches the student."""
+        return 1 + len(self.config.generations)
+
+    @property
     def teacher_spec(self) -> str:
-        """The spec of the teacher: one checkpoint, or the ensemble of several."""
-        folders = [self.run_folder(f"teacher-{n}") for n in range(1, self.config.teachers + 1)]
+        """The spec of the teacher that the student learns from."""
+        return self._spec(self.last_generation)
+
+    @property
+    def soft_store(self) -> Path:
+        """The store of that teacher's soft targets."""
+        return self._root(_soft(self.last_generation))
+
+    def _teacher_runs(self, generation: int) -> list[Path]:
+        if generation > 1:
+            return [self.run_folder(f"generation-{generation}")]
+        return [self.run_folder(f"teacher-{n}") for n in range(1, self.config.teachers + 1)]
+
+    def _spec(self, generation: int) -> str:
+        """One checkpoint, or the ensemble of several."""
+        folders = self._teacher_runs(generation)
         if len(folders) == 1:
             return f"checkpoint:{folders[0]}"
         path = self.work / "ensemble.yaml"
@@ -109,6 +150,10 @@ class Study:
             content = {"teachers": [{"spec": f"checkpoint:{folder}"} for folder in folders], "domain": "probability"}
             path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return f"ensemble:{path}"
+
+    def _label(self, generation: int) -> None:
+        cuts = str(self.data / "unlabeled.jsonl.gz")
+        self._fill(_soft(generation), cuts, teacher=self._spec(generation), codec=self.config.codec)
 
     def _fill(self, name: str, cuts: str, *, teacher: str | None = None, codec: str | None = None) -> None:
         """Plan a store where there is none, and label what is missing in it."""
@@ -133,12 +178,12 @@ class Study:
         )
 
     def _store(self, name: str) -> str:
-        aligned = self.config.topology == "hmm" and name != "soft"
+        aligned = self.config.topology == "hmm" and not name.startswith("soft")
         return str(self._root(f"{name}-aligned" if aligned else name))
 
     def _root(self, name: str) -> Path:
         """Soft targets belong to a seed's teacher; the other stores are the same for every seed."""
-        return (self.work / "stores" if name == "soft" else self.shared) / name
+        return (self.work / "stores" if name.startswith("soft") else self.shared) / name
 
     def _teacher_config(self, number: int) -> TrainConfig:
         return self._train_config(
@@ -154,7 +199,7 @@ class Study:
         if name == "distilled":
             sources = {
                 "labeled": SourceConfig(self._store("labeled"), "labeled"),
-                "soft": SourceConfig(self._store("soft"), "soft"),
+                "soft": SourceConfig(str(self.soft_store), "soft"),
             }
             return self._train_config(name, student, sources, self.config.distilled, seed=seed)
         sources = {"labeled": SourceConfig(self._store("labeled" if name == "labeled" else "transcribed"), "labeled")}
@@ -187,3 +232,8 @@ class Study:
             eval_steps=100,
             checkpoint_steps=100,
         )
+
+
+def _soft(generation: int) -> str:
+    """Name of the store of a generation's soft targets."""
+    return "soft" if generation == 1 else f"soft-{generation}"

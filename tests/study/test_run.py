@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers import make_cuts
+
+from asrkd import config as configs
+from asrkd.errors import ConfigError
+from asrkd.store import Store
+from asrkd.study.config import StudyConfig
+from asrkd.study.report import write_report
+from asrkd.study.results import read_results, system_table
+from asrkd.study.run import Study
+
+
+def small_system(factory: str) -> dict[str, Any]:
+    return {
+        "model": {"factory": f"asrkd.models:{factory}", "args": {"hidden_dim": 8, "num_layers": 1}},
+        "front_end": {"mean_norm": "causal"},
+        "batch": {"max_frames": 600, "max_utterances": 4},
+        "steps": 4,
+    }
+
+
+@pytest.fixture(scope="module")
+def data(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    for seed, (name, count) in enumerate({"labeled": 4, "transcribed": 8, "dev": 2, "test": 3}.items()):
+        make_cuts(folder, name, count, seed=seed)
+    make_cuts(folder, "unlabeled", 5, seed=9, text=False)
+    shutil.copy(corpus / "lexicon.txt", folder)
+    return folder
+
+
+def study(data: Path, work: Path, **changes: Any) -> Study:
+    phases = [{"steps": 3, "mixture": {"soft": 2, "labeled": 1}}]
+    values = {
+        "work": str(work),
+        "data": str(data),
+        "tests": {"test": "test"},
+        "teacher": small_system("BLSTMTeacher"),
+        "student": small_system("LSTMStudent"),
+        "distilled": phases,
+        "decoding": {"insertion_penalties": [0.0]},
+    }
+    return Study(configs.from_dict(StudyConfig, values | changes))
+
+
+def sources(run: Path) -> dict[str, str]:
+    content = yaml.safe_load((run / "config.yaml").read_text())["sources"]
+    return {name: source["store"] for name, source in content.items()}
+
+
+def test_generations_of_two_teachers(data: Path, tmp_path: Path) -> None:
+    schedule = [{"steps": 2, "mixture": {"soft": 1, "labeled": 1}}]
+    work = tmp_path / "work"
+    own = study(data, work, teachers=2, generations=[schedule, schedule])
+    own.run()
+    # Who learned from whom, and what labeled what.
+    assert sources(work / "runs/generation-2")["soft"] == str(work / "stores/soft")
+    assert sources(work / "runs/generation-3")["soft"] == str(work / "stores/soft-2")
+    assert sources(work / "runs/distilled")["soft"] == str(work / "stores/soft-3")
+    assert "soft" not in sources(work / "runs/labeled")
+    teachers = [Store.open(str(work / "stores" / name)).identity.teacher for name in ("soft", "soft-2", "soft-3")]
+    assert teachers[0].startswith("ensemble:") and teachers[1:] == [
+        f"checkpoint:{work / 'runs/generation-2'}",
+        f"checkpoint:{work / 'runs/generation-3'}",
+    ]
+    results = read_results([work])
+    assert list(results) == ["first", "teacher", "labeled", "distilled", "upper"]
+    assert results["first"].num_parameters == 2 * results["teacher"].num_parameters
+    assert [row[0] for row in system_table(results)[1]][:2] == ["teacher, first generation", "teacher"]
+    assert write_report(own.config, work / "report.html").stat().st_size > 10_000
+    # Everything is there: a second run changes nothing.
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+    study(data, work, teachers=2, generations=[schedule, schedule]).run()
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()} == before
+
+
+def test_an_unknown_stage_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"stage 'lable' does not exist; the stages are pack, align, teacher"):
+        study(data, tmp_path).run("lable")
