@@ -31,7 +31,7 @@ def label() -> None:
     metavar="SPEC",
     help="checkpoint:PATH, torchscript:PATH, python:package.module:factory or ensemble:FILE. Without one the store holds transcripts only (the labeled set).",
 )
-@click.option("--codec", help="topk:K or dense.  [default: topk:20]")
+@click.option("--codec", help="dense, topk:K, nucleus:P:K_MAX, sampled:N or hybrid:HEAD:N.  [default: topk:20]")
 @click.option(
     "--embed",
     type=click.Choice(EMBEDS),

@@ -22,7 +22,8 @@ from asrkd.labeling.plan import read_unit
 from asrkd.store.files import write_atomic
 from asrkd.store.identity import Identity
 from asrkd.store.writer import write_shard
-from asrkd.targets.codecs import parse_codec, statistics
+from asrkd.targets.codecs import Codec, parse_codec, statistics
+from asrkd.targets.random import frame_keys
 from asrkd.teachers import Teacher
 
 # Frames of features in a batch, padding included. Fixed, because a shard's bytes may depend on the batches.
@@ -122,18 +123,36 @@ def _targets(prepared: Sequence[_Prepared], identity: Identity, teacher: Teacher
     codec = parse_codec(identity.codec)
     features = torch.nn.utils.rnn.pad_sequence([one.features for one in prepared], batch_first=True)
     log_probs, lengths = teacher.log_probs(features, torch.tensor([len(one.features) for one in prepared]))
-    results = []
+    rows, keys = [], []
     for one, frames, length in zip(prepared, log_probs, lengths.tolist(), strict=True):
         what = f"cut {one.cut.id!r}: the teacher's output"
         identity.frame_law.check(len(one.samples), length, what=what)
         if length > len(frames):
             raise TeacherError(f"{what} has {len(frames)} frames of logits, but says {length}; correct the teacher")
+        rows.append(frames[:length])
+        keys.append(frame_keys(one.cut.id, identity.teacher_fingerprint, length, frames.device))
+    try:
+        entries = codec.encode(torch.cat(rows), torch.cat(keys))
+    except TeacherError:
+        _name_the_cut(codec, prepared, rows, keys)
+        raise
+    results = []
+    for frames, kept in zip(rows, entries.split([len(row) for row in rows]), strict=True):
+        packed = codec.pack(kept)
+        targets = codec.unpack(packed, len(frames), len(identity.units))
+        results.append(packed | vars(statistics(frames, targets)))
+    return results
+
+
+def _name_the_cut(
+    codec: Codec, prepared: Sequence[_Prepared], rows: Sequence[torch.Tensor], keys: Sequence[torch.Tensor]
+) -> None:
+    """Raise the error of the first cut whose posteriors cannot be encoded, with its id."""
+    for one, frames, key in zip(prepared, rows, keys, strict=True):
         try:
-            kept = codec.encode(frames[:length])
+            codec.encode(frames, key)
         except TeacherError as error:
             raise TeacherError(f"cut {one.cut.id!r}: {error}") from None
-        results.append(codec.pack(kept) | vars(statistics(frames[:length], kept)))
-    return results
 
 
 def _row(one: _Prepared, identity: Identity) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Store:
         """
         if self._codec is None:
             raise StoreError(f"store {self.root!r} holds transcripts without targets; label it with a teacher first")
-        packed = {name: np.asarray(row[name]) for name in self.target_columns}
+        packed = {name: row[name] for name in self.target_columns}
         return self._codec.unpack(packed, int(row["num_frames"]), len(self.identity.units))
 
     def _open(self, unit: int) -> pq.ParquetFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 from asrkd.store.identity import Identity
@@ -38,8 +39,13 @@ def shard_schema(identity: Identity) -> pa.Schema:
     packed = []
     if identity.codec:
         columns = parse_codec(identity.codec).columns(len(identity.units))
-        packed = [pa.field(name, pa.list_(pa.from_numpy_dtype(dtype))) for name, dtype in columns.items()]
+        packed = [pa.field(name, _packed_type(dtype)) for name, dtype in columns.items()]
     return pa.schema(_FIXED + packed)
+
+
+def _packed_type(dtype: np.dtype) -> pa.DataType:
+    """Bytes as one value an utterance: a list of small integers would take four bytes each before compression."""
+    return pa.binary() if dtype == np.uint8 else pa.list_(pa.from_numpy_dtype(dtype))
 
 
 def shard_name(unit: int) -> str:

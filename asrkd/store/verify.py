@@ -15,7 +15,7 @@ from asrkd.store.reader import Store, table_rows
 def verify(root: str) -> list[str]:
     """Problems found, one line each; none means that the store is whole.
 
-    Checked: schema and identity of each shard, that it can be read, frame law, ids in range and ascending, finite
+    Checked: schema and identity of each shard, that it can be read, frame law, ids in range, finite
     values, mass at most 1, duplicate utterances, and utterances that the plan has and neither shards nor quarantine.
     """
     store = Store.open(root)
@@ -59,8 +59,6 @@ def _row_problems(store: Store, row: dict) -> list[str]:
     if len(targets.ids) and (targets.ids.min() < 0 or targets.ids.max() >= targets.num_classes):
         found.append(f"{what} has a class id outside 0..{targets.num_classes - 1}")
     rows = np.repeat(np.arange(targets.num_frames), np.diff(targets.row_splits))
-    if ((np.diff(targets.ids) <= 0) & (np.diff(rows) == 0)).any():
-        found.append(f"{what} has class ids that do not ascend within a frame")
     if np.isnan(targets.log_probs).any() or (targets.log_probs > 1e-6).any():
         found.append(f"{what} has log-probabilities that are NaN or above 0")
     mass = np.zeros(targets.num_frames)

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.losses.soft import POLICIES, soft_cross_entropy, soft_kl
 from asrkd.streaming.batch import join_targets
-from asrkd.targets.codecs import Dense, TopK
+from asrkd.targets.codecs import Dense, TopK, as_stored
 from asrkd.targets.soft_targets import SoftTargets
 
 
@@ -107,9 +107,7 @@ def test_stored_targets_give_the_loss_and_gradient_of_a_live_teacher(policy: str
     (live_gradient,) = torch.autograd.grad(live, logits)
     # dense is exact; topk:V is off by at most 2^-12 nat in each log-probability.
     for codec, tolerance in ((Dense(), 1e-6), (TopK(12), 3e-4)):
-        kept = codec.encode(teacher)
-        stored = codec.unpack(codec.pack(kept), 30, 12)
-        batch = join_targets([stored])
+        batch = join_targets([as_stored(codec, teacher)])
         loss = soft_cross_entropy(
             logits, batch.row_splits, batch.ids, batch.log_probs, batch.missing, missing_mass=policy
         )
@@ -136,7 +134,7 @@ class Largest(TorchDispatchMode):
 def test_no_dense_target_is_built(policy: str) -> None:
     frames, classes = 16, 5000
     logits = torch.randn(frames, classes)
-    targets = join_targets([TopK(20).encode(torch.randn(frames, classes).log_softmax(1))])
+    targets = join_targets([as_stored(TopK(20), torch.randn(frames, classes).log_softmax(1))])
     with Largest(frames * classes) as seen:
         soft_cross_entropy(
             logits, targets.row_splits, targets.ids, targets.log_probs, targets.missing, missing_mass=policy
@@ -210,7 +208,7 @@ def test_ghost_is_exact_where_the_student_leaves_next_to_nothing() -> None:
 def test_half_precision_logits_are_summed_in_single_precision(policy: str) -> None:
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(8, 4000, generator=generator).bfloat16().requires_grad_()
-    targets = join_targets([TopK(20).encode(torch.randn(8, 4000, generator=generator).log_softmax(1))])
+    targets = join_targets([as_stored(TopK(20), torch.randn(8, 4000, generator=generator).log_softmax(1))])
     given_targets = (targets.row_splits, targets.ids, targets.log_probs, targets.missing)
     found = soft_cross_entropy(logits, *given_targets, missing_mass=policy, temperature=2.0)
     exact = soft_cross_entropy(logits.detach().double(), *given_targets, missing_mass=policy, temperature=2.0)

@@ -7,14 +7,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkd.errors import ConfigError, MismatchError, StoreError, TeacherError
-from asrkd.targets.codecs import LOG_PROB_FLOOR, LOG_PROB_STEP, Dense, TopK, parse_codec, statistics
+from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, as_stored, parse_codec, statistics
+from asrkd.targets.packing import Columns
+from asrkd.targets.random import frame_keys
+from asrkd.targets.select import HEAD_GRID, LOG_STEP, MAX_LOG_CODE
 from asrkd.targets.soft_targets import SoftTargets
+
+CPU = torch.device("cpu")
+CODECS = (Dense(), TopK(3), TopK(20), Nucleus(0.9, 8), Nucleus(1.0, 300), Sampled(5), Sampled(256), Hybrid(0, 22))
+CODECS += (Hybrid(4, 8), Hybrid(2, 192))
+
+
+def stored(codec: Codec, log_probs: torch.Tensor, name: str = "u") -> SoftTargets:
+    """Through encoding and packing, as a store would give it back."""
+    return as_stored(codec, log_probs, frame_keys(name, "teacher", len(log_probs), CPU))
+
+
+def frames_of(targets: SoftTargets) -> list[tuple[np.ndarray, np.ndarray]]:
+    splits = targets.row_splits
+    return [(targets.ids[a:b], targets.log_probs[a:b]) for a, b in zip(splits[:-1], splits[1:], strict=True)]
 
 
 @st.composite
 def posteriors(draw: st.DrawFn) -> torch.Tensor:
     """(T, V) log-posteriors: random, one-hot (with -inf) and uniform frames."""
-    frames, classes = draw(st.integers(0, 6)), draw(st.sampled_from([2, 3, 17, 1000, 100_000]))
+    frames, classes = draw(st.integers(0, 6)), draw(st.sampled_from([2, 3, 17, 256, 257, 1000, 100_000]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     logits = torch.randn(frames, classes, generator=generator) * draw(st.sampled_from([0.1, 3.0, 30.0]))
     for t in range(frames):
@@ -29,101 +46,172 @@ def posteriors(draw: st.DrawFn) -> torch.Tensor:
     return logits.log_softmax(1) if frames else logits
 
 
+@settings(max_examples=150, deadline=None)
+@given(posteriors(), st.sampled_from(CODECS))
+def test_what_every_codec_promises(log_probs: torch.Tensor, codec: Codec) -> None:
+    targets = stored(codec, log_probs)
+    assert targets.num_frames == len(log_probs) and targets.num_classes == log_probs.shape[1]
+    for (ids, found), missing, truth in zip(frames_of(targets), targets.missing, log_probs.numpy(), strict=True):
+        assert len(ids) and (np.diff(ids) > 0).all() and ids[0] >= 0 and ids[-1] < len(truth)
+        assert np.isfinite(found).all() or isinstance(codec, Dense)
+        kept = np.exp(found.astype(np.float64)).sum()
+        assert kept + missing == pytest.approx(1.0, abs=1e-3)
+        if codec.unbiased:
+            assert missing == 0.0 and kept == pytest.approx(1.0, abs=1e-5)
+            # No mass where the teacher has none.
+            assert isinstance(codec, Dense) or np.isfinite(truth[ids]).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(posteriors())
 def test_dense_is_exact(log_probs: torch.Tensor) -> None:
-    codec = Dense()
-    stored = codec.unpack(codec.pack(codec.encode(log_probs)), *log_probs.shape)
-    np.testing.assert_array_equal(stored.to_dense(), log_probs.numpy())
-    assert not stored.missing.any()
+    np.testing.assert_array_equal(stored(Dense(), log_probs).to_dense(), log_probs.numpy())
 
 
 @settings(max_examples=60, deadline=None)
-@given(posteriors(), st.sampled_from([1, 2, 20, 50]))
+@given(posteriors(), st.sampled_from([1, 2, 20, 300]))
 def test_topk_keeps_the_largest_within_the_stated_error(log_probs: torch.Tensor, k: int) -> None:
-    codec = TopK(k)
-    frames, classes = log_probs.shape
-    stored = codec.unpack(codec.pack(codec.encode(log_probs)), frames, classes)
-    assert stored.num_frames == frames and len(stored.ids) == frames * min(k, classes)
-    for t in range(frames):
-        part = slice(stored.row_splits[t], stored.row_splits[t + 1])
-        ids, found = stored.ids[part], stored.log_probs[part]
-        truth = log_probs[t].numpy()
-        assert (np.diff(ids) > 0).all()
-        np.testing.assert_allclose(np.sort(truth[ids])[::-1], np.sort(truth)[::-1][: len(ids)])
-        np.testing.assert_allclose(found, np.maximum(truth[ids], LOG_PROB_FLOOR), atol=LOG_PROB_STEP / 2 * 1.01)
-        kept = np.exp(truth.astype(np.float64))[ids].sum()
-        assert stored.missing[t] == pytest.approx(max(0.0, 1 - kept), abs=LOG_PROB_STEP)
+    targets = stored(TopK(k), log_probs)
+    for (ids, found), missing, row in zip(frames_of(targets), targets.missing, log_probs.numpy(), strict=True):
+        np.testing.assert_allclose(np.sort(row[ids])[::-1], np.sort(row)[::-1][: min(k, len(row))])
+        np.testing.assert_allclose(found, np.maximum(row[ids], -MAX_LOG_CODE * LOG_STEP), atol=LOG_STEP / 2 * 1.01)
+        kept = np.exp(row.astype(np.float64))[ids].sum()
+        assert missing == pytest.approx(max(0.0, 1 - kept), abs=LOG_STEP)
+
+
+@settings(max_examples=60, deadline=None)
+@given(posteriors(), st.sampled_from([0.5, 0.9, 0.999, 1.0]), st.sampled_from([1, 8, 300]))
+def test_nucleus_keeps_the_fewest_that_hold_the_mass(log_probs: torch.Tensor, mass: float, k_max: int) -> None:
+    for (ids, _), row in zip(frames_of(stored(Nucleus(mass, k_max), log_probs)), log_probs.numpy(), strict=True):
+        probs = np.sort(np.exp(row.astype(np.float64)))[::-1]
+        kept = np.sort(np.exp(row.astype(np.float64))[ids])[::-1]
+        np.testing.assert_allclose(kept, probs[: len(ids)])
+        assert len(ids) == min(k_max, len(row)) or kept.sum() >= mass - 1e-9
+        assert len(ids) == 1 or kept[:-1].sum() < mass + 1e-9
 
 
 def test_k_of_all_classes_has_nothing_missing() -> None:
-    targets = TopK(20).encode(torch.randn(4, 7).log_softmax(1))
+    targets = stored(TopK(20), torch.randn(4, 7).log_softmax(1))
     assert len(targets.ids) == 28 and not targets.missing.any()
 
 
-@pytest.mark.parametrize("codec", [Dense(), TopK(2)])
-def test_nan_is_refused_with_its_frame(codec: Dense | TopK) -> None:
+@pytest.mark.parametrize("codec", [Sampled(22), Hybrid(0, 22), Hybrid(4, 8), Hybrid(2, 1)], ids=lambda c: c.spec)
+def test_the_mean_over_keys_is_the_teachers_distribution(codec: Codec) -> None:
+    """10,000 keys; every class within the 99 % interval of its mean, simultaneously (Bonferroni)."""
+    draws, classes = 10_000, 30
+    log_probs = (torch.randn(1, classes, generator=torch.Generator().manual_seed(3)) * 2).log_softmax(1)
+    targets = stored(codec, log_probs.expand(draws, -1))
+    probs = np.exp(targets.to_dense().astype(np.float64))
+    error = probs.std(axis=0) / np.sqrt(draws) + 1e-9
+    # Two-sided 0.01 / 30 of a normal distribution.
+    assert (np.abs(probs.mean(axis=0) - log_probs.exp()[0].numpy()) < 3.6 * error).all()
+
+
+def variance(codec: Codec, log_probs: torch.Tensor) -> tuple[float, float]:
+    """Summed variance of a frame's probabilities over keys, and entries kept."""
+    targets = stored(codec, log_probs.expand(4000, -1))
+    return float(np.exp(targets.to_dense()).var(axis=0).sum()), len(targets.ids) / 4000
+
+
+@pytest.mark.parametrize("flatness", [1.0, 2.0, 4.0])
+def test_hybrid_varies_less_than_plain_sampling_with_no_more_entries(flatness: float) -> None:
+    log_probs = (torch.randn(1, 400, generator=torch.Generator().manual_seed(5)) * flatness).log_softmax(1)
+    plain, plain_entries = variance(Sampled(50), log_probs)
+    others = [variance(Hybrid(4, draws), log_probs) for draws in range(24, 64, 8)]
+    assert min(less for less, entries in others if entries <= plain_entries) < 0.95 * plain
+
+
+def test_sampling_depends_on_utterance_frame_and_teacher_alone() -> None:
+    log_probs = torch.randn(40, 50, generator=torch.Generator().manual_seed(1)).log_softmax(1)
+    codec = Hybrid(2, 10)
+
+    def packed(part: torch.Tensor, keys: torch.Tensor) -> Columns:
+        return codec.pack(codec.encode(part, keys))
+
+    keys = frame_keys("u", "t", 40, CPU)
+    assert packed(log_probs, keys) == packed(log_probs, frame_keys("u", "t", 40, CPU))
+    assert packed(log_probs, keys) != packed(log_probs, frame_keys("v", "t", 40, CPU))
+    assert packed(log_probs, keys) != packed(log_probs, frame_keys("u", "s", 40, CPU))
+    # Whatever shares its batch.
+    others = torch.randn(7, 50).log_softmax(1)
+    batch = codec.encode(torch.cat([others, log_probs]), torch.cat([frame_keys("w", "t", 7, CPU), keys]))
+    assert codec.pack(batch.split([7, 40])[1]) == packed(log_probs, keys)
+    with pytest.raises(ConfigError, match="'hybrid:2:10' samples and was given no keys"):
+        codec.encode(log_probs)
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda c: c.spec)
+def test_nan_is_refused_with_its_frame(codec: Codec) -> None:
     log_probs = torch.randn(5, 3).log_softmax(1)
     log_probs[3, 1] = torch.nan
     with pytest.raises(TeacherError, match="1 of 5 frames .*frame 3"):
-        codec.encode(log_probs)
+        codec.encode(log_probs, frame_keys("u", "t", 5, CPU))
+
+
+def test_a_frame_of_hybrid_whose_tail_takes_everything() -> None:
+    # One draw, and a tail of nearly all the mass: the head is left with nothing in most frames.
+    log_probs = torch.full((2000, 50), 0.02).log()
+    targets = stored(Hybrid(1, 1), log_probs)
+    sizes = np.diff(targets.row_splits)
+    assert (sizes == 1).all() and (targets.log_probs == 0.0).all()
+    assert abs((targets.ids == targets.ids.min()).mean() - 0.02) < 0.02
 
 
 def test_damaged_columns_are_refused() -> None:
     codec = TopK(2)
     packed = codec.pack(codec.encode(torch.randn(5, 3).log_softmax(1)))
-    with pytest.raises(StoreError, match="10 items where 12 belong"):
+    with pytest.raises(StoreError, match="'target_counts' has 5 bytes where 6 belong"):
         codec.unpack(packed, 6, 3)
-    packed["target_ids"] = packed["target_ids"] + 7
     with pytest.raises(StoreError, match="outside the 3 classes"):
-        codec.unpack(packed, 5, 3)
-    with pytest.raises(StoreError, match="'target_ids' is not among target_log_probs; .*another codec"):
-        codec.unpack({"target_log_probs": packed["target_log_probs"]}, 5, 3)
-    wrapped = {"target_ids": np.full(10, 2**32 - 1, np.uint32), "target_log_probs": packed["target_log_probs"]}
-    with pytest.raises(StoreError, match="4294967295 is outside"):
-        codec.unpack(wrapped, 5, 3)
+        codec.unpack(packed | {"target_ids_0": bytes(10 * [7])}, 5, 3)
+    with pytest.raises(StoreError, match="'target_ids_0' has 9 bytes where 10 belong"):
+        codec.unpack(packed | {"target_ids_0": packed["target_ids_0"][:9]}, 5, 3)
+    with pytest.raises(StoreError, match="'target_counts' is not among target_codes_0; .*another codec"):
+        codec.unpack({"target_codes_0": packed["target_codes_0"]}, 5, 3)
     with pytest.raises(StoreError, match="0 items where 15 belong"):
         Dense().unpack({"target_log_probs": np.zeros(0, np.float32)}, 5, 3)
     with pytest.raises(MismatchError, match="row_splits"):
         SoftTargets(np.array([0, 2]), np.zeros(1, np.int32), np.zeros(1, np.float32), np.zeros(1, np.float32), 3)
 
 
-def test_ids_widen_above_65536_classes_and_survive() -> None:
-    codec = TopK(2)
-    for classes, width in ((65_536, np.uint16), (65_537, np.uint32)):
-        logits = torch.zeros(1, classes)
-        logits[0, [7, classes - 1]] = 5.0
-        packed = codec.pack(codec.encode(logits.log_softmax(1)))
-        assert {name: column.dtype for name, column in packed.items()} == codec.columns(classes)
-        assert packed["target_ids"].dtype == width
-        assert codec.unpack(packed, 1, classes).ids.tolist() == [7, classes - 1]
-
-
-@pytest.mark.parametrize("codec", [Dense(), TopK(3)])
-def test_packing_again_gives_the_same_columns(codec: Dense | TopK) -> None:
-    packed = codec.pack(codec.encode((torch.randn(20, 30) * 4).log_softmax(1)))
-    again = codec.pack(codec.unpack(packed, 20, 30))
-    for name, column in packed.items():
-        np.testing.assert_array_equal(again[name], column)
+@pytest.mark.parametrize("codec", CODECS, ids=lambda c: c.spec)
+def test_columns_are_as_declared(codec: Codec) -> None:
+    for classes in (200, 256, 257, 65_536, 65_537):
+        log_probs = torch.zeros(1, classes)
+        log_probs[0, [7, classes - 1]] = 15.0
+        packed = codec.pack(codec.encode(log_probs.log_softmax(1), frame_keys("u", "t", 1, CPU)))
+        kinds = {
+            name: np.dtype(np.uint8) if isinstance(column, bytes) else column.dtype for name, column in packed.items()
+        }
+        assert kinds == codec.columns(classes)
+        targets = codec.unpack(packed, 1, classes)
+        assert {7, classes - 1} <= set(targets.ids.tolist())
 
 
 def test_specs_round_trip_and_wrong_ones_are_refused() -> None:
-    for spec in ("dense", "topk:20", "topk:1"):
-        assert parse_codec(spec).spec == spec
-    for spec in ("", "topk", "topk:0", "topk:-3", "topk:x", "dense:4", "zip"):
+    for codec in CODECS:
+        assert parse_codec(codec.spec) == codec
+    for spec in ("", "topk", "topk:x", "topk:3:4", "dense:4", "zip", "nucleus:0.9", "sampled", "hybrid:4", "topk:2.5"):
         with pytest.raises(ConfigError, match="topk:K"):
             parse_codec(spec)
-    with pytest.raises(ConfigError, match="'topk:0' would keep no class"):
-        TopK(0)
+    for spec, message in {
+        "topk:0": "K of 'topk:K' is 0, but must be 1 to 65535",
+        "sampled:257": "N of 'sampled:N' is 257, but must be 1 to 256",
+        "nucleus:1.5:20": "P of .* is 1.5, but must be above 0",
+        f"hybrid:4:{257 - HEAD_GRID}": "N of 'hybrid:HEAD:N' is 193",
+        "hybrid:-1:8": "HEAD of .* is -1",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            parse_codec(spec)
 
 
 def test_statistics_equal_a_plain_loop() -> None:
     log_probs = torch.randn(9, 6).log_softmax(1)
     log_probs[4] = torch.tensor([0.0] + [-torch.inf] * 5)
-    found = statistics(log_probs, TopK(2).encode(log_probs))
+    found = statistics(log_probs, stored(TopK(2), log_probs))
     p = log_probs.exp().numpy().astype(np.float64)
     entropy = [-sum(x * np.log(x) for x in row if x > 0) for row in p]
     assert found.entropy == pytest.approx(np.mean(entropy), abs=1e-5)
     assert found.confidence == pytest.approx(p.max(axis=1).mean(), abs=1e-5)
-    assert found.kept_mass == pytest.approx(np.sort(p, axis=1)[:, -2:].sum(axis=1).mean(), abs=1e-5)
-    assert statistics(log_probs[:0], TopK(2).encode(log_probs[:0])).entropy == 0.0
+    assert found.kept_mass == pytest.approx(np.sort(p, axis=1)[:, -2:].sum(axis=1).mean(), abs=2e-4)
+    assert statistics(log_probs[:0], stored(TopK(2), log_probs[:0])).entropy == 0.0
