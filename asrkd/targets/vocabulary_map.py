@@ -1,0 +1,126 @@
+"""Soft targets over a teacher's classes as soft targets over a student's: many-to-one, mass is summed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrkd.errors import ConfigError, MismatchError
+from asrkd.targets.soft_targets import SoftTargets
+
+NOWHERE = -1
+
+
+@dataclass(frozen=True)
+class VocabularyMap:
+    """Where each class of a teacher goes.
+
+    Attributes:
+        table: (V_teacher,) int64 class of the student, or NOWHERE.
+        num_classes: V of the student.
+    """
+
+    table: NDArray[np.int64]
+    num_classes: int
+
+    @classmethod
+    def from_units(
+        cls, pairs: Mapping[str, str], teacher: Sequence[str], student: Sequence[str], *, lossy: bool = False
+    ) -> VocabularyMap:
+        """From names of units.
+
+        Args:
+            pairs: student unit by teacher unit.
+            teacher, student: the units of both inventories, in order.
+            lossy: let teacher units that `pairs` does not have go nowhere; their mass becomes missing.
+
+        Raises:
+            MismatchError: a name that its inventory does not have, or teacher units without a place and not `lossy`.
+        """
+        places = {unit: number for number, unit in enumerate(student)}
+        for whose, names, known in (("teacher", pairs, set(teacher)), ("student", pairs.values(), places.keys())):
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                near = difflib.get_close_matches(unknown[0], list(known), n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise MismatchError(
+                    f"vocabulary map: {unknown[0]!r}{hint} is not among the {whose}'s {len(known)} units, nor are "
+                    f"{len(unknown) - 1} more names; correct the map, or use the inventory that it was made for"
+                )
+        lost = [unit for unit in teacher if unit not in pairs]
+        if lost and not lossy:
+            raise MismatchError(
+                f"vocabulary map: {len(lost)} of the teacher's {len(teacher)} units have no place (first: {lost[0]!r}), so "
+                "their mass would be lost; map them, or ask for a lossy map"
+            )
+        table = [places[pairs[unit]] if unit in pairs else NOWHERE for unit in teacher]
+        return cls(np.asarray(table, dtype=np.int64), len(student))
+
+    @classmethod
+    def read(
+        cls, path: str | Path, teacher: Sequence[str], student: Sequence[str], *, lossy: bool = False
+    ) -> VocabularyMap:
+        """From a table: a line a teacher unit, a tab, and its student unit.
+
+        Raises:
+            ConfigError: the file is missing, or a line has another form or repeats a teacher unit.
+            MismatchError: as in `from_units`.
+        """
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"vocabulary map {str(path)!r} cannot be read ({error}); give a UTF-8 text file"
+            ) from None
+        pairs: dict[str, str] = {}
+        for number, line in enumerate(lines, 1):
+            parts = line.split("\t")
+            if len(parts) != 2 or not all(parts):
+                raise ConfigError(
+                    f"vocabulary map {str(path)!r}, line {number}: {line!r} is not a teacher unit, a tab and a student unit"
+                )
+            if parts[0] in pairs:
+                raise ConfigError(
+                    f"vocabulary map {str(path)!r}, line {number}: {parts[0]!r} stands twice, but a unit goes to one place"
+                )
+            pairs[parts[0]] = parts[1]
+        return cls.from_units(pairs, teacher, student, lossy=lossy)
+
+    @property
+    def untouched(self) -> NDArray[np.int64]:
+        """Classes of the student that nothing goes to."""
+        return np.setdiff1d(np.arange(self.num_classes), self.table)
+
+    def __call__(self, targets: SoftTargets) -> SoftTargets:
+        """Soft targets over the student's classes; the mass of classes that go nowhere becomes missing.
+
+        Raises:
+            MismatchError: the targets are over another number of classes.
+        """
+        if targets.num_classes != len(self.table):
+            raise MismatchError(
+                f"the vocabulary map is for a teacher of {len(self.table)} classes, the targets have {targets.num_classes}; "
+                "classes would be mixed up"
+            )
+        frames = np.repeat(np.arange(targets.num_frames), np.diff(targets.row_splits))
+        classes = self.table[targets.ids]
+        probs = np.exp(targets.log_probs.astype(np.float64))
+        placed = classes != NOWHERE
+        places, entry = np.unique((frames * self.num_classes + classes)[placed], return_inverse=True)
+        summed = np.bincount(entry, weights=probs[placed], minlength=len(places))
+        counts = np.bincount(places // self.num_classes, minlength=targets.num_frames)
+        lost = np.bincount(frames[~placed], weights=probs[~placed], minlength=targets.num_frames)
+        with np.errstate(divide="ignore"):
+            log_probs = np.log(summed).astype(np.float32)
+        return SoftTargets(
+            row_splits=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]),
+            ids=(places % self.num_classes).astype(np.int32),
+            log_probs=log_probs,
+            missing=np.clip(targets.missing + lost, 0.0, 1.0).astype(np.float32),
+            num_classes=self.num_classes,
+        )
