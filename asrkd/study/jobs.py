@@ -64,9 +64,10 @@ def _show(jobs: Mapping[str, TrainConfig], progress: Progress) -> None:
 
 
 def _train(text: str, parent: int) -> None:
-    def stop_with_parent(step: int, total: int, losses: dict[str, float]) -> None:
+    def stop_with_parent(*_: object) -> None:
         # A killed parent cannot tell its children; one that trained on would race with the run that is started next.
         if os.getppid() != parent:
             raise SystemExit("the process that started this training is gone")
 
+    stop_with_parent()  # the next training may have been in the queue already
     Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train(stop_with_parent)

@@ -12,6 +12,7 @@ from asrkd import config as configs
 from asrkd.errors import ConfigError
 from asrkd.store import Store
 from asrkd.study.config import StudyConfig
+from asrkd.study.jobs import _train
 from asrkd.study.report import write_report
 from asrkd.study.results import read_results, system_table
 from asrkd.study.run import Study
@@ -84,3 +85,8 @@ def test_generations_of_two_teachers(data: Path, tmp_path: Path) -> None:
 def test_an_unknown_stage_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"stage 'lable' does not exist; the stages are pack, align, teacher"):
         study(data, tmp_path).run("lable")
+
+
+def test_a_queued_training_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="the process that started this training is gone"):
+        _train("run: nowhere", parent=-1)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asrkd.errors import ConfigError, MismatchError
+from asrkd.targets.codecs import Dense, TopK, as_stored
+from asrkd.targets.frame_rate_map import concatenate, pick, pool
+from asrkd.targets.soft_targets import SoftTargets
+
+
+def teacher(frames: int, classes: int, k: int, seed: int) -> SoftTargets:
+    generator = torch.Generator().manual_seed(seed)
+    return as_stored(TopK(k), (torch.randn(frames, classes, generator=generator) * 3).log_softmax(1))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 11), st.integers(1, 4), st.integers(1, 8), st.integers(0, 2**31), st.data())
+def test_every_rule_equals_a_plain_loop(frames: int, ratio: int, k: int, seed: int, data: st.DataObject) -> None:
+    before = teacher(frames, 9, k, seed)
+    dense = np.exp(before.to_dense().astype(np.float64))
+    student = -(-frames // ratio)
+    offset = data.draw(st.integers(0, ratio - 1))
+    picked, pooled, apart = (
+        pick(before, ratio, student, offset=offset),
+        pool(before, ratio, student),
+        concatenate(before, ratio, student),
+    )
+    assert len(apart) == ratio and pooled.num_frames == picked.num_frames == student
+    for n in range(student):
+        group = [min(n * ratio + place, frames - 1) for place in range(ratio)]
+        np.testing.assert_array_equal(picked.to_dense()[n], before.to_dense()[group[offset]])
+        assert picked.missing[n] == before.missing[group[offset]]
+        np.testing.assert_allclose(np.exp(pooled.to_dense()[n]), dense[group].mean(axis=0), atol=1e-6)
+        assert pooled.missing[n] == pytest.approx(before.missing[group].mean(), abs=1e-6)
+        for place, one in enumerate(apart):
+            np.testing.assert_array_equal(one.to_dense()[n], before.to_dense()[group[place]])
+    for a, b in zip(pooled.row_splits[:-1], pooled.row_splits[1:], strict=True):
+        assert (np.diff(pooled.ids[a:b]) > 0).all()
+
+
+def test_a_frame_too_many_or_too_few_is_an_error() -> None:
+    before = as_stored(Dense(), torch.randn(7, 3).log_softmax(1))
+    for frames in (2, 4):
+        with pytest.raises(MismatchError, match=f"have 7 frames, .* ratio of 3 make 3, but the student has {frames}"):
+            pool(before, 3, frames)
+    with pytest.raises(ConfigError, match="offset is 3, but a group has the 3 frames 0 to 2"):
+        pick(before, 3, 3, offset=3)
+    with pytest.raises(ConfigError, match="ratio is 0"):
+        concatenate(before, 0, 3)
