@@ -1,12 +1,16 @@
 """How the kept classes of an utterance become bytes that zstd makes small.
 
-Columns of bytes, one value an utterance:
+Neighboring frames share classes, so a class that the frame before has too is one bit, and only new ones are spelled out.
+The entries of a frame are stored in the order *carried, then new*: the carried ones in the stored order of the frame before,
+the new ones by ascending class id. Columns of bytes, one value an utterance:
 
 - `target_counts`: entries of each frame; one byte, two (little-endian) where a frame may have more than 255.
-- `target_ids_0`, `target_ids_1`, ...: the low, second, ... bytes of the id differences: for each entry its class id, less
-  1 and the id before it in its frame if there is one. As many columns as V - 1 has bytes. Bytes of a kind stand together,
-  because a compressor sees one distribution in each column.
-- `target_codes_0` (`target_codes_1`): the low (high) bytes of the codes.
+- `target_carried`: a bit for each entry of all frames but the last, in stored order: whether the next frame has its class too.
+  Eight in a byte, the first in the lowest bit.
+- `target_ids_0`, `target_ids_1`, ...: the low, second, ... bytes of a number for each new entry: its class id, less 1 and the
+  id of the new entry before it in its frame if there is one. As many columns as V - 1 has bytes. Bytes of a kind stand
+  together, because a compressor sees one distribution in each column.
+- `target_codes_0` (`target_codes_1`): the low (high) bytes of the codes of all entries, in stored order.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from numpy.typing import NDArray
 from asrkd.errors import StoreError
 
 Columns = dict[str, bytes | NDArray]
-COUNTS, IDS, CODES = "target_counts", "target_ids", "target_codes"
+COUNTS, CARRIED, IDS, CODES = "target_counts", "target_carried", "target_ids", "target_codes"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Layout:
 
     @property
     def columns(self) -> list[str]:
-        return [COUNTS, *_planes(IDS, self.id_bytes), *_planes(CODES, self.code_bytes)]
+        return [COUNTS, CARRIED, *_planes(IDS, self.id_bytes), *_planes(CODES, self.code_bytes)]
 
 
 def pack(counts: NDArray[np.int64], ids: NDArray[np.int64], codes: NDArray[np.int64], layout: Layout) -> Columns:
@@ -52,38 +56,90 @@ def pack(counts: NDArray[np.int64], ids: NDArray[np.int64], codes: NDArray[np.in
         ids: (E,) class ids, ascending within a frame.
         codes: (E,) below 256 ** code_bytes.
     """
-    steps = np.diff(ids, prepend=0) - 1
-    first = _first_entries(counts)
-    steps[first] = ids[first]
-    planes = [counts.astype(layout.count_type).view(np.uint8)]
-    planes += _split(steps, layout.id_bytes) + _split(codes, layout.code_bytes)
+    frames = np.repeat(np.arange(len(counts)), counts)
+    keys = frames * layout.num_classes + ids
+    # Where the frame before has the class, by its place in the ascending keys.
+    places = np.searchsorted(keys, keys - layout.num_classes)
+    carried = (places < len(keys)) & (keys[np.minimum(places, len(keys) - 1)] == keys - layout.num_classes)
+    origin = _origins(np.where(carried, places, np.arange(len(keys))))
+    # "Carried in the order of the frame before, then new" is: by the frame in which the class came up, then by class.
+    order = np.lexsort((ids, frames[origin], frames))
+    goes_on = np.zeros(len(keys), dtype=bool)
+    goes_on[places[carried]] = True
+    last = int(counts[-1]) if len(counts) else 0
+    new = order[~carried[order]]
+    steps = _steps(ids[new], np.bincount(frames[new], minlength=len(counts)))
+    planes = [counts.astype(layout.count_type), np.packbits(goes_on[order][: len(keys) - last], bitorder="little")]
+    planes += _split(steps, layout.id_bytes) + _split(codes[order], layout.code_bytes)
     return dict(zip(layout.columns, (plane.tobytes() for plane in planes), strict=True))
 
 
 def unpack(
     columns: Mapping[str, bytes | NDArray], num_frames: int, layout: Layout
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Counts (T,), ids (E,) and codes (E,): the inverse of `pack`.
+    """Counts (T,), ids (E,) and codes (E,), by ascending id within a frame: the inverse of `pack`.
 
     Raises:
-        StoreError: a column is missing or has another size than the others say, or an id is not below V.
+        StoreError: a column is missing or has another size than the others say, or they contradict each other.
     """
     counts = _bytes(columns, COUNTS, num_frames * layout.count_type.itemsize).view(layout.count_type).astype(np.int64)
     entries = int(counts.sum())
-    steps = _joined(columns, _planes(IDS, layout.id_bytes), entries)
-    codes = _joined(columns, _planes(CODES, layout.code_bytes), entries)
-    # One running sum over all frames: the first entry of a frame goes back to 0 from the last id of the frame before.
-    first = _first_entries(counts)
-    sums = np.cumsum(steps + 1)
-    ids = sums - 1
-    if len(first):
-        before = np.concatenate([np.zeros(1, dtype=sums.dtype), sums[first[1:] - 1]])
-        ids -= np.repeat(before, counts[counts > 0])
+    known = entries - (int(counts[-1]) if num_frames else 0)
+    bits = np.unpackbits(_bytes(columns, CARRIED, (known + 7) // 8), count=known, bitorder="little")
+    frames = np.repeat(np.arange(num_frames, dtype=np.int32), counts)
+    source = np.flatnonzero(bits)
+    carried = np.bincount(frames[source] + 1, minlength=num_frames)
+    new = counts - carried
+    if (new < 0).any():
+        frame = int(np.flatnonzero(new < 0)[0])
+        raise StoreError(
+            f"frame {frame} has {counts[frame]} entries, but {carried[frame]} are carried into it; the shard is damaged"
+        )
+    splits = np.cumsum(counts) - counts
+    # Carried entries come first in their frame, in the order of their sources.
+    place_in_frame = np.arange(entries, dtype=np.int64) - np.repeat(splits, counts)
+    is_carried = place_in_frame < np.repeat(carried, counts)
+    origin = np.arange(entries, dtype=np.int64)
+    origin[is_carried] = source
+    steps = _joined(columns, _planes(IDS, layout.id_bytes), entries - len(source))
+    ids = np.zeros(entries, dtype=np.int64)
+    ids[~is_carried] = _sums(steps, new)
+    ids = ids[_origins(origin)]
     if entries and int(ids.max()) >= layout.num_classes:
         raise StoreError(
             f"stored class id {int(ids.max())} is outside the {layout.num_classes} classes; the shard is damaged"
         )
-    return counts, ids.astype(np.int32), codes
+    keys = frames * np.int64(layout.num_classes) + ids
+    order = np.argsort(keys, kind="stable")
+    if (np.diff(keys[order]) == 0).any():
+        raise StoreError("a class stands twice in a frame; the shard is damaged")
+    codes = _joined(columns, _planes(CODES, layout.code_bytes), entries)
+    return counts, ids[order].astype(np.int32), codes[order]
+
+
+def _origins(source: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Follow each entry's source to the end; an end is its own source. Doubles the distance in each round."""
+    while True:
+        further = source[source]
+        if np.array_equal(further, source):
+            return source
+        source = further
+
+
+def _steps(ids: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first id of each frame, then differences less 1."""
+    steps = np.diff(ids, prepend=0) - 1
+    first = _first_entries(counts)
+    steps[first] = ids[first]
+    return steps
+
+
+def _sums(steps: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The inverse of `_steps`: one running sum, from which each frame takes off what the frames before have summed."""
+    first = _first_entries(counts)
+    sums = np.cumsum(steps + np.int64(1))
+    before = np.concatenate([np.zeros(1, dtype=np.int64), sums[first[1:] - 1]]) if len(first) else sums[:0]
+    return sums - 1 - np.repeat(before, counts[counts > 0])
 
 
 def _planes(name: str, count: int) -> list[str]:
