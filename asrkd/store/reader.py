@@ -114,7 +114,9 @@ class Store:
     def _open(self, unit: int) -> pq.ParquetFile:
         system, base = filesystem(self.root)
         try:
-            return pq.ParquetFile(f"{base}/{shard_name(unit)}", filesystem=system, pre_buffer=False)
+            return pq.ParquetFile(
+                f"{base}/{shard_name(unit)}", filesystem=system, pre_buffer=False, page_checksum_verification=True
+            )
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
                 f"{shard_name(unit)} of {self.root!r} cannot be read ({error}); remove the file and run asrkd label run again"
