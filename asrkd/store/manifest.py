@@ -12,6 +12,7 @@ from asrkd.store.files import exists, read_bytes, write_atomic
 from asrkd.store.identity import Identity
 
 NAME = "manifest.json"
+INVENTORY = "inventory.txt"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def create(root: str, identity: Identity, plan: Mapping[str, Any]) -> Manifest:
     if exists(root, NAME):
         raise StoreError(f"{root!r} is a store already; continue it with asrkd label run, or plan into another folder")
     if identity.units:
-        write_atomic(root, "inventory.txt", "".join(f"{unit}\n" for unit in identity.units).encode())
+        write_atomic(root, INVENTORY, "".join(f"{unit}\n" for unit in identity.units).encode())
     content = {"identity": identity.to_dict(), "fingerprint": identity.fingerprint, "plan": dict(plan)}
     write_atomic(root, NAME, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return Manifest(identity, dict(plan))

@@ -4,47 +4,100 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from asrkd.errors import AsrkdError
-from asrkd.store.files import list_names, read_bytes
+from asrkd.store.files import exists, list_names, read_bytes
+from asrkd.store.manifest import INVENTORY
 from asrkd.store.reader import Store, table_rows
+from asrkd.store.schema import UNIT_KEY, shard_name, shard_schema
+from asrkd.targets.soft_targets import SoftTargets
 
 
 def verify(root: str) -> list[str]:
     """Problems found, one line each; none means that the store is whole.
 
-    Checked: schema and identity of each shard, that it can be read, frame law, ids in range, finite
-    values, mass at most 1, duplicate utterances, and utterances that the plan has and neither shards nor quarantine.
+    Checked: the inventory file; of each shard its schema, identity, unit number and the checksum of every page; of each row
+    the frame law, ids in range, finite log-probabilities, mass at most 1, and statistics that match the targets; over all
+    rows their order in the plan, utterances twice or not planned, and planned ones in neither shards nor quarantine.
     """
     store = Store.open(root)
-    problems: list[str] = []
+    problems = _inventory_problems(store)
     seen: set[str] = set()
     for unit in store.units():
+        name = shard_name(unit)
+        planned = _planned(root, unit)
         try:
-            for group in range(store.metadata(unit).num_row_groups):
-                columns = ["id", "num_samples", "num_frames", "alignment", *store.target_columns]
-                for row in table_rows(store.read_row_group(unit, group, columns)):
-                    if row["id"] in seen:
-                        problems.append(f"utterance {row['id']!r} stands twice")
-                    seen.add(row["id"])
-                    problems += _row_problems(store, row)
+            problems += _shard_problems(store, unit)
+            ids = []
+            for row in _rows(store, unit):
+                if row["id"] in seen:
+                    problems.append(f"{name}: utterance {row['id']!r} stands twice")
+                seen.add(row["id"])
+                ids.append(row["id"])
+                problems += [f"{name}: {problem}" for problem in _row_problems(store, row)]
         except (AsrkdError, OSError) as error:
-            problems.append(f"part-{unit:05d}: {error}")
-    planned = set()
-    for name in list_names(root, "plan", ".jsonl.gz"):
-        lines = gzip.decompress(read_bytes(root, f"plan/{name}")).decode().splitlines()
-        planned |= {json.loads(line)["id"] for line in lines}
-    for name in list_names(root, "quarantine", ".jsonl"):
-        planned -= {json.loads(line)["id"] for line in read_bytes(root, f"quarantine/{name}").decode().splitlines()}
-    problems += [f"utterance {key!r} is planned but not stored" for key in sorted(planned - seen)]
-    if planned:
-        problems += [f"utterance {key!r} is stored but not planned" for key in sorted(seen - planned)]
+            problems.append(f"{name}: {error}")
+            seen.update(planned)
+            continue
+        if planned:
+            problems += _plan_problems(name, ids, planned, _quarantined(root, unit))
+    if exists(root, "plan/part-00000.jsonl.gz"):
+        expected = int(store.manifest.plan.get("num_units", 0))
+        problems += [f"{shard_name(unit)} is not there" for unit in sorted(set(range(expected)) - set(store.units()))]
     return problems
 
 
-def _row_problems(store: Store, row: dict) -> list[str]:
+def _inventory_problems(store: Store) -> list[str]:
+    units = store.identity.units
+    if not units:
+        return []
+    expected = "".join(f"{unit}\n" for unit in units).encode()
+    if not exists(store.root, INVENTORY) or read_bytes(store.root, INVENTORY) != expected:
+        return [f"{INVENTORY} is not the inventory of the manifest ({len(units)} units)"]
+    return []
+
+
+def _shard_problems(store: Store, unit: int) -> list[str]:
+    footer = store.metadata(unit)
+    found = []
+    stored = (footer.metadata or {}).get(UNIT_KEY, b"").decode()
+    if stored != str(unit):
+        found.append(f"{shard_name(unit)} is unit {stored or 'unknown'} under another name")
+    schema = footer.schema.to_arrow_schema().remove_metadata()
+    expected = shard_schema(store.identity)
+    if not schema.equals(expected):
+        other = [
+            field.name for field in expected if field.name not in schema.names or schema.field(field.name) != field
+        ]
+        found.append(f"{shard_name(unit)} has another schema ({', '.join(other) or 'more columns'})")
+    return found
+
+
+def _rows(store: Store, unit: int) -> Iterator[dict[str, Any]]:
+    """All rows with all columns, so that every page's checksum is compared."""
+    for group in range(store.metadata(unit).num_row_groups):
+        try:
+            yield from table_rows(store.read_row_group(unit, group))
+        except OSError as error:
+            damaged = [name for name in shard_schema(store.identity).names if not _readable(store, unit, group, name)]
+            raise OSError(
+                f"row group {group} is damaged in {', '.join(damaged) or 'an unknown column'} ({error})"
+            ) from None
+
+
+def _readable(store: Store, unit: int, group: int, column: str) -> bool:
+    try:
+        store.read_row_group(unit, group, [column])
+    except OSError:
+        return False
+    return True
+
+
+def _row_problems(store: Store, row: dict[str, Any]) -> list[str]:
     what = f"utterance {row['id']!r}"
     try:
         store.identity.frame_law.check(row["num_samples"], row["num_frames"], what=what)
@@ -55,14 +108,45 @@ def _row_problems(store: Store, row: dict) -> list[str]:
         targets = store.targets(row)
     except AsrkdError as error:
         return [str(error) if what in str(error) else f"{what}: {error}"]
+    return [f"{what} {problem}" for problem in _target_problems(targets, row["kept_mass"])]
+
+
+def _target_problems(targets: SoftTargets, kept_mass: float | None) -> list[str]:
     found = []
     if len(targets.ids) and (targets.ids.min() < 0 or targets.ids.max() >= targets.num_classes):
-        found.append(f"{what} has a class id outside 0..{targets.num_classes - 1}")
-    rows = np.repeat(np.arange(targets.num_frames), np.diff(targets.row_splits))
+        found.append(f"has a class id outside 0..{targets.num_classes - 1}")
     if np.isnan(targets.log_probs).any() or (targets.log_probs > 1e-6).any():
-        found.append(f"{what} has log-probabilities that are NaN or above 0")
-    mass = np.zeros(targets.num_frames)
-    np.add.at(mass, rows, np.exp(targets.log_probs.astype(np.float64)))
+        found.append("has log-probabilities that are NaN or above 0")
+    rows = np.repeat(np.arange(targets.num_frames), np.diff(targets.row_splits))
+    mass = np.bincount(rows, weights=np.exp(targets.log_probs.astype(np.float64)), minlength=targets.num_frames)
     if (mass > 1.001).any():
-        found.append(f"{what} has a frame of mass {mass.max():.4f}, above 1")
+        found.append(f"has a frame of mass {mass.max():.4f}, above 1")
+    kept = 1.0 - float(targets.missing.astype(np.float64).mean()) if targets.num_frames else 0.0
+    if kept_mass is not None and abs(kept - kept_mass) > 1e-4:
+        found.append(f"says that {kept_mass:.4f} of the mass is kept, but its targets hold {kept:.4f}")
+    return found
+
+
+def _planned(root: str, unit: int) -> list[str]:
+    name = f"part-{unit:05d}.jsonl.gz"
+    if name not in list_names(root, "plan", ".jsonl.gz"):
+        return []
+    lines = gzip.decompress(read_bytes(root, f"plan/{name}")).decode().splitlines()
+    return [json.loads(line)["id"] for line in lines]
+
+
+def _quarantined(root: str, unit: int) -> set[str]:
+    name = f"quarantine/part-{unit:05d}.jsonl"
+    if not exists(root, name):
+        return set()
+    return {json.loads(line)["id"] for line in read_bytes(root, name).decode().splitlines()}
+
+
+def _plan_problems(name: str, ids: list[str], planned: list[str], quarantined: set[str]) -> list[str]:
+    wanted = [key for key in planned if key not in quarantined]
+    missing, extra = [key for key in wanted if key not in set(ids)], [key for key in ids if key not in set(wanted)]
+    found = [f"{name}: utterance {key!r} is planned but not stored" for key in missing]
+    found += [f"{name}: utterance {key!r} is stored but not planned" for key in extra]
+    if not found and ids != wanted and len(set(ids)) == len(ids):
+        found.append(f"{name}: its rows are not in the order of the plan")
     return found

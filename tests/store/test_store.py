@@ -21,7 +21,7 @@ from asrkd.store.files import list_names, write_atomic
 from asrkd.store.rewrite import with_alignment
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
-from asrkd.targets.codecs import parse_codec
+from asrkd.targets.codecs import parse_codec, statistics
 
 LAW = FrontEnd().frame_law()
 IDENTITY = Identity(
@@ -39,11 +39,12 @@ def make_rows(count: int, *, first: int = 0, frames: int = 4) -> list[dict[str, 
     rows = []
     for number in range(first, first + count):
         generator = torch.Generator().manual_seed(number)
-        targets = codec.encode(torch.randn(frames, 6, generator=generator).log_softmax(1))
+        log_probs = torch.randn(frames, 6, generator=generator).log_softmax(1)
+        packed = codec.pack(codec.encode(log_probs))
         row = {"id": f"u{number}", "recording_id": "r", "start": 0.0, "duration": 1.0, "sampling_rate": 16000}
         row |= {"num_samples": LAW.window + LAW.shift * (3 * frames - 1), "num_frames": frames}
-        row |= {"audio": {"bytes": bytes(20_000), "path": "x.flac"}, "kept_mass": 0.9}
-        rows.append(row | codec.pack(targets))
+        row |= {"audio": {"bytes": bytes(20_000), "path": "x.flac"}}
+        rows.append(row | packed | vars(statistics(log_probs, codec.unpack(packed, frames, 6))))
     return rows
 
 
