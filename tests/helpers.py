@@ -14,7 +14,10 @@ import torch
 from lhotse import MonoCut, Recording, SupervisionSegment
 
 from asrkd.corpus.cuts import write_audio
+from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.join import write_cuts
+from asrkd.models import BLSTMTeacher
+from asrkd.training import checkpoint
 
 torch.set_num_threads(1)
 
@@ -62,6 +65,23 @@ def make_cuts(folder: Path, name: str, count: int, *, seed: int = 0, text: bool 
             )
         )
     return write_cuts(cuts, folder / f"{name}.jsonl.gz")
+
+
+def make_teacher(path: Path, *, seed: int = 0) -> str:
+    """A small BLSTM with random weights, as a checkpoint."""
+    torch.manual_seed(seed)
+    units = ["<blk>", *(f"u{n}" for n in range(39))]
+    model = BLSTMTeacher(192, len(units), hidden_dim=16, num_layers=1)
+    content = {
+        "model": model.state_dict(),
+        "model_factory": "asrkd.models:BLSTMTeacher",
+        "model_args": {"hidden_dim": 16, "num_layers": 1},
+        "front_end": FrontEnd().to_dict(),
+        "inventory": {"units": units, "topology": "ctc", "states_per_phone": 1},
+        "subsampling_factor": 1,
+    }
+    checkpoint.save(path, content)
+    return f"checkpoint:{path}"
 
 
 def kill_at_random(command: list[str], *, kills: int, seed: int, longest: float) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import kill_at_random, make_cuts
+from helpers import kill_at_random, make_cuts, make_teacher
 from lhotse import CutSet
 
 from asrkd.corpus.front_end import FrontEnd
@@ -22,26 +22,6 @@ from asrkd.store import Store
 from asrkd.store.verify import verify
 from asrkd.targets.codecs import parse_codec
 from asrkd.teachers import Teacher, load_teacher
-from asrkd.training import checkpoint
-
-
-def make_teacher(path: Path, *, seed: int = 0) -> str:
-    """A small BLSTM with random weights, as a checkpoint."""
-    from asrkd.models import BLSTMTeacher
-
-    torch.manual_seed(seed)
-    units = ["<blk>", *(f"u{n}" for n in range(39))]
-    model = BLSTMTeacher(192, len(units), hidden_dim=16, num_layers=1)
-    content = {
-        "model": model.state_dict(),
-        "model_factory": "asrkd.models:BLSTMTeacher",
-        "model_args": {"hidden_dim": 16, "num_layers": 1},
-        "front_end": FrontEnd().to_dict(),
-        "inventory": {"units": units, "topology": "ctc", "states_per_phone": 1},
-        "subsampling_factor": 1,
-    }
-    checkpoint.save(path, content)
-    return f"checkpoint:{path}"
 
 
 @pytest.fixture(scope="module")

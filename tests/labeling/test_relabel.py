@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from helpers import make_teacher
+
+from asrkd.cli import cli
+from asrkd.errors import ConfigError, MismatchError, StoreError
+from asrkd.labeling.local import run
+from asrkd.labeling.plan import plan
+from asrkd.labeling.relabel import relabel
+from asrkd.store import Store
+from asrkd.store.verify import verify
+from asrkd.store.writer import write_shard
+from asrkd.targets.codecs import Sampled
+from asrkd.targets.frame_rate_map import take_frames
+from asrkd.targets.packing import Layout, pack
+from asrkd.teachers import load_teacher
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_teacher(tmp_path_factory.mktemp("teacher") / "final.pt")
+
+
+def labeled(corpus: Path, root: Path, teacher: str, codec: str, embed: str = "audio") -> str:
+    plan(str(corpus / "unlabeled.jsonl.gz"), str(root), teacher=teacher, codec=codec, embed=embed, unit_hours=1.0)
+    run(str(root))
+    return str(root)
+
+
+@pytest.mark.parametrize(("codec", "embed"), [("topk:3", "audio"), ("hybrid:1:8", "audio"), ("dense", "features")])
+def test_a_whole_store_gives_the_same_again(codec: str, embed: str, corpus: Path, teacher: str, tmp_path: Path) -> None:
+    root = labeled(corpus, tmp_path / "store", teacher, codec, embed)
+    assert relabel(root, load_teacher(teacher), 1.0) == (20, [])
+    few, problems = relabel(root, load_teacher(teacher), 0.3, seed=4)
+    assert 1 <= few < 20 and not problems
+    assert relabel(root, load_teacher(teacher), 1e-9)[0] == 1
+
+
+def test_a_shift_by_one_frame_is_found_here_alone(corpus: Path, teacher: str, tmp_path: Path) -> None:
+    """All else fits: checksums, identity, frame law, statistics."""
+    root = labeled(corpus, tmp_path / "store", teacher, "sampled:8")
+    store = Store.open(root)
+    rows = list(store.rows())
+    shifted = rows[7]
+    targets = store.targets(shifted)
+    frames = np.maximum(np.arange(targets.num_frames) - 1, 0)
+    moved = take_frames(targets, frames)
+    counts, codes = np.diff(moved.row_splits), np.rint(np.exp(moved.log_probs) * 8).astype(np.int64) - 1
+    classes = len(store.identity.units)
+    shifted |= pack(counts, moved.ids.astype(np.int64), codes, Layout(classes, Sampled(8).draws, 1))
+    write_shard(root, 0, rows, store.identity)
+    assert verify(root) == []
+    compared, problems = relabel(root, load_teacher(teacher), 1.0)
+    assert compared == 20 and len(problems) == 1
+    assert (
+        f"part-00000.parquet: utterance {shifted['id']!r} labeled again differs by a total variation of" in problems[0]
+    )
+    result = CliRunner().invoke(cli, ["store", "verify", root, "--relabel", "1", "--teacher", teacher])
+    assert result.exit_code == 1 and "labeled again: 20 utterances" in result.output and "1 problems" in result.output
+
+
+def test_what_cannot_be_compared_is_refused(corpus: Path, teacher: str, tmp_path: Path) -> None:
+    root = labeled(corpus, tmp_path / "store", teacher, "topk:3", "none")
+    with pytest.raises(StoreError, match="embeds neither audio nor features"):
+        relabel(root, load_teacher(teacher), 0.5)
+    with pytest.raises(StoreError, match="holds transcripts without targets"):
+        relabel(str(corpus / "stores/labeled"), load_teacher(teacher), 0.5)
+    with pytest.raises(ConfigError, match="share to label again is 0, but must be above 0"):
+        relabel(root, load_teacher(teacher), 0)
+    root = labeled(corpus, tmp_path / "audio", teacher, "topk:3")
+    other = make_teacher(tmp_path / "other.pt", seed=5)
+    with pytest.raises(MismatchError, match="was labeled by .*every target would differ"):
+        relabel(root, load_teacher(other), 0.5)
+    result = CliRunner().invoke(cli, ["store", "verify", root, "--relabel", "0.1"])
+    assert result.exit_code == 2 and "given together" in result.output
