@@ -8,6 +8,7 @@ import sys
 import click
 
 from asrkd.labeling.relabel import relabel
+from asrkd.store.delete import delete as delete_rows
 from asrkd.store.inspect import head as first_rows
 from asrkd.store.inspect import info as describe
 from asrkd.store.inspect import statistics
@@ -64,3 +65,23 @@ def verify(root: str, share: float | None, teacher: str | None) -> None:
     click.echo(f"{len(problems)} problems" if problems else "no problems")
     if problems:
         sys.exit(1)
+
+
+@store.command()
+@click.argument("root", metavar="STORE")
+@click.option("--id", "ids", multiple=True, help="Utterance to delete; may be given again.")
+@click.option("--speaker", "speakers", multiple=True, help="Speaker to delete; may be given again.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
+def delete(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], dry_run: bool) -> None:
+    """Take utterances out of a store.
+
+    Only the shards that hold them are written anew, each whole or not at all. The plan still names the cuts; audio, text and
+    targets are gone from the shards. Killed in the middle, the same command finishes.
+    """
+    if not ids and not speakers:
+        raise click.UsageError("say what to delete with --id or --speaker")
+    found = delete_rows(root, ids=ids, speakers=speakers, dry_run=dry_run)
+    for unit, keys in found.items():
+        click.echo(f"part-{unit:05d}: {', '.join(keys)}")
+    count = sum(len(keys) for keys in found.values())
+    click.echo(f"{count} utterances in {len(found)} shards {'would be deleted' if dry_run else 'deleted'}")

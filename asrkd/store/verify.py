@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from asrkd.errors import AsrkdError
+from asrkd.store.delete import deleted_ids
 from asrkd.store.files import exists, list_names, read_bytes
 from asrkd.store.manifest import INVENTORY
 from asrkd.store.reader import Store, table_rows
@@ -22,7 +23,8 @@ def verify(root: str) -> list[str]:
 
     Checked: the inventory file; of each shard its schema, identity, unit number and the checksum of every page; of each row
     the frame law, ids in range, finite log-probabilities, mass at most 1, and statistics that match the targets; over all
-    rows their order in the plan, utterances twice or not planned, and planned ones in neither shards nor quarantine.
+    rows their order in the plan, utterances twice or not planned, and planned ones that are neither
+    in shards nor in quarantine nor deleted.
     """
     store = Store.open(root)
     problems = _inventory_problems(store)
@@ -44,7 +46,7 @@ def verify(root: str) -> list[str]:
             seen.update(planned)
             continue
         if planned:
-            problems += _plan_problems(name, ids, planned, _quarantined(root, unit))
+            problems += _plan_problems(name, ids, planned, {*_quarantined(root, unit), *deleted_ids(root, unit)})
     if exists(root, "plan/part-00000.jsonl.gz"):
         expected = int(store.manifest.plan.get("num_units", 0))
         problems += [f"{shard_name(unit)} is not there" for unit in sorted(set(range(expected)) - set(store.units()))]
@@ -142,8 +144,8 @@ def _quarantined(root: str, unit: int) -> set[str]:
     return {json.loads(line)["id"] for line in read_bytes(root, name).decode().splitlines()}
 
 
-def _plan_problems(name: str, ids: list[str], planned: list[str], quarantined: set[str]) -> list[str]:
-    wanted = [key for key in planned if key not in quarantined]
+def _plan_problems(name: str, ids: list[str], planned: list[str], left_out: set[str]) -> list[str]:
+    wanted = [key for key in planned if key not in left_out]
     missing, extra = [key for key in wanted if key not in set(ids)], [key for key in ids if key not in set(wanted)]
     found = [f"{name}: utterance {key!r} is planned but not stored" for key in missing]
     found += [f"{name}: utterance {key!r} is stored but not planned" for key in extra]
