@@ -8,6 +8,7 @@ import sys
 import click
 
 from asrkd.labeling.relabel import relabel
+from asrkd.store.compact import compact as compact_store
 from asrkd.store.delete import delete as delete_rows
 from asrkd.store.inspect import head as first_rows
 from asrkd.store.inspect import info as describe
@@ -85,3 +86,12 @@ def delete(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], dry_run: 
         click.echo(f"part-{unit:05d}: {', '.join(keys)}")
     count = sum(len(keys) for keys in found.values())
     click.echo(f"{count} utterances in {len(found)} shards {'would be deleted' if dry_run else 'deleted'}")
+
+
+@store.command()
+@click.argument("root", metavar="STORE")
+@click.argument("out", metavar="OUT")
+@click.option("--shard-hours", default=1.0, show_default=True, help="Hours of audio in a shard, at least.")
+def compact(root: str, out: str, shard_hours: float) -> None:
+    """Copy a finished store with fewer and larger shards; rows, targets and their order stay as they are."""
+    click.echo(f"{compact_store(root, out, shard_hours=shard_hours)} shards in {out}")

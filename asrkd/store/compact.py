@@ -1,0 +1,80 @@
+"""A copy of a store with fewer and larger shards."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+
+from asrkd.errors import ConfigError, StoreError
+from asrkd.store import manifest
+from asrkd.store.files import exists, read_bytes, write_atomic
+from asrkd.store.reader import Store, table_rows
+from asrkd.store.writer import write_shard
+
+
+def compact(root: str, out: str, *, shard_hours: float = 1.0) -> int:
+    """Copy a finished store, joining neighboring shards to at least `shard_hours` of audio each; rows keep their order.
+
+    Plan, quarantine and records of deletions are joined with the shards, so the copy verifies like the original. One new
+    shard is held in memory at a time; the manifest is written last.
+
+    Returns:
+        The number of new shards.
+
+    Raises:
+        ConfigError: `shard_hours` is not above 0.
+        StoreError: the store is not finished, or `out` is a store already.
+    """
+    if not shard_hours > 0:
+        raise ConfigError(f"shard_hours is {shard_hours}, but must be above 0")
+    if exists(out, manifest.NAME):
+        raise StoreError(f"{out!r} is a store already; compact into another folder")
+    store = Store.open(root)
+    unfinished = set(range(int(store.manifest.plan["num_units"]))) - set(store.units())
+    if unfinished:
+        raise StoreError(
+            f"store {root!r} is not finished: {len(unfinished)} work units have no shard (first: {min(unfinished)}); the "
+            "copy could not be continued. Run asrkd label run first"
+        )
+    count = 0
+    for count, units in enumerate(_groups(store, shard_hours), 1):
+        for folder, suffix in (("plan", "jsonl.gz"), ("quarantine", "jsonl"), ("deleted", "jsonl")):
+            _join(
+                root,
+                out,
+                [f"{folder}/part-{unit:05d}.{suffix}" for unit in units],
+                f"{folder}/part-{count - 1:05d}.{suffix}",
+            )
+        groups = [(unit, group) for unit in units for group in range(store.metadata(unit).num_row_groups)]
+        rows = [row for unit, group in groups for row in table_rows(store.read_row_group(unit, group))]
+        write_shard(out, count - 1, rows, store.identity)
+    manifest.create(out, store.identity, dict(store.manifest.plan) | {"num_units": count})
+    return count
+
+
+def _groups(store: Store, shard_hours: float) -> Iterator[list[int]]:
+    """Neighboring units of at least this many hours; what is left at the end goes to the last group."""
+    index = store.index(["duration"])
+    units, durations = index["unit"].to_numpy(), index["duration"].to_numpy()
+    ready: list[int] = []
+    group: list[int] = []
+    hours = 0.0
+    for unit in store.units():
+        group.append(unit)
+        hours += float(durations[units == unit].sum()) / 3600
+        if hours >= shard_hours:
+            if ready:
+                yield ready
+            ready, group, hours = group, [], 0.0
+    if ready or group:
+        yield ready + group
+
+
+def _join(root: str, out: str, names: list[str], joined: str) -> None:
+    """One file of the lines of several, those that are there."""
+    parts = [read_bytes(root, name) for name in names if exists(root, name)]
+    if not parts:
+        return
+    packed = joined.endswith(".gz")
+    data = b"".join(gzip.decompress(part) if packed else part for part in parts)
+    write_atomic(out, joined, gzip.compress(data, mtime=0) if packed else data)
