@@ -8,6 +8,7 @@ import sys
 import click
 
 from asrkd.labeling.relabel import relabel
+from asrkd.store.card import card as write_card
 from asrkd.store.compact import compact as compact_store
 from asrkd.store.delete import delete as delete_rows
 from asrkd.store.inspect import head as first_rows
@@ -95,3 +96,12 @@ def delete(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], dry_run: 
 def compact(root: str, out: str, shard_hours: float) -> None:
     """Copy a finished store with fewer and larger shards; rows, targets and their order stay as they are."""
     click.echo(f"{compact_store(root, out, shard_hours=shard_hours)} shards in {out}")
+
+
+@store.command()
+@click.argument("root", metavar="STORE")
+@click.option("--name", required=True, help="Name of the dataset.")
+@click.option("--license", "license_id", help="License identifier, e.g. cc-by-4.0; left out if not given.")
+def card(root: str, name: str, license_id: str | None) -> None:
+    """Print a Hugging Face dataset card (README.md) for a store: teacher, codec, columns, totals."""
+    click.echo(write_card(root, name=name, license=license_id), nl=False)

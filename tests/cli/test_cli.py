@@ -33,6 +33,7 @@ def test_the_command_line_is_as_documented() -> None:
         "label status",
         "score",
         "store",
+        "store card",
         "store compact",
         "store delete",
         "store head",

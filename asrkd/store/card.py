@@ -1,0 +1,113 @@
+"""A Hugging Face dataset card of a store, from its manifest and its index alone."""
+
+from __future__ import annotations
+
+import yaml
+
+from asrkd.errors import StoreError
+from asrkd.store.inspect import statistics
+from asrkd.store.reader import Store
+from asrkd.store.schema import shard_schema
+
+# https://huggingface.co/docs/hub/datasets-cards: the categories of `size_categories`.
+_SIZES = (
+    (1e3, "n<1K"),
+    (1e4, "1K<n<10K"),
+    (1e5, "10K<n<100K"),
+    (1e6, "100K<n<1M"),
+    (1e7, "1M<n<10M"),
+    (1e8, "10M<n<100M"),
+)
+
+_MEANINGS = {
+    "id": "utterance (cut) id",
+    "recording_id": "recording that the utterance is cut from",
+    "start": "begin in the recording, seconds",
+    "duration": "seconds",
+    "sampling_rate": "hertz",
+    "num_samples": "samples at that rate",
+    "num_frames": "frames of the targets",
+    "speaker": "speaker",
+    "text": "transcript; null where untranscribed",
+    "custom": "further fields of the cut, JSON",
+    "audio": "FLAC, 16 bit, as the Hugging Face audio struct; null where not embedded",
+    "features": "features of the front end, frame after frame; null where not embedded",
+    "alignment": "hard labels, a class id a frame; null where there are none",
+    "kept_mass": "probability kept by the codec, mean over the frames",
+    "entropy": "entropy of the teacher's distributions in nats, mean over the frames",
+    "confidence": "probability of the teacher's best class, mean over the frames",
+    "target_counts": "entries of each frame",
+    "target_carried": "which entries the next frame has too, bits",
+    "target_ids": "class ids of new entries, a byte plane",
+    "target_codes": "values of the entries, a byte plane",
+    "target_log_probs": "natural-log posteriors, frame after frame",
+}
+
+
+def card(root: str, *, name: str, license: str | None = None) -> str:
+    """The text of a `README.md` for a store that is shared as a dataset.
+
+    Args:
+        name: the dataset's name, its heading.
+        license: identifier such as `cc-by-4.0`; the audio's owner decides, so it is never guessed.
+
+    Raises:
+        StoreError: the store has no finished shard.
+    """
+    store = Store.open(root)
+    if not store.units():
+        raise StoreError(
+            f"store {root!r} has no finished shard yet, so there is nothing to describe; run asrkd label run"
+        )
+    identity, found = store.identity, statistics(root)
+    utterances = len(store.index(["id"]))
+    hours = float(store.index(["duration"])["duration"].to_numpy().sum()) / 3600
+    front = {
+        "pretty_name": name,
+        **({"license": license} if license else {}),
+        "task_categories": ["automatic-speech-recognition"],
+        "tags": ["asrkd", "knowledge-distillation", "soft-targets"],
+        "size_categories": [next((label for limit, label in _SIZES if utterances < limit), "n>100M")],
+        "configs": [{"config_name": "default", "data_files": "shards/*.parquet"}],
+    }
+    parts = [f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n", f"# {name}\n"]
+    parts.append(
+        f"{utterances:,} utterances, {hours:.1f} hours, {found['frames']:,} frames, in {len(store.units())} Parquet shards of the "
+        f"format `asrkd/v1`.\n"
+    )
+    if identity.codec:
+        shift = identity.frame_law.frame_shift / identity.front_end["sampling_rate"] * 1000
+        parts.append(
+            "## Soft targets\n\n"
+            f"- Teacher: `{identity.teacher}`, fingerprint `{identity.teacher_fingerprint}`.\n"
+            f"- Inventory: {len(identity.units):,} units, topology `{identity.topology}`, in `inventory.txt`.\n"
+            f"- Codec: `{identity.codec}`; one frame every {shift:g} ms.\n"
+            + "".join(f"- {title}: {_quantiles(found[key])}.\n" for key, title in _STATISTICS.items() if key in found)
+            + "\n```python\nfrom asrkd.store import Store\n\n"
+            'store = Store.open(".")\nfor row in store.rows():\n    targets = store.targets(row)  # row_splits, ids, log_probs\n```\n'
+        )
+    settings = "".join(f"- `{key}`: {value}\n" for key, value in identity.front_end.items())
+    parts.append(f"## Front end\n\n{settings}")
+    rows = [f"| `{field.name}` | `{field.type}` | {_meaning(field.name)} |\n" for field in shard_schema(identity)]
+    parts.append("## Columns\n\n| column | type | meaning |\n| --- | --- | --- |\n" + "".join(rows))
+    parts.append(
+        "## Reading\n\n```python\nfrom datasets import load_dataset\n\n"
+        'dataset = load_dataset("parquet", data_files="shards/*.parquet")\n```\n\n'
+        "The same files open in pandas (`pandas.read_parquet`) and DuckDB (`SELECT * FROM 'shards/*.parquet'`).\n"
+    )
+    return "\n".join(parts)
+
+
+_STATISTICS = {
+    "kept_mass": "Kept probability mass of an utterance",
+    "entropy": "Entropy in nats",
+    "confidence": "Probability of the best class",
+}
+
+
+def _quantiles(values: dict[str, float]) -> str:
+    return f"mean {values['mean']:.3f}, 5 % {values['p05']:.3f}, 95 % {values['p95']:.3f}"
+
+
+def _meaning(column: str) -> str:
+    return _MEANINGS.get(column) or _MEANINGS[column.rsplit("_", 1)[0]]

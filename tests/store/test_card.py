@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import make_teacher
+
+from asrkd.errors import StoreError
+from asrkd.labeling.local import run
+from asrkd.labeling.plan import plan
+from asrkd.store import Store
+from asrkd.store.card import card
+from asrkd.store.schema import shard_schema
+
+
+@pytest.mark.parametrize("codec", ["hybrid:0:16", "topk:3", "dense"])
+def test_a_card_says_what_the_store_holds(codec: str, corpus: Path, tmp_path: Path) -> None:
+    teacher = make_teacher(tmp_path / "teacher.pt")
+    root = str(tmp_path / "store")
+    plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=teacher, codec=codec, embed="audio")
+    with pytest.raises(StoreError, match="no finished shard yet"):
+        card(root, name="Tones")
+    run(root)
+    text = card(root, name="Tones: höhen", license="cc-by-4.0")
+    _, front, body = text.split("---\n", 2)
+    meta = yaml.safe_load(front)
+    assert meta["pretty_name"] == "Tones: höhen" and meta["license"] == "cc-by-4.0"
+    assert meta["size_categories"] == ["n<1K"] and meta["configs"][0]["data_files"] == "shards/*.parquet"
+    store = Store.open(root)
+    frames = sum(row["num_frames"] for row in store.rows(["num_frames"]))
+    assert f"20 utterances, 0.0 hours, {frames:,} frames, in 1 Parquet shards" in body
+    assert f"`{codec}`; one frame every 30 ms" in body and store.identity.teacher_fingerprint in body
+    for field in shard_schema(store.identity):
+        assert f"| `{field.name}` | `{field.type}` |" in body
+    assert "license" not in card(root, name="Tones").split("---\n")[1]
+
+
+def test_a_store_of_transcripts_has_a_card_too(corpus: Path) -> None:
+    text = card(str(corpus / "stores/labeled"), name="Tones")
+    assert "24 utterances" in text and "Soft targets" not in text
