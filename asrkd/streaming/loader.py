@@ -233,8 +233,8 @@ class Loader:
                 raise ConfigError(f"source {source.name!r} is given to the loader as {name!r}; use one name")
             self._reader.check(source)
             self._plan(name, 0)  # refuses limits that do not fit the source before any step is taken
-            if source.store.identity.units:
-                units[name] = tuple(source.store.identity.units)
+            if source.units:
+                units[name] = source.units
         if len(set(units.values())) > 1:
             names = ", ".join(f"{name} ({len(those)} units)" for name, those in units.items())
             raise MismatchError(f"the sources have different output units: {names}; one student cannot learn from both")

@@ -15,6 +15,8 @@ from asrkd import fingerprint
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
 from asrkd.streaming.cache import LruCache
+from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.vocabulary_map import VocabularyMap
 
 BOUNDED = ("duration", "num_frames", "kept_mass", "entropy", "confidence")
 _FACTS = ("id", "num_samples", "num_frames", "duration", "speaker", "text", "custom", "alignment")
@@ -67,7 +69,8 @@ class Source:
         num_frames: (U,) int64 output frames of each utterance.
         groups: (U,) int64 number of the row group of each utterance, in storage order.
         hours: of audio.
-        fingerprint: of the store's identity and of the utterances' places and lengths.
+        vocabulary_map: from the store's classes to the student's, None if they are the same.
+        fingerprint: of the store's identity, of the utterances' places and lengths, and of the vocabulary map.
 
     Raises:
         StoreError: there is no store at `root`.
@@ -76,10 +79,18 @@ class Source:
     """
 
     def __init__(
-        self, name: str, root: str, *, filter: Filter | None = None, repeat: bool = True, cache_mb: float = 256
+        self,
+        name: str,
+        root: str,
+        *,
+        filter: Filter | None = None,
+        repeat: bool = True,
+        cache_mb: float = 256,
+        vocabulary_map: VocabularyMap | None = None,
     ) -> None:
         self.name, self.repeat = name, repeat
         self.store = Store.open(str(root))
+        self.vocabulary_map = vocabulary_map
         chosen = filter or Filter()
         index = self.store.index(list(dict.fromkeys(["num_frames", "duration", *chosen.columns()])))
         keep = chosen.mask(index) & (index["num_frames"].to_numpy() > 0)
@@ -94,9 +105,8 @@ class Source:
         self._places = self._places.astype(np.int64)
         _, self.groups = np.unique((self._places[:, 0] << 32) | self._places[:, 1], return_inverse=True)
         rows = np.column_stack([self._places, self.num_frames]).astype("<i8")
-        self.fingerprint = fingerprint.of_json(
-            [name, self.store.identity.fingerprint, fingerprint.of_bytes(rows.tobytes())]
-        )
+        content = [name, self.store.identity.fingerprint, fingerprint.of_bytes(rows.tobytes())]
+        self.fingerprint = fingerprint.of_json(content + ([vocabulary_map.fingerprint] if vocabulary_map else []))
         self._target_columns = tuple(self.store.target_columns)
         self._tables: LruCache[pa.Table] = LruCache(int(cache_mb * 1e6))
 
@@ -115,6 +125,23 @@ class Source:
     def has_targets(self, facts: Mapping[str, Any]) -> bool:
         """Whether an utterance has soft targets."""
         return bool(self._target_columns) and all(facts[column] is not None for column in self._target_columns)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The output units that the targets are over, empty without targets."""
+        return self.vocabulary_map.units if self.vocabulary_map else tuple(self.store.identity.units)
+
+    def targets(self, facts: Mapping[str, Any]) -> SoftTargets | None:
+        """Soft targets of an utterance over `units`, None if it has none.
+
+        Raises:
+            StoreError: the row is damaged.
+            MismatchError: the vocabulary map is for another teacher.
+        """
+        if not self.has_targets(facts):
+            return None
+        targets = self.store.targets(facts)
+        return self.vocabulary_map(targets) if self.vocabulary_map else targets
 
     def payload(self, position: int, column: str) -> Any:
         """The `audio` struct (a dict) or the flattened `features` (an array) of an utterance; None if not embedded."""

@@ -102,7 +102,7 @@ class UtteranceReader:
             features=features,
             num_frames=self._law.num_frames(facts["num_samples"]),
             seconds=facts["duration"],
-            targets=source.store.targets(facts) if source.has_targets(facts) else None,
+            targets=source.targets(facts),
             alignment=facts["alignment"],
             text=facts["text"],
             speaker=facts["speaker"],

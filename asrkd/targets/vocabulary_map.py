@@ -10,23 +10,33 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from asrkd import fingerprint
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.targets.soft_targets import SoftTargets
 
 NOWHERE = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VocabularyMap:
     """Where each class of a teacher goes.
 
     Attributes:
         table: (V_teacher,) int64 class of the student, or NOWHERE.
-        num_classes: V of the student.
+        units: the student's.
     """
 
     table: NDArray[np.int64]
-    num_classes: int
+    units: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """V of the student."""
+        return len(self.units)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint.of_json([self.table.tolist(), list(self.units)])
 
     @classmethod
     def from_units(
@@ -59,7 +69,7 @@ class VocabularyMap:
                 "their mass would be lost; map them, or ask for a lossy map"
             )
         table = [places[pairs[unit]] if unit in pairs else NOWHERE for unit in teacher]
-        return cls(np.asarray(table, dtype=np.int64), len(student))
+        return cls(np.asarray(table, dtype=np.int64), tuple(student))
 
     @classmethod
     def read(

@@ -31,11 +31,14 @@ class InventoryConfig:
 @dataclass
 class SourceConfig:
     """A store to train from. `kind` says which loss its utterances have: `labeled` (CTC, or cross-entropy with
-    the alignment) or `soft` (soft cross-entropy with the stored targets)."""
+    the alignment) or `soft` (soft cross-entropy with the stored targets). `vocabulary_map` is a table, a teacher unit, a tab and
+    a student unit a line, for a teacher with another inventory; `lossy_map` lets it leave teacher units out."""
 
     store: str = MISSING
     kind: str = "labeled"
     weight: float = 1.0
+    vocabulary_map: str = ""
+    lossy_map: bool = False
 
 
 @dataclass

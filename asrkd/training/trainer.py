@@ -21,9 +21,11 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
 from asrkd.models import build_model, check_model, count_parameters
+from asrkd.store.reader import Store
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
+from asrkd.targets.vocabulary_map import VocabularyMap
 from asrkd.training import checkpoint
 from asrkd.training.config import KINDS, TrainConfig
 from asrkd.training.objective import Objective
@@ -101,21 +103,26 @@ class Trainer:
         for name, given in self.config.sources.items():
             if given.kind not in KINDS:
                 raise ConfigError(f"sources.{name}.kind is {given.kind!r}, but must be one of {', '.join(KINDS)}")
-            source = sources[name] = Source(name, given.store)
-            identity = source.store.identity
+            identity = Store.open(given.store).identity
+            mapped = None
             if given.kind == "soft":
                 if not identity.codec:
                     raise MismatchError(
                         f"sources.{name} is {given.store!r}, a store of transcripts without soft targets, but its kind "
                         "is 'soft'; label it with a teacher first (asrkd label plan --teacher) or set the kind to 'labeled'"
                     )
-                if identity.inventory != self.inventory:
+                if given.vocabulary_map and identity.topology == self.inventory.topology:
+                    mapped = VocabularyMap.read(
+                        given.vocabulary_map, identity.units, self.inventory.units, lossy=given.lossy_map
+                    )
+                elif identity.inventory != self.inventory:
                     raise MismatchError(
                         f"sources.{name}: the store {given.store!r} has targets over {len(identity.units)} units of "
                         f"topology {identity.topology!r}, the student's inventory has {len(self.inventory)} units of "
                         f"topology {self.inventory.topology!r} or other names; their classes would be mixed up. Use the "
-                        "lexicon, topology and states_per_phone of the teacher"
+                        f"lexicon, topology and states_per_phone of the teacher, or, for one topology, set sources.{name}.vocabulary_map"
                     )
+            sources[name] = Source(name, given.store, vocabulary_map=mapped)
         return sources
 
     def _initialise(self, path: str) -> None:

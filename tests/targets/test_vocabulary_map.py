@@ -25,7 +25,7 @@ def test_equals_the_dense_product(frames: int, classes: int, student: int, k: in
     generator = torch.Generator().manual_seed(seed)
     log_probs = (torch.randn(frames, classes, generator=generator) * 3).log_softmax(1)
     before = as_stored(TopK(k), log_probs)
-    after = VocabularyMap(table, student)(before)
+    after = VocabularyMap(table, tuple(map(str, range(student))))(before)
     matrix = np.zeros((classes, student))
     matrix[np.flatnonzero(table >= 0), table[table >= 0]] = 1.0
     kept = np.exp(before.to_dense().astype(np.float64))
@@ -38,7 +38,7 @@ def test_equals_the_dense_product(frames: int, classes: int, student: int, k: in
 
 def test_a_class_of_probability_0_stays_one() -> None:
     log_probs = torch.tensor([[0.0, -torch.inf, -torch.inf]])
-    mapped = VocabularyMap(np.array([0, 1, 1]), 2)(as_stored(Dense(), log_probs))
+    mapped = VocabularyMap(np.array([0, 1, 1]), ("x", "y"))(as_stored(Dense(), log_probs))
     np.testing.assert_array_equal(mapped.to_dense(), [[0.0, -np.inf]])
 
 

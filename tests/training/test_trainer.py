@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import kill_at_random
@@ -16,6 +17,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import AsrkdError, ConfigError, CorpusError, MismatchError
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
+from asrkd.streaming.source import Source
 from asrkd.training import checkpoint
 from asrkd.training.align_store import align_store
 from asrkd.training.config import TrainConfig
@@ -164,6 +166,33 @@ def test_what_does_not_fit_is_refused(corpus: Path, soft: Path, tmp_path: Path) 
     sys.modules["one_short"] = sys.modules[__name__]
     with pytest.raises(MismatchError, match=r"\[12, 7\] frames"):
         trainer(model={"factory": "one_short:OneShort"})
+
+
+def test_a_vocabulary_map_lets_a_student_have_other_units(corpus: Path, soft: Path, tmp_path: Path) -> None:
+    (tmp_path / "lexicon.txt").write_text("low v\nhigh v\nup v v\n")
+    table = tmp_path / "map.tsv"
+    table.write_text("<blk>\t<blk>\nl\tv\nh\tv\n")
+    changes: dict[str, Any] = {"inventory": {"lexicon": str(tmp_path / "lexicon.txt"), "topology": "ctc"}}
+    changes["schedule"] = [{"steps": 2, "mixture": {"soft": 1}}]
+    source = {"store": str(soft), "kind": "soft"}
+    with pytest.raises(MismatchError, match="targets over 3 units .*2 units .*set sources.soft.vocabulary_map"):
+        Trainer(settings(corpus, tmp_path / "run", sources={"soft": source}, **changes))
+    mapped = source | {"vocabulary_map": str(table)}
+    trainer = Trainer(settings(corpus, tmp_path / "run", sources={"soft": mapped}, **changes))
+    batch = next(trainer.loader.batches({"soft": 1}))
+    # The mass of both phones is that of the student's one.
+    plain = Source("soft", str(soft))
+    place = [plain.facts(n)["id"] for n in range(len(plain))].index(batch.ids[0])
+    truth = np.exp(plain.store.targets(plain.facts(place)).to_dense())
+    frames = batch.targets.row_splits.diff().tolist()[: len(truth)]
+    found = batch.targets.log_probs[: sum(frames)].exp().reshape(-1, 2).numpy()
+    np.testing.assert_allclose(found, np.stack([truth[:, 0], truth[:, 1:].sum(axis=1)], axis=1), atol=1e-5)
+    assert trainer.train()["soft"] > 0
+    table.write_text("<blk>\t<blk>\nl\tv\n")
+    with pytest.raises(MismatchError, match="1 of the teacher's 3 units have no place"):
+        Trainer(settings(corpus, tmp_path / "lossy", sources={"soft": mapped}, **changes))
+    lossy = Trainer(settings(corpus, tmp_path / "lossy", sources={"soft": mapped | {"lossy_map": True}}, **changes))
+    assert float(next(lossy.loader.batches({"soft": 1})).targets.missing.max()) > 0
 
 
 def test_a_word_outside_the_lexicon_is_named(corpus: Path, tmp_path: Path) -> None:
