@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -84,24 +85,26 @@ def make_teacher(path: Path, *, seed: int = 0) -> str:
     return f"checkpoint:{path}"
 
 
-def kill_at_random(command: list[str], *, kills: int, seed: int, longest: float) -> int:
-    """Start a command, kill it with SIGKILL after a random time, again and again; then let it finish.
+def kill_at_random(command: list[str], *, kills: int, seed: int, watch: Callable[[], object]) -> int:
+    """Start a command, kill it with SIGKILL at a random time within its work, again and again; then let it finish.
+
+    Its work has begun once `watch()` is no longer what it was at the start; the kill follows up to 50 ms later. (A time
+    measured in another run would miss a process that the machine runs faster or slower this time.)
 
     Returns how often a process was really killed before its end.
     """
     rng = random.Random(seed)
     killed = 0
-    for attempt in range(kills + 1):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if attempt == kills:
-            output, _ = process.communicate(timeout=250)
-            assert process.returncode == 0, output
-            break
-        deadline = time.monotonic() + rng.uniform(0.6 * longest, longest)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+    for _ in range(kills):
+        before = watch()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and watch() == before:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0.0, 0.05))
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             killed += 1
-        process.communicate()
+        process.wait()
+    last = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert last.returncode == 0, last.stdout + last.stderr
     return killed
