@@ -31,9 +31,12 @@ def delete(
     index = store.index(["id", "speaker"])
     keys, voices = np.array(index["id"].to_pylist(), dtype=object), index["speaker"].to_pylist()
     units = index["unit"].to_numpy()
-    gone = {key for unit in store.units() for key in deleted_ids(root, unit)}
-    unknown = [f"id {key!r}" for key in ids if key not in gone and key not in set(keys)]
-    unknown += [f"speaker {name!r}" for name in speakers if name not in set(voices)]
+    ids, speakers = set(ids), set(speakers)
+    absent = ids.difference(keys)
+    if absent:
+        absent.difference_update(key for unit in store.units() for key in deleted_ids(root, unit))
+    unknown = [f"id {key!r}" for key in sorted(absent)]
+    unknown += [f"speaker {name!r}" for name in sorted(speakers.difference(voices))]
     if unknown:
         raise StoreError(
             f"store {root!r} has no {unknown[0]} ({len(unknown)} names are unknown), so nothing was deleted; asrkd store head "
@@ -46,8 +49,10 @@ def delete(
         record = sorted({*deleted_ids(root, unit), *wanted})
         lines = "".join(json.dumps({"id": key}, ensure_ascii=False) + "\n" for key in record)
         write_atomic(root, _record(unit), lines.encode())
-        rows = [row for group in range(store.metadata(unit).num_row_groups) for row in _group(store, unit, group)]
-        write_shard(root, unit, [row for row in rows if row["id"] not in wanted], store.identity)
+        leaving = set(wanted)
+        groups = range(store.metadata(unit).num_row_groups)
+        rows = [row for group in groups for row in table_rows(store.read_row_group(unit, group))]
+        write_shard(root, unit, [row for row in rows if row["id"] not in leaving], store.identity)
     return found
 
 
@@ -60,7 +65,3 @@ def deleted_ids(root: str, unit: int) -> list[str]:
 
 def _record(unit: int) -> str:
     return f"deleted/part-{unit:05d}.jsonl"
-
-
-def _group(store: Store, unit: int, group: int) -> list[dict]:
-    return table_rows(store.read_row_group(unit, group))

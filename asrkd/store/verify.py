@@ -11,7 +11,7 @@ import numpy as np
 
 from asrkd.errors import AsrkdError
 from asrkd.store.delete import deleted_ids
-from asrkd.store.files import exists, list_names, read_bytes
+from asrkd.store.files import exists, read_bytes
 from asrkd.store.manifest import INVENTORY
 from asrkd.store.reader import Store, table_rows
 from asrkd.store.schema import UNIT_KEY, shard_name, shard_schema
@@ -130,10 +130,10 @@ def _target_problems(targets: SoftTargets, kept_mass: float | None) -> list[str]
 
 
 def _planned(root: str, unit: int) -> list[str]:
-    name = f"part-{unit:05d}.jsonl.gz"
-    if name not in list_names(root, "plan", ".jsonl.gz"):
+    name = f"plan/part-{unit:05d}.jsonl.gz"
+    if not exists(root, name):
         return []
-    lines = gzip.decompress(read_bytes(root, f"plan/{name}")).decode().splitlines()
+    lines = gzip.decompress(read_bytes(root, name)).decode().splitlines()
     return [json.loads(line)["id"] for line in lines]
 
 
@@ -146,9 +146,10 @@ def _quarantined(root: str, unit: int) -> set[str]:
 
 def _plan_problems(name: str, ids: list[str], planned: list[str], left_out: set[str]) -> list[str]:
     wanted = [key for key in planned if key not in left_out]
-    missing, extra = [key for key in wanted if key not in set(ids)], [key for key in ids if key not in set(wanted)]
+    stored, expected = set(ids), set(wanted)
+    missing, extra = [key for key in wanted if key not in stored], [key for key in ids if key not in expected]
     found = [f"{name}: utterance {key!r} is planned but not stored" for key in missing]
     found += [f"{name}: utterance {key!r} is stored but not planned" for key in extra]
-    if not found and ids != wanted and len(set(ids)) == len(ids):
+    if not found and ids != wanted and len(stored) == len(ids):
         found.append(f"{name}: its rows are not in the order of the plan")
     return found
