@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,25 +50,36 @@ class Identity:
             raise ConfigError("a store has a codec and units together (targets), or neither (transcripts only)")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self) | {"units": list(self.units), "format": FORMAT}
+        """Plain values for JSON. The units are named by their number and fingerprint: `inventory.txt` holds them, once."""
+        values = dataclasses.asdict(self)
+        del values["units"]
+        inventory = self.inventory.fingerprint if self.inventory else ""
+        return {"format": FORMAT} | values | {"num_units": len(self.units), "inventory_fingerprint": inventory}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Identity:
-        """The inverse of `to_dict`.
+    def from_dict(cls, values: Mapping[str, Any], units: Sequence[str]) -> Identity:
+        """The inverse of `to_dict`, given the units of `inventory.txt`.
 
         Raises:
             StoreError: another format or missing fields.
+            MismatchError: the units are others.
         """
         given = dict(values)
         if given.pop("format", None) != FORMAT:
             raise StoreError(f"the store's format is {values.get('format')!r}, but this reader reads {FORMAT!r}")
         try:
-            return cls(**(given | {"units": tuple(given["units"])}))
-        except (TypeError, KeyError) as error:
+            count, expected = given.pop("num_units"), given.pop("inventory_fingerprint")
+            found = cls(**(given | {"units": tuple(units)}))
+        except (TypeError, KeyError, ConfigError) as error:
             raise StoreError(
                 f"the store's identity cannot be read ({error}); it is damaged or of a later version"
             ) from None
+        if found.to_dict()["inventory_fingerprint"] != expected:
+            raise MismatchError(
+                f"inventory.txt ({len(units)} units) is not the inventory of the manifest ({count} units, fingerprint "
+                f"{expected[:12]}), so class ids would be given other names; restore the file"
+            )
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -85,20 +96,19 @@ class Identity:
 
     def check(self, other: Identity, *, what: str) -> None:
         """Raise `MismatchError` naming the first field in which `other` (called `what`) differs."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        for name, value in mine.items():
+        self.check_dict(other.to_dict(), what=what)
+
+    def check_dict(self, theirs: Mapping[str, Any], *, what: str) -> None:
+        """The same for what `to_dict` returned, as it stands in a shard."""
+        for name, value in self.to_dict().items():
             # The spec is a name for people: the same teacher may be named by another path.
-            if name != "teacher" and theirs[name] != value:
+            if name != "teacher" and theirs.get(name) != value:
                 raise MismatchError(
-                    f"{what} has {name} {_short(theirs[name])}, the store has {_short(value)}; targets of the two must not be "
+                    f"{what} has {name} {_short(theirs.get(name))}, the store has {_short(value)}; targets of the two must not be "
                     "mixed. Use a new store, or the teacher, front end, inventory and codec that this one was made with"
                 )
 
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return (
-        text
-        if len(text) <= 80
-        else f"{text[:60]}... ({len(value)} items, fingerprint {fingerprint.of_json(value)[:8]})"
-    )
+    return text if len(text) <= 80 else f"{text[:60]}... (fingerprint {fingerprint.of_json(value)[:8]})"

@@ -13,11 +13,10 @@ from asrkd.store.reader import Store
 def info(root: str) -> dict[str, Any]:
     """Identity, plan and totals of a store."""
     store = Store.open(root)
-    identity = store.identity.to_dict() | {"units": f"{len(store.identity.units)} (inventory.txt)"}
     units = store.units()
     index = store.index(["duration", "num_frames"]) if units else None
     return {
-        "identity": identity,
+        "identity": store.identity.to_dict(),
         "fingerprint": store.identity.fingerprint,
         "plan": dict(store.manifest.plan),
         "units_done": len(units),

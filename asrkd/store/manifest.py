@@ -39,13 +39,16 @@ def create(root: str, identity: Identity, plan: Mapping[str, Any]) -> Manifest:
 
 
 def read(root: str) -> Manifest:
-    """Read a store's manifest.
+    """Read a store's manifest and inventory.
 
     Raises:
         StoreError: there is none, it is damaged, or of another format.
+        MismatchError: `inventory.txt` is of another store.
     """
     try:
         content = json.loads(read_bytes(root, NAME))
-        return Manifest(Identity.from_dict(content["identity"]), content["plan"])
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        identity = content["identity"]
+        units = read_bytes(root, INVENTORY).decode().splitlines() if identity["num_units"] else []
+        return Manifest(Identity.from_dict(identity, units), content["plan"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{NAME} of the store {root!r} is damaged ({error}); restore it or plan a new store") from None

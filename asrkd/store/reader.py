@@ -62,7 +62,7 @@ class Store:
                 raise MismatchError(
                     f"{shard_name(unit)} of {self.root!r} carries no identity; it is not of an asrkd store"
                 )
-            self.identity.check(Identity.from_dict(json.loads(stored)), what=f"{shard_name(unit)} of {self.root!r}")
+            self.identity.check_dict(json.loads(stored), what=f"{shard_name(unit)} of {self.root!r}")
             self._checked[unit] = found
         return self._checked[unit]
 

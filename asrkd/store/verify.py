@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from asrkd.errors import AsrkdError
+from asrkd.errors import AsrkdError, MismatchError
 from asrkd.store.delete import deleted_ids
 from asrkd.store.files import exists, read_bytes
-from asrkd.store.manifest import INVENTORY
 from asrkd.store.reader import Store, table_rows
 from asrkd.store.schema import UNIT_KEY, shard_name, shard_schema
 from asrkd.targets.soft_targets import SoftTargets
@@ -26,8 +25,11 @@ def verify(root: str) -> list[str]:
     rows their order in the plan, utterances twice or not planned, and planned ones that are neither
     in shards nor in quarantine nor deleted.
     """
-    store = Store.open(root)
-    problems = _inventory_problems(store)
+    try:
+        store = Store.open(root)
+    except MismatchError as error:
+        return [str(error)]
+    problems: list[str] = []
     seen: set[str] = set()
     for unit in store.units():
         name = shard_name(unit)
@@ -51,16 +53,6 @@ def verify(root: str) -> list[str]:
         expected = int(store.manifest.plan.get("num_units", 0))
         problems += [f"{shard_name(unit)} is not there" for unit in sorted(set(range(expected)) - set(store.units()))]
     return problems
-
-
-def _inventory_problems(store: Store) -> list[str]:
-    units = store.identity.units
-    if not units:
-        return []
-    expected = "".join(f"{unit}\n" for unit in units).encode()
-    if not exists(store.root, INVENTORY) or read_bytes(store.root, INVENTORY) != expected:
-        return [f"{INVENTORY} is not the inventory of the manifest ({len(units)} units)"]
-    return []
 
 
 def _shard_problems(store: Store, unit: int) -> list[str]:

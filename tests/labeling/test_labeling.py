@@ -161,9 +161,14 @@ def test_a_teacher_one_frame_short_stops_with_both_numbers(corpus: Path, tmp_pat
 def test_another_codec_or_front_end_is_another_identity(teacher: str) -> None:
     model = load_teacher(teacher)
     identity = planning.teacher_identity(model, codec=parse_codec("topk:20").spec, embed="none")
-    for name, value in (("codec", "topk:5"), ("subsampling_factor", 2), ("units", ("a", "b"))):
+    for changes, name in (
+        ({"codec": "topk:5"}, "codec"),
+        ({"subsampling_factor": 2}, "subsampling_factor"),
+        ({"units": ("a", "b")}, "num_units"),
+        ({"units": identity.units[::-1]}, "inventory_fingerprint"),
+    ):
         with pytest.raises(MismatchError, match=f"other store has {name}"):
-            identity.check(dataclasses.replace(identity, **{name: value}), what="other store")
+            identity.check(dataclasses.replace(identity, **changes), what="other store")
     slower = dataclasses.replace(identity, front_end=FrontEnd(stride=4).to_dict())
     with pytest.raises(MismatchError, match="front_end"):
         identity.check(slower, what="other store")

@@ -119,6 +119,7 @@ def test_only_the_columns_asked_for_are_read(root: str, monkeypatch: pytest.Monk
     [
         ("teacher_fingerprint", "e" * 32),
         ("units", tuple("abcdeg")),
+        ("units", tuple("abcdefg")),
         ("codec", "topk:2"),
         ("front_end", FrontEnd(stride=4).to_dict()),
         ("subsampling_factor", 2),
@@ -126,9 +127,10 @@ def test_only_the_columns_asked_for_are_read(root: str, monkeypatch: pytest.Monk
 )
 def test_a_shard_of_another_identity_is_refused_by_name(root: str, name: str, value: Any) -> None:
     write_shard(root, 1, [], dataclasses.replace(IDENTITY, **{name: value}))
-    with pytest.raises(MismatchError, match=f"part-00001.* has {name} "):
+    shown = {6: "inventory_fingerprint", 7: "num_units"}[len(value)] if name == "units" else name
+    with pytest.raises(MismatchError, match=f"part-00001.* has {shown} "):
         Store.open(root).index(["id"])
-    assert any(name in problem for problem in verify(root))
+    assert any(shown in problem for problem in verify(root))
 
 
 def test_existing_missing_and_damaged_stores_are_refused(root: str, tmp_path: Path) -> None:

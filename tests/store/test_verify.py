@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.errors import StoreError
 from asrkd.store import manifest
 from asrkd.store.identity import Identity
 from asrkd.store.schema import shard_name
@@ -153,10 +155,16 @@ def test_damaged_files_are_named(rows: list[list[dict[str, Any]]], tmp_path: Pat
     inventory = tmp_path / "inventory.txt"
     units = inventory.read_bytes()
     inventory.write_bytes(units.replace(b"u7\n", b"x7\n"))
-    assert "inventory.txt is not the inventory of the manifest (300 units)" in problems()
-    inventory.write_bytes(units)
+    assert "inventory.txt (300 units) is not the inventory of the manifest (300 units" in problems()
+    other = Inventory(tuple(inventory.read_text().split()), "hmm")
     content = (tmp_path / "manifest.json").read_text()
-    (tmp_path / "manifest.json").write_text(content.replace('"u7"', '"x7"'))
-    assert "part-00000.parquet" in problems() and "has units" in problems()
+    changed = json.loads(content)
+    changed["identity"]["inventory_fingerprint"] = other.fingerprint
+    (tmp_path / "manifest.json").write_text(json.dumps(changed))
+    assert "part-00000.parquet" in problems() and "has inventory_fingerprint" in problems()
+    inventory.unlink()
+    with pytest.raises(StoreError, match=r"has no 'inventory.txt'"):
+        verify(root)
+    inventory.write_bytes(units)
     (tmp_path / "manifest.json").write_text(content)
     assert problems() == ""
