@@ -42,10 +42,21 @@ def write_shard(root: str, unit: int, rows: Sequence[Mapping[str, Any]], identit
         # The lengths apart from the bytes, so that a compressor sees one kind of byte.
         column_encoding=dict.fromkeys(packed, "DELTA_LENGTH_BYTE_ARRAY"),
         write_page_checksum=True,
+        # Parquet's own types say all; Arrow's copy of the schema takes 2 kB a shard and would hide the metadata below.
+        store_schema=False,
     ) as writer:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         # Not in the schema's metadata, which Arrow would store a second time.
-        writer.add_key_value_metadata({IDENTITY_KEY: canonical_json(identity.to_dict()), UNIT_KEY: str(unit)})
+        writer.add_key_value_metadata(_metadata(unit, identity))
     data = buffer.getvalue()
     write_atomic(root, shard_name(unit), data)
     return len(data)
+
+
+def _metadata(unit: int, identity: Identity) -> dict[bytes | str, str]:
+    metadata: dict[bytes | str, str] = {IDENTITY_KEY: canonical_json(identity.to_dict()), UNIT_KEY: str(unit)}
+    if identity.embed == "audio":
+        # By this `datasets.load_dataset("parquet")` plays the column.
+        audio = {"_type": "Audio", "sampling_rate": identity.front_end["sampling_rate"]}
+        metadata["huggingface"] = canonical_json({"info": {"features": {"audio": audio}}})
+    return metadata
