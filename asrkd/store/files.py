@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pyarrow import fs
 
 from asrkd.errors import StoreError
+
+T = TypeVar("T")
+# Seconds before the second, third and fourth attempt.
+_WAITS = (0.1, 0.4, 1.6)
 
 
 def filesystem(root: str) -> tuple[fs.FileSystem, str]:
@@ -19,12 +27,34 @@ def filesystem(root: str) -> tuple[fs.FileSystem, str]:
     """
     if "://" not in root:
         return fs.LocalFileSystem(), str(Path(root).absolute())
+    return _remote(root)
+
+
+# A client of an object store keeps its connections: one for each root, not for each file.
+@functools.lru_cache(maxsize=32)
+def _remote(root: str) -> tuple[fs.FileSystem, str]:
     try:
-        return fs.FileSystem.from_uri(root)
+        system, base = fs.FileSystem.from_uri(root)
+        return system, base.rstrip("/")
     except (OSError, ValueError) as error:
         raise StoreError(
             f"store {root!r} cannot be opened ({error}); give a folder or a URI such as s3://bucket/prefix"
         ) from None
+
+
+def attempts(root: str, work: Callable[[], T]) -> T:
+    """The result of reading; on an object store it is tried again after a failure that may pass, such as an answer cut off.
+
+    (The S3 client tries again by itself when the server says that it is busy, but not when a body ends early.)
+    """
+    for wait in () if isinstance(filesystem(root)[0], fs.LocalFileSystem) else _WAITS:
+        try:
+            return work()
+        except FileNotFoundError:
+            raise
+        except OSError:
+            time.sleep(wait)
+    return work()
 
 
 def write_atomic(root: str, name: str, data: bytes) -> None:
@@ -37,7 +67,8 @@ def write_atomic(root: str, name: str, data: bytes) -> None:
     path = f"{base}/{name}"
     try:
         if not isinstance(system, fs.LocalFileSystem):
-            with system.open_output_stream(path) as stream:
+            # Without `compression=None` a name that ends in .gz would be compressed a second time.
+            with system.open_output_stream(path, compression=None) as stream:
                 stream.write(data)
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -71,9 +102,13 @@ def read_bytes(root: str, name: str) -> bytes:
         StoreError: it is missing or cannot be read.
     """
     system, base = filesystem(root)
-    try:
+
+    def get() -> bytes:
         with system.open_input_stream(f"{base}/{name}", compression=None) as stream:
             return bytes(stream.read())
+
+    try:
+        return attempts(root, get)
     except FileNotFoundError:
         raise StoreError(
             f"store {root!r} has no {name!r}; plan it first (asrkd label plan), or correct the path"
@@ -83,14 +118,30 @@ def read_bytes(root: str, name: str) -> bytes:
 
 
 def list_names(root: str, folder: str, suffix: str) -> list[str]:
-    """Sorted names of the finished files in a folder of a store (temporary files begin with a dot)."""
-    system, base = filesystem(root)
-    found = system.get_file_info(fs.FileSelector(f"{base}/{folder}", allow_not_found=True))
+    """Sorted names of the finished files in a folder of a store (temporary files begin with a dot).
+
+    Raises:
+        StoreError: the folder cannot be listed.
+    """
+    _, base = filesystem(root)
+    found = _info(root, fs.FileSelector(f"{base}/{folder}", allow_not_found=True), folder)
     names = (os.path.basename(info.path) for info in found)
     return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))
 
 
 def exists(root: str, name: str) -> bool:
-    """Whether a finished file is there."""
-    system, base = filesystem(root)
-    return bool(system.get_file_info(f"{base}/{name}").type == fs.FileType.File)
+    """Whether a finished file is there.
+
+    Raises:
+        StoreError: the store cannot be asked.
+    """
+    _, base = filesystem(root)
+    return bool(_info(root, f"{base}/{name}", name).type == fs.FileType.File)
+
+
+def _info(root: str, what: str | fs.FileSelector, name: str) -> Any:
+    system, _ = filesystem(root)
+    try:
+        return attempts(root, lambda: system.get_file_info(what))
+    except OSError as error:
+        raise StoreError(f"{name!r} of the store {root!r} cannot be listed: {error}") from None

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import MismatchError, StoreError
 from asrkd.store import manifest
-from asrkd.store.files import filesystem, list_names
+from asrkd.store.files import attempts, filesystem, list_names
 from asrkd.store.identity import Identity
 from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name
 from asrkd.targets.codecs import parse_codec
 from asrkd.targets.soft_targets import SoftTargets
+
+T = TypeVar("T")
+# A Parquet file ends with its footer's length (4 bytes, little-endian) and "PAR1".
+_TAIL = 8
 
 
 class Store:
@@ -55,8 +60,7 @@ class Store:
             MismatchError: it is of another identity.
         """
         if unit not in self._checked:
-            with self._open(unit) as shard:
-                found = shard.metadata
+            found = self._footer(unit)
             stored = (found.metadata or {}).get(IDENTITY_KEY)
             if stored is None:
                 raise MismatchError(
@@ -73,8 +77,7 @@ class Store:
             sizes = [
                 self.metadata(unit).row_group(group).num_rows for group in range(self.metadata(unit).num_row_groups)
             ]
-            with self._open(unit) as shard:
-                table = shard.read(columns=list(columns))
+            table = self._read(unit, None, columns)
             groups = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
             rows = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes] or [np.zeros(0, np.int32)])
             table = table.append_column("unit", pa.array(np.full(len(groups), unit, dtype=np.int32)))
@@ -84,10 +87,12 @@ class Store:
         return pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
 
     def read_row_group(self, unit: int, row_group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One row group, reading only the bytes of these columns (default: all)."""
-        self.metadata(unit)
-        with self._open(unit) as shard:
-            return shard.read_row_group(row_group, columns=None if columns is None else list(columns))
+        """One row group, reading only the bytes of these columns (default: all).
+
+        Raises:
+            StoreError: it cannot be read, or a page's checksum is another.
+        """
+        return self._read(unit, row_group, columns)
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Every row in order, as a mapping with list columns as arrays."""
@@ -111,15 +116,45 @@ class Store:
         packed = {name: row[name] for name in self.target_columns}
         return self._codec.unpack(packed, int(row["num_frames"]), len(self.identity.units))
 
-    def _open(self, unit: int) -> pq.ParquetFile:
+    def _read(self, unit: int, row_group: int | None, columns: Sequence[str] | None) -> pa.Table:
         system, base = filesystem(self.root)
+        metadata = self.metadata(unit)
+        chosen = None if columns is None else list(columns)
+
+        def read() -> pa.Table:
+            with pq.ParquetFile(
+                f"{base}/{shard_name(unit)}",
+                filesystem=system,
+                metadata=metadata,
+                # On an object store neighboring columns come in one request.
+                pre_buffer=not isinstance(system, fs.LocalFileSystem),
+                page_checksum_verification=True,
+            ) as shard:
+                return shard.read(chosen) if row_group is None else shard.read_row_group(row_group, chosen)
+
+        return self._attempts(unit, read)
+
+    def _footer(self, unit: int) -> pq.FileMetaData:
+        """The footer, and not a byte more: Arrow reads the last 64 KiB of a file, which may be most of a shard."""
+        system, base = filesystem(self.root)
+
+        def read() -> pq.FileMetaData:
+            with system.open_input_file(f"{base}/{shard_name(unit)}") as shard:
+                end = shard.read_at(_TAIL, max(0, shard.size() - _TAIL))
+                length = int.from_bytes(end[:4], "little") + _TAIL
+                if end[4:] != b"PAR1" or length > shard.size():
+                    raise pa.ArrowInvalid("it does not end as a Parquet file")
+                return pq.read_metadata(pa.BufferReader(shard.read_at(length, shard.size() - length)))
+
+        return self._attempts(unit, read)
+
+    def _attempts(self, unit: int, work: Callable[[], T]) -> T:
         try:
-            return pq.ParquetFile(
-                f"{base}/{shard_name(unit)}", filesystem=system, pre_buffer=False, page_checksum_verification=True
-            )
+            return attempts(self.root, work)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
-                f"{shard_name(unit)} of {self.root!r} cannot be read ({error}); remove the file and run asrkd label run again"
+                f"{shard_name(unit)} of {self.root!r} cannot be read ({error}); if it is damaged, remove the file and run "
+                "asrkd label run again"
             ) from None
 
 

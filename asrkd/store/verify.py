@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from asrkd.errors import AsrkdError, MismatchError
+from asrkd.errors import AsrkdError, MismatchError, StoreError
 from asrkd.store.delete import deleted_ids
 from asrkd.store.files import exists, read_bytes
 from asrkd.store.reader import Store, table_rows
@@ -43,7 +43,7 @@ def verify(root: str) -> list[str]:
                 seen.add(row["id"])
                 ids.append(row["id"])
                 problems += [f"{name}: {problem}" for problem in _row_problems(store, row)]
-        except (AsrkdError, OSError) as error:
+        except AsrkdError as error:
             problems.append(f"{name}: {error}")
             seen.update(planned)
             continue
@@ -76,9 +76,9 @@ def _rows(store: Store, unit: int) -> Iterator[dict[str, Any]]:
     for group in range(store.metadata(unit).num_row_groups):
         try:
             yield from table_rows(store.read_row_group(unit, group))
-        except OSError as error:
+        except StoreError as error:
             damaged = [name for name in shard_schema(store.identity).names if not _readable(store, unit, group, name)]
-            raise OSError(
+            raise StoreError(
                 f"row group {group} is damaged in {', '.join(damaged) or 'an unknown column'} ({error})"
             ) from None
 
@@ -86,7 +86,7 @@ def _rows(store: Store, unit: int) -> Iterator[dict[str, Any]]:
 def _readable(store: Store, unit: int, group: int, column: str) -> bool:
     try:
         store.read_row_group(unit, group, [column])
-    except OSError:
+    except StoreError:
         return False
     return True
 
