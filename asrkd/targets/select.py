@@ -6,7 +6,7 @@ Every function takes (M, V) natural-log posteriors of M frames and gives `Entrie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,9 @@ LOG_STEP = 2.0**-11
 MAX_LOG_CODE = 65535
 # Units into which `hybrid` divides the mass of the head.
 HEAD_GRID = 64
+# Posteriors (frames x classes) that are looked at together.
+_BLOCK = 1 << 18
+_TINY = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,14 @@ def nucleus(log_probs: Tensor, mass: float, k_max: int) -> Entries:
 
 def sampled(log_probs: Tensor, draws: int, keys: Tensor) -> Entries:
     """Independent draws with replacement, as counts (Anshumann et al. 2025, "Sparse logit sampling"); codes: count - 1."""
-    num_classes = log_probs.shape[1]
-    cumulated = _cumulated(log_probs.double().exp(), 1.0)
-    ids = torch.searchsorted(cumulated, uniforms(keys, draws), right=True)
-    # Rounding must not choose a class beyond the last one with probability.
-    last = torch.searchsorted(cumulated, cumulated[:, -1:].contiguous())
-    ids = torch.minimum(ids, last).sort(dim=1).values
-    places = ids + torch.arange(len(ids), device=ids.device)[:, None] * num_classes
-    places, counts = torch.unique_consecutive(places.reshape(-1), return_counts=True)
-    frames = torch.div(places, num_classes, rounding_mode="floor")
-    return Entries(torch.bincount(frames, minlength=len(ids)), places % num_classes, counts - 1, num_classes)
+
+    def block(log_probs: Tensor, keys: Tensor) -> Entries:
+        cumulated = log_probs.double().exp().cumsum(dim=1)
+        ids = _search(cumulated, uniforms(keys, draws).sort(dim=1).values * cumulated[:, -1:], right=True)
+        places, counts = _counted(ids, torch.ones_like(ids, dtype=torch.bool), log_probs.shape[1])
+        return _entries(places, counts - 1, log_probs)
+
+    return _in_blocks(block, log_probs, keys)
 
 
 def hybrid(log_probs: Tensor, head: int, draws: int, keys: Tensor) -> Entries:
@@ -91,42 +92,79 @@ def hybrid(log_probs: Tensor, head: int, draws: int, keys: Tensor) -> Entries:
 
     A tail class gets a count of units of 1/draws. The mass that the tail's counts leave is shared among the head in units
     of 1/HEAD_GRID, so the probabilities of a frame sum to 1. Codes: count - 1 in the tail, draws - 1 + units in the head.
+
+    Systematic sampling (Madow 1949): a comb of teeth at distance 1 and one random offset is laid over the cumulated
+    weights, so a count is less than 1 away from its expectation, where independent draws wander by its root.
     """
-    probs = log_probs.double().exp()
-    probs = probs / probs.sum(dim=1, keepdim=True)
-    offsets = uniforms(keys, 2)
-    ids = probs.topk(min(head, probs.shape[1]), dim=1).indices
-    shares = probs.gather(1, ids)
-    tail = probs.scatter(1, ids, 0.0)
-    counts = systematic_counts(tail, tail.sum(dim=1, keepdim=True) * draws, offsets[:, :1])
-    if head:
+
+    def block(log_probs: Tensor, keys: Tensor) -> Entries:
+        probs = log_probs.double().exp()
+        offsets = uniforms(keys, 2)
+        ids = probs.topk(min(head, probs.shape[1]), dim=1).indices
+        shares = probs.gather(1, ids)
+        cumulated = probs.scatter_(1, ids, 0.0).cumsum(dim=1)
+        tail = cumulated[:, -1:]
+        units = tail / (tail + shares.sum(dim=1, keepdim=True)) * draws
+        teeth = torch.arange(1, draws + 1, device=probs.device)
+        hit = teeth <= torch.floor(units + offsets[:, :1])
+        at = (teeth - offsets[:, :1]) * (tail / units.clamp_min(_TINY))
+        places, counts = _counted(_search(cumulated, at, right=False), hit, probs.shape[1])
+        if not head:
+            return _entries(places, counts - 1, log_probs)
         # Nothing is left for the head where the tail took all units.
-        grid = torch.where(counts.sum(dim=1, keepdim=True) < draws, HEAD_GRID, 0)
-        units = systematic_counts(shares, grid.double(), offsets[:, 1:])
-        counts = counts.scatter(1, ids, torch.where(units > 0, units + draws, 0))
-    kept = counts > 0
-    return Entries(kept.sum(dim=1), kept.nonzero()[:, 1], counts[kept] - 1, probs.shape[1])
+        grid = torch.where(hit.sum(dim=1, keepdim=True) < draws, HEAD_GRID, 0)
+        shared = systematic_counts(shares, grid.double(), offsets[:, 1:])
+        kept = shared > 0
+        places = torch.cat([places, _places(ids, probs.shape[1])[kept]])
+        places, order = places.sort()
+        return _entries(places, torch.cat([counts - 1, shared[kept] + draws - 1])[order], log_probs)
+
+    return _in_blocks(block, log_probs, keys)
 
 
 def systematic_counts(weights: Tensor, total: Tensor, offsets: Tensor) -> Tensor:
     """(M, V) int64 counts: each class has the floor or the ceiling of its share of `total`, right in the mean.
-
-    Systematic sampling (Madow 1949): a comb of teeth at distance 1 and one random offset is laid over the cumulated
-    weights, so a count is less than 1 away from its expectation, where independent draws wander by its root.
 
     Args:
         weights: (M, V) float64, not negative.
         total: (M, 1) float64 expected sum of a frame's counts; they sum to its floor or ceiling.
         offsets: (M, 1) uniform in [0, 1).
     """
-    combs = torch.floor(_cumulated(weights, total) + offsets)
+    cumulated = weights.cumsum(dim=1)
+    combs = torch.floor(cumulated / cumulated[:, -1:].clamp_min(_TINY) * total + offsets)
     return torch.diff(combs, dim=1, prepend=torch.zeros_like(combs[:, :1])).to(torch.int64)
 
 
-def _cumulated(weights: Tensor, total: Tensor | float) -> Tensor:
-    """(M, V) cumulated weights that end at exactly `total` (at 0 where all weights are 0)."""
-    cumulated = weights.cumsum(dim=1)
-    return cumulated / cumulated[:, -1:].clamp_min(torch.finfo(torch.float64).tiny) * total
+def _in_blocks(block: Callable[[Tensor, Tensor], Entries], log_probs: Tensor, keys: Tensor) -> Entries:
+    """Some frames at a time, so that (on a CPU) they stay in the cache; every frame is chosen from by itself."""
+    size = _BLOCK if log_probs.device.type == "cpu" else 64 * _BLOCK
+    rows = max(1, size // log_probs.shape[1])
+    parts = [block(*pair) for pair in zip(log_probs.split(rows), keys.split(rows), strict=True)]
+    counts, ids, codes = (torch.cat([getattr(part, name) for part in parts]) for name in ("counts", "ids", "codes"))
+    return Entries(counts, ids, codes, log_probs.shape[1])
+
+
+def _search(cumulated: Tensor, at: Tensor, *, right: bool) -> Tensor:
+    """The class of each (M, K) point of the cumulated weights; rounding never chooses one beyond the last with weight."""
+    last = torch.searchsorted(cumulated, cumulated[:, -1:].contiguous())
+    return torch.minimum(torch.searchsorted(cumulated, at, right=right), last)
+
+
+def _counted(ids: Tensor, hit: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """(E,) places of the classes that stand among the hit ones of (M, K) ascending ids, and how often each does."""
+    places, counts = torch.unique_consecutive(_places(ids, num_classes)[hit], return_counts=True)
+    return places, counts
+
+
+def _places(ids: Tensor, num_classes: int) -> Tensor:
+    """Where the (M, K) classes of frames stand in the (M, V) array, row after row."""
+    return ids + torch.arange(len(ids), device=ids.device)[:, None] * num_classes
+
+
+def _entries(places: Tensor, codes: Tensor, log_probs: Tensor) -> Entries:
+    num_frames, num_classes = log_probs.shape
+    frames = torch.div(places, num_classes, rounding_mode="floor")
+    return Entries(torch.bincount(frames, minlength=num_frames), places - frames * num_classes, codes, num_classes)
 
 
 def _log_codes(log_probs: Tensor) -> Tensor:
