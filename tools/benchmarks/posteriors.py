@@ -4,7 +4,8 @@
 
 Units are k-means clusters of clean, mean-subtracted log-mel frames (30 ms), a stand-in for senones; the classifier hears
 the training cuts under noise at 0 to 20 dB, so that its posteriors are as flat as those of a teacher on hard audio.
-OUT is an .npz: `log_probs` (frames, V) float32, and `row_splits`, the frame at which each utterance begins.
+OUT is an .npz: `log_probs` (frames, V) float32, `hidden` (frames, 256) float32, the input of the classifier's output layer,
+and `row_splits`, the frame at which each utterance begins.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from asrkd.models import BLSTMTeacher
 
 FRONT_END = FrontEnd()
 BATCH_FRAMES = 3000
+# Features of the output layer; with a bias 257.
+HIDDEN = 256
 
 
 def read(path: Path) -> tuple[list[str], list[np.ndarray]]:
@@ -64,7 +67,7 @@ def k_means(points: Tensor, count: int, passes: int, generator: torch.Generator)
 @click.option("--held-back", type=click.Path(exists=True, path_type=Path), required=True, help="Cuts to label.")
 @click.option("--noise", type=click.Path(exists=True, path_type=Path), required=True, help="Folder of noises.")
 @click.option("--units", default=3000, help="V, the number of clusters.")
-@click.option("--steps", default=800, help="Updates of the classifier.")
+@click.option("--steps", default=3000, help="Updates of the classifier.")
 @click.option("--seed", default=1)
 @click.argument("out", type=click.Path(path_type=Path))
 def main(train: Path, held_back: Path, noise: Path, units: int, steps: int, seed: int, out: Path) -> None:
@@ -78,7 +81,7 @@ def main(train: Path, held_back: Path, noise: Path, units: int, steps: int, seed
     labels = [nearest(one @ projection, centers) for one in clean]
     click.echo(f"{len(frames)} frames in {units} clusters")
     add_noise = NoiseAugment(load_noises(noise, FRONT_END.sampling_rate), (0.0, 20.0), 0.8)
-    model = BLSTMTeacher(FRONT_END.feature_dim, units, hidden_dim=192, num_layers=2, dropout=0.2)
+    model = BLSTMTeacher(FRONT_END.feature_dim, units, hidden_dim=HIDDEN // 2, num_layers=2, dropout=0.2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
     order: list[int] = []
@@ -100,6 +103,8 @@ def main(train: Path, held_back: Path, noise: Path, units: int, steps: int, seed
         if (step + 1) % 50 == 0:
             click.echo(f"update {step + 1}/{steps}: cross-entropy {loss.item():.3f}")
     model.eval()
+    hidden: list[Tensor] = []
+    model.output.register_forward_pre_hook(lambda module, inputs: hidden.append(inputs[0][0]))
     _, audio = read(held_back)
     with torch.no_grad():
         parts = []
@@ -108,9 +113,12 @@ def main(train: Path, held_back: Path, noise: Path, units: int, steps: int, seed
             parts.append(model(one, torch.tensor([one.shape[1]]))[0][0].log_softmax(1))
     log_probs = torch.cat(parts)
     splits = torch.tensor([0, *[len(part) for part in parts]]).cumsum(0)
-    perplexity = -(log_probs.exp() * log_probs).sum(1)
-    click.echo(f"{len(log_probs)} held-back frames, mean perplexity {perplexity.exp().mean():.1f}")
-    np.savez(out, log_probs=log_probs.numpy(), row_splits=splits.numpy())
+    entropy = -(log_probs.exp() * log_probs).sum(1)
+    click.echo(
+        f"{len(log_probs)} held-back frames, perplexity {entropy.mean().exp():.1f} (of the mean entropy; mean over frames "
+        f"{entropy.exp().mean():.1f})"
+    )
+    np.savez(out, log_probs=log_probs.numpy(), hidden=torch.cat(hidden).numpy(), row_splits=splits.numpy())
 
 
 if __name__ == "__main__":
