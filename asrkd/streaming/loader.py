@@ -211,8 +211,7 @@ class Loader:
     def _plan(self, name: str, epoch: int) -> EpochPlan:
         source = self.sources[name]
         return plan_epoch(
-            # At the front end's rate, rounded up to whole output frames.
-            source.num_frames * source.store.identity.subsampling_factor,
+            self._reader.num_features(source),
             source.groups,
             seed=self._seed,
             epoch=epoch,

@@ -15,6 +15,7 @@ from asrkd import fingerprint
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
 from asrkd.streaming.cache import LruCache
+from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.soft_targets import SoftTargets
 from asrkd.targets.vocabulary_map import VocabularyMap
 
@@ -70,7 +71,8 @@ class Source:
         groups: (U,) int64 number of the row group of each utterance, in storage order.
         hours: of audio.
         vocabulary_map: from the store's classes to the student's, None if they are the same.
-        fingerprint: of the store's identity, of the utterances' places and lengths, and of the vocabulary map.
+        frame_rate_map: from the store's frames to the student's, None if they are the same.
+        fingerprint: of the store's identity, of the utterances' places and lengths, and of the maps.
 
     Raises:
         StoreError: there is no store at `root`.
@@ -87,10 +89,11 @@ class Source:
         repeat: bool = True,
         cache_mb: float = 256,
         vocabulary_map: VocabularyMap | None = None,
+        frame_rate_map: FrameRateMap | None = None,
     ) -> None:
         self.name, self.repeat = name, repeat
         self.store = Store.open(str(root))
-        self.vocabulary_map = vocabulary_map
+        self.vocabulary_map, self.frame_rate_map = vocabulary_map, frame_rate_map
         chosen = filter or Filter()
         index = self.store.index(list(dict.fromkeys(["num_frames", "duration", *chosen.columns()])))
         keep = chosen.mask(index) & (index["num_frames"].to_numpy() > 0)
@@ -106,7 +109,9 @@ class Source:
         _, self.groups = np.unique((self._places[:, 0] << 32) | self._places[:, 1], return_inverse=True)
         rows = np.column_stack([self._places, self.num_frames]).astype("<i8")
         content = [name, self.store.identity.fingerprint, fingerprint.of_bytes(rows.tobytes())]
-        self.fingerprint = fingerprint.of_json(content + ([vocabulary_map.fingerprint] if vocabulary_map else []))
+        content += [vocabulary_map.fingerprint] if vocabulary_map else []
+        content += [frame_rate_map.spec] if frame_rate_map else []
+        self.fingerprint = fingerprint.of_json(content)
         self._target_columns = tuple(self.store.target_columns)
         self._tables: LruCache[pa.Table] = LruCache(int(cache_mb * 1e6))
 
@@ -132,7 +137,7 @@ class Source:
         return self.vocabulary_map.units if self.vocabulary_map else tuple(self.store.identity.units)
 
     def targets(self, facts: Mapping[str, Any]) -> SoftTargets | None:
-        """Soft targets of an utterance over `units`, None if it has none.
+        """Soft targets of an utterance over `units`, at the store's frame rate; None if it has none.
 
         Raises:
             StoreError: the row is damaged.

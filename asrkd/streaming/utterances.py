@@ -17,6 +17,7 @@ from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.streaming.batch import Utterance
 from asrkd.streaming.cache import FillCache
 from asrkd.streaming.source import Source
+from asrkd.targets.frame_rate_map import ratio_of
 
 _INT16 = np.float32(1.0 / 32768.0)
 
@@ -53,11 +54,14 @@ class UtteranceReader:
         identity, what = source.store.identity, f"source {source.name!r}"
         # Transcripts alone have no frames of their own: only the front end's must fit.
         law = self._law if identity.codec else self._front_end.frame_law(identity.subsampling_factor)
-        if identity.frame_law != law:
+        if source.frame_rate_map:
+            self._ratio(source)
+        elif identity.frame_law != law:
             raise MismatchError(
                 f"{what} was made with the frame law {identity.frame_law}, but the student's front end and subsampling "
                 f"factor give {law}; its targets would not fit the student's frames. Use the same frame "
-                "length, shift, stacking and subsampling factor, or label the corpus again"
+                f"length, shift, stacking and subsampling factor, set sources.{source.name}.frame_rate_map, or label the "
+                "corpus again"
             )
         stored = FrontEnd.from_dict(identity.front_end)
         if stored.sampling_rate != self._front_end.sampling_rate:
@@ -82,6 +86,12 @@ class UtteranceReader:
                 "with --embed audio or --embed features"
             )
 
+    def num_features(self, source: Source) -> NDArray[np.int64]:
+        """(U,) frames of each utterance at the front end's rate, rounded up to whole output frames."""
+        if not source.frame_rate_map:
+            return source.num_frames * source.store.identity.subsampling_factor
+        return -(-source.num_frames // self._ratio(source)) * self._law.subsampling_factor
+
     def read(self, source: Source, position: int, *, epoch: int, augment: bool = True) -> Utterance:
         """The utterance at `position` of the source's index, augmented as a function of (seed, epoch, id).
 
@@ -96,18 +106,27 @@ class UtteranceReader:
         features = self._features(source, position, facts["num_samples"], rng if augment else None, what)
         if augment and self._masks is not None:
             features = self._masks(features, rng, stack=self._front_end.stack)
+        num_frames = self._law.num_frames(facts["num_samples"])
+        targets, alignment = source.targets(facts), facts["alignment"]
+        if source.frame_rate_map:
+            # Hard labels at another frame rate are nobody's.
+            alignment = None
+            targets = targets and source.frame_rate_map(targets, self._ratio(source), num_frames)
         return Utterance(
             id=facts["id"],
             source=source.name,
             features=features,
-            num_frames=self._law.num_frames(facts["num_samples"]),
+            num_frames=num_frames,
             seconds=facts["duration"],
-            targets=source.targets(facts),
-            alignment=facts["alignment"],
+            targets=targets,
+            alignment=alignment,
             text=facts["text"],
             speaker=facts["speaker"],
             custom=facts["custom"],
         )
+
+    def _ratio(self, source: Source) -> int:
+        return ratio_of(source.store.identity.frame_law, self._law, what=f"source {source.name!r}")
 
     def _features(
         self, source: Source, position: int, num_samples: int, rng: np.random.Generator | None, what: str

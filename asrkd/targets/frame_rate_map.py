@@ -1,15 +1,55 @@
 """Soft targets at a teacher's frame rate as soft targets at a student's, by rule; lengths follow the frame law.
 
 `ratio` teacher frames make one student frame (a teacher of 10 ms and a student of 30 ms: 3). Where the last group is not
-full, the last frame stands for the missing ones, as the frame law rounds up.
+full, the student's frame law decides: it rounds up (subsampling), and the last frame stands for the missing ones, or down
+(stacking), and the rest is left out.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 import numpy as np
 
+from asrkd.corpus.frame_law import FrameLaw
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.targets.soft_targets import SoftTargets
+
+
+@dataclass(frozen=True)
+class FrameRateMap:
+    """A rule by name, as a training config names it: `pick`, `pick:OFFSET` or `pool`.
+
+    (`concatenate` makes several targets of one, for models with several output layers: call it from your own training loop.)
+    """
+
+    spec: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"pool|pick(:\d+)?", self.spec):
+            raise ConfigError(f"frame-rate map {self.spec!r} is not known; give pick, pick:OFFSET or pool")
+
+    def __call__(self, targets: SoftTargets, ratio: int, num_frames: int) -> SoftTargets:
+        """The student's targets; see `pick` and `pool`."""
+        if self.spec == "pool":
+            return pool(targets, ratio, num_frames)
+        return pick(targets, ratio, num_frames, offset=int(self.spec.partition(":")[2] or 0))
+
+
+def ratio_of(teacher: FrameLaw, student: FrameLaw, *, what: str) -> int:
+    """How many frames of a teacher make one of a student.
+
+    Raises:
+        MismatchError: windows of another length, or a frame shift that is not a multiple of the teacher's.
+    """
+    ratio, rest = divmod(student.frame_shift, teacher.frame_shift)
+    if rest or not ratio or student.window != teacher.window or student.shift != teacher.shift:
+        raise MismatchError(
+            f"{what} was made with the frame law {teacher}, the student's is {student}; a frame-rate map needs the same window and "
+            "shift, and a student's frame shift that is a multiple of the teacher's. Change the student's front end"
+        )
+    return ratio
 
 
 def pick(targets: SoftTargets, ratio: int, num_frames: int, *, offset: int = 0) -> SoftTargets:
@@ -78,11 +118,11 @@ def _groups(targets: SoftTargets, ratio: int, num_frames: int) -> np.ndarray:
     """(num_frames, ratio) teacher frame of each place."""
     if ratio < 1:
         raise ConfigError(f"the frame-rate ratio is {ratio}, but must be at least 1")
-    law = -(-targets.num_frames // ratio)
-    if num_frames != law:
+    lowest, highest = targets.num_frames // ratio, -(-targets.num_frames // ratio)
+    if not lowest <= num_frames <= highest:
         raise MismatchError(
-            f"the targets have {targets.num_frames} frames, which at a frame-rate ratio of {ratio} make {law}, but the "
-            f"student has {num_frames}; they would be shifted against each other. Use front ends with one frame law"
+            f"the targets have {targets.num_frames} frames, which at a frame-rate ratio of {ratio} make {lowest} to {highest}, "
+            f"but the student has {num_frames}; they would be shifted against each other. Use front ends of one frame law"
         )
     places = np.arange(num_frames)[:, None] * ratio + np.arange(ratio)
     return np.minimum(places, max(targets.num_frames - 1, 0))

@@ -32,13 +32,15 @@ class InventoryConfig:
 class SourceConfig:
     """A store to train from. `kind` says which loss its utterances have: `labeled` (CTC, or cross-entropy with
     the alignment) or `soft` (soft cross-entropy with the stored targets). `vocabulary_map` is a table, a teacher unit, a tab and
-    a student unit a line, for a teacher with another inventory; `lossy_map` lets it leave teacher units out."""
+    a student unit a line, for a teacher with another inventory; `lossy_map` lets it leave teacher units out. `frame_rate_map`
+    (`pick`, `pick:OFFSET` or `pool`) is for a student whose frame shift is a multiple of the teacher's."""
 
     store: str = MISSING
     kind: str = "labeled"
     weight: float = 1.0
     vocabulary_map: str = ""
     lossy_map: bool = False
+    frame_rate_map: str = ""
 
 
 @dataclass

@@ -25,6 +25,7 @@ from asrkd.store.reader import Store
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
+from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.vocabulary_map import VocabularyMap
 from asrkd.training import checkpoint
 from asrkd.training.config import KINDS, TrainConfig
@@ -122,7 +123,8 @@ class Trainer:
                         f"topology {self.inventory.topology!r} or other names; their classes would be mixed up. Use the "
                         f"lexicon, topology and states_per_phone of the teacher, or, for one topology, set sources.{name}.vocabulary_map"
                     )
-            sources[name] = Source(name, given.store, vocabulary_map=mapped)
+            rate = FrameRateMap(given.frame_rate_map) if given.frame_rate_map else None
+            sources[name] = Source(name, given.store, vocabulary_map=mapped, frame_rate_map=rate)
         return sources
 
     def _initialise(self, path: str) -> None:

@@ -191,6 +191,35 @@ def test_a_vocabulary_map_lets_a_student_have_other_units(corpus: Path, soft: Pa
     assert float(next(lossy.loader.batches({"soft": 1})).targets.missing.max()) > 0
 
 
+def test_a_frame_rate_map_lets_a_student_have_longer_frames(corpus: Path, soft: Path, tmp_path: Path) -> None:
+    """A student that reads every second of the teacher's 30 ms frames; the plain store is the oracle."""
+    changes: dict[str, Any] = {
+        "front_end": {"mean_norm": "causal", "stride": 6},
+        "schedule": [{"steps": 2, "mixture": {"soft": 1}}],
+    }
+    source = {"store": str(soft), "kind": "soft"}
+    with pytest.raises(MismatchError, match=r"its targets would not fit .* set sources.soft.frame_rate_map"):
+        Trainer(settings(corpus, tmp_path / "run", sources={"soft": source}, dev=None, **changes))
+    mapped = source | {"frame_rate_map": "pool"}
+    trainer = Trainer(settings(corpus, tmp_path / "run", sources={"soft": mapped}, dev=None, **changes))
+    batch = next(trainer.loader.batches({"soft": 1}))
+    plain = Source("soft", str(soft))
+    truth = {}
+    for n in range(len(plain)):
+        facts = plain.facts(n)
+        dense = np.exp(plain.store.targets(facts).to_dense())
+        pairs = [dense[2 * t : 2 * t + 2].mean(axis=0) for t in range((len(dense) + 1) // 2)]
+        truth[facts["id"]] = np.stack(pairs)
+    lengths = batch.num_frames.tolist()
+    assert lengths == [len(truth[key]) for key in batch.ids]
+    splits = batch.targets.row_splits
+    found = np.zeros((len(splits) - 1, 3))
+    rows = np.repeat(np.arange(len(found)), splits.diff().numpy())
+    found[rows, batch.targets.ids.numpy()] = batch.targets.log_probs.exp().numpy()
+    np.testing.assert_allclose(found, np.concatenate([truth[key] for key in batch.ids]), atol=1e-5)
+    assert trainer.train()["soft"] > 0
+
+
 def test_a_word_outside_the_lexicon_is_named(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "lexicon.txt").write_text("low l\nhigh h\n")
     config = settings(corpus, tmp_path / "run", inventory={"lexicon": str(tmp_path / "lexicon.txt")}, dev=None)
