@@ -77,8 +77,8 @@ def verify(root: str, share: float | None, teacher: str | None) -> None:
 def delete(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], dry_run: bool) -> None:
     """Take utterances out of a store.
 
-    Only the shards that hold them are written anew, each whole or not at all. The plan still names the cuts; audio, text and
-    targets are gone from the shards. Killed in the middle, the same command finishes.
+    They leave the shards, the quarantine and the plan; only their ids stay, in deleted/. Only the files that hold them are written
+    anew, each whole or not at all. Killed in the middle, the same command finishes. Not while the store is being labeled.
     """
     if not ids and not speakers:
         raise click.UsageError("say what to delete with --id or --speaker")
@@ -86,7 +86,7 @@ def delete(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], dry_run: 
     for unit, keys in found.items():
         click.echo(f"part-{unit:05d}: {', '.join(keys)}")
     count = sum(len(keys) for keys in found.values())
-    click.echo(f"{count} utterances in {len(found)} shards {'would be deleted' if dry_run else 'deleted'}")
+    click.echo(f"{count} utterances of {len(found)} work units {'would be deleted' if dry_run else 'deleted'}")
 
 
 @store.command()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,9 +13,10 @@ from asrkd.corpus.cuts import iterate, open_cuts
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.store import manifest
-from asrkd.store.files import exists, read_bytes, write_atomic
+from asrkd.store.files import exists
 from asrkd.store.identity import Identity
 from asrkd.store.manifest import Manifest
+from asrkd.store.plan import plan_name, read_cuts, to_lines, write_cuts
 from asrkd.targets.codecs import parse_codec
 from asrkd.teachers import Teacher, load_teacher
 
@@ -64,9 +63,9 @@ def plan(
 
     def close() -> None:
         nonlocal num_units, unit, unit_seconds
-        data = "".join(json.dumps(cut, ensure_ascii=False, sort_keys=True) + "\n" for cut in unit).encode()
-        digest.update(data)
-        write_atomic(root, plan_name(num_units), gzip.compress(data, mtime=0))
+        lines = to_lines(unit)
+        digest.update(lines)
+        write_cuts(root, num_units, lines)
         num_units, unit, unit_seconds = num_units + 1, [], 0.0
 
     for cut in iterate(open_cuts(cuts), what=cuts):
@@ -124,11 +123,6 @@ def teacher_identity(teacher: Teacher, *, codec: str, embed: str) -> Identity:
     )
 
 
-def plan_name(unit: int) -> str:
-    """The file of a unit's cuts."""
-    return f"plan/part-{unit:05d}.jsonl.gz"
-
-
 def read_unit(root: str, unit: int) -> Iterator[Cut]:
     """The cuts of a work unit, in order.
 
@@ -136,9 +130,8 @@ def read_unit(root: str, unit: int) -> Iterator[Cut]:
         StoreError: the plan is damaged.
     """
     try:
-        lines = gzip.decompress(read_bytes(root, plan_name(unit))).decode().splitlines()
-        yield from (deserialize_cut(json.loads(line)) for line in lines)
-    except (OSError, EOFError, ValueError, KeyError) as error:
+        yield from map(deserialize_cut, read_cuts(root, unit))
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{plan_name(unit)} of the store {root!r} is damaged ({error}); plan into a new store"
         ) from None

@@ -1,14 +1,13 @@
-"""Takes utterances out of a store: only the shards that hold them are written anew, each whole or not at all."""
+"""Takes utterances out of a store: only the files that hold them are written anew, each whole or not at all."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection
 
-import numpy as np
-
 from asrkd.errors import StoreError
 from asrkd.store.files import exists, read_bytes, write_atomic
+from asrkd.store.plan import is_planned, read_cuts, to_lines, write_cuts
 from asrkd.store.reader import Store, table_rows
 from asrkd.store.writer import write_shard
 
@@ -16,43 +15,36 @@ from asrkd.store.writer import write_shard
 def delete(
     root: str, *, ids: Collection[str] = (), speakers: Collection[str] = (), dry_run: bool = False
 ) -> dict[int, list[str]]:
-    """Delete utterances by id and by speaker; run again after a kill, it finishes.
+    """Delete utterances by id and by speaker; run again after a kill, it finishes. Not while the store is being labeled.
 
-    The ids that are gone stay in `deleted/part-*.jsonl`, by which `verify` knows that they are not missing. The plan is not
-    changed: it still names the cut and its recording, but nothing of its audio, text or targets is left in the store's shards.
+    They leave the shards, the quarantine and the plan, those of unfinished units, too, which will not be labeled. Only their
+    ids stay, in `deleted/part-*.jsonl`.
 
     Returns:
         The ids that are deleted, by work unit.
 
     Raises:
-        StoreError: an id or a speaker that the store does not have, or a shard that cannot be written.
+        StoreError: an id or a speaker that the store does not have, or a file that cannot be written.
     """
     store = Store.open(root)
-    index = store.index(["id", "speaker"])
-    keys, voices = np.array(index["id"].to_pylist(), dtype=object), index["speaker"].to_pylist()
-    units = index["unit"].to_numpy()
     ids, speakers = set(ids), set(speakers)
-    absent = ids.difference(keys)
-    if absent:
-        absent.difference_update(key for unit in store.units() for key in deleted_ids(root, unit))
-    unknown = [f"id {key!r}" for key in sorted(absent)]
-    unknown += [f"speaker {name!r}" for name in sorted(speakers.difference(voices))]
+    unknown_ids, unknown_speakers = set(ids), set(speakers)
+    found: dict[int, list[str]] = {}
+    for unit, names in _names(store).items():
+        unknown_ids.difference_update(names, deleted_ids(root, unit) if unknown_ids else ())
+        unknown_speakers.difference_update(name for name in names.values() if name)
+        wanted = [key for key, speaker in names.items() if key in ids or speaker in speakers]
+        if wanted:
+            found[unit] = wanted
+    unknown = [f"id {key!r}" for key in sorted(unknown_ids)]
+    unknown += [f"speaker {name!r}" for name in sorted(unknown_speakers)]
     if unknown:
         raise StoreError(
             f"store {root!r} has no {unknown[0]} ({len(unknown)} names are unknown), so nothing was deleted; asrkd store head "
             "shows ids and speakers"
         )
-    chosen = np.array([key in ids or voice in speakers for key, voice in zip(keys, voices, strict=True)], dtype=bool)
-    found = {int(unit): list(keys[chosen & (units == unit)]) for unit in np.unique(units[chosen])}
     for unit, wanted in found.items() if not dry_run else ():
-        # The record first: a shard without the rows and without the record would look damaged.
-        record = sorted({*deleted_ids(root, unit), *wanted})
-        lines = "".join(json.dumps({"id": key}, ensure_ascii=False) + "\n" for key in record)
-        write_atomic(root, _record(unit), lines.encode())
-        leaving = set(wanted)
-        groups = range(store.metadata(unit).num_row_groups)
-        rows = [row for group in groups for row in table_rows(store.read_row_group(unit, group))]
-        write_shard(root, unit, [row for row in rows if row["id"] not in leaving], store.identity)
+        _delete(store, unit, set(wanted))
     return found
 
 
@@ -61,6 +53,50 @@ def deleted_ids(root: str, unit: int) -> list[str]:
     if not exists(root, _record(unit)):
         return []
     return [json.loads(line)["id"] for line in read_bytes(root, _record(unit)).decode().splitlines()]
+
+
+def _names(store: Store) -> dict[int, dict[str, str | None]]:
+    """Speaker by id of every unit: of its plan and of its shard, one of which a killed deletion may have changed already."""
+    names: dict[int, dict[str, str | None]] = {}
+    if is_planned(store.root):
+        for unit in range(int(store.manifest.plan["num_units"])):
+            names[unit] = {cut["id"]: _speaker(cut) for cut in read_cuts(store.root, unit)}
+    if store.units():
+        index = store.index(["id", "speaker"])
+        columns = (index[name].to_pylist() for name in ("unit", "id", "speaker"))
+        for unit, key, speaker in zip(*columns, strict=True):
+            names.setdefault(unit, {})[key] = speaker
+    return names
+
+
+def _speaker(cut: dict) -> str | None:
+    """As `asrkd.corpus.cuts.speaker_of`, of a cut that is not deserialised."""
+    parts = [cut, *(track["cut"] for track in cut.get("tracks", ()))]
+    given = [one.get("speaker") for part in parts for one in part.get("supervisions", ())]
+    return next((speaker for speaker in given if speaker), None)
+
+
+def _delete(store: Store, unit: int, leaving: set[str]) -> None:
+    root = store.root
+    # The record first: a shard without the rows and without the record would look damaged.
+    record = sorted({*deleted_ids(root, unit), *leaving})
+    write_atomic(root, _record(unit), _lines([{"id": key} for key in record]))
+    if unit in store.units():
+        groups = range(store.metadata(unit).num_row_groups)
+        rows = [row for group in groups for row in table_rows(store.read_row_group(unit, group))]
+        kept = [row for row in rows if row["id"] not in leaving]
+        if len(kept) < len(rows):
+            write_shard(root, unit, kept, store.identity)
+    quarantine = f"quarantine/part-{unit:05d}.jsonl"
+    if exists(root, quarantine):
+        entries = [json.loads(line) for line in read_bytes(root, quarantine).decode().splitlines()]
+        write_atomic(root, quarantine, _lines([entry for entry in entries if entry["id"] not in leaving]))
+    if is_planned(root):
+        write_cuts(root, unit, to_lines([cut for cut in read_cuts(root, unit) if cut["id"] not in leaving]))
+
+
+def _lines(entries: list[dict]) -> bytes:
+    return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
 
 
 def _record(unit: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from asrkd.errors import AsrkdError, MismatchError, StoreError
 from asrkd.store.delete import deleted_ids
 from asrkd.store.files import exists, read_bytes
+from asrkd.store.plan import is_planned, read_cuts
 from asrkd.store.reader import Store, table_rows
 from asrkd.store.schema import UNIT_KEY, shard_name, shard_schema
 from asrkd.targets.soft_targets import SoftTargets
@@ -30,11 +30,14 @@ def verify(root: str) -> list[str]:
     except MismatchError as error:
         return [str(error)]
     problems: list[str] = []
+    has_plan = is_planned(root)
     seen: set[str] = set()
     for unit in store.units():
         name = shard_name(unit)
-        planned = _planned(root, unit)
+        planned: list[str] = []
         try:
+            if has_plan:
+                planned = [cut["id"] for cut in read_cuts(root, unit)]
             problems += _shard_problems(store, unit)
             ids = []
             for row in _rows(store, unit):
@@ -49,7 +52,7 @@ def verify(root: str) -> list[str]:
             continue
         if planned:
             problems += _plan_problems(name, ids, planned, {*_quarantined(root, unit), *deleted_ids(root, unit)})
-    if exists(root, "plan/part-00000.jsonl.gz"):
+    if has_plan:
         expected = int(store.manifest.plan.get("num_units", 0))
         problems += [f"{shard_name(unit)} is not there" for unit in sorted(set(range(expected)) - set(store.units()))]
     return problems
@@ -119,14 +122,6 @@ def _target_problems(targets: SoftTargets, kept_mass: float | None) -> list[str]
     if kept_mass is not None and abs(kept - kept_mass) > 1e-4:
         found.append(f"says that {kept_mass:.4f} of the mass is kept, but its targets hold {kept:.4f}")
     return found
-
-
-def _planned(root: str, unit: int) -> list[str]:
-    name = f"plan/part-{unit:05d}.jsonl.gz"
-    if not exists(root, name):
-        return []
-    lines = gzip.decompress(read_bytes(root, name)).decode().splitlines()
-    return [json.loads(line)["id"] for line in lines]
 
 
 def _quarantined(root: str, unit: int) -> set[str]:
