@@ -51,6 +51,7 @@ class StudyConfig:
     `generations` has a schedule like `distilled` for each later generation: a teacher that is distilled from the one before
     it labels the untranscribed set anew, and the last generation teaches the student (Furlanello et al. 2018, "Born-again
     neural networks").
+    `codecs`: further codecs beside `codec`; each stores the targets of the same teacher for a distilled student of its own.
     """
 
     work: str = MISSING
@@ -62,6 +63,7 @@ class StudyConfig:
     states_per_phone: int = 2
     tests: dict[str, str] = field(default_factory=dict)
     codec: str = "topk:20"
+    codecs: list[str] = field(default_factory=list)
     unit_hours: float = 0.1
     teachers: int = 1
     teacher: SystemConfig = field(default_factory=SystemConfig)

@@ -10,7 +10,10 @@ from pathlib import Path
 from asrkd.errors import ConfigError
 from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference
 from asrkd.report.tables import markdown_table
+from asrkd.store.files import write_atomic
+from asrkd.store.inspect import statistics
 
+CODECS = "codecs.json"
 SYSTEMS = ("teacher", "labeled", "distilled", "upper")
 NAMES = {
     "first": "teacher, first generation",
@@ -59,22 +62,62 @@ def read_results(works: Sequence[Path]) -> dict[str, SystemResult]:
     results = {}
     generations = all((work / "results" / "first" / "result.json").exists() for work in works)
     for system in ("first", *SYSTEMS) if generations else SYSTEMS:
-        files = [work / "results" / system / "result.json" for work in works]
-        missing = [str(file) for file in files if not file.exists()]
-        if missing:
-            raise ConfigError(f"{missing[0]!r} does not exist; run the study to its stage 'decode' first")
-        loaded = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        runs = {
-            test: [{speaker: Errors(*counts) for speaker, counts in one["tests"][test].items()} for one in loaded]
-            for test in loaded[0]["tests"]
-        }
-        results[system] = SystemResult(
-            runs,
-            loaded[0]["num_parameters"],
-            loaded[0]["real_time_factor"],
-            [one["insertion_penalty"] for one in loaded],
-        )
+        results[system] = _read(works, system)
     return results
+
+
+def _read(works: Sequence[Path], system: str) -> SystemResult:
+    files = [work / "results" / system / "result.json" for work in works]
+    missing = [str(file) for file in files if not file.exists()]
+    if missing:
+        raise ConfigError(f"{missing[0]!r} does not exist; run the study to its stage 'decode' first")
+    loaded = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    runs = {
+        test: [{speaker: Errors(*counts) for speaker, counts in one["tests"][test].items()} for one in loaded]
+        for test in loaded[0]["tests"]
+    }
+    return SystemResult(
+        runs,
+        loaded[0]["num_parameters"],
+        loaded[0]["real_time_factor"],
+        [one["insertion_penalty"] for one in loaded],
+    )
+
+
+def write_codecs(work: Path, codecs: Mapping[str, tuple[str, Path]]) -> None:
+    """Note, for each codec, the student that learned from it (name of its results) and the bytes of its store's targets."""
+    content = {}
+    for codec, (student, store) in codecs.items():
+        sizes = statistics(str(store))["bytes_per_frame"]
+        targets = sum(size for name, size in sizes.items() if name.startswith("target_"))
+        content[codec] = {"student": student, "target_bytes_per_frame": targets}
+    write_atomic(str(work / "results"), CODECS, json.dumps(content, indent=1).encode())
+
+
+def codec_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
+    """Students of the same teachers by codec: bytes, WER, and the paired difference to `dense` (or the first codec).
+
+    None where a run has not been decoded with several codecs.
+    """
+    files = [work / "results" / CODECS for work in works]
+    if not all(file.exists() for file in files):
+        return None
+    notes = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    codecs = [codec for codec in notes[0] if all(codec in note for note in notes)]
+    results = {codec: _read(works, notes[0][codec]["student"]) for codec in codecs}
+    reference = "dense" if "dense" in codecs else codecs[0]
+    tests = list(results[reference].tests)
+    columns = ["codec", "targets, B/frame"]
+    columns += [column for test in tests for column in (f"WER {test} %", f"difference to {reference}, points [95 %]")]
+    rows = []
+    for codec, result in results.items():
+        size = sum(note[codec]["target_bytes_per_frame"] for note in notes) / len(notes)
+        cells = [codec, f"{size:.1f}"]
+        for test in tests:
+            difference, _ = bootstrap_difference(result.tests[test], results[reference].tests[test])
+            cells += [percent(rate(result.tests[test])), "-" if codec == reference else _interval(difference)]
+        rows.append(cells)
+    return columns, rows
 
 
 def rate(counts: BySpeaker) -> float:
@@ -160,6 +203,8 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
         parts.append(f"## Topology `{topology}`, {len(folders)} runs\n")
         for table in (system_table(results), comparison_table(results), seed_table(results)):
             parts.append(markdown_table(*table) + "\n")
+        if (codecs := codec_table(folders)) is not None:
+            parts.append(f"Students of the same teachers by codec:\n\n{markdown_table(*codecs)}\n")
         for test in results["teacher"].tests:
             parts.append(f"Speakers, {test}:\n\n{markdown_table(*speaker_table(results, test))}\n")
     return "\n".join(parts)

@@ -16,6 +16,7 @@ from asrkd.store.files import exists
 from asrkd.study.config import StudyConfig, SystemConfig
 from asrkd.study.decode import decode_system
 from asrkd.study.jobs import train_all
+from asrkd.study.results import write_codecs
 from asrkd.training.align_store import align_store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
 
@@ -47,6 +48,8 @@ class Study:
         for name in (stage, stop_stage):
             if name not in STAGES:
                 raise ConfigError(f"stage {name!r} does not exist; the stages are {', '.join(STAGES)}")
+        if self.config.codec in self.config.codecs:
+            raise ConfigError(f"codecs holds {self.config.codec!r}, which is the study's codec already; name others")
         if not self.config.tests:
             raise ConfigError(
                 "the study names no test set, so nothing could be scored; set tests, e.g. {clean: test_clean}"
@@ -82,8 +85,10 @@ class Study:
         train_all(jobs, self.workers, self.progress)
 
     def label(self) -> None:
-        """Soft targets of the untranscribed set by the first generation."""
+        """Soft targets of the untranscribed set by the first generation; by the last one with the further codecs."""
         self._label(1)
+        if self.last_generation == 1:
+            self._label_codecs()
 
     def generations(self) -> None:
         """Each later generation of the teacher: distilled from the one before, then it labels the untranscribed set."""
@@ -100,10 +105,14 @@ class Study:
                 self.progress,
             )
             self._label(number)
+        if self.last_generation > 1:
+            self._label_codecs()
 
     def students(self) -> None:
         """The student trained on the labeled set only, distilled, and on all transcripts (the upper bound)."""
-        train_all({name: self._student_config(name) for name in STUDENTS}, self.workers, self.progress)
+        jobs = {name: self._student_config(name) for name in STUDENTS}
+        jobs |= {_of_codec("distilled", codec): self._distilled_config(codec) for codec in self.config.codecs}
+        train_all(jobs, self.workers, self.progress)
 
     def decode(self) -> None:
         """Decode and score every system on every test set."""
@@ -111,10 +120,22 @@ class Study:
         systems["teacher"] = (self.teacher_spec, self._teacher_runs(self.last_generation))
         if self.last_generation > 1:
             systems["first"] = (self._spec(1), self._teacher_runs(1))
+        for codec in self.config.codecs:
+            folder = self.run_folder(_of_codec("distilled", codec))
+            systems[folder.name] = (f"checkpoint:{folder}", [folder])
         for number, (name, (spec, runs)) in enumerate(systems.items()):
             self.progress("decode", number, len(systems), name)
             decode_system(self.config, spec, runs, self.work / "results" / name)
         self.progress("decode", len(systems), len(systems), "")
+        if self.config.codecs:
+            write_codecs(
+                self.work,
+                {self.config.codec: ("distilled", self.soft_store)}
+                | {
+                    codec: (_of_codec("distilled", codec), self._root(_of_codec("soft", codec)))
+                    for codec in self.config.codecs
+                },
+            )
 
     def run_folder(self, name: str) -> Path:
         """The run folder of a system."""
@@ -154,6 +175,11 @@ class Study:
     def _label(self, generation: int) -> None:
         cuts = str(self.data / "unlabeled.jsonl.gz")
         self._fill(_soft(generation), cuts, teacher=self._spec(generation), codec=self.config.codec)
+
+    def _label_codecs(self) -> None:
+        for codec in self.config.codecs:
+            cuts = str(self.data / "unlabeled.jsonl.gz")
+            self._fill(_of_codec("soft", codec), cuts, teacher=self.teacher_spec, codec=codec)
 
     def _fill(self, name: str, cuts: str, *, teacher: str | None = None, codec: str | None = None) -> None:
         """Plan a store where there is none, and label what is missing in it."""
@@ -197,13 +223,19 @@ class Study:
     def _student_config(self, name: str) -> TrainConfig:
         student, seed = self.config.student, self.config.seed
         if name == "distilled":
-            sources = {
-                "labeled": SourceConfig(self._store("labeled"), "labeled"),
-                "soft": SourceConfig(str(self.soft_store), "soft"),
-            }
-            return self._train_config(name, student, sources, self.config.distilled, seed=seed)
+            return self._distilled_config(self.config.codec)
         sources = {"labeled": SourceConfig(self._store("labeled" if name == "labeled" else "transcribed"), "labeled")}
         return self._train_config(name, student, sources, [PhaseConfig(student.steps, {"labeled": 1})], seed=seed)
+
+    def _distilled_config(self, codec: str) -> TrainConfig:
+        own = codec == self.config.codec
+        store = self.soft_store if own else self._root(_of_codec("soft", codec))
+        sources = {
+            "labeled": SourceConfig(self._store("labeled"), "labeled"),
+            "soft": SourceConfig(str(store), "soft"),
+        }
+        name = "distilled" if own else _of_codec("distilled", codec)
+        return self._train_config(name, self.config.student, sources, self.config.distilled, seed=self.config.seed)
 
     def _train_config(
         self,
@@ -232,6 +264,11 @@ class Study:
             eval_steps=100,
             checkpoint_steps=100,
         )
+
+
+def _of_codec(name: str, codec: str) -> str:
+    """Name of the store or the student of a further codec."""
+    return f"{name}-codec-{codec.replace(':', '-')}"
 
 
 def _soft(generation: int) -> str:
