@@ -1,4 +1,4 @@
-"""`asrkd label`: plan, run, status."""
+"""`asrkd label`: plan, grow, run, status."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from asrkd import config
 from asrkd.cli.progress import Progress
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.where import parse_where
 from asrkd.labeling import local
 from asrkd.labeling import plan as planning
 from asrkd.labeling import status as state
@@ -23,8 +24,17 @@ def label() -> None:
     """Run a teacher over audio and store its soft targets."""
 
 
+_WHERE = click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="Keep cuts that meet it, e.g. 'duration<=30', 'speaker!=anna', 'id~^2020-', 'custom.language=ar'; may be given again.",
+)
+_UNIT_HOURS = click.option("--unit-hours", default=1.0, help="Hours of audio in a work unit.")
+
+
 @label.command()
-@click.argument("cuts")
+@click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
 @click.argument("store")
 @click.option(
     "--teacher",
@@ -38,19 +48,27 @@ def label() -> None:
     default="audio",
     help="What the rows carry besides targets; a student needs audio or features.",
 )
-@click.option("--unit-hours", default=1.0, help="Hours of audio in a work unit.")
+@_UNIT_HOURS
+@_WHERE
 @click.option(
     "--front-end", type=click.Path(dir_okay=False), help="YAML of front end settings, for a store without a teacher."
 )
 def plan(
-    cuts: str, store: str, teacher: str | None, codec: str | None, embed: str, unit_hours: float, front_end: str | None
+    cuts: tuple[str, ...],
+    store: str,
+    teacher: str | None,
+    codec: str | None,
+    embed: str,
+    unit_hours: float,
+    where: tuple[str, ...],
+    front_end: str | None,
 ) -> None:
-    """Cut the corpus CUTS into work units and freeze them in the new STORE.
+    """Cut one or more corpora, CUTS, into work units and freeze them in the new STORE.
 
     CUTS is a lhotse manifest (.jsonl, .jsonl.gz), a Shar folder, a folder of audio, or a .tsv/.csv table.
     """
     settings = config.load(FrontEnd, front_end) if front_end else None
-    progress = Progress()
+    show = _PlanProgress()
     made = planning.plan(
         cuts,
         store,
@@ -58,15 +76,53 @@ def plan(
         codec=codec,
         embed=embed,
         unit_hours=unit_hours,
+        where=[parse_where(condition) for condition in where],
         front_end=settings,
-        progress=lambda done, hours: (
-            progress.show("plan", done, max(done, 1), f"{hours:.2f} h") if done % 1000 == 0 else None
-        ),
+        progress=show,
     )
-    progress.close()
+    show.close()
     click.echo(
-        f"planned {made.plan['num_cuts']} cuts, {made.plan['hours']:.3f} h, {made.plan['num_units']} units in {store}"
+        f"planned {made.plan['num_cuts']} cuts, {made.plan['hours']:.3f} h, {made.plan['num_units']} units in {store} "
+        f"({show.rate(made.plan['num_cuts']):.0f} cuts/s)"
     )
+    if made.plan["num_unreadable"]:
+        click.echo(f"{made.plan['num_unreadable']} audio files cannot be opened; they will go to quarantine", err=True)
+
+
+@label.command()
+@click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
+@click.argument("store")
+@_UNIT_HOURS
+@_WHERE
+def grow(cuts: tuple[str, ...], store: str, unit_hours: float, where: tuple[str, ...]) -> None:
+    """Add the cuts of grown corpora that STORE has not planned yet, as further units.
+
+    Units that are planned or finished do not change; cuts that were planned or deleted before are passed over.
+    """
+    show = _PlanProgress()
+    conditions = [parse_where(condition) for condition in where]
+    made, added = planning.grow(cuts, store, unit_hours=unit_hours, where=conditions, progress=show)
+    show.close()
+    click.echo(
+        f"added {added} cuts; {made.plan['num_cuts']} cuts, {made.plan['num_units']} units are planned in {store}"
+    )
+
+
+class _PlanProgress:
+    """Shows planning, and how fast it was."""
+
+    def __init__(self) -> None:
+        self._progress, self._began = Progress(), time.monotonic()
+
+    def __call__(self, cuts: int, hours: float) -> None:
+        if time.monotonic() - self._began > 1:  # a small corpus is planned before anyone looks
+            self._progress.show("plan", cuts, None, f"{hours:.2f} h, {self.rate(cuts):.0f} cuts/s")
+
+    def rate(self, cuts: int) -> float:
+        return cuts / max(time.monotonic() - self._began, 1e-9)
+
+    def close(self) -> None:
+        self._progress.close()
 
 
 @label.command()

@@ -19,8 +19,8 @@ class Progress:
         self._label = ""
         self._bar: tqdm | None = None
 
-    def show(self, label: str, done: int, total: int, note: Mapping[str, object] | str = "") -> None:
-        """Say how far `label` has come."""
+    def show(self, label: str, done: int, total: int | None, note: Mapping[str, object] | str = "") -> None:
+        """Say how far `label` has come; `total` is None where nobody knows it."""
         text = (
             note
             if isinstance(note, str)
@@ -34,9 +34,14 @@ class Progress:
             self._bar.n = done
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.refresh()
-        elif done >= total or label != self._label or time.monotonic() - self._last >= self._every:
+        elif (
+            (total is not None and done >= total)
+            or label != self._label
+            or time.monotonic() - self._last >= self._every
+        ):
             self._last = time.monotonic()
-            print(f"{label}: {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
+            of = "" if total is None else f"/{total}"
+            print(f"{label}: {done}{of} {text}".rstrip(), file=sys.stderr, flush=True)
         self._label = label
 
     def close(self) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import soundfile
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
+from lhotse.cut.set import deserialize_cut
+from lhotse.serialization import load_jsonl
 from numpy.typing import NDArray
 
 from asrkd.errors import ConfigError, CorpusError
 
+T = TypeVar("T")
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".m4a", ".sph")
+_MANIFESTS = (".jsonl", ".jsonl.gz")
 _COLUMNS = ("audio", "id", "text", "speaker", "start", "duration")
 
 
@@ -33,15 +40,13 @@ def open_cuts(path: str | Path) -> CutSet:
     if path.is_dir():
         if any(path.glob("cuts.*.jsonl*")):
             return CutSet.from_shar(in_dir=path)
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
-        if not files:
-            raise CorpusError(f"folder {str(path)!r} holds no audio ({', '.join(AUDIO_SUFFIXES)}) and no lhotse Shar")
-        return CutSet(_Lazy(lambda: _folder_cuts(path, files)))
+        files = _audio_files(path)
+        return CutSet(_Lazy(lambda: _readable(_folder_cuts(path, files))))
     if not path.exists():
         raise CorpusError(f"corpus {str(path)!r} does not exist; give a cuts manifest, a folder of audio or a table")
     if path.suffix in (".tsv", ".csv"):
-        return CutSet(_Lazy(lambda: _table_cuts(path)))
-    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        return CutSet(_Lazy(lambda: _readable(_table_cuts(path))))
+    if path.name.endswith(_MANIFESTS):
         return CutSet.from_jsonl_lazy(path)
     raise CorpusError(
         f"corpus {str(path)!r} is of no known kind; give .jsonl, .jsonl.gz, .tsv, .csv, a Shar folder or a folder of audio"
@@ -58,7 +63,7 @@ class _Lazy:
         return self._make()
 
 
-def iterate(cuts: CutSet, *, what: str) -> Iterator[Cut]:
+def iterate(cuts: Iterable[T], *, what: str) -> Iterator[T]:
     """The cuts one by one; a manifest that is damaged or empty is a `CorpusError` that names `what`."""
     empty = True
     try:
@@ -75,27 +80,88 @@ def iterate(cuts: CutSet, *, what: str) -> Iterator[Cut]:
         raise CorpusError(f"{what!r} holds no cuts, so there is nothing to do; check how it was made")
 
 
-def _folder_cuts(root: Path, files: list[Path]) -> Iterator[Cut]:
-    for file in files:
-        name = file.relative_to(root).with_suffix("").as_posix()
-        yield _whole_recording(file, name).to_cut().with_id(name)
+def iterate_json(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The cuts of a corpus in lhotse's JSON form, for work that does not touch audio; several times as fast as `iterate`.
+
+    An audio file of a folder or a table that cannot be opened is `{"id": ..., "unreadable": reason}`.
+
+    Raises:
+        CorpusError: as `open_cuts` and `iterate`.
+    """
+    path = Path(path)
+    if path.is_file() and path.name.endswith(_MANIFESTS):
+        items: Iterable[Any] = load_jsonl(path)
+    elif path.is_dir() and not any(path.glob("cuts.*.jsonl*")):
+        items = _folder_cuts(path, _audio_files(path))
+    elif path.is_file() and path.suffix in (".tsv", ".csv"):
+        items = _table_cuts(path)
+    else:
+        items = open_cuts(path)
+    for item in iterate(items, what=str(path)):
+        if isinstance(item, Unreadable):
+            yield {"id": item.id, "unreadable": item.reason}
+        elif not isinstance(item, dict):
+            yield item.to_dict()
+        else:
+            yield _checked(item, path)
 
 
-def _whole_recording(file: Path, name: str) -> Recording:
+def _checked(cut: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A cut as a manifest has it, with the `duration` that a mixed one leaves out."""
+    if "type" not in cut or not isinstance(cut.get("id"), str):
+        shown = json.dumps(cut, ensure_ascii=False)
+        raise CorpusError(f"{str(path)!r} holds {shown[:80]!r}, which is not a cut of lhotse; give a cuts manifest")
+    if cut["type"] == "MonoCut" and isinstance(cut.get("duration"), (int, float)):
+        return cut
     try:
-        return Recording.from_file(file, recording_id=name)
-    except Exception as error:
-        # An audio file that cannot even be opened still gets a cut, so that labeling can quarantine it with a reason.
-        if isinstance(error, FileNotFoundError):
-            raise CorpusError(
-                f"audio file {str(file)!r} does not exist; correct the table or leave the row out"
-            ) from None
+        return cut | {"duration": deserialize_cut(dict(cut)).duration}
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise CorpusError(
-            f"audio file {str(file)!r} cannot be read ({_reason(error)}); repair it or leave it out"
+            f"cut {cut['id']!r} of {str(path)!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"
         ) from None
 
 
-def _table_cuts(path: Path) -> Iterator[Cut]:
+@dataclass(frozen=True)
+class Unreadable:
+    """An audio file that cannot be opened, with the id that its cut would have."""
+
+    id: str
+    reason: str
+
+
+def _readable(items: Iterable[Cut | Unreadable]) -> Iterator[Cut]:
+    for item in items:
+        if isinstance(item, Unreadable):
+            raise CorpusError(item.reason)
+        yield item
+
+
+def _audio_files(path: Path) -> list[Path]:
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
+    if not files:
+        raise CorpusError(f"folder {str(path)!r} holds no audio ({', '.join(AUDIO_SUFFIXES)}) and no lhotse Shar")
+    return files
+
+
+def _folder_cuts(root: Path, files: list[Path]) -> Iterator[Cut | Unreadable]:
+    for file in files:
+        name = file.relative_to(root).with_suffix("").as_posix()
+        recording = _whole_recording(file, name)
+        yield recording if isinstance(recording, Unreadable) else recording.to_cut().with_id(name)
+
+
+def _whole_recording(file: Path, name: str) -> Recording | Unreadable:
+    if not file.exists():
+        return Unreadable(name, f"audio file {str(file)!r} does not exist; correct the table or leave the row out")
+    try:
+        return Recording.from_file(file, recording_id=name)
+    except Exception as error:
+        return Unreadable(
+            name, f"audio file {str(file)!r} cannot be read ({_reason(error)}); repair it or leave it out"
+        )
+
+
+def _table_cuts(path: Path) -> Iterator[Cut | Unreadable]:
     with open(path, encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
         unknown = [name for name in reader.fieldnames or [] if name not in _COLUMNS]
@@ -108,6 +174,9 @@ def _table_cuts(path: Path) -> Iterator[Cut]:
             file = path.parent / row["audio"]
             name = row.get("id") or Path(row["audio"]).with_suffix("").as_posix()
             recording = _whole_recording(file, name)
+            if isinstance(recording, Unreadable):
+                yield recording
+                continue
             try:
                 start = float(row.get("start") or 0.0)
                 duration = float(row.get("duration") or recording.duration - start)

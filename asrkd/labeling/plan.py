@@ -3,47 +3,57 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
+import numpy as np
 from lhotse.cut import Cut
 from lhotse.cut.set import deserialize_cut
 
-from asrkd.corpus.cuts import iterate, open_cuts
+from asrkd import fingerprint
+from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.where import Where
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
+from asrkd.labeling.seen_ids import SeenIds
 from asrkd.store import manifest
+from asrkd.store.delete import deleted_ids
 from asrkd.store.files import exists
 from asrkd.store.identity import Identity
 from asrkd.store.manifest import Manifest
-from asrkd.store.plan import plan_name, read_cuts, to_lines, write_cuts
+from asrkd.store.plan import read_cuts, to_lines, write_cuts
 from asrkd.targets.codecs import parse_codec
 from asrkd.teachers import Teacher, load_teacher
 
+T = TypeVar("T")
+
 
 def plan(
-    cuts: str,
+    cuts: str | Sequence[str],
     root: str,
     *,
     teacher: str | None = None,
     codec: str | None = None,
     embed: str = "none",
     unit_hours: float = 1.0,
+    where: Sequence[Where] = (),
     front_end: FrontEnd | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Manifest:
-    """Plan the labeling of a corpus into a new store, holding neither the corpus nor more than one unit in memory.
+    """Plan the labeling of one or more corpora into a new store, holding no more than one unit of cuts in memory.
 
     (16 bytes of each id's hash are held, to refuse duplicates.) The manifest is written last: a folder without one is
     no store yet, and planning again overwrites what a killed plan left.
 
     Args:
-        cuts: corpus, see `asrkd.corpus.cuts.open_cuts`.
+        cuts: corpora, see `asrkd.corpus.cuts.open_cuts`.
         root: folder or URI of the new store.
         teacher: spec of the teacher; None makes a store of transcripts only (the labeled set).
         codec: codec spec, default `topk:20`; only with a teacher.
         embed: `audio`, `features` or `none`: what the rows carry besides.
         unit_hours: hours of audio in a work unit.
+        where: conditions that a cut must meet, all of them.
         front_end: for a store without a teacher; the default front end if None.
         progress: called with cuts and hours so far.
 
@@ -52,45 +62,145 @@ def plan(
         CorpusError: no cuts, or an id that stands twice.
         ConfigError: options that do not go together.
     """
+    _check_unit_hours(unit_hours)
+    if exists(root, manifest.NAME):
+        raise StoreError(
+            f"{root!r} is a store already; continue it with asrkd label run, add cuts with asrkd label grow, or plan into "
+            "another folder"
+        )
+    identity = _identity(teacher, codec, embed, front_end)
+    units = _Units(root, 0, unit_hours)
+    corpora = [cuts] if isinstance(cuts, str) else list(cuts)
+    _fill(units, corpora, where, None, progress)
+    if units.num_cuts and units.num_cuts == units.num_unreadable:
+        raise CorpusError(f"none of {units.num_cuts} audio files can be opened; the first: {units.first_reason}")
+    if not units.num_cuts:
+        raise CorpusError(
+            f"no cut of {', '.join(corpora)} meets every condition, so there is nothing to plan; loosen --where"
+        )
+    return manifest.create(root, identity, units.summary())
+
+
+def grow(
+    cuts: str | Sequence[str],
+    root: str,
+    *,
+    unit_hours: float = 1.0,
+    where: Sequence[Where] = (),
+    progress: Callable[[int, float], None] | None = None,
+) -> tuple[Manifest, int]:
+    """Add the cuts of a grown corpus that a store has not planned yet, as further units; those that are there do not change.
+
+    Cuts that were planned, or deleted from the store, are passed over by their ids. The manifest is written last; growing again
+    after a kill does the same.
+
+    Returns:
+        The manifest, and the number of added cuts.
+
+    Raises:
+        StoreError: there is no store with a plan.
+        CorpusError: no cuts, or an id that stands twice in the corpora.
+    """
+    _check_unit_hours(unit_hours)
+    before = manifest.read(root)
+    first = int(before.plan["num_units"])
+    known = SeenIds()
+    for number in range(first):
+        known.add([*(cut["id"] for cut in read_cuts(root, number)), *deleted_ids(root, number)])
+    units = _Units(root, first, unit_hours)
+    _fill(units, [cuts] if isinstance(cuts, str) else list(cuts), where, known, progress)
+    if not units.num_cuts:
+        return before, 0
+    added = units.summary()
+    summary = {
+        "num_units": added["num_units"],
+        **{name: before.plan[name] + added[name] for name in ("num_cuts", "num_unreadable", "hours")},
+        "fingerprint": fingerprint.of_json([before.plan["fingerprint"], added["fingerprint"]]),
+    }
+    return manifest.replace_plan(root, before.identity, summary), units.num_cuts
+
+
+class _Units:
+    """Work units that are filled one after the other."""
+
+    def __init__(self, root: str, first: int, unit_hours: float) -> None:
+        self.num_cuts, self.seconds = 0, 0.0
+        self.num_unreadable, self.first_reason = 0, ""
+        self._root, self._next, self._limit = root, first, unit_hours * 3600
+        self._cuts: list[dict[str, Any]] = []
+        self._unit_seconds, self._digest = 0.0, hashlib.sha256()
+
+    def add(self, cut: dict[str, Any]) -> None:
+        seconds = float(cut.get("duration", 0.0))
+        self._cuts.append(cut)
+        if "unreadable" in cut:
+            self.first_reason = self.first_reason or cut["unreadable"]
+            self.num_unreadable += 1
+        self.num_cuts, self.seconds, self._unit_seconds = (
+            self.num_cuts + 1,
+            self.seconds + seconds,
+            self._unit_seconds + seconds,
+        )
+        if self._unit_seconds >= self._limit:
+            self._close()
+
+    def summary(self) -> dict[str, Any]:
+        """What the manifest says of the plan, once the last unit is closed."""
+        if self._cuts:
+            self._close()
+        digest = self._digest.hexdigest()[:32]
+        return {
+            "num_units": self._next,
+            "num_cuts": self.num_cuts,
+            "num_unreadable": self.num_unreadable,
+            "hours": self.seconds / 3600,
+            "fingerprint": digest,
+        }
+
+    def _close(self) -> None:
+        lines = to_lines(self._cuts)
+        self._digest.update(lines)
+        write_cuts(self._root, self._next, lines)
+        self._next, self._cuts, self._unit_seconds = self._next + 1, [], 0.0
+
+
+def _fill(
+    units: _Units,
+    corpora: Sequence[str],
+    where: Sequence[Where],
+    known: SeenIds | None,
+    progress: Callable[[int, float], None] | None,
+) -> None:
+    """Add every cut that meets the conditions and is not known."""
+    seen = SeenIds()
+    for name in corpora:
+        for batch in _batched(iterate_json(name), 1000):
+            ids = [cut["id"] for cut in batch]
+            repeated = seen.add(ids)
+            if repeated.any():
+                first = ids[int(np.flatnonzero(repeated)[0])]
+                raise CorpusError(
+                    f"cut id {first!r} of {name!r} stands twice in {', '.join(map(repr, corpora))}; targets are found by id, so one "
+                    "would be lost. Make the ids unique (lhotse: cuts.modify_ids)"
+                )
+            old = known.contains(ids) if known else np.zeros(len(ids), dtype=bool)
+            for cut, is_old in zip(batch, old, strict=True):
+                # What is unreadable has no fields to be judged by; labeling puts it into quarantine.
+                if not is_old and ("unreadable" in cut or all(condition(cut) for condition in where)):
+                    units.add(cut)
+            if progress:
+                progress(units.num_cuts, units.seconds / 3600)
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _check_unit_hours(unit_hours: float) -> None:
     if not unit_hours > 0:
         raise ConfigError(f"unit_hours is {unit_hours}, but must be above 0")
-    if exists(root, manifest.NAME):
-        raise StoreError(f"{root!r} is a store already; continue it with asrkd label run, or plan into another folder")
-    identity = _identity(teacher, codec, embed, front_end)
-    seen: set[bytes] = set()
-    unit: list[dict[str, Any]] = []
-    num_units, seconds, unit_seconds, digest = 0, 0.0, 0.0, hashlib.sha256()
-
-    def close() -> None:
-        nonlocal num_units, unit, unit_seconds
-        lines = to_lines(unit)
-        digest.update(lines)
-        write_cuts(root, num_units, lines)
-        num_units, unit, unit_seconds = num_units + 1, [], 0.0
-
-    for cut in iterate(open_cuts(cuts), what=cuts):
-        key = hashlib.sha256(cut.id.encode()).digest()[:16]
-        if key in seen:
-            raise CorpusError(
-                f"cut id {cut.id!r} stands twice in {cuts!r}; targets are found by id, so one would be lost. Make the ids "
-                "unique (lhotse: cuts.modify_ids)"
-            )
-        seen.add(key)
-        unit.append(cut.to_dict())
-        seconds, unit_seconds = seconds + cut.duration, unit_seconds + cut.duration
-        if progress:
-            progress(len(seen), seconds / 3600)
-        if unit_seconds >= unit_hours * 3600:
-            close()
-    if unit:
-        close()
-    summary = {
-        "num_units": num_units,
-        "num_cuts": len(seen),
-        "hours": seconds / 3600,
-        "fingerprint": digest.hexdigest()[:32],
-    }
-    return manifest.create(root, identity, summary)
 
 
 def _identity(teacher: str | None, codec: str | None, embed: str, front_end: FrontEnd | None) -> Identity:
@@ -123,18 +233,24 @@ def teacher_identity(teacher: Teacher, *, codec: str, embed: str) -> Identity:
     )
 
 
-def read_unit(root: str, unit: int) -> Iterator[Cut]:
-    """The cuts of a work unit, in order.
+def read_unit(root: str, unit: int) -> tuple[list[Cut], dict[str, str]]:
+    """The cuts of a work unit, in order, and the reasons why others, by id, are none: files that could not be opened.
 
     Raises:
         StoreError: the plan is damaged.
     """
-    try:
-        yield from map(deserialize_cut, read_cuts(root, unit))
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{plan_name(unit)} of the store {root!r} is damaged ({error}); plan into a new store"
-        ) from None
+    cuts, bad = [], {}
+    for cut in read_cuts(root, unit):
+        if "unreadable" in cut:
+            bad[cut["id"]] = cut["unreadable"]
+            continue
+        try:
+            cuts.append(deserialize_cut(dict(cut)))
+        except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+            bad[cut["id"]] = (
+                f"cut {cut['id']!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"
+            )
+    return cuts, bad
 
 
 def check_teacher(root: str, identity: Identity) -> Teacher | None:

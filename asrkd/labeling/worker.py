@@ -59,10 +59,9 @@ def label_unit(root: str, unit: int, identity: Identity, teacher: Teacher | None
         TeacherError: the teacher gives NaN.
         StoreError: the shard cannot be written.
     """
-    cuts = list(read_unit(root, unit))
+    cuts, bad = read_unit(root, unit)
     front_end = FrontEnd.from_dict(identity.front_end)
     rows: dict[str, dict[str, Any]] = {}
-    bad: dict[str, str] = {}
     batches = list(_batches(cuts, front_end))
     # Audio of the next batch is read while the teacher works on this one.
     with ThreadPoolExecutor(max_workers=1) as reader:
@@ -77,7 +76,7 @@ def label_unit(root: str, unit: int, identity: Identity, teacher: Teacher | None
             for one, packed in zip(prepared, targets, strict=True):
                 rows[one.cut.id] = _row(one, identity) | packed
     ordered = [rows[cut.id] for cut in cuts if cut.id in rows]
-    quarantined = tuple((cut.id, bad[cut.id]) for cut in cuts if cut.id in bad)
+    quarantined = tuple(sorted(bad.items()))
     if quarantined:  # before the shard, whose presence says that the unit is done
         lines = "".join(json.dumps({"id": key, "reason": why}, ensure_ascii=False) + "\n" for key, why in quarantined)
         write_atomic(root, f"quarantine/part-{unit:05d}.jsonl", lines.encode())

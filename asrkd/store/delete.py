@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 
+from asrkd.corpus.where import field_of
 from asrkd.errors import StoreError
 from asrkd.store.files import exists, read_bytes, write_atomic
 from asrkd.store.plan import is_planned, read_cuts, to_lines, write_cuts
@@ -60,20 +61,13 @@ def _names(store: Store) -> dict[int, dict[str, str | None]]:
     names: dict[int, dict[str, str | None]] = {}
     if is_planned(store.root):
         for unit in range(int(store.manifest.plan["num_units"])):
-            names[unit] = {cut["id"]: _speaker(cut) for cut in read_cuts(store.root, unit)}
+            names[unit] = {cut["id"]: field_of(cut, "speaker") for cut in read_cuts(store.root, unit)}
     if store.units():
         index = store.index(["id", "speaker"])
         columns = (index[name].to_pylist() for name in ("unit", "id", "speaker"))
         for unit, key, speaker in zip(*columns, strict=True):
             names.setdefault(unit, {})[key] = speaker
     return names
-
-
-def _speaker(cut: dict) -> str | None:
-    """As `asrkd.corpus.cuts.speaker_of`, of a cut that is not deserialised."""
-    parts = [cut, *(track["cut"] for track in cut.get("tracks", ()))]
-    given = [one.get("speaker") for part in parts for one in part.get("supervisions", ())]
-    return next((speaker for speaker in given if speaker), None)
 
 
 def _delete(store: Store, unit: int, leaving: set[str]) -> None:

@@ -33,6 +33,11 @@ def create(root: str, identity: Identity, plan: Mapping[str, Any]) -> Manifest:
         raise StoreError(f"{root!r} is a store already; continue it with asrkd label run, or plan into another folder")
     if identity.units:
         write_atomic(root, INVENTORY, "".join(f"{unit}\n" for unit in identity.units).encode())
+    return replace_plan(root, identity, plan)
+
+
+def replace_plan(root: str, identity: Identity, plan: Mapping[str, Any]) -> Manifest:
+    """Write `manifest.json` with another summary of the plan, when it has grown."""
     content = {"identity": identity.to_dict(), "fingerprint": identity.fingerprint, "plan": dict(plan)}
     write_atomic(root, NAME, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return Manifest(identity, dict(plan))

@@ -28,6 +28,7 @@ def test_the_command_line_is_as_documented() -> None:
         "decode",
         "demo",
         "label",
+        "label grow",
         "label plan",
         "label run",
         "label status",

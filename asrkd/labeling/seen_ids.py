@@ -1,0 +1,51 @@
+"""Ids seen so far, by 16 bytes each: a set of Python strings would not fit in memory for the largest corpora."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Runs above this are not merged any more: a merge holds both and their union.
+_LARGEST_RUN = 1 << 22
+
+
+class SeenIds:
+    """128-bit hashes in sorted runs; neighbors of like size are merged, as in a log-structured merge tree."""
+
+    def __init__(self) -> None:
+        self._runs: list[NDArray[np.bytes_]] = []
+
+    def contains(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+        """(n,) whether each id has been added."""
+        return self._found(_hashes(ids))
+
+    def add(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+        """Add ids; (n,) whether each was there before, or stands before among them."""
+        hashes = _hashes(ids)
+        repeated = self._found(hashes)
+        if not len(ids):
+            return repeated
+        order = np.argsort(hashes, kind="stable")
+        added = hashes[order]
+        repeated[order[1:]] |= added[1:] == added[:-1]
+        self._runs.append(added)
+        while len(self._runs) > 1 and len(self._runs[-2]) < min(2 * len(self._runs[-1]), _LARGEST_RUN):
+            last = self._runs.pop()
+            # A stable sort of two sorted runs only merges them.
+            self._runs[-1] = np.sort(np.concatenate([self._runs[-1], last]), kind="stable")
+        return repeated
+
+    def _found(self, hashes: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+        found = np.zeros(len(hashes), dtype=bool)
+        for run in self._runs:
+            places = np.searchsorted(run, hashes)
+            found |= run[np.minimum(places, len(run) - 1)] == hashes
+        return found
+
+
+def _hashes(ids: Sequence[str]) -> NDArray[np.bytes_]:
+    digests = b"".join(hashlib.blake2b(key.encode(), digest_size=16).digest() for key in ids)
+    return np.frombuffer(digests, dtype="S16")
