@@ -14,6 +14,7 @@ from asrkd.store.delete import delete as delete_rows
 from asrkd.store.inspect import head as first_rows
 from asrkd.store.inspect import info as describe
 from asrkd.store.inspect import statistics
+from asrkd.store.snapshot import take as take_snapshot
 from asrkd.store.verify import verify as find_problems
 from asrkd.teachers import load_teacher
 
@@ -67,6 +68,14 @@ def verify(root: str, share: float | None, teacher: str | None) -> None:
     click.echo(f"{len(problems)} problems" if problems else "no problems")
     if problems:
         sys.exit(1)
+
+
+@store.command()
+@click.argument("root", metavar="STORE")
+@click.argument("name")
+def snapshot(root: str, name: str) -> None:
+    """Pin the units that are finished now under NAME, to train from them (sources.X.snapshot) while labeling goes on."""
+    click.echo(f"snapshot {name!r}: {take_snapshot(root, name)} units")
 
 
 @store.command()

@@ -28,8 +28,10 @@ _TAIL = 8
 class Store:
     """A store, open for reading. Nothing holds more than the index and the row group asked for."""
 
-    def __init__(self, root: str, content: manifest.Manifest) -> None:
+    def __init__(self, root: str, content: manifest.Manifest, units: Sequence[int] | None = None) -> None:
+        """`units`: see only these finished work units; None for all that are there when they are asked for."""
         self.root = root
+        self._pinned = units
         self.manifest = content
         self.identity: Identity = content.identity
         self._codec = parse_codec(self.identity.codec) if self.identity.codec else None
@@ -50,6 +52,8 @@ class Store:
 
     def units(self) -> list[int]:
         """The finished work units, in order."""
+        if self._pinned is not None:
+            return list(self._pinned)
         return [int(name[5:-8]) for name in list_names(self.root, "shards", ".parquet") if name.startswith("part-")]
 
     def metadata(self, unit: int) -> pq.FileMetaData:

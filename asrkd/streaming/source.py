@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from asrkd import fingerprint
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
+from asrkd.store.snapshot import open_snapshot
 from asrkd.streaming.cache import LruCache
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.soft_targets import SoftTargets
@@ -74,8 +75,10 @@ class Source:
         frame_rate_map: from the store's frames to the student's, None if they are the same.
         fingerprint: of the store's identity, of the utterances' places and lengths, and of the maps.
 
+    With the name of a snapshot only the units that it pins are seen, whatever is labeled meanwhile.
+
     Raises:
-        StoreError: there is no store at `root`.
+        StoreError: there is no store at `root`, or no such snapshot.
         MismatchError: a shard does not belong to its store.
         ConfigError: no utterance is left by `filter`.
     """
@@ -90,9 +93,10 @@ class Source:
         cache_mb: float = 256,
         vocabulary_map: VocabularyMap | None = None,
         frame_rate_map: FrameRateMap | None = None,
+        snapshot: str = "",
     ) -> None:
         self.name, self.repeat = name, repeat
-        self.store = Store.open(str(root))
+        self.store = open_snapshot(str(root), snapshot) if snapshot else Store.open(str(root))
         self.vocabulary_map, self.frame_rate_map = vocabulary_map, frame_rate_map
         chosen = filter or Filter()
         index = self.store.index(list(dict.fromkeys(["num_frames", "duration", *chosen.columns()])))

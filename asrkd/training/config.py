@@ -33,7 +33,8 @@ class SourceConfig:
     """A store to train from. `kind` says which loss its utterances have: `labeled` (CTC, or cross-entropy with
     the alignment) or `soft` (soft cross-entropy with the stored targets). `vocabulary_map` is a table, a teacher unit, a tab and
     a student unit a line, for a teacher with another inventory; `lossy_map` lets it leave teacher units out. `frame_rate_map`
-    (`pick`, `pick:OFFSET` or `pool`) is for a student whose frame shift is a multiple of the teacher's."""
+    (`pick`, `pick:OFFSET` or `pool`) is for a student whose frame shift is a multiple of the teacher's. `snapshot` names the units
+    to train from, pinned by `asrkd store snapshot` while labeling goes on."""
 
     store: str = MISSING
     kind: str = "labeled"
@@ -41,6 +42,7 @@ class SourceConfig:
     vocabulary_map: str = ""
     lossy_map: bool = False
     frame_rate_map: str = ""
+    snapshot: str = ""
 
 
 @dataclass

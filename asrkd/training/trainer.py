@@ -124,7 +124,9 @@ class Trainer:
                         f"lexicon, topology and states_per_phone of the teacher, or, for one topology, set sources.{name}.vocabulary_map"
                     )
             rate = FrameRateMap(given.frame_rate_map) if given.frame_rate_map else None
-            sources[name] = Source(name, given.store, vocabulary_map=mapped, frame_rate_map=rate)
+            sources[name] = Source(
+                name, given.store, vocabulary_map=mapped, frame_rate_map=rate, snapshot=given.snapshot
+            )
         return sources
 
     def _initialise(self, path: str) -> None:

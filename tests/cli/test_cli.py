@@ -39,6 +39,7 @@ def test_the_command_line_is_as_documented() -> None:
         "store delete",
         "store head",
         "store info",
+        "store snapshot",
         "store stats",
         "store verify",
         "train",
