@@ -39,7 +39,7 @@ _UNIT_HOURS = click.option("--unit-hours", default=1.0, help="Hours of audio in 
 @click.option(
     "--teacher",
     metavar="SPEC",
-    help="checkpoint:PATH, torchscript:PATH, python:package.module:factory or ensemble:FILE. Without one the store holds transcripts only (the labeled set).",
+    help="checkpoint:PATH, torchscript:PATH, onnx:PATH, transformers:PATH_OR_NAME, torchaudio:BUNDLE, python:package.module:factory or ensemble:FILE. Without one the store holds transcripts only (the labeled set).",
 )
 @click.option("--codec", help="dense, topk:K, nucleus:P:K_MAX, sampled:N or hybrid:HEAD:N.  [default: topk:20]")
 @click.option(

@@ -14,6 +14,7 @@ from lhotse.cut.set import deserialize_cut
 from asrkd import fingerprint
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.waveform import Waveform
 from asrkd.corpus.where import Where
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling.seen_ids import SeenIds
@@ -215,6 +216,8 @@ def _identity(teacher: str | None, codec: str | None, embed: str, front_end: Fro
     if front_end is not None:
         raise ConfigError("front_end is given with a teacher; the teacher brings its own front end")
     loaded = load_teacher(teacher)
+    if embed == "features" and isinstance(loaded.front_end, Waveform):
+        raise ConfigError(f"teacher {teacher!r} reads samples, so there are no features to embed; embed audio")
     return teacher_identity(loaded, codec=parse_codec(codec or "topk:20").spec, embed=embed)
 
 

@@ -16,7 +16,7 @@ from lhotse.cut import Cut
 from numpy.typing import NDArray
 
 from asrkd.corpus.cuts import read_audio, speaker_of, text_of
-from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import CorpusError, TeacherError
 from asrkd.labeling.plan import read_unit
 from asrkd.store.files import write_atomic
@@ -60,7 +60,7 @@ def label_unit(root: str, unit: int, identity: Identity, teacher: Teacher | None
         StoreError: the shard cannot be written.
     """
     cuts, bad = read_unit(root, unit)
-    front_end = FrontEnd.from_dict(identity.front_end)
+    front_end = front_end_from_dict(identity.front_end)
     rows: dict[str, dict[str, Any]] = {}
     batches = list(_batches(cuts, front_end))
     # Audio of the next batch is read while the teacher works on this one.
@@ -84,7 +84,7 @@ def label_unit(root: str, unit: int, identity: Identity, teacher: Teacher | None
     return UnitResult(unit, len(ordered), quarantined, sum(row["duration"] for row in ordered), num_bytes)
 
 
-def _batches(cuts: Sequence[Cut], front_end: FrontEnd) -> Iterator[list[Cut]]:
+def _batches(cuts: Sequence[Cut], front_end: AnyFrontEnd) -> Iterator[list[Cut]]:
     """Cuts sorted by duration (then order), in batches of at most BATCH_FRAMES padded frames."""
     law = front_end.frame_law()
     batch: list[Cut] = []
@@ -98,7 +98,7 @@ def _batches(cuts: Sequence[Cut], front_end: FrontEnd) -> Iterator[list[Cut]]:
         yield batch
 
 
-def _prepare(cuts: Sequence[Cut], front_end: FrontEnd) -> tuple[list[_Prepared], dict[str, str]]:
+def _prepare(cuts: Sequence[Cut], front_end: AnyFrontEnd) -> tuple[list[_Prepared], dict[str, str]]:
     prepared, failed = [], {}
     for cut in cuts:
         try:
@@ -107,7 +107,7 @@ def _prepare(cuts: Sequence[Cut], front_end: FrontEnd) -> tuple[list[_Prepared],
                 np.int16
             )
             features = front_end(torch.from_numpy(samples.astype(np.float32) / 32768.0))
-            if not len(features):
+            if not front_end.frame_law().num_features(len(samples)):
                 raise CorpusError(f"cut {cut.id!r} has {len(samples)} samples, too few for one frame; leave it out")
             prepared.append(_Prepared(cut, samples, features))
         except CorpusError as error:

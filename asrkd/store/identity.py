@@ -9,8 +9,8 @@ from typing import Any
 
 from asrkd import fingerprint
 from asrkd.corpus.frame_law import FrameLaw
-from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.errors import ConfigError, MismatchError, StoreError
 
 FORMAT = "asrkd/v1"
@@ -92,7 +92,7 @@ class Identity:
 
     @property
     def frame_law(self) -> FrameLaw:
-        return FrontEnd.from_dict(self.front_end).frame_law(self.subsampling_factor)
+        return front_end_from_dict(self.front_end).frame_law(self.subsampling_factor)
 
     def check(self, other: Identity, *, what: str) -> None:
         """Raise `MismatchError` naming the first field in which `other` (called `what`) differs."""

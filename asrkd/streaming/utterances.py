@@ -13,6 +13,7 @@ from torch import Tensor
 
 from asrkd.corpus.augment import Augment, utterance_rng
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.streaming.batch import Utterance
 from asrkd.streaming.cache import FillCache
@@ -63,7 +64,7 @@ class UtteranceReader:
                 f"length, shift, stacking and subsampling factor, set sources.{source.name}.frame_rate_map, or label the "
                 "corpus again"
             )
-        stored = FrontEnd.from_dict(identity.front_end)
+        stored = front_end_from_dict(identity.front_end)
         if stored.sampling_rate != self._front_end.sampling_rate:
             raise MismatchError(
                 f"{what} holds audio at {stored.sampling_rate} Hz, but the student's front end takes "

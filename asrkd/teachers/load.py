@@ -16,11 +16,22 @@ from torch import Tensor
 from asrkd import fingerprint
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import AsrkdError, TeacherError
 from asrkd.models import build_model
+from asrkd.teachers.onnx import onnx_teacher
 from asrkd.teachers.teacher import Teacher
+from asrkd.teachers.waveform_models import torchaudio_teacher, transformers_teacher
 
-KINDS = ("checkpoint:PATH", "torchscript:PATH", "python:package.module:factory", "ensemble:SPEC_FILE")
+KINDS = (
+    "checkpoint:PATH",
+    "torchscript:PATH",
+    "onnx:PATH",
+    "transformers:PATH_OR_NAME",
+    "torchaudio:BUNDLE",
+    "python:package.module:factory",
+    "ensemble:SPEC_FILE",
+)
 
 
 def load_teacher(spec: str, device: str = "cpu") -> Teacher:
@@ -28,6 +39,9 @@ def load_teacher(spec: str, device: str = "cpu") -> Teacher:
 
     - `checkpoint:PATH`: a checkpoint of `asrkd train` (`final.pt`), or its run folder.
     - `torchscript:PATH`: a scripted module with `PATH.json` beside it: `front_end`, `inventory`, `subsampling_factor`.
+    - `onnx:PATH`: a graph, described like a scripted module (`asrkd.teachers.onnx`).
+    - `transformers:PATH_OR_NAME`: a CTC model of transformers (`asrkd.teachers.waveform_models`).
+    - `torchaudio:BUNDLE`: a CTC bundle of torchaudio.pipelines.
     - `python:package.module:factory`: a function that returns a `Teacher`.
     - `ensemble:SPEC_FILE`: a YAML file, `teachers: [{spec: ..., weight: ...}]` and `domain: probability` or `log`.
 
@@ -39,6 +53,12 @@ def load_teacher(spec: str, device: str = "cpu") -> Teacher:
         return _checkpoint(spec, Path(rest), device)
     if kind == "torchscript" and rest:
         return _torchscript(spec, Path(rest), device)
+    if kind == "onnx" and rest:
+        return onnx_teacher(spec, Path(rest), device)
+    if kind == "transformers" and rest:
+        return transformers_teacher(spec, rest, device)
+    if kind == "torchaudio" and rest:
+        return torchaudio_teacher(spec, rest, device)
     if kind == "python" and ":" in rest:
         return _python(spec, rest)
     if kind == "ensemble" and rest:
@@ -51,7 +71,7 @@ def inventory_from(values: Mapping[str, Any]) -> Inventory:
     return Inventory(tuple(values["units"]), values["topology"], int(values.get("states_per_phone", 1)))
 
 
-def _identity(weights: str, code: Any, front_end: FrontEnd, inventory: Inventory, subsampling_factor: int) -> str:
+def _identity(weights: str, code: Any, front_end: AnyFrontEnd, inventory: Inventory, subsampling_factor: int) -> str:
     return fingerprint.of_json([weights, code, front_end.fingerprint, inventory.fingerprint, subsampling_factor])
 
 
@@ -86,7 +106,7 @@ def _torchscript(spec: str, path: Path, device: str) -> Teacher:
     described = path.with_name(path.name + ".json")
     try:
         content = json.loads(described.read_text(encoding="utf-8"))
-        front_end, inventory = FrontEnd.from_dict(content["front_end"]), inventory_from(content["inventory"])
+        front_end, inventory = front_end_from_dict(content["front_end"]), inventory_from(content["inventory"])
         factor = int(content.get("subsampling_factor", 1))
         model = torch.jit.load(str(path), map_location=device).eval()
     except OSError as error:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import TeacherError
 
 
@@ -19,7 +19,7 @@ class Teacher:
 
     Attributes:
         model: `logits, lengths = model(features, feature_lengths)`; (N, T, F), (N,) -> (N, T', V), (N,).
-        front_end: what makes its features.
+        front_end: what makes its features: log-mel, or the samples themselves.
         inventory: what its classes mean.
         subsampling_factor: T' is T over this, rounded up.
         spec: the spec string it was loaded from.
@@ -28,7 +28,7 @@ class Teacher:
     """
 
     model: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    front_end: FrontEnd
+    front_end: AnyFrontEnd
     inventory: Inventory
     subsampling_factor: int
     spec: str

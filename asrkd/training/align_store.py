@@ -71,6 +71,10 @@ def _with_model(
             f"model {spec!r} has {len(teacher.inventory)} units of topology {teacher.inventory.topology!r}, the lexicon with "
             f"its states makes {len(inventory)} of topology 'hmm'; give the same lexicon and states_per_phone"
         )
+    if not isinstance(teacher.front_end, FrontEnd):
+        raise MismatchError(
+            f"model {spec!r} reads samples, but a store is aligned by features; give a run of asrkd train"
+        )
     path = Path(spec.partition(":")[2])
     prior = checkpoint.read(path / "final.pt" if path.is_dir() else path)["log_prior"].numpy()
     labels = {}
