@@ -1,4 +1,4 @@
-"""`asrkd label`: plan, grow, run, status."""
+"""`asrkd label`: plan, grow, run, retry, status."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from asrkd.corpus.where import parse_where
 from asrkd.labeling import local
 from asrkd.labeling import plan as planning
 from asrkd.labeling import status as state
+from asrkd.labeling.stop import Terminated, terminated_by_signal
 from asrkd.labeling.worker import UnitResult
 from asrkd.store.identity import EMBEDS
 
@@ -131,7 +132,10 @@ class _PlanProgress:
 @click.option("--workers", default=1, help="Processes, one thread each; any number gives the same bytes.")
 @click.option("--max-quarantined", default=0.01, help="Share of bad cuts at which the job stops.")
 def run(store: str, backend: str, workers: int, max_quarantined: float) -> None:
-    """Label every unit of STORE that has no shard yet. Safe to kill and to run again."""
+    """Label every unit of STORE that has no shard yet. Safe to kill and to run again.
+
+    SIGTERM (pre-emption) gives up the units in work and ends with exit code 0 within seconds.
+    """
     progress, began, seconds = Progress(), time.monotonic(), 0.0
 
     def show(result: UnitResult, done: int, total: int) -> None:
@@ -143,10 +147,36 @@ def run(store: str, backend: str, workers: int, max_quarantined: float) -> None:
         )
 
     try:
-        summary = local.run(store, workers=workers, max_quarantined=max_quarantined, progress=show)
+        with terminated_by_signal():
+            summary = local.run(store, workers=workers, max_quarantined=max_quarantined, progress=show)
+    except Terminated:
+        click.echo("stopped by SIGTERM; finished units are kept, run again to go on", err=True)
+        return
     finally:
         progress.close()
     click.echo(f"labeled {summary.labeled} units ({summary.seconds / 3600:.3f} h), found {summary.found} finished")
+
+
+@label.command()
+@click.argument("store")
+@click.option("--workers", default=1, help="Processes, one thread each.")
+def retry(store: str, workers: int) -> None:
+    """Label the units of STORE again that have cuts in quarantine, after their audio was mended.
+
+    Files that could not even be opened when STORE was planned come in by asrkd label grow.
+    """
+    progress = Progress()
+    try:
+        with terminated_by_signal():
+            before, after = local.retry(
+                store, workers=workers, progress=lambda result, done, total: progress.show("retry", done, total)
+            )
+    except Terminated:
+        click.echo("stopped by SIGTERM; finished units are kept, run again to go on", err=True)
+        return
+    finally:
+        progress.close()
+    click.echo(f"quarantine: {before} cuts before, {after} after")
 
 
 @label.command()

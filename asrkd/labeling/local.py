@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ import torch
 from asrkd.errors import AsrkdError, ConfigError, CorpusError
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.status import quarantined
+from asrkd.labeling.stop import leave_signals_to_the_parent
 from asrkd.labeling.worker import UnitResult, label_unit
 from asrkd.store import Store
 from asrkd.store.identity import Identity
@@ -63,14 +64,42 @@ def run(
     missing = [unit for unit in range(planned) if unit not in set(finished)]
     bad = [entry for unit in finished for entry in quarantined(root, unit)]
     seconds = 0.0
-    for number, result in enumerate(_results(root, store.identity, missing, workers), 1):
-        seconds += result.seconds
-        bad += result.quarantined
-        if progress:
-            progress(result, len(finished) + number, planned)
-        _check_share(bad, num_cuts, max_quarantined)
+    with closing(_results(root, store.identity, missing, workers)) as results:
+        for number, result in enumerate(results, 1):
+            seconds += result.seconds
+            bad += result.quarantined
+            if progress:
+                progress(result, len(finished) + number, planned)
+            _check_share(bad, num_cuts, max_quarantined)
     _check_share(bad, num_cuts, max_quarantined)
     return RunSummary(len(missing), len(finished), seconds)
+
+
+def retry(
+    root: str, *, workers: int = 1, progress: Callable[[UnitResult, int, int], None] | None = None
+) -> tuple[int, int]:
+    """Label the finished units again that have cuts in quarantine: audio that was mended, or missing for a while, comes in.
+
+    A unit is replaced as a whole, by what a first run would have made of the mended corpus.
+
+    Returns:
+        Cuts in quarantine before and after.
+
+    Raises:
+        MismatchError, CorpusError, AsrkdError: as `run`.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}, but must be at least 1")
+    store = Store.open(root)
+    counts = {unit: len(quarantined(root, unit)) for unit in store.units()}
+    again = [unit for unit, count in counts.items() if count]
+    left = 0
+    with closing(_results(root, store.identity, again, workers)) as results:
+        for number, result in enumerate(results, 1):
+            left += len(result.quarantined)
+            if progress:
+                progress(result, number, len(again))
+    return sum(counts.values()), left
 
 
 def _check_share(bad: list[tuple[str, str]], num_cuts: int, allowed: float) -> None:
@@ -81,7 +110,7 @@ def _check_share(bad: list[tuple[str, str]], num_cuts: int, allowed: float) -> N
         )
 
 
-def _results(root: str, identity: Identity, units: list[int], workers: int) -> Iterator[UnitResult]:
+def _results(root: str, identity: Identity, units: list[int], workers: int) -> Generator[UnitResult, None, None]:
     if not units:
         return
     if workers == 1:
@@ -90,6 +119,7 @@ def _results(root: str, identity: Identity, units: list[int], workers: int) -> I
             for unit in units:
                 yield label_unit(root, unit, identity, teacher)
         return
+    before = set(multiprocessing.active_children())
     check_teacher(root, identity)  # so that a wrong teacher is told before processes are started
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(units)), context, initializer=_start, initargs=(root, identity)) as pool:
@@ -102,6 +132,11 @@ def _results(root: str, identity: Identity, units: list[int], workers: int) -> I
                 "a labeling process died (killed, or out of memory); finished units are kept. Run asrkd label run again, "
                 "with fewer workers if memory was short"
             ) from None
+        except BaseException:
+            # A unit that is cut short leaves nothing behind; waiting for it could take longer than a scheduler waits.
+            for child in set(multiprocessing.active_children()) - before:
+                child.kill()
+            raise
         finally:
             for future in futures:
                 future.cancel()
@@ -124,6 +159,7 @@ _context: tuple[str, Identity, Teacher | None] | None = None
 
 def _start(root: str, identity: Identity) -> None:
     global _context
+    leave_signals_to_the_parent()
     torch.set_num_threads(1)
     _context = (root, identity, check_teacher(root, identity))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -72,7 +72,7 @@ def plan(
     identity = _identity(teacher, codec, embed, front_end)
     units = _Units(root, 0, unit_hours)
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
-    _fill(units, corpora, where, None, progress)
+    _fill(units, corpora, where, progress)
     if units.num_cuts and units.num_cuts == units.num_unreadable:
         raise CorpusError(f"none of {units.num_cuts} audio files can be opened; the first: {units.first_reason}")
     if not units.num_cuts:
@@ -92,7 +92,8 @@ def grow(
 ) -> tuple[Manifest, int]:
     """Add the cuts of a grown corpus that a store has not planned yet, as further units; those that are there do not change.
 
-    Cuts that were planned, or deleted from the store, are passed over by their ids. The manifest is written last; growing again
+    Cuts that were planned, or deleted from the store, are passed over by their ids; an audio file that could not be opened then and
+    can be now is added. The manifest is written last; growing again
     after a kill does the same.
 
     Returns:
@@ -106,10 +107,13 @@ def grow(
     before = manifest.read(root)
     first = int(before.plan["num_units"])
     known = SeenIds()
+    unreadable: set[str] = set()
     for number in range(first):
-        known.add([*(cut["id"] for cut in read_cuts(root, number)), *deleted_ids(root, number)])
+        planned = read_cuts(root, number)
+        known.add([*(cut["id"] for cut in planned if "unreadable" not in cut), *deleted_ids(root, number)])
+        unreadable.update(cut["id"] for cut in planned if "unreadable" in cut)
     units = _Units(root, first, unit_hours)
-    _fill(units, [cuts] if isinstance(cuts, str) else list(cuts), where, known, progress)
+    _fill(units, [cuts] if isinstance(cuts, str) else list(cuts), where, progress, known, unreadable)
     if not units.num_cuts:
         return before, 0
     added = units.summary()
@@ -169,10 +173,11 @@ def _fill(
     units: _Units,
     corpora: Sequence[str],
     where: Sequence[Where],
-    known: SeenIds | None,
     progress: Callable[[int, float], None] | None,
+    known: SeenIds | None = None,
+    unreadable: Collection[str] = (),
 ) -> None:
-    """Add every cut that meets the conditions and is not known."""
+    """Add every cut that meets the conditions and is not known; of the `unreadable` ids only those that are so no more."""
     seen = SeenIds()
     for name in corpora:
         for batch in _batched(iterate_json(name), 1000):
@@ -186,8 +191,12 @@ def _fill(
                 )
             old = known.contains(ids) if known else np.zeros(len(ids), dtype=bool)
             for cut, is_old in zip(batch, old, strict=True):
-                # What is unreadable has no fields to be judged by; labeling puts it into quarantine.
-                if not is_old and ("unreadable" in cut or all(condition(cut) for condition in where)):
+                if "unreadable" in cut:
+                    # It has no fields to be judged by; labeling puts it into quarantine.
+                    wanted = cut["id"] not in unreadable
+                else:
+                    wanted = all(condition(cut) for condition in where)
+                if wanted and not is_old:
                     units.add(cut)
             if progress:
                 progress(units.num_cuts, units.seconds / 3600)

@@ -19,7 +19,7 @@ from asrkd.corpus.cuts import read_audio, speaker_of, text_of
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import CorpusError, TeacherError
 from asrkd.labeling.plan import read_unit
-from asrkd.store.files import write_atomic
+from asrkd.store.files import exists, remove, write_atomic
 from asrkd.store.identity import Identity
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import Codec, parse_codec, statistics
@@ -81,6 +81,8 @@ def label_unit(root: str, unit: int, identity: Identity, teacher: Teacher | None
         lines = "".join(json.dumps({"id": key, "reason": why}, ensure_ascii=False) + "\n" for key, why in quarantined)
         write_atomic(root, f"quarantine/part-{unit:05d}.jsonl", lines.encode())
     num_bytes = write_shard(root, unit, ordered, identity)
+    if not quarantined and exists(root, f"quarantine/part-{unit:05d}.jsonl"):  # of an earlier attempt
+        remove(root, f"quarantine/part-{unit:05d}.jsonl")
     return UnitResult(unit, len(ordered), quarantined, sum(row["duration"] for row in ordered), num_bytes)
 
 

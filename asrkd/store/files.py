@@ -145,3 +145,16 @@ def _info(root: str, what: str | fs.FileSelector, name: str) -> Any:
         return attempts(root, lambda: system.get_file_info(what))
     except OSError as error:
         raise StoreError(f"{name!r} of the store {root!r} cannot be listed: {error}") from None
+
+
+def remove(root: str, name: str) -> None:
+    """Remove a file of a store.
+
+    Raises:
+        StoreError: it cannot be removed.
+    """
+    system, base = filesystem(root)
+    try:
+        system.delete_file(f"{base}/{name}")
+    except OSError as error:
+        raise StoreError(f"{name!r} of the store {root!r} cannot be removed: {error}") from None

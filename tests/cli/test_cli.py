@@ -30,6 +30,7 @@ def test_the_command_line_is_as_documented() -> None:
         "label",
         "label grow",
         "label plan",
+        "label retry",
         "label run",
         "label status",
         "score",

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from helpers import kill_at_random, make_cuts, make_teacher
 from lhotse import CutSet
 
+from asrkd.cli import cli
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling import plan as planning
-from asrkd.labeling.local import run
+from asrkd.labeling.local import retry, run
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
 from asrkd.store import Store
@@ -140,6 +147,74 @@ def test_bad_cuts_go_to_quarantine_up_to_a_share(teacher: str, tmp_path: Path) -
         run(root)
 
 
+def test_mended_audio_comes_in_by_a_retry(teacher: str, tmp_path: Path) -> None:
+    make_cuts(tmp_path, "some", 10)
+    cuts = str(tmp_path / "some.jsonl.gz")
+    whole, root = str(tmp_path / "whole"), str(tmp_path / "store")
+    for store in (whole, root):
+        plan(cuts, store, teacher=teacher, unit_hours=0.001)
+    run(whole)
+    missing = [tmp_path / f"audio/some/some-{number}.flac" for number in (3, 8)]
+    contents = [path.read_bytes() for path in missing]
+    for path in missing:
+        path.unlink()
+    run(root, max_quarantined=0.3)
+    untouched = {name: content for name, content in shards(Path(root)).items() if shards(Path(whole))[name] == content}
+    missing[0].write_bytes(contents[0])
+    assert retry(root) == (2, 1)
+    assert [key for key, _ in status(root).quarantine] == ["some-8"] and verify(root) == []
+    missing[1].write_bytes(contents[1])
+    result = CliRunner().invoke(cli, ["label", "retry", root, "--workers", "2"])
+    assert result.exit_code == 0 and "quarantine: 1 cuts before, 0 after" in result.output
+    assert shards(Path(root)) == shards(Path(whole)) and status(root).quarantine == [] and 0 < len(untouched) < 10
+    assert retry(root) == (0, 0)
+
+
+class Slow(torch.nn.Module):
+    """A teacher that thinks for a while about each batch."""
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        time.sleep(0.4)
+        return features[..., :3].cumsum(1), lengths
+
+
+def slow() -> Teacher:
+    inventory = Inventory(("<blk>", "a", "b"), "ctc")
+    return Teacher(Slow(), FrontEnd(), inventory, 1, "slow", "f" * 32)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_ends_in_order_within_seconds(workers: int, corpus: Path, tmp_path: Path, asrkd_command: Any) -> None:
+    spec = "python:slow_teacher:slow"
+    (tmp_path / "slow_teacher.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
+        "from labeling.test_labeling import slow\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    root, whole = tmp_path / "store", tmp_path / "whole"
+    sys.path.insert(0, str(tmp_path))
+    try:
+        for store in (root, whole):
+            planned(corpus, store, spec)
+        run(str(whole))
+    finally:
+        sys.path.remove(str(tmp_path))
+    command = asrkd_command("label", "run", root, "--workers", workers)
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not shards(root):
+        time.sleep(0.05)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGTERM)  # as schedulers do: the whole group
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "stopped by SIGTERM; finished units are kept" in errors, errors
+    assert "Traceback" not in errors and time.monotonic() - began < 10
+    done = shards(root)
+    assert 0 < len(done) < len(shards(whole))
+    assert not [path for path in root.rglob("*") if path.name.endswith(".tmp")]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+    assert shards(root) == shards(whole)
+
+
 def one_short() -> Teacher:
     """A teacher whose output is one frame short."""
     inventory = Inventory(("<blk>", "a", "b"), "ctc")
@@ -149,8 +224,6 @@ def one_short() -> Teacher:
 
 
 def test_a_teacher_one_frame_short_stops_with_both_numbers(corpus: Path, tmp_path: Path) -> None:
-    import sys
-
     sys.modules["short_teacher"] = sys.modules[__name__]
     root = planned(corpus, tmp_path / "store", "python:short_teacher:one_short")
     with pytest.raises(MismatchError, match=r"has \d+ frames, but \d+ samples make \d+ frames"):

@@ -116,6 +116,22 @@ def test_files_that_cannot_be_opened_go_to_quarantine(corpora: Path, tmp_path: P
         assert found.utterances == made.plan["num_cuts"] - 1 and verify(root) == []
 
 
+def test_files_that_were_mended_come_in_by_growing(corpora: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.flac").write_bytes((corpora / f"audio/old/old-{number}.flac").read_bytes())
+    for number in (1, 2):
+        (folder / f"{number}.flac").write_bytes(b"no audio at all")
+    root = str(tmp_path / "store")
+    assert plan(str(folder), root, embed="audio").plan["num_unreadable"] == 2
+    run(root, max_quarantined=0.5)
+    (folder / "2.flac").write_bytes((corpora / "audio/old/old-2.flac").read_bytes())
+    assert grow(str(folder), root)[1] == 1  # not file 1 once more
+    run(root, max_quarantined=0.5)
+    assert [row["id"] for row in Store.open(root).rows(["id"])] == ["0", "3", "2"] and verify(root) == []
+
+
 def test_a_cut_that_lhotse_cannot_make_goes_to_quarantine(corpora: Path, tmp_path: Path) -> None:
     cuts = [cut.to_dict() for cut in CutSet.from_file(corpora / "old.jsonl.gz")]
     del cuts[3]["channel"]
