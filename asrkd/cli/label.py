@@ -1,18 +1,20 @@
-"""`asrkd label`: plan, grow, run, retry, status."""
+"""`asrkd label`: plan, grow, run, work, retry, status."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 
 import click
+from click.core import ParameterSource
 
 from asrkd import config
 from asrkd.cli.progress import Progress
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.where import parse_where
-from asrkd.labeling import local
+from asrkd.labeling import array, local
 from asrkd.labeling import plan as planning
 from asrkd.labeling import status as state
 from asrkd.labeling.stop import Terminated, terminated_by_signal
@@ -151,6 +153,63 @@ def run(store: str, backend: str, workers: int, max_quarantined: float) -> None:
             summary = local.run(store, workers=workers, max_quarantined=max_quarantined, progress=show)
     except Terminated:
         click.echo("stopped by SIGTERM; finished units are kept, run again to go on", err=True)
+        return
+    finally:
+        progress.close()
+    click.echo(f"labeled {summary.labeled} units ({summary.seconds / 3600:.3f} h), found {summary.found} finished")
+
+
+@label.command()
+@click.argument("store")
+@click.option(
+    "--index",
+    type=int,
+    envvar=["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"],
+    show_envvar=True,
+    required=True,
+    help="Which of the tasks this is, from 0; of a Slurm array whatever its lowest number.",
+)
+@click.option(
+    "--count",
+    type=int,
+    envvar="SLURM_ARRAY_TASK_COUNT",
+    show_envvar=True,
+    required=True,
+    help="How many tasks there are.",
+)
+@click.option("--lease-seconds", default=120.0, help="Without a sign of life after which a task counts as dead.")
+@click.option("--max-quarantined", default=0.01, help="Share of bad cuts at which the task stops.")
+@click.pass_context
+def work(
+    context: click.Context, store: str, index: int, count: int, lease_seconds: float, max_quarantined: float
+) -> None:
+    """Label as one task of an array: Slurm, Kubernetes, or any machines that reach STORE.
+
+    The tasks need no coordinator. Each begins with its share, then helps the others and takes over the units of tasks that die; it
+    ends when all of STORE is labeled.
+    """
+    if context.get_parameter_source("index") is ParameterSource.ENVIRONMENT and "SLURM_ARRAY_TASK_ID" in os.environ:
+        lowest, step = (
+            int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", default)) for name, default in (("MIN", 0), ("STEP", 1))
+        )
+        index = (index - lowest) // step
+    progress = Progress()
+
+    def show(result: UnitResult, done: int, total: int) -> None:
+        progress.show("label", done, total, f"unit {result.unit}, quarantined {len(result.quarantined)}")
+
+    try:
+        with terminated_by_signal():
+            summary = array.work(
+                store,
+                index=index,
+                count=count,
+                lease_seconds=lease_seconds,
+                max_quarantined=max_quarantined,
+                progress=show,
+            )
+    except Terminated:
+        click.echo("stopped by SIGTERM; finished units are kept, other tasks take over the rest", err=True)
         return
     finally:
         progress.close()

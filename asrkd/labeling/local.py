@@ -70,8 +70,8 @@ def run(
             bad += result.quarantined
             if progress:
                 progress(result, len(finished) + number, planned)
-            _check_share(bad, num_cuts, max_quarantined)
-    _check_share(bad, num_cuts, max_quarantined)
+            check_share(bad, num_cuts, max_quarantined)
+    check_share(bad, num_cuts, max_quarantined)
     return RunSummary(len(missing), len(finished), seconds)
 
 
@@ -102,7 +102,8 @@ def retry(
     return sum(counts.values()), left
 
 
-def _check_share(bad: list[tuple[str, str]], num_cuts: int, allowed: float) -> None:
+def check_share(bad: list[tuple[str, str]], num_cuts: int, allowed: float) -> None:
+    """Raise `CorpusError` if more cuts are bad than the allowed share."""
     if len(bad) > allowed * num_cuts:
         raise CorpusError(
             f"{len(bad)} of {num_cuts} cuts cannot be labeled, more than the share of {allowed} that is allowed; the first: "
@@ -117,7 +118,7 @@ def _results(root: str, identity: Identity, units: list[int], workers: int) -> G
         with one_thread():
             teacher = check_teacher(root, identity)
             for unit in units:
-                yield label_unit(root, unit, identity, teacher)
+                yield _always(label_unit(root, unit, identity, teacher))
         return
     before = set(multiprocessing.active_children())
     check_teacher(root, identity)  # so that a wrong teacher is told before processes are started
@@ -168,4 +169,11 @@ def _work(unit: int) -> UnitResult:
     if _context is None:
         raise RuntimeError("worker was not initialised")
     root, identity, teacher = _context
-    return label_unit(root, unit, identity, teacher)
+    return _always(label_unit(root, unit, identity, teacher))
+
+
+def _always(result: UnitResult | None) -> UnitResult:
+    """Without a lease nothing is given up."""
+    if result is None:
+        raise RuntimeError("a unit was given up that nobody else may work on")
+    return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +19,10 @@ from asrkd.corpus.cuts import read_audio, speaker_of, text_of
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import CorpusError, TeacherError
 from asrkd.labeling.plan import read_unit
-from asrkd.store.files import exists, remove, write_atomic
+from asrkd.store.files import create, exists, remove, write_atomic
 from asrkd.store.identity import Identity
-from asrkd.store.writer import write_shard
+from asrkd.store.schema import shard_name
+from asrkd.store.writer import shard_bytes
 from asrkd.targets.codecs import Codec, parse_codec, statistics
 from asrkd.targets.random import frame_keys
 from asrkd.teachers import Teacher
@@ -48,11 +49,19 @@ class _Prepared:
     features: torch.Tensor
 
 
-def label_unit(root: str, unit: int, identity: Identity, teacher: Teacher | None) -> UnitResult:
+def label_unit(
+    root: str,
+    unit: int,
+    identity: Identity,
+    teacher: Teacher | None,
+    *,
+    may_commit: Callable[[], bool] | None = None,
+) -> UnitResult | None:
     """Label the cuts of a unit and write its shard; a cut that cannot be read goes to quarantine with the reason.
 
     The bytes of the shard depend on the plan, the teacher and the codec alone: batches are cut from the unit's cuts
-    sorted by duration, rows are written in plan order.
+    sorted by duration, rows are written in plan order. With `may_commit` nothing is written unless it says so in the end, nor
+    over a shard that is there: None is returned then.
 
     Raises:
         MismatchError: the teacher's frames are not those of the frame law.
@@ -77,13 +86,19 @@ def label_unit(root: str, unit: int, identity: Identity, teacher: Teacher | None
                 rows[one.cut.id] = _row(one, identity) | packed
     ordered = [rows[cut.id] for cut in cuts if cut.id in rows]
     quarantined = tuple(sorted(bad.items()))
+    data = shard_bytes(unit, ordered, identity)
+    if may_commit is not None and (exists(root, shard_name(unit)) or not may_commit()):
+        return None
     if quarantined:  # before the shard, whose presence says that the unit is done
         lines = "".join(json.dumps({"id": key, "reason": why}, ensure_ascii=False) + "\n" for key, why in quarantined)
         write_atomic(root, f"quarantine/part-{unit:05d}.jsonl", lines.encode())
-    num_bytes = write_shard(root, unit, ordered, identity)
+    if may_commit is None:
+        write_atomic(root, shard_name(unit), data)
+    elif not create(root, shard_name(unit), data):
+        return None
     if not quarantined and exists(root, f"quarantine/part-{unit:05d}.jsonl"):  # of an earlier attempt
         remove(root, f"quarantine/part-{unit:05d}.jsonl")
-    return UnitResult(unit, len(ordered), quarantined, sum(row["duration"] for row in ordered), num_bytes)
+    return UnitResult(unit, len(ordered), quarantined, sum(row["duration"] for row in ordered), len(data))
 
 
 def _batches(cuts: Sequence[Cut], front_end: AnyFrontEnd) -> Iterator[list[Cut]]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pyarrow import fs
 
 from asrkd.errors import StoreError
+from asrkd.store import conditional
 
 T = TypeVar("T")
 # Seconds before the second, third and fourth attempt.
@@ -66,33 +67,63 @@ def write_atomic(root: str, name: str, data: bytes) -> None:
     system, base = filesystem(root)
     path = f"{base}/{name}"
     try:
-        if not isinstance(system, fs.LocalFileSystem):
-            # Without `compression=None` a name that ends in .gz would be compressed a second time.
-            with system.open_output_stream(path, compression=None) as stream:
-                stream.write(data)
+        if isinstance(system, fs.LocalFileSystem):
+            _write_local(path, data, os.replace)
             return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{uuid.uuid4().hex}.tmp"
-        try:
-            with open(temporary, "wb") as local:
-                local.write(data)
-                local.flush()
-                os.fsync(local.fileno())
-            os.replace(temporary, path)
-        finally:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-        folder = os.open(os.path.dirname(path), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        # Without `compression=None` a name that ends in .gz would be compressed a second time.
+        with system.open_output_stream(path, compression=None) as stream:
+            stream.write(data)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StoreError(
-            f"{name!r} ({len(data)} bytes) cannot be written to the store {root!r}: {reason}. Nothing is left under its name; "
-            "free space or rights there, then run again: finished units are kept"
-        ) from None
+        raise _unwritten(root, name, data, error) from None
+
+
+def create(root: str, name: str, data: bytes) -> bool:
+    """Write a file as `write_atomic` does, unless one of this name is there; whether it was written.
+
+    Of several that try at a time one succeeds: by a hard link on a local disk (also on NFS), by a conditional put on an object store.
+
+    Raises:
+        StoreError: the file cannot be written, or the store is on a kind of storage without such a put.
+        DependencyError: a conditional put needs obstore.
+    """
+    system, base = filesystem(root)
+    try:
+        if isinstance(system, fs.LocalFileSystem):
+            return _write_local(f"{base}/{name}", data, os.link)
+        return conditional.put(root, name, data)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _unwritten(root, name, data, error) from None
+
+
+def _write_local(path: str, data: bytes, publish: Callable[[str, str], None]) -> bool:
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = f"{folder}/.{os.path.basename(path)}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(temporary, "wb") as local:
+            local.write(data)
+            local.flush()
+            os.fsync(local.fileno())
+        publish(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return True
+
+
+def _unwritten(root: str, name: str, data: bytes, error: OSError) -> StoreError:
+    reason = error.strerror or str(error)
+    return StoreError(
+        f"{name!r} ({len(data)} bytes) cannot be written to the store {root!r}: {reason}. Nothing is left under its name; "
+        "free space or rights there, then run again: finished units are kept"
+    )
 
 
 def read_bytes(root: str, name: str) -> bytes:

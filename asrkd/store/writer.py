@@ -27,6 +27,13 @@ def write_shard(root: str, unit: int, rows: Sequence[Mapping[str, Any]], identit
     Raises:
         StoreError: the shard cannot be written; nothing is left under its name.
     """
+    data = shard_bytes(unit, rows, identity)
+    write_atomic(root, shard_name(unit), data)
+    return len(data)
+
+
+def shard_bytes(unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity) -> bytes:
+    """What `write_shard` writes."""
     schema = shard_schema(identity)
     table = pa.Table.from_arrays(
         [pa.array([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema
@@ -48,9 +55,7 @@ def write_shard(root: str, unit: int, rows: Sequence[Mapping[str, Any]], identit
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         # Not in the schema's metadata, which Arrow would store a second time.
         writer.add_key_value_metadata(_metadata(unit, identity))
-    data = buffer.getvalue()
-    write_atomic(root, shard_name(unit), data)
-    return len(data)
+    return buffer.getvalue()
 
 
 def _metadata(unit: int, identity: Identity) -> dict[bytes | str, str]:

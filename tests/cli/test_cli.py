@@ -33,6 +33,7 @@ def test_the_command_line_is_as_documented() -> None:
         "label retry",
         "label run",
         "label status",
+        "label work",
         "score",
         "store",
         "store card",

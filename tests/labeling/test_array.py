@@ -1,0 +1,134 @@
+"""Real processes that share a store and nothing else; some are killed, one sleeps."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers import make_teacher
+from s3_server import S3Server
+
+from asrkd.errors import ConfigError
+from asrkd.labeling.array import _order, work
+from asrkd.labeling.local import run
+from asrkd.labeling.plan import plan
+from asrkd.store.verify import verify
+
+UNIT_HOURS = 0.001
+Command = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_teacher(tmp_path_factory.mktemp("teacher") / "teacher.pt")
+
+
+def planned(corpus: Path, root: str, teacher: str) -> str:
+    plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=teacher, embed="audio", unit_hours=UNIT_HOURS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path, teacher: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The shards of an undisturbed run."""
+    root = tmp_path_factory.mktemp("whole") / "store"
+    run(planned(corpus, str(root), teacher))
+    return shards(root)
+
+
+def shards(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((root / "shards").glob("*.parquet"))}
+
+
+def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.timeout(280)
+def test_of_eight_tasks_three_die_and_the_others_finish_all(
+    corpus: Path, teacher: str, whole: dict[str, bytes], tmp_path: Path, asrkd_command: Command
+) -> None:
+    root = planned(corpus, str(tmp_path / "store"), teacher)
+    rng = random.Random(7)
+    command = asrkd_command("label", "work", root, "--lease-seconds", 4)
+    tasks = [
+        start(command, SLURM_ARRAY_TASK_ID=str(number + 1), SLURM_ARRAY_TASK_COUNT="8", SLURM_ARRAY_TASK_MIN="1")
+        for number in range(8)
+    ]
+    while not list((tmp_path / "store").glob("leases/*.json")):
+        time.sleep(0.01)
+    killed = rng.sample(range(8), 3)
+    for number in killed:
+        time.sleep(rng.uniform(0.0, 0.3))
+        tasks[number].kill()
+    ends = [task.communicate(timeout=250) for task in tasks]
+    codes = [task.returncode for task in tasks]
+    survivors = [number for number in range(8) if number not in killed]
+    assert all(codes[number] == 0 for number in survivors), ends
+    assert -signal.SIGKILL in codes
+    assert shards(tmp_path / "store") == whole and verify(root) == []
+    assert not list((tmp_path / "store").glob("leases/*.json"))
+
+
+@pytest.mark.timeout(120)
+def test_a_task_that_sleeps_past_its_lease_does_no_harm(
+    corpus: Path, teacher: str, whole: dict[str, bytes], tmp_path: Path, asrkd_command: Command
+) -> None:
+    root = planned(corpus, str(tmp_path / "store"), teacher)
+    options = ("--lease-seconds", 1, "--count", 2, "--index")
+    sleeper = start(asrkd_command("label", "work", root, *options, 0))
+    while not list((tmp_path / "store").glob("leases/*.json")):
+        time.sleep(0.002)
+    os.kill(sleeper.pid, signal.SIGSTOP)
+    other = start(asrkd_command("label", "work", root, *options, 1))
+    _, errors = other.communicate(timeout=100)
+    assert other.returncode == 0, errors
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "store/shards").iterdir()}
+    assert shards(tmp_path / "store") == whole
+    os.kill(sleeper.pid, signal.SIGCONT)
+    _, errors = sleeper.communicate(timeout=60)
+    assert sleeper.returncode == 0, errors
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store/shards").iterdir()} == stamps
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.mark.timeout(120)
+def test_tasks_share_a_store_on_s3(
+    s3: S3Server, corpus: Path, teacher: str, whole: dict[str, bytes], asrkd_command: Command
+) -> None:
+    root = planned(corpus, s3.uri("array"), teacher)
+    tasks = [start(asrkd_command("label", "work", root, "--count", 2, "--index", index)) for index in (0, 1)]
+    for task in tasks:
+        _, errors = task.communicate(timeout=100)
+        assert task.returncode == 0, errors
+    stored = s3.objects("array")
+    assert {Path(name).name: data for name, data in stored.items() if name.startswith("shards/")} == whole
+    assert not [name for name in stored if name.startswith("leases/")]
+
+
+def test_every_unit_is_in_every_tasks_order_and_own_ones_come_first() -> None:
+    orders = [_order(11, index, 3) for index in range(3)]
+    assert all(sorted(order) == list(range(11)) for order in orders)
+    assert [order[:3] for order in orders] == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+
+
+def test_tasks_that_cannot_be(corpus: Path, teacher: str, tmp_path: Path) -> None:
+    root = planned(corpus, str(tmp_path / "store"), teacher)
+    with pytest.raises(ConfigError, match=r"index is 3, but must be within 0..2"):
+        work(root, index=3, count=3)
+    with pytest.raises(ConfigError, match="lease_seconds is 0"):
+        work(root, index=0, count=3, lease_seconds=0)

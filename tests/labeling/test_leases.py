@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from s3_server import S3Server
+
+from asrkd.labeling.leases import Leases, lease_name
+from asrkd.store.files import create, exists, read_bytes
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["disk", "s3"])
+def root(request: pytest.FixtureRequest, s3: S3Server, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "disk" else s3.uri(tmp_path.name)
+
+
+class Clock:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_file_is_created_once(root: str) -> None:
+    assert create(root, "leases/a.json", b"one") and not create(root, "leases/a.json", b"two")
+    assert read_bytes(root, "leases/a.json") == b"one"
+
+
+def test_a_dead_owner_is_found_by_the_observers_clock_alone(root: str) -> None:
+    """The clocks of the two tasks are an hour apart."""
+    clocks = Clock(0.0), Clock(3600.0)
+    first, second = (Leases(root, 10.0, clock=clock) for clock in clocks)
+    assert first.claim(3) and not second.claim(3) and first.holds(3) and not second.holds(3)
+    clocks[1].now += 9.0
+    assert not second.claim(3)
+    with first.keep(3):  # no beat yet: its thread waits for a quarter of 10 s
+        assert first.holds(3)
+    assert not exists(root, lease_name(3)) and second.claim(3)
+    clocks[0].now += 1.0
+    assert not first.claim(3)
+    clocks[0].now += 10.0
+    assert first.claim(3) and not second.holds(3)
+
+
+def test_a_beat_keeps_the_lease(tmp_path: Path) -> None:
+    clock = Clock(0.0)
+    owner, other = Leases(str(tmp_path), 0.2), Leases(str(tmp_path), 10.0, clock=clock)
+    assert owner.claim(0)
+    with owner.keep(0):
+        beats = set()
+        for _ in range(3):
+            beats.add(json.loads((tmp_path / lease_name(0)).read_bytes())["beat"])
+            assert not other.claim(0)
+            clock.now += 20.0
+            time.sleep(0.3)
+    assert len(beats) > 1
+
+
+def test_an_owner_that_lost_its_lease_leaves_it_alone(tmp_path: Path) -> None:
+    clock = Clock(0.0)
+    stalled, other = Leases(str(tmp_path), 0.2), Leases(str(tmp_path), 10.0, clock=clock)
+    assert stalled.claim(0) and not other.claim(0)
+    clock.now += 10.0
+    with stalled.keep(0):
+        assert other.claim(0)
+        time.sleep(0.3)
+        assert not stalled.holds(0)
+    assert other.holds(0)
