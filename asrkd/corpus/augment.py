@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import soundfile
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd import fingerprint
+from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, CorpusError
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
@@ -34,6 +35,15 @@ class SampleTransform(Protocol):
     def fingerprint(self) -> str: ...
 
     def __call__(self, samples: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]: ...
+
+
+class FeatureTransform(Protocol):
+    """What a loader applies to features: (T, F) of `stack` joined frames -> the same shape."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def __call__(self, features: Tensor, rng: np.random.Generator, *, stack: int = 1) -> Tensor: ...
 
 
 def utterance_rng(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
@@ -168,17 +178,69 @@ class SpecAugment:
 
 
 @dataclass(frozen=True)
+class FrequencyWarp:
+    """Other vocal tracts: stretches the frequency axis of log-mel features by a random factor.
+
+    Vocal tract length perturbation (Jaitly & Hinton 2013): f becomes a f up to an edge, and above it what maps the Nyquist frequency
+    to itself; the features are interpolated between mel bins. The edge is 0.6 of the Nyquist frequency, as in the paper.
+
+    Attributes:
+        largest: the factor a is drawn uniformly from 1 - largest to 1 + largest; in the paper 0.1.
+        band: edges of the filterbank in hertz.
+        nyquist: hertz.
+    """
+
+    largest: float
+    band: tuple[float, float]
+    nyquist: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.largest < 0.5:
+            raise ConfigError(f"frequency_warp is {self.largest}, but must be above 0 and below 0.5")
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint.of_json(["frequency_warp", self.largest, list(self.band), self.nyquist])
+
+    def __call__(self, features: Tensor, rng: np.random.Generator, *, stack: int = 1) -> Tensor:
+        """(T, F) -> (T, F); F = `stack` joined frames of F / `stack` mel bins."""
+        factor = 1.0 + float(rng.uniform(-self.largest, self.largest))
+        frames, width = features.shape
+        places = torch.from_numpy(self.places(width // stack, factor))
+        below = places.long().clamp(max=max(width // stack - 2, 0))
+        share = (places - below).to(features.dtype)
+        bins = features.view(frames, stack, width // stack)
+        above = (below + 1).clamp(max=width // stack - 1)
+        return torch.lerp(bins[..., below], bins[..., above], share).reshape(frames, width)
+
+    def places(self, bins: int, factor: float) -> NDArray[np.float64]:
+        """(bins,) the place, in bins, from which each bin's value comes."""
+        low, high = (_mel(edge) for edge in self.band)
+        step = (high - low) / (bins + 1)
+        hertz = 700.0 * np.expm1((low + step * np.arange(1, bins + 1)) / 1127.0)
+        edge = 0.6 * self.nyquist * min(factor, 1.0)
+        rest = (self.nyquist - edge) / (self.nyquist - edge / factor)
+        warped = np.where(hertz <= edge / factor, factor * hertz, self.nyquist - rest * (self.nyquist - hertz))
+        return np.clip((_mel(warped) - low) / step - 1.0, 0.0, bins - 1.0)
+
+
+def _mel(hertz: Any) -> Any:
+    """Kaldi's mel scale."""
+    return 1127.0 * np.log1p(hertz / 700.0)
+
+
+@dataclass(frozen=True)
 class Augment:
-    """All augmentation of a run: transforms of samples, applied in order, then masks on features."""
+    """All augmentation of a run: transforms of samples, then of features, applied in order."""
 
     samples: tuple[SampleTransform, ...] = ()
-    features: SpecAugment | None = None
+    features: tuple[FeatureTransform, ...] = ()
 
     @classmethod
     def from_settings(
         cls,
+        front_end: FrontEnd,
         *,
-        sampling_rate: int,
         noise: Sequence[str] = (),
         noise_probability: float = 0.0,
         snr: Sequence[float] = (0.0, 20.0),
@@ -187,15 +249,17 @@ class Augment:
         time_mask_frames: int = 5,
         frequency_masks: int = 0,
         frequency_mask_bins: int = 8,
+        frequency_warp: float = 0.0,
     ) -> Augment:
         """From plain values; what has probability, range or number 0 is left out.
 
         Args:
-            sampling_rate: hertz, of the front end.
+            front_end: makes the features.
             noise: files and folders of noise.
             noise_probability, snr: see `NoiseAugment`.
             gain_db: gains are drawn from -gain_db to gain_db.
             time_masks, time_mask_frames, frequency_masks, frequency_mask_bins: see `SpecAugment`.
+            frequency_warp: see `FrequencyWarp`, `largest`.
 
         Raises:
             ConfigError, CorpusError: a value or a noise that cannot be used.
@@ -204,13 +268,15 @@ class Augment:
         if noise_probability and not noise:
             raise ConfigError(f"noise_probability is {noise_probability}, but no noise is named; name files or folders")
         if noise_probability:
-            sounds = [sound for place in noise for sound in load_noises(place, sampling_rate)]
+            sounds = [sound for place in noise for sound in load_noises(place, front_end.sampling_rate)]
             if len(snr) != 2:
                 raise ConfigError(f"snr is {list(snr)!r}, but must be a lowest and a highest value in dB")
             samples.append(NoiseAugment(sounds, (snr[0], snr[1]), noise_probability))
         if gain_db:
             samples.append(Gain((-gain_db, gain_db)))
-        masks = None
+        features: list[FeatureTransform] = []
+        if frequency_warp:
+            features.append(FrequencyWarp(frequency_warp, front_end.band, front_end.sampling_rate / 2))
         if time_masks or frequency_masks:
             masks = SpecAugment(
                 time_masks=time_masks,
@@ -219,12 +285,13 @@ class Augment:
                 max_frequency=frequency_mask_bins,
                 probability=1.0,
             )
-        return cls(tuple(samples), masks)
+            features.append(masks)
+        return cls(tuple(samples), tuple(features))
 
     @property
     def fingerprint(self) -> str:
-        masks = self.features.fingerprint if self.features else ""
-        return fingerprint.of_json([masks, *(transform.fingerprint for transform in self.samples)])
+        parts = [*(one.fingerprint for one in self.features), *(one.fingerprint for one in self.samples)]
+        return fingerprint.of_json(parts)
 
 
 def load_noises(source: str | Path | Sequence[str | Path], sampling_rate: int) -> list[NDArray[np.float32]]:

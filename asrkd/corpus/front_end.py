@@ -62,12 +62,11 @@ class FrontEnd:
                 f"front end: frame_length_ms is {self.frame_length_ms}, which is {law.window} samples at "
                 f"{self.sampling_rate} Hz; a window needs at least 2"
             )
-        nyquist = self.sampling_rate / 2
-        high = self.high_freq if self.high_freq > 0 else nyquist + self.high_freq
-        if not 0 <= self.low_freq < high <= nyquist:
+        low, high = self.band
+        if not 0 <= low < high <= self.sampling_rate / 2:
             raise ConfigError(
-                f"front end: low_freq {self.low_freq} and high_freq {self.high_freq} make the band {self.low_freq}..{high} "
-                f"Hz, which must lie within 0..{nyquist} Hz, half the sampling rate"
+                f"front end: low_freq {self.low_freq} and high_freq {self.high_freq} make the band {low}..{high} "
+                f"Hz, which must lie within 0..{self.sampling_rate / 2} Hz, half the sampling rate"
             )
 
     @classmethod
@@ -89,6 +88,11 @@ class FrontEnd:
     @property
     def feature_dim(self) -> int:
         return self.num_mels * self.stack
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """Edges of the filterbank in hertz."""
+        return self.low_freq, self.high_freq if self.high_freq > 0 else self.sampling_rate / 2 + self.high_freq
 
     def frame_law(self, subsampling_factor: int = 1) -> FrameLaw:
         """The frame law of this front end before a model with this subsampling factor."""

@@ -29,7 +29,7 @@ class UtteranceReader:
     Args:
         front_end: the student's.
         subsampling_factor: the student's.
-        augment: transforms of samples (none for sources that embed features) and masks on features.
+        augment: transforms of samples (none for sources that embed features) and of features.
         seed: of the augmentation.
         cache_mb: memory for clean data: decoded samples where `augment` changes samples, features otherwise.
     """
@@ -46,7 +46,7 @@ class UtteranceReader:
         self._front_end = front_end
         self._law = front_end.frame_law(subsampling_factor)
         self._augment = augment.samples
-        self._masks = augment.features
+        self._transforms = augment.features
         self._seed = seed
         self._cache: FillCache[NDArray[Any]] = FillCache(int(cache_mb * 1e6))
 
@@ -105,8 +105,8 @@ class UtteranceReader:
         source.store.identity.frame_law.check(facts["num_samples"], facts["num_frames"], what=what)
         rng = utterance_rng(self._seed, epoch, facts["id"])
         features = self._features(source, position, facts["num_samples"], rng if augment else None, what)
-        if augment and self._masks is not None:
-            features = self._masks(features, rng, stack=self._front_end.stack)
+        for transform in self._transforms if augment else ():
+            features = transform(features, rng, stack=self._front_end.stack)
         num_frames = self._law.num_frames(facts["num_samples"])
         targets, alignment = source.targets(facts), facts["alignment"]
         if source.frame_rate_map:

@@ -90,6 +90,7 @@ class AugmentConfig:
     time_mask_frames: int = 5
     frequency_masks: int = 0
     frequency_mask_bins: int = 8
+    frequency_warp: float = 0.0
 
 
 @dataclass

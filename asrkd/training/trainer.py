@@ -67,9 +67,7 @@ class Trainer:
             sources,
             front_end=self.front_end,
             subsampling_factor=config.model.subsampling_factor,
-            augment=Augment.from_settings(
-                **dataclasses.asdict(config.augment), sampling_rate=self.front_end.sampling_rate
-            ),
+            augment=Augment.from_settings(self.front_end, **dataclasses.asdict(config.augment)),
             max_frames=config.batch.max_frames,
             max_utterances=config.batch.max_utterances,
             seed=config.seed,

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrkd.corpus.augment import Augment, Gain, NoiseAugment, SpecAugment, load_noises, utterance_rng
+from asrkd.corpus.augment import Augment, FrequencyWarp, Gain, NoiseAugment, SpecAugment, load_noises, utterance_rng
+from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, CorpusError
 
 
@@ -122,18 +123,43 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
         SpecAugment(time_masks=-1)
 
 
+@pytest.mark.parametrize("factor", [0.85, 0.93, 1.1, 1.2])
+def test_a_warped_tone_is_a_tone_of_another_frequency(factor: float) -> None:
+    front_end = FrontEnd(stack=1, stride=1, num_mels=80, mean_norm="none")
+    warp = FrequencyWarp(0.2, front_end.band, 8000.0)
+
+    def loudest(frequency: float, places: np.ndarray | None = None) -> int:
+        tone = torch.sin(2 * torch.pi * frequency * torch.arange(16000) / 16000)
+        spectrum = front_end(tone).mean(dim=0).numpy()
+        return int(np.argmax(spectrum if places is None else np.interp(places, np.arange(80), spectrum)))
+
+    for frequency in (500.0, 1000.0, 2500.0):
+        assert abs(loudest(frequency * factor, warp.places(80, factor)) - loudest(frequency)) <= 1
+
+
+@given(largest=st.floats(0.01, 0.4), seed=st.integers(0, 99), stack=st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_frequency_warp_interpolates_each_stacked_frame(largest: float, seed: int, stack: int) -> None:
+    front_end = FrontEnd(num_mels=20, stack=stack)
+    warp = FrequencyWarp(largest, front_end.band, 8000.0)
+    features = torch.from_numpy(np.random.default_rng(seed).standard_normal((7, 20 * stack)).astype(np.float32))
+    warped = warp(features, np.random.default_rng(seed), stack=stack)
+    factor = 1.0 + np.random.default_rng(seed).uniform(-largest, largest)
+    places = warp.places(20, factor)
+    assert (np.diff(places) >= 0).all() and places[0] >= 0 and places[-1] <= 19
+    for frame, new in zip(features.view(-1, 20).numpy(), warped.view(-1, 20).numpy(), strict=True):
+        np.testing.assert_allclose(new, np.interp(places, np.arange(20), frame), atol=1e-5)
+    np.testing.assert_allclose(warp.places(20, 1.0), np.arange(20), atol=1e-9)
+
+
 def test_augment_from_settings(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", _speech(), 16000)
-    off = Augment.from_settings(sampling_rate=16000, noise=[str(tmp_path)])
+    off = Augment.from_settings(FrontEnd(), noise=[str(tmp_path)])
     assert off == Augment()
-    on = Augment.from_settings(
-        sampling_rate=16000, noise=[str(tmp_path)], noise_probability=0.5, gain_db=3.0, time_masks=1
-    )
+    on = Augment.from_settings(FrontEnd(), noise=[str(tmp_path)], noise_probability=0.5, gain_db=3.0, time_masks=1)
     assert [type(transform) for transform in on.samples] == [NoiseAugment, Gain]
-    assert on.features is not None and on.features.frequency_masks == 0
-    louder = Augment.from_settings(
-        sampling_rate=16000, noise=[str(tmp_path)], noise_probability=0.5, gain_db=4.0, time_masks=1
-    )
+    assert [type(one) for one in on.features] == [SpecAugment]
+    louder = Augment.from_settings(FrontEnd(), noise=[str(tmp_path)], noise_probability=0.5, gain_db=4.0, time_masks=1)
     assert len({off.fingerprint, on.fingerprint, louder.fingerprint}) == 3
     with pytest.raises(ConfigError, match="no noise is named"):
-        Augment.from_settings(sampling_rate=16000, noise_probability=0.5)
+        Augment.from_settings(FrontEnd(), noise_probability=0.5)
