@@ -17,6 +17,7 @@ ORDER = (
     "errors",
     "fingerprint",
     "config",
+    "prefetch",
     "corpus",
     "models",
     "targets",

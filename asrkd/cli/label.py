@@ -18,8 +18,8 @@ from asrkd.labeling import array, local
 from asrkd.labeling import plan as planning
 from asrkd.labeling import status as state
 from asrkd.labeling.stop import Terminated, terminated_by_signal
-from asrkd.labeling.worker import UnitResult
-from asrkd.store.identity import EMBEDS
+from asrkd.labeling.worker import READ_SECONDS, UnitResult
+from asrkd.store.identity import AUTOCASTS, EMBEDS
 
 
 @click.group()
@@ -51,6 +51,12 @@ _UNIT_HOURS = click.option("--unit-hours", default=1.0, help="Hours of audio in 
     default="audio",
     help="What the rows carry besides targets; a student needs audio or features.",
 )
+@click.option(
+    "--autocast",
+    type=click.Choice(AUTOCASTS[1:]),
+    help="Type in which torch's autocast lets the teacher compute.  [default: none]",
+)
+@click.option("--compile", is_flag=True, help="Put the teacher through torch.compile.")
 @_UNIT_HOURS
 @_WHERE
 @click.option(
@@ -62,6 +68,8 @@ def plan(
     teacher: str | None,
     codec: str | None,
     embed: str,
+    autocast: str | None,
+    compile: bool,
     unit_hours: float,
     where: tuple[str, ...],
     front_end: str | None,
@@ -78,6 +86,8 @@ def plan(
         teacher=teacher,
         codec=codec,
         embed=embed,
+        autocast=autocast or "",
+        compile=compile,
         unit_hours=unit_hours,
         where=[parse_where(condition) for condition in where],
         front_end=settings,
@@ -128,12 +138,33 @@ class _PlanProgress:
         self._progress.close()
 
 
+_READERS = click.option(
+    "--readers",
+    default=1,
+    help="Processes of each worker that read audio and make features; 0 uses a thread, which cannot be ended when a decoder hangs.",
+)
+_READ_SECONDS = click.option(
+    "--read-seconds",
+    default=READ_SECONDS,
+    help="That reading a batch (minutes of audio) may take before its readers are ended.",
+)
+_DEVICE = click.option(
+    "--device", default="cpu", help="Of torch: cpu, cuda:0, or several with commas, which the workers take in turn."
+)
+_WORKERS = click.option("--workers", default=1, help="Processes that run the teacher; on a CPU with one thread each.")
+
+
 @label.command()
 @click.argument("store")
 @click.option("--backend", type=click.Choice(["local"]), default="local", help="Who runs the units.")
-@click.option("--workers", default=1, help="Processes, one thread each; any number gives the same bytes.")
+@_WORKERS
+@_DEVICE
+@_READERS
+@_READ_SECONDS
 @click.option("--max-quarantined", default=0.01, help="Share of bad cuts at which the job stops.")
-def run(store: str, backend: str, workers: int, max_quarantined: float) -> None:
+def run(
+    store: str, backend: str, workers: int, device: str, readers: int, read_seconds: float, max_quarantined: float
+) -> None:
     """Label every unit of STORE that has no shard yet. Safe to kill and to run again.
 
     SIGTERM (pre-emption) gives up the units in work and ends with exit code 0 within seconds.
@@ -150,7 +181,8 @@ def run(store: str, backend: str, workers: int, max_quarantined: float) -> None:
 
     try:
         with terminated_by_signal():
-            summary = local.run(store, workers=workers, max_quarantined=max_quarantined, progress=show)
+            crew = local.Crew(workers, device.split(","), readers, read_seconds)
+            summary = local.run(store, crew, max_quarantined=max_quarantined, progress=show)
     except Terminated:
         click.echo("stopped by SIGTERM; finished units are kept, run again to go on", err=True)
         return
@@ -178,10 +210,21 @@ def run(store: str, backend: str, workers: int, max_quarantined: float) -> None:
     help="How many tasks there are.",
 )
 @click.option("--lease-seconds", default=120.0, help="Without a sign of life after which a task counts as dead.")
+@_DEVICE
+@_READERS
+@_READ_SECONDS
 @click.option("--max-quarantined", default=0.01, help="Share of bad cuts at which the task stops.")
 @click.pass_context
 def work(
-    context: click.Context, store: str, index: int, count: int, lease_seconds: float, max_quarantined: float
+    context: click.Context,
+    store: str,
+    index: int,
+    count: int,
+    lease_seconds: float,
+    device: str,
+    readers: int,
+    read_seconds: float,
+    max_quarantined: float,
 ) -> None:
     """Label as one task of an array: Slurm, Kubernetes, or any machines that reach STORE.
 
@@ -202,6 +245,7 @@ def work(
         with terminated_by_signal():
             summary = array.work(
                 store,
+                local.Crew(1, device.split(","), readers, read_seconds),
                 index=index,
                 count=count,
                 lease_seconds=lease_seconds,
@@ -218,8 +262,11 @@ def work(
 
 @label.command()
 @click.argument("store")
-@click.option("--workers", default=1, help="Processes, one thread each.")
-def retry(store: str, workers: int) -> None:
+@_WORKERS
+@_DEVICE
+@_READERS
+@_READ_SECONDS
+def retry(store: str, workers: int, device: str, readers: int, read_seconds: float) -> None:
     """Label the units of STORE again that have cuts in quarantine, after their audio was mended.
 
     Files that could not even be opened when STORE was planned come in by asrkd label grow.
@@ -227,8 +274,9 @@ def retry(store: str, workers: int) -> None:
     progress = Progress()
     try:
         with terminated_by_signal():
+            crew = local.Crew(workers, device.split(","), readers, read_seconds)
             before, after = local.retry(
-                store, workers=workers, progress=lambda result, done, total: progress.show("retry", done, total)
+                store, crew, progress=lambda result, done, total: progress.show("retry", done, total)
             )
     except Terminated:
         click.echo("stopped by SIGTERM; finished units are kept, run again to go on", err=True)

@@ -8,6 +8,7 @@ import sys
 import click
 
 from asrkd.labeling.relabel import relabel
+from asrkd.store import Store
 from asrkd.store.card import card as write_card
 from asrkd.store.compact import compact as compact_store
 from asrkd.store.delete import delete as delete_rows
@@ -60,7 +61,8 @@ def verify(root: str, share: float | None, teacher: str | None) -> None:
         raise click.UsageError("--relabel and --teacher are given together: the share, and who labels it")
     problems = find_problems(root)
     if share is not None and teacher is not None:
-        compared, different = relabel(root, load_teacher(teacher), share)
+        loaded = load_teacher(teacher, autocast=Store.open(root).identity.autocast)
+        compared, different = relabel(root, loaded, share)
         click.echo(f"labeled again: {compared} utterances")
         problems += different
     for problem in problems:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 from asrkd.errors import ConfigError
 from asrkd.labeling.leases import Leases
-from asrkd.labeling.local import RunSummary, check_share, one_thread
-from asrkd.labeling.plan import check_teacher
+from asrkd.labeling.local import ALONE, Crew, Progress, RunSummary, check_share, one_thread
 from asrkd.labeling.status import quarantined
-from asrkd.labeling.worker import UnitResult, label_unit
 from asrkd.store import Store
 from asrkd.store.files import exists
 from asrkd.store.schema import shard_name
 
-Progress = Callable[[UnitResult, int, int], None]
-
 
 def work(
     root: str,
+    crew: Crew = ALONE,
     *,
     index: int,
     count: int,
@@ -33,14 +29,23 @@ def work(
     A task begins with its own share, every `count`-th unit from `index` on, then helps with the others' from their ends, and waits
     for what others hold, to take over the units of those that die.
 
+    Args:
+        root: the store, planned before.
+        crew: who labels; one worker, for there are as many tasks as one wants.
+        index, count: which of how many tasks this is.
+        lease_seconds: without a sign of life after which other tasks take a unit over.
+        max_quarantined, progress: as `asrkd.labeling.local.run`.
+
     Raises:
-        ConfigError: an index outside 0..count-1, or a lease that is not above 0.
+        ConfigError: an index outside 0..count-1, a lease that is not above 0, or more than one worker.
         MismatchError, CorpusError, TeacherError, StoreError: as `asrkd.labeling.local.run`.
     """
     if not 0 <= index < count:
         raise ConfigError(f"index is {index}, but must be within 0..{count - 1}, the tasks of {count}")
     if not lease_seconds > 0:
         raise ConfigError(f"lease_seconds is {lease_seconds}, but must be above 0")
+    if crew.workers != 1:
+        raise ConfigError(f"workers is {crew.workers}, but a task of an array is one worker; start more tasks")
     store = Store.open(root)
     planned, num_cuts = int(store.manifest.plan["num_units"]), int(store.manifest.plan["num_cuts"])
     order = _order(planned, index, count)
@@ -48,36 +53,42 @@ def work(
     found = len(store.units())
     labeled, seconds = 0, 0.0
     bad: list[tuple[str, str]] = []
-    with one_thread():
-        teacher = None
-        while True:
-            finished = set(store.units())
-            waiting = [unit for unit in order if unit not in finished]
-            if not waiting:
-                break
-            idle = True
-            for unit in waiting:
-                if exists(root, shard_name(unit)) or not leases.claim(unit):
-                    continue
-                idle = False
-                with leases.keep(unit):
-                    if exists(root, shard_name(unit)):  # committed between the look and the claim
-                        continue
-                    teacher = teacher or check_teacher(root, store.identity)
-                    result = label_unit(root, unit, store.identity, teacher, may_commit=partial(leases.holds, unit))
-                if result is None:
-                    continue
-                labeled, seconds = labeled + 1, seconds + result.seconds
-                bad += result.quarantined
-                if progress:
-                    progress(result, len(store.units()), planned)
-                check_share(bad, num_cuts, max_quarantined)
-            if idle:
-                time.sleep(min(lease_seconds / 4, 5.0))
+    waiting = _unfinished(store, order)
+    if waiting:
+        with one_thread(), leases.beating(), crew.labeler(root, store.identity, may_commit=leases.holds) as labeler:
+            while waiting:
+                before = labeled
+                for result in labeler.label(_claimed(root, leases, waiting)):
+                    leases.release(result.unit)
+                    labeled, seconds = labeled + 1, seconds + result.seconds
+                    bad += result.quarantined
+                    if progress:
+                        progress(result, len(store.units()), planned)
+                    check_share(bad, num_cuts, max_quarantined)
+                leases.release_all()  # of units that another task committed
+                waiting = _unfinished(store, order)
+                if waiting and labeled == before:
+                    time.sleep(min(lease_seconds / 4, 5.0))
     for unit in store.units():
         store.metadata(unit)  # of this identity, or MismatchError
     check_share([entry for unit in store.units() for entry in quarantined(root, unit)], num_cuts, max_quarantined)
     return RunSummary(labeled, found, seconds)
+
+
+def _unfinished(store: Store, order: Sequence[int]) -> list[int]:
+    finished = set(store.units())
+    return [unit for unit in order if unit not in finished]
+
+
+def _claimed(root: str, leases: Leases, units: Sequence[int]) -> Iterator[int]:
+    """Those of the units that nobody holds or has finished, claimed when they are asked for."""
+    for unit in units:
+        if exists(root, shard_name(unit)) or not leases.claim(unit):
+            continue
+        if exists(root, shard_name(unit)):  # committed between the look and the claim
+            leases.release(unit)
+            continue
+        yield unit
 
 
 def _order(planned: int, index: int, count: int) -> list[int]:

@@ -36,6 +36,8 @@ class Leases:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._beats = 0
         self._seen: dict[int, tuple[bytes, float]] = {}
+        self._held: set[int] = set()
+        self._lock = threading.Lock()
 
     def claim(self, unit: int) -> bool:
         """Whether the unit is this task's now: nobody had a lease on it, or its owner is dead."""
@@ -49,36 +51,58 @@ class Leases:
                 return False
             self._remove(unit)
         self._seen.pop(unit, None)
-        return create(self._root, lease_name(unit), self._content())
+        if not create(self._root, lease_name(unit), self._content()):
+            return False
+        with self._lock:
+            self._held.add(unit)
+        return True
 
     def holds(self, unit: int) -> bool:
         """Whether the lease is still this task's."""
         found = self._read(unit)
         return found is not None and json.loads(found)["owner"] == self._owner
 
+    def release(self, unit: int) -> None:
+        """Give a unit up, if it is this task's."""
+        with self._lock:
+            self._held.discard(unit)
+            if self.holds(unit):
+                self._remove(unit)
+
+    def release_all(self) -> None:
+        """Give up every unit."""
+        for unit in sorted(self._held):
+            self.release(unit)
+
     @contextmanager
-    def keep(self, unit: int) -> Iterator[None]:
-        """Within the block the lease is renewed in a thread; then it is given up."""
+    def beating(self) -> Iterator[None]:
+        """Within the block the leases are renewed by a thread; then those that are left are given up."""
         done = threading.Event()
 
         def beat() -> None:
             while not done.wait(self.seconds / 4):
-                try:
-                    if not self.holds(unit):
-                        return
-                    write_atomic(self._root, lease_name(unit), self._content())
-                except StoreError:
-                    continue  # the storage may be back at the next beat
+                for unit in sorted(self._held):
+                    with self._lock:
+                        if unit in self._held:
+                            self._renew(unit)
 
-        thread = threading.Thread(target=beat, daemon=True)
+        thread = threading.Thread(target=beat, name="asrkd-leases", daemon=True)
         thread.start()
         try:
             yield
         finally:
             done.set()
             thread.join()
+            self.release_all()
+
+    def _renew(self, unit: int) -> None:
+        try:
             if self.holds(unit):
-                self._remove(unit)
+                write_atomic(self._root, lease_name(unit), self._content())
+            else:
+                self._held.discard(unit)  # another task took it over
+        except StoreError:
+            pass  # the storage may be back at the next beat
 
     def _content(self) -> bytes:
         self._beats += 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import queue
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -15,10 +17,13 @@ from asrkd.errors import AsrkdError, ConfigError, CorpusError
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.status import quarantined
 from asrkd.labeling.stop import leave_signals_to_the_parent
-from asrkd.labeling.worker import UnitResult, label_unit
+from asrkd.labeling.worker import READ_SECONDS, Labeler, UnitResult
 from asrkd.store import Store
 from asrkd.store.identity import Identity
-from asrkd.teachers import Teacher
+
+Progress = Callable[[UnitResult, int, int], None]
+# How often the parent looks whether its workers live.
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,20 +35,62 @@ class RunSummary:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Crew:
+    """Who labels on this machine.
+
+    Attributes:
+        workers: processes that run the teacher; on a CPU with one thread each, so that any number gives the same bytes.
+        devices: of torch, which the workers take in turn.
+        readers: processes of each worker that read audio and make features; 0 uses a thread, which no watchdog can end.
+        read_seconds: that reading a batch may take, with reader processes.
+
+    Raises:
+        ConfigError: a value that cannot be.
+    """
+
+    workers: int = 1
+    devices: Sequence[str] = ("cpu",)
+    readers: int = 0
+    read_seconds: float = READ_SECONDS
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}, but must be at least 1")
+        if self.readers < 0:
+            raise ConfigError(f"readers is {self.readers}, but must be at least 0")
+        if not self.read_seconds > 0:
+            raise ConfigError(f"read_seconds is {self.read_seconds}, but must be above 0")
+        for device in self.devices or [""]:
+            try:
+                torch.empty(0, device=device)
+            except (RuntimeError, AssertionError) as error:
+                reason = str(error).splitlines()[0]
+                raise ConfigError(
+                    f"device {device!r} cannot be used ({reason}); give cpu, or cuda:0 where torch sees a GPU"
+                ) from None
+
+    def labeler(self, root: str, identity: Identity, number: int = 0, **options: Any) -> Labeler:
+        """The labeler of worker `number`, with its teacher loaded.
+
+        Raises:
+            MismatchError, TeacherError: it is not the store's, or cannot be loaded.
+        """
+        teacher = check_teacher(root, identity, self.devices[number % len(self.devices)])
+        return Labeler(root, identity, teacher, readers=self.readers, read_seconds=self.read_seconds, **options)
+
+
+ALONE = Crew()
+
+
 def run(
-    root: str,
-    *,
-    workers: int = 1,
-    max_quarantined: float = 0.01,
-    progress: Callable[[UnitResult, int, int], None] | None = None,
+    root: str, crew: Crew = ALONE, *, max_quarantined: float = 0.01, progress: Progress | None = None
 ) -> RunSummary:
     """Label every unit of a store that has no shard yet.
 
-    A worker is one process with one thread, so that the bytes are the same for any number of workers.
-
     Args:
         root: the store, planned before.
-        workers: processes.
+        crew: who labels.
         max_quarantined: share of the planned cuts that may be bad before the job stops.
         progress: called after each unit with its result, the finished units and all units.
 
@@ -52,8 +99,6 @@ def run(
         CorpusError: more bad cuts than `max_quarantined` allows.
         AsrkdError: a worker died.
     """
-    if workers < 1:
-        raise ConfigError(f"workers is {workers}, but must be at least 1")
     if not 0 <= max_quarantined <= 1:
         raise ConfigError(f"max_quarantined is {max_quarantined}, but must be a share from 0 to 1")
     store = Store.open(root)
@@ -61,10 +106,10 @@ def run(
     finished = store.units()
     for unit in finished:
         store.metadata(unit)  # of this identity, or MismatchError
-    missing = [unit for unit in range(planned) if unit not in set(finished)]
+    missing = sorted(set(range(planned)) - set(finished))
     bad = [entry for unit in finished for entry in quarantined(root, unit)]
     seconds = 0.0
-    with closing(_results(root, store.identity, missing, workers)) as results:
+    with closing(_results(root, store.identity, missing, crew)) as results:
         for number, result in enumerate(results, 1):
             seconds += result.seconds
             bad += result.quarantined
@@ -75,9 +120,7 @@ def run(
     return RunSummary(len(missing), len(finished), seconds)
 
 
-def retry(
-    root: str, *, workers: int = 1, progress: Callable[[UnitResult, int, int], None] | None = None
-) -> tuple[int, int]:
+def retry(root: str, crew: Crew = ALONE, *, progress: Progress | None = None) -> tuple[int, int]:
     """Label the finished units again that have cuts in quarantine: audio that was mended, or missing for a while, comes in.
 
     A unit is replaced as a whole, by what a first run would have made of the mended corpus.
@@ -88,13 +131,11 @@ def retry(
     Raises:
         MismatchError, CorpusError, AsrkdError: as `run`.
     """
-    if workers < 1:
-        raise ConfigError(f"workers is {workers}, but must be at least 1")
     store = Store.open(root)
     counts = {unit: len(quarantined(root, unit)) for unit in store.units()}
     again = [unit for unit, count in counts.items() if count]
     left = 0
-    with closing(_results(root, store.identity, again, workers)) as results:
+    with closing(_results(root, store.identity, again, crew)) as results:
         for number, result in enumerate(results, 1):
             left += len(result.quarantined)
             if progress:
@@ -111,23 +152,26 @@ def check_share(bad: list[tuple[str, str]], num_cuts: int, allowed: float) -> No
         )
 
 
-def _results(root: str, identity: Identity, units: list[int], workers: int) -> Generator[UnitResult, None, None]:
+def _results(root: str, identity: Identity, units: list[int], crew: Crew) -> Generator[UnitResult, None, None]:
     if not units:
         return
-    if workers == 1:
-        with one_thread():
-            teacher = check_teacher(root, identity)
-            for unit in units:
-                yield _always(label_unit(root, unit, identity, teacher))
+    if crew.workers == 1:
+        with one_thread(), crew.labeler(root, identity) as labeler:
+            yield from labeler.label(units)
         return
     before = set(multiprocessing.active_children())
     check_teacher(root, identity)  # so that a wrong teacher is told before processes are started
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(units)), context, initializer=_start, initargs=(root, identity)) as pool:
-        futures = [pool.submit(_work, unit) for unit in units]
+    todo, done = context.Queue(), context.Queue()
+    workers = min(crew.workers, len(units))
+    for unit in [*units, *[None] * workers]:
+        todo.put(unit)
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(todo, done)) as pool:
+        futures = [pool.submit(_work, root, identity, crew, number) for number in range(workers)]
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            for _ in units:
+                yield _next(done, futures)
+            wait(futures)
         except BrokenProcessPool:
             raise AsrkdError(
                 "a labeling process died (killed, or out of memory); finished units are kept. Run asrkd label run again, "
@@ -139,8 +183,18 @@ def _results(root: str, identity: Identity, units: list[int], workers: int) -> G
                 child.kill()
             raise
         finally:
+            todo.cancel_join_thread()
+
+
+def _next(done: Any, futures: Sequence[Any]) -> UnitResult:
+    """The next result; the error of a worker that failed."""
+    while True:
+        try:
+            return done.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
             for future in futures:
-                future.cancel()
+                if future.done():
+                    future.result()
 
 
 @contextmanager
@@ -154,26 +208,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-# Of a worker process: set once by its initializer.
-_context: tuple[str, Identity, Teacher | None] | None = None
+# Of a worker process: queues of units to do and of results, set once by its initializer (queues cannot be arguments of a task).
+_queues: tuple[Any, Any] | None = None
 
 
-def _start(root: str, identity: Identity) -> None:
-    global _context
+def _start(todo: Any, done: Any) -> None:
+    global _queues
     leave_signals_to_the_parent()
     torch.set_num_threads(1)
-    _context = (root, identity, check_teacher(root, identity))
+    _queues = (todo, done)
 
 
-def _work(unit: int) -> UnitResult:
-    if _context is None:
+def _work(root: str, identity: Identity, crew: Crew, number: int) -> None:
+    """Label the units of the queue until it is empty."""
+    if _queues is None:
         raise RuntimeError("worker was not initialised")
-    root, identity, teacher = _context
-    return _always(label_unit(root, unit, identity, teacher))
-
-
-def _always(result: UnitResult | None) -> UnitResult:
-    """Without a lease nothing is given up."""
-    if result is None:
-        raise RuntimeError("a unit was given up that nobody else may work on")
-    return result
+    todo, done = _queues
+    with crew.labeler(root, identity, number) as labeler:
+        for result in labeler.label(iter(todo.get, None)):
+            done.put(result)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
-from lhotse.cut import Cut
-from lhotse.cut.set import deserialize_cut
 
 from asrkd import fingerprint
 from asrkd.corpus.cuts import iterate_json
@@ -37,6 +36,8 @@ def plan(
     teacher: str | None = None,
     codec: str | None = None,
     embed: str = "none",
+    autocast: str = "",
+    compile: bool = False,
     unit_hours: float = 1.0,
     where: Sequence[Where] = (),
     front_end: FrontEnd | None = None,
@@ -53,6 +54,7 @@ def plan(
         teacher: spec of the teacher; None makes a store of transcripts only (the labeled set).
         codec: codec spec, default `topk:20`; only with a teacher.
         embed: `audio`, `features` or `none`: what the rows carry besides.
+        autocast, compile: how the teacher computes, see `asrkd.teachers.load_teacher`. Fixed here, because the bytes depend on it.
         unit_hours: hours of audio in a work unit.
         where: conditions that a cut must meet, all of them.
         front_end: for a store without a teacher; the default front end if None.
@@ -69,7 +71,7 @@ def plan(
             f"{root!r} is a store already; continue it with asrkd label run, add cuts with asrkd label grow, or plan into "
             "another folder"
         )
-    identity = _identity(teacher, codec, embed, front_end)
+    identity = _identity(teacher, codec, embed, autocast, compile, front_end)
     units = _Units(root, 0, unit_hours)
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
     _fill(units, corpora, where, progress)
@@ -213,8 +215,14 @@ def _check_unit_hours(unit_hours: float) -> None:
         raise ConfigError(f"unit_hours is {unit_hours}, but must be above 0")
 
 
-def _identity(teacher: str | None, codec: str | None, embed: str, front_end: FrontEnd | None) -> Identity:
+def _identity(
+    teacher: str | None, codec: str | None, embed: str, autocast: str, compile: bool, front_end: FrontEnd | None
+) -> Identity:
     if teacher is None:
+        if autocast or compile:
+            raise ConfigError(
+                "autocast or compile is given without a teacher; nothing is computed that they would change"
+            )
         if codec is not None:
             raise ConfigError(
                 f"codec {codec!r} is given without a teacher; a store of transcripts has no targets to pack"
@@ -227,7 +235,8 @@ def _identity(teacher: str | None, codec: str | None, embed: str, front_end: Fro
     loaded = load_teacher(teacher)
     if embed == "features" and isinstance(loaded.front_end, Waveform):
         raise ConfigError(f"teacher {teacher!r} reads samples, so there are no features to embed; embed audio")
-    return teacher_identity(loaded, codec=parse_codec(codec or "topk:20").spec, embed=embed)
+    identity = teacher_identity(loaded, codec=parse_codec(codec or "topk:20").spec, embed=embed)
+    return dataclasses.replace(identity, autocast=autocast, compile=compile)
 
 
 def teacher_identity(teacher: Teacher, *, codec: str, embed: str) -> Identity:
@@ -245,42 +254,24 @@ def teacher_identity(teacher: Teacher, *, codec: str, embed: str) -> Identity:
     )
 
 
-def read_unit(root: str, unit: int) -> tuple[list[Cut], dict[str, str]]:
-    """The cuts of a work unit, in order, and the reasons why others, by id, are none: files that could not be opened.
-
-    Raises:
-        StoreError: the plan is damaged.
-    """
-    cuts, bad = [], {}
-    for cut in read_cuts(root, unit):
-        if "unreadable" in cut:
-            bad[cut["id"]] = cut["unreadable"]
-            continue
-        try:
-            cuts.append(deserialize_cut(dict(cut)))
-        except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-            bad[cut["id"]] = (
-                f"cut {cut['id']!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"
-            )
-    return cuts, bad
-
-
-def check_teacher(root: str, identity: Identity) -> Teacher | None:
-    """Load the teacher that a store was planned with (None for transcripts only).
+def check_teacher(root: str, identity: Identity, device: str = "cpu") -> Teacher | None:
+    """Load the teacher that a store was planned with onto a device (None for transcripts only).
 
     Raises:
         MismatchError: the spec now names another teacher.
     """
     if not identity.teacher:
         return None
-    teacher = load_teacher(identity.teacher)
+    teacher = load_teacher(identity.teacher, device, autocast=identity.autocast, compile=identity.compile)
     if teacher.fingerprint != identity.teacher_fingerprint:
         raise MismatchError(
             f"teacher {identity.teacher!r} now has the fingerprint {teacher.fingerprint[:12]}, the store {root!r} was planned "
             f"with {identity.teacher_fingerprint[:12]}; targets of two teachers must not be mixed. Restore the teacher, or "
             "plan a new store"
         )
+    found = teacher_identity(teacher, codec=identity.codec, embed=identity.embed)
     identity.check(
-        teacher_identity(teacher, codec=identity.codec, embed=identity.embed), what=f"teacher {teacher.spec!r}"
+        dataclasses.replace(found, autocast=identity.autocast, compile=identity.compile),
+        what=f"teacher {teacher.spec!r}",
     )
     return teacher

@@ -1,34 +1,33 @@
-"""The worker: one work unit from audio to a shard."""
+"""The worker: work units from audio to shards, with reading, packing and writing beside the teacher's work."""
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import soundfile
 import torch
-from lhotse.cut import Cut
-from numpy.typing import NDArray
+from torch import Tensor
 
-from asrkd.corpus.cuts import read_audio, speaker_of, text_of
-from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
-from asrkd.errors import CorpusError, TeacherError
-from asrkd.labeling.plan import read_unit
+from asrkd.corpus.waveform import front_end_from_dict
+from asrkd.labeling.encoding import Encoded, encode, packed, pad
+from asrkd.labeling.readers import Readers
+from asrkd.labeling.reading import Batch, CutJson, batches
+from asrkd.prefetch import Prefetch
 from asrkd.store.files import create, exists, remove, write_atomic
 from asrkd.store.identity import Identity
+from asrkd.store.plan import read_cuts
 from asrkd.store.schema import shard_name
 from asrkd.store.writer import shard_bytes
-from asrkd.targets.codecs import Codec, parse_codec, statistics
-from asrkd.targets.random import frame_keys
 from asrkd.teachers import Teacher
 
-# Frames of features in a batch, padding included. Fixed, because a shard's bytes may depend on the batches.
-BATCH_FRAMES = 8000
+# Seconds that reading a batch (minutes of audio) may take.
+READ_SECONDS = 300.0
+# Batches that wait for the teacher, and for being packed.
+_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -42,154 +41,147 @@ class UnitResult:
     num_bytes: int
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    cut: Cut
-    samples: NDArray[np.int16]
-    features: torch.Tensor
+@dataclass
+class _Unit:
+    """A unit in work: the ids of its cuts in the order of the plan, its finished rows, its bad cuts."""
+
+    number: int
+    ids: list[str]
+    bad: dict[str, str]
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def label_unit(
-    root: str,
-    unit: int,
-    identity: Identity,
-    teacher: Teacher | None,
-    *,
-    may_commit: Callable[[], bool] | None = None,
-) -> UnitResult | None:
-    """Label the cuts of a unit and write its shard; a cut that cannot be read goes to quarantine with the reason.
+# A unit, and whether a batch is its last.
+_Place = tuple[_Unit, bool]
 
-    The bytes of the shard depend on the plan, the teacher and the codec alone: batches are cut from the unit's cuts
-    sorted by duration, rows are written in plan order. With `may_commit` nothing is written unless it says so in the end, nor
-    over a shard that is there: None is returned then.
 
-    Raises:
-        MismatchError: the teacher's frames are not those of the frame law.
-        TeacherError: the teacher gives NaN.
-        StoreError: the shard cannot be written.
+class Labeler:
+    """Labels units of one store, one after the other.
+
+    The bytes of a shard depend on the plan, the teacher and the codec alone: batches are cut from the unit's cuts sorted by duration,
+    rows are written in plan order. A cut that cannot be read goes to quarantine with the reason.
+
+    Args:
+        root: the store.
+        identity: of the store.
+        teacher: None for a store of transcripts.
+        readers: processes that read audio and make features; 0 uses a thread.
+        read_seconds: that reading a batch may take, with processes.
+        may_commit: asked before a unit is written, where others may work on it too; without it a shard that is there is replaced.
     """
-    cuts, bad = read_unit(root, unit)
-    front_end = front_end_from_dict(identity.front_end)
-    rows: dict[str, dict[str, Any]] = {}
-    batches = list(_batches(cuts, front_end))
-    # Audio of the next batch is read while the teacher works on this one.
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = reader.submit(_prepare, batches[0], front_end) if batches else None
-        for number in range(len(batches)):
-            assert upcoming is not None
-            prepared, failed = upcoming.result()
-            if number + 1 < len(batches):
-                upcoming = reader.submit(_prepare, batches[number + 1], front_end)
-            bad.update(failed)
-            targets = _targets(prepared, identity, teacher) if teacher is not None else [{} for _ in prepared]
-            for one, packed in zip(prepared, targets, strict=True):
-                rows[one.cut.id] = _row(one, identity) | packed
-    ordered = [rows[cut.id] for cut in cuts if cut.id in rows]
-    quarantined = tuple(sorted(bad.items()))
-    data = shard_bytes(unit, ordered, identity)
-    if may_commit is not None and (exists(root, shard_name(unit)) or not may_commit()):
-        return None
-    if quarantined:  # before the shard, whose presence says that the unit is done
-        lines = "".join(json.dumps({"id": key, "reason": why}, ensure_ascii=False) + "\n" for key, why in quarantined)
-        write_atomic(root, f"quarantine/part-{unit:05d}.jsonl", lines.encode())
-    if may_commit is None:
-        write_atomic(root, shard_name(unit), data)
-    elif not create(root, shard_name(unit), data):
-        return None
-    if not quarantined and exists(root, f"quarantine/part-{unit:05d}.jsonl"):  # of an earlier attempt
-        remove(root, f"quarantine/part-{unit:05d}.jsonl")
-    return UnitResult(unit, len(ordered), quarantined, sum(row["duration"] for row in ordered), len(data))
 
+    def __init__(
+        self,
+        root: str,
+        identity: Identity,
+        teacher: Teacher | None,
+        *,
+        readers: int = 0,
+        read_seconds: float = READ_SECONDS,
+        may_commit: Callable[[int], bool] | None = None,
+    ) -> None:
+        self._root, self._identity, self._teacher, self._may_commit = root, identity, teacher, may_commit
+        self._front_end = front_end_from_dict(identity.front_end)
+        self._readers: Readers[_Place] = Readers(
+            self._front_end, identity.embed, processes=readers, seconds=read_seconds
+        )
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="asrkd-writer")
 
-def _batches(cuts: Sequence[Cut], front_end: AnyFrontEnd) -> Iterator[list[Cut]]:
-    """Cuts sorted by duration (then order), in batches of at most BATCH_FRAMES padded frames."""
-    law = front_end.frame_law()
-    batch: list[Cut] = []
-    for cut in sorted(cuts, key=lambda c: c.duration):
-        frames = law.num_features(int(cut.duration * front_end.sampling_rate))
-        if batch and frames * (len(batch) + 1) > BATCH_FRAMES:
-            yield batch
-            batch = []
-        batch.append(cut)
-    if batch:
-        yield batch
+    def __enter__(self) -> Labeler:
+        return self
 
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
-def _prepare(cuts: Sequence[Cut], front_end: AnyFrontEnd) -> tuple[list[_Prepared], dict[str, str]]:
-    prepared, failed = [], {}
-    for cut in cuts:
+    def close(self) -> None:
+        """End the readers and the writer."""
+        self._readers.close()
+        self._writer.shutdown(cancel_futures=True)
+
+    def label(self, units: Iterable[int]) -> Iterator[UnitResult]:
+        """Label units; `units` is asked ahead, in another thread. A unit that may not be committed has no result.
+
+        Raises:
+            MismatchError: the teacher's frames are not those of the frame law.
+            TeacherError: the teacher gives NaN.
+            StoreError: a shard cannot be written.
+        """
+        work = Prefetch(self._heard(units), _AHEAD)
+        packing: deque[Future[Any]] = deque()
+        finishing: deque[Future[Any]] = deque()
+        ended = False
         try:
-            # Features are made from the 16-bit samples that are embedded, so that a student can make the same.
-            samples = np.clip(np.rint(read_audio(cut, front_end.sampling_rate) * 32768.0), -32768, 32767).astype(
-                np.int16
-            )
-            features = front_end(torch.from_numpy(samples.astype(np.float32) / 32768.0))
-            if not front_end.frame_law().num_features(len(samples)):
-                raise CorpusError(f"cut {cut.id!r} has {len(samples)} samples, too few for one frame; leave it out")
-            prepared.append(_Prepared(cut, samples, features))
-        except CorpusError as error:
-            failed[cut.id] = str(error)
-    return prepared, failed
+            for (unit, is_last), batch, features in work:
+                unit.bad.update(batch.bad)
+                encoded: list[Encoded | None] = [None for _ in batch.heard]
+                if self._teacher is not None:
+                    encoded, too_long = encode(batch.heard, features, self._identity, self._teacher)
+                    unit.bad.update(too_long)
+                packing.append(self._writer.submit(self._pack, unit, batch, encoded))
+                if is_last:
+                    finishing.append(self._writer.submit(self._finish, unit))
+                while len(packing) > _AHEAD:
+                    packing.popleft().result()
+                while finishing and finishing[0].done():
+                    yield from _given(finishing.popleft())
+            for future in packing:
+                future.result()
+            while finishing:
+                yield from _given(finishing.popleft())
+            ended = True
+        finally:
+            if not ended:
+                self._readers.close()  # else the end of the prefetch would wait for them
+            for pending in (*packing, *finishing):
+                pending.cancel()
+            work.close()
+
+    def _heard(self, units: Iterable[int]) -> Iterator[tuple[_Place, Batch, Tensor]]:
+        """Batches with their padded features, ready for the device."""
+        pin = self._teacher is not None and torch.device(self._teacher.device).type == "cuda"
+        for place, batch in self._readers.read(self._planned(units)):
+            features = pad(batch.heard) if batch.heard and self._teacher is not None else torch.empty(0)
+            yield place, batch, features.pin_memory() if pin else features
+
+    def _planned(self, units: Iterable[int]) -> Iterator[tuple[_Place, list[CutJson]]]:
+        for number in units:
+            cuts = read_cuts(self._root, number)
+            bad = {cut["id"]: cut["unreadable"] for cut in cuts if "unreadable" in cut}
+            usable = [cut for cut in cuts if "unreadable" not in cut]
+            unit = _Unit(number, [cut["id"] for cut in usable], bad)
+            parts = list(batches(usable, self._front_end)) or [[]]
+            for at, part in enumerate(parts, 1):
+                yield (unit, at == len(parts)), part
+
+    def _pack(self, unit: _Unit, batch: Batch, encoded: list[Encoded | None]) -> None:
+        for one, kept in zip(batch.heard, encoded, strict=True):
+            if kept is None and self._teacher is not None:
+                continue
+            num_frames = {"num_frames": self._identity.frame_law.num_frames(one.row["num_samples"])}
+            targets = packed(kept, self._identity) if kept is not None else {}
+            unit.rows[one.row["id"]] = one.row | num_frames | targets
+
+    def _finish(self, unit: _Unit) -> UnitResult | None:
+        root, number = self._root, unit.number
+        rows = [unit.rows[key] for key in unit.ids if key in unit.rows]
+        quarantined = tuple(sorted(unit.bad.items()))
+        data = shard_bytes(number, rows, self._identity)
+        if self._may_commit is not None and (exists(root, shard_name(number)) or not self._may_commit(number)):
+            return None
+        quarantine = f"quarantine/part-{number:05d}.jsonl"
+        if quarantined:  # before the shard, whose presence says that the unit is done
+            lines = [json.dumps({"id": key, "reason": why}, ensure_ascii=False) + "\n" for key, why in quarantined]
+            write_atomic(root, quarantine, "".join(lines).encode())
+        if self._may_commit is None:
+            write_atomic(root, shard_name(number), data)
+        elif not create(root, shard_name(number), data):
+            return None
+        if not quarantined and exists(root, quarantine):  # of an earlier attempt
+            remove(root, quarantine)
+        return UnitResult(number, len(rows), quarantined, sum(row["duration"] for row in rows), len(data))
 
 
-def _targets(prepared: Sequence[_Prepared], identity: Identity, teacher: Teacher) -> list[dict[str, Any]]:
-    """Packed targets and statistics of each utterance of a batch."""
-    if not prepared:
-        return []
-    codec = parse_codec(identity.codec)
-    features = torch.nn.utils.rnn.pad_sequence([one.features for one in prepared], batch_first=True)
-    log_probs, lengths = teacher.log_probs(features, torch.tensor([len(one.features) for one in prepared]))
-    rows, keys = [], []
-    for one, frames, length in zip(prepared, log_probs, lengths.tolist(), strict=True):
-        what = f"cut {one.cut.id!r}: the teacher's output"
-        identity.frame_law.check(len(one.samples), length, what=what)
-        if length > len(frames):
-            raise TeacherError(f"{what} has {len(frames)} frames of logits, but says {length}; correct the teacher")
-        rows.append(frames[:length])
-        keys.append(frame_keys(one.cut.id, identity.teacher_fingerprint, length, frames.device))
-    try:
-        entries = codec.encode(torch.cat(rows), torch.cat(keys))
-    except TeacherError:
-        _name_the_cut(codec, prepared, rows, keys)
-        raise
-    results = []
-    for frames, kept in zip(rows, entries.split([len(row) for row in rows]), strict=True):
-        packed = codec.pack(kept)
-        targets = codec.unpack(packed, len(frames), len(identity.units))
-        results.append(packed | vars(statistics(frames, targets)))
-    return results
-
-
-def _name_the_cut(
-    codec: Codec, prepared: Sequence[_Prepared], rows: Sequence[torch.Tensor], keys: Sequence[torch.Tensor]
-) -> None:
-    """Raise the error of the first cut whose posteriors cannot be encoded, with its id."""
-    for one, frames, key in zip(prepared, rows, keys, strict=True):
-        try:
-            codec.encode(frames, key)
-        except TeacherError as error:
-            raise TeacherError(f"cut {one.cut.id!r}: {error}") from None
-
-
-def _row(one: _Prepared, identity: Identity) -> dict[str, Any]:
-    cut = one.cut
-    rate = int(identity.front_end["sampling_rate"])
-    row: dict[str, Any] = {
-        "id": cut.id,
-        "recording_id": getattr(getattr(cut, "recording", None), "id", cut.id),
-        "start": float(cut.start),
-        "duration": len(one.samples) / rate,
-        "sampling_rate": rate,
-        "num_samples": len(one.samples),
-        "num_frames": identity.frame_law.num_frames(len(one.samples)),
-        "speaker": speaker_of(cut),
-        "text": text_of(cut),
-        "custom": json.dumps(cut.custom, sort_keys=True, ensure_ascii=False) if getattr(cut, "custom", None) else None,
-    }
-    if identity.embed == "audio":
-        buffer = io.BytesIO()
-        soundfile.write(buffer, one.samples, rate, format="FLAC", subtype="PCM_16")
-        row["audio"] = {"bytes": buffer.getvalue(), "path": f"{cut.id}.flac"}
-    elif identity.embed == "features":
-        row["features"] = one.features.reshape(-1).numpy()
-    return row
+def _given(future: Future[UnitResult | None]) -> Iterator[UnitResult]:
+    result = future.result()
+    if result is not None:
+        yield result

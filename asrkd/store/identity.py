@@ -15,6 +15,7 @@ from asrkd.errors import ConfigError, MismatchError, StoreError
 
 FORMAT = "asrkd/v1"
 EMBEDS = ("none", "audio", "features")
+AUTOCASTS = ("", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Identity:
         front_end: settings of the front end.
         subsampling_factor: of the teacher.
         embed: what a row carries besides targets.
+        autocast, compile: how the teacher computes, which changes the last digits: type of torch's autocast, and torch.compile.
     """
 
     teacher: str = ""
@@ -42,10 +44,16 @@ class Identity:
     front_end: Mapping[str, Any] = field(default_factory=dict)
     subsampling_factor: int = 1
     embed: str = "none"
+    autocast: str = ""
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.embed not in EMBEDS:
             raise ConfigError(f"embed is {self.embed!r}, but must be one of {', '.join(EMBEDS)}")
+        if self.autocast not in AUTOCASTS:
+            raise ConfigError(
+                f"autocast is {self.autocast!r}, but must be one of {', '.join(filter(None, AUTOCASTS))}, or empty"
+            )
         if bool(self.codec) != bool(self.units):
             raise ConfigError("a store has a codec and units together (targets), or neither (transcripts only)")
 

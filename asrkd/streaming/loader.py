@@ -10,10 +10,10 @@ from asrkd import fingerprint
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError
+from asrkd.prefetch import Prefetch
 from asrkd.streaming.batch import Batch, collate
 from asrkd.streaming.mixture import Mixture, check_mixture, source_at
 from asrkd.streaming.plan import EpochPlan, plan_epoch
-from asrkd.streaming.prefetch import Prefetch
 from asrkd.streaming.source import Source
 from asrkd.streaming.utterances import UtteranceReader
 

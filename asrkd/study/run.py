@@ -199,7 +199,7 @@ class Study:
             )
         local.run(
             root,
-            workers=self.workers,
+            local.Crew(workers=self.workers),
             progress=lambda result, done, total: self.progress(f"label {name}", done, total, f"unit {result.unit}"),
         )
 

@@ -1,4 +1,4 @@
-"""Codecs: what is kept of a frame's posteriors, how it is packed into columns, and what it is worth.
+"""Codecs: what is kept of a frame's posteriors, and how it is packed into columns.
 
 A codec is named by a spec string (`dense`, `topk:20`, `nucleus:0.95:64`, `sampled:22`, `hybrid:4:8`), which with the packed
 columns is all that a reader needs: nothing has to be copied into a training config.
@@ -264,34 +264,6 @@ def parse_codec(spec: str) -> Codec:
 def as_stored(codec: Codec, log_probs: Tensor, keys: Tensor | None = None) -> SoftTargets:
     """What a reader of a store will get for (T, V) log-posteriors: encoded, packed and unpacked."""
     return codec.unpack(codec.pack(codec.encode(log_probs, keys)), *log_probs.shape)
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Means over the frames of one utterance (0 without frames).
-
-    Attributes:
-        kept_mass: probability kept by the codec.
-        entropy: entropy of the teacher's whole distribution, in nats.
-        confidence: probability of the most probable class.
-    """
-
-    kept_mass: float
-    entropy: float
-    confidence: float
-
-
-def statistics(log_probs: Tensor, targets: SoftTargets) -> Statistics:
-    """Statistics of one utterance from the teacher's (T, V) log-posteriors and what was kept of them."""
-    if not len(log_probs):
-        return Statistics(0.0, 0.0, 0.0)
-    probs = log_probs.exp()
-    entropy = -torch.where(probs > 0, probs * log_probs, torch.zeros_like(probs)).sum(dim=1)
-    return Statistics(
-        kept_mass=float(1 - targets.missing.astype(np.float64).mean()),
-        entropy=float(entropy.mean()),
-        confidence=float(probs.max(dim=1).values.mean()),
-    )
 
 
 def _pack(entries: Entries, layout: Layout) -> Columns:

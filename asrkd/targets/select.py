@@ -47,6 +47,16 @@ class Entries:
         parts = zip(counts, self.ids.split(sizes), self.codes.split(sizes), strict=True)
         return [Entries(*part, self.num_classes) for part in parts]
 
+    def cpu(self) -> Entries:
+        """The same in the host's memory."""
+        return Entries(self.counts.cpu(), self.ids.cpu(), self.codes.cpu(), self.num_classes)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Entries]) -> Entries:
+        """The entries of all frames, one part after the other; at least one part."""
+        counts, ids, codes = (torch.cat([getattr(part, name) for part in parts]) for name in ("counts", "ids", "codes"))
+        return cls(counts, ids, codes, parts[0].num_classes)
+
 
 def everything(log_probs: Tensor) -> Entries:
     """Every class, with its log-probability as it is."""

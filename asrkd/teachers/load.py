@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from asrkd import fingerprint
 from asrkd.corpus.front_end import FrontEnd
@@ -34,7 +34,7 @@ KINDS = (
 )
 
 
-def load_teacher(spec: str, device: str = "cpu") -> Teacher:
+def load_teacher(spec: str, device: str = "cpu", *, autocast: str = "", compile: bool = False) -> Teacher:
     """Load the teacher that a spec names.
 
     - `checkpoint:PATH`: a checkpoint of `asrkd train` (`final.pt`), or its run folder.
@@ -45,10 +45,32 @@ def load_teacher(spec: str, device: str = "cpu") -> Teacher:
     - `python:package.module:factory`: a function that returns a `Teacher`.
     - `ensemble:SPEC_FILE`: a YAML file, `teachers: [{spec: ..., weight: ...}]` and `domain: probability` or `log`.
 
+    Args:
+        spec: as above.
+        device: where it runs, `cpu` or `cuda:0`.
+        autocast: type of torch's autocast, see `Teacher`.
+        compile: whether its model goes through `torch.compile`.
+
     Raises:
-        TeacherError: the spec is not one of these, or what it names cannot be used.
+        TeacherError: the spec is not one of these, or what it names cannot be used, or not in this way.
     """
     kind, _, rest = spec.partition(":")
+    if kind == "ensemble" and rest:
+        return _ensemble(spec, Path(rest), device, autocast, compile)
+    teacher = dataclasses.replace(_load(spec, kind, rest, device), autocast=autocast)
+    if autocast and kind == "onnx":
+        raise TeacherError(f"teacher {spec!r}: autocast {autocast} is torch's; convert the graph to that type instead")
+    if not compile:
+        return teacher
+    if not isinstance(teacher.model, nn.Module) or isinstance(teacher.model, torch.jit.ScriptModule):
+        raise TeacherError(
+            f"teacher {spec!r} cannot be compiled: its model is no torch.nn.Module in Python; leave out compile"
+        )
+    # Lengths differ from batch to batch; without `dynamic` each would be compiled anew.
+    return dataclasses.replace(teacher, model=torch.compile(teacher.model, dynamic=True))
+
+
+def _load(spec: str, kind: str, rest: str, device: str) -> Teacher:
     if kind == "checkpoint" and rest:
         return _checkpoint(spec, Path(rest), device)
     if kind == "torchscript" and rest:
@@ -60,9 +82,7 @@ def load_teacher(spec: str, device: str = "cpu") -> Teacher:
     if kind == "torchaudio" and rest:
         return torchaudio_teacher(spec, rest, device)
     if kind == "python" and ":" in rest:
-        return _python(spec, rest)
-    if kind == "ensemble" and rest:
-        return _ensemble(spec, Path(rest), device)
+        return _python(spec, rest, device)
     raise TeacherError(f"teacher {spec!r} is of no known kind; give one of {', '.join(KINDS)}")
 
 
@@ -123,7 +143,7 @@ def _torchscript(spec: str, path: Path, device: str) -> Teacher:
     return Teacher(model, front_end, inventory, factor, spec, identity, device)
 
 
-def _python(spec: str, factory: str) -> Teacher:
+def _python(spec: str, factory: str, device: str) -> Teacher:
     module_name, _, name = factory.partition(":")
     try:
         make = getattr(importlib.import_module(module_name), name)
@@ -134,10 +154,16 @@ def _python(spec: str, factory: str) -> Teacher:
         raise TeacherError(
             f"teacher {spec!r}: the factory returns a {type(teacher).__name__}, not an asrkd.teachers.Teacher"
         )
+    if isinstance(teacher.model, nn.Module):
+        return dataclasses.replace(teacher, spec=spec, model=teacher.model.to(device), device=device)
+    if teacher.device != device:
+        raise TeacherError(
+            f"teacher {spec!r} runs on {teacher.device!r} and cannot be moved to {device!r}: its model is no torch.nn.Module"
+        )
     return dataclasses.replace(teacher, spec=spec)
 
 
-def _ensemble(spec: str, path: Path, device: str) -> Teacher:
+def _ensemble(spec: str, path: Path, device: str, autocast: str, compile: bool) -> Teacher:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         members = [(str(one["spec"]), float(one.get("weight", 1.0))) for one in content["teachers"]]
@@ -153,7 +179,7 @@ def _ensemble(spec: str, path: Path, device: str) -> Teacher:
             f"teacher {spec!r}: domain is {domain!r} (must be 'probability' or 'log') over {len(members)} teachers, whose "
             "weights must be above 0"
         )
-    teachers = [load_teacher(one, device) for one, _ in members]
+    teachers = [load_teacher(one, device, autocast=autocast, compile=compile) for one, _ in members]
     first = teachers[0]
     for teacher in teachers[1:]:
         for name in ("inventory", "front_end", "subsampling_factor"):

@@ -25,6 +25,7 @@ class Teacher:
         spec: the spec string it was loaded from.
         fingerprint: over weights, code identity, front end and inventory.
         device: where the model runs.
+        autocast: name of the type in which torch's autocast computes what is safe in it, `bfloat16` or `float16`; empty for none.
     """
 
     model: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -34,6 +35,7 @@ class Teacher:
     spec: str
     fingerprint: str
     device: str = "cpu"
+    autocast: str = ""
 
     @torch.no_grad()
     def log_probs(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +44,10 @@ class Teacher:
         Raises:
             TeacherError: the model's classes are not its inventory's.
         """
-        logits, out_lengths = self.model(features.to(self.device), lengths.to(self.device))
+        features, lengths = features.to(self.device, non_blocking=True), lengths.to(self.device)
+        kind = getattr(torch, self.autocast) if self.autocast else None
+        with torch.autocast(torch.device(self.device).type, kind, enabled=kind is not None):
+            logits, out_lengths = self.model(features, lengths)
         if logits.shape[-1] != len(self.inventory):
             raise TeacherError(
                 f"teacher {self.spec!r} gives {logits.shape[-1]} classes, its inventory has {len(self.inventory)}; the "

@@ -21,7 +21,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling import plan as planning
-from asrkd.labeling.local import retry, run
+from asrkd.labeling.local import Crew, retry, run
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
 from asrkd.store import Store
@@ -65,7 +65,7 @@ def test_targets_are_those_of_a_plain_loop(corpus: Path, teacher: str, tmp_path:
 
 def test_any_number_of_workers_gives_the_same_bytes(corpus: Path, teacher: str, tmp_path: Path) -> None:
     for workers in (1, 2):
-        run(str(planned(corpus, tmp_path / str(workers), teacher)), workers=workers)
+        run(str(planned(corpus, tmp_path / str(workers), teacher)), Crew(workers=workers, readers=workers - 1))
     assert shards(tmp_path / "1") == shards(tmp_path / "2")
     for name in ("plan/part-00000.jsonl.gz", "manifest.json", "inventory.txt"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()

@@ -44,7 +44,7 @@ def test_a_dead_owner_is_found_by_the_observers_clock_alone(root: str) -> None:
     assert first.claim(3) and not second.claim(3) and first.holds(3) and not second.holds(3)
     clocks[1].now += 9.0
     assert not second.claim(3)
-    with first.keep(3):  # no beat yet: its thread waits for a quarter of 10 s
+    with first.beating():  # no beat yet: its thread waits for a quarter of 10 s
         assert first.holds(3)
     assert not exists(root, lease_name(3)) and second.claim(3)
     clocks[0].now += 1.0
@@ -57,7 +57,7 @@ def test_a_beat_keeps_the_lease(tmp_path: Path) -> None:
     clock = Clock(0.0)
     owner, other = Leases(str(tmp_path), 0.2), Leases(str(tmp_path), 10.0, clock=clock)
     assert owner.claim(0)
-    with owner.keep(0):
+    with owner.beating():
         beats = set()
         for _ in range(3):
             beats.add(json.loads((tmp_path / lease_name(0)).read_bytes())["beat"])
@@ -72,7 +72,7 @@ def test_an_owner_that_lost_its_lease_leaves_it_alone(tmp_path: Path) -> None:
     stalled, other = Leases(str(tmp_path), 0.2), Leases(str(tmp_path), 10.0, clock=clock)
     assert stalled.claim(0) and not other.claim(0)
     clock.now += 10.0
-    with stalled.keep(0):
+    with stalled.beating():
         assert other.claim(0)
         time.sleep(0.3)
         assert not stalled.holds(0)

@@ -21,8 +21,9 @@ from asrkd.store.identity import Identity
 from asrkd.store.schema import shard_name
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
-from asrkd.targets.codecs import parse_codec, statistics
+from asrkd.targets.codecs import parse_codec
 from asrkd.targets.random import frame_keys
+from asrkd.targets.statistics import frame_statistics, statistics
 
 LAW = FrontEnd().frame_law()
 IDENTITY = Identity(
@@ -41,7 +42,7 @@ def make_row(name: str, frames: int = 30) -> dict[str, Any]:
     row = {"id": name, "recording_id": "r", "start": 0.0, "duration": samples / 16000, "sampling_rate": 16000}
     row |= {"num_samples": samples, "num_frames": frames, "speaker": "s", "text": "some words", "custom": "{}"}
     row |= {"audio": {"bytes": audio, "path": f"{name}.flac"}, "alignment": np.zeros(frames, np.int32)}
-    return row | packed | vars(statistics(log_probs, codec.unpack(packed, frames, 300)))
+    return row | packed | vars(statistics(frame_statistics(log_probs), codec.unpack(packed, frames, 300)))
 
 
 @pytest.fixture(scope="module")

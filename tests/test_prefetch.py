@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from asrkd.errors import ConfigError
-from asrkd.streaming.prefetch import Prefetch
+from asrkd.prefetch import Prefetch
 
 
 def test_items_come_in_order() -> None:

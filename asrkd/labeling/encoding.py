@@ -1,0 +1,127 @@
+"""The teacher's part: posteriors of a batch, and what the codec keeps of them, on the teacher's device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asrkd.errors import TeacherError
+from asrkd.labeling.reading import Heard
+from asrkd.store.identity import Identity
+from asrkd.targets.codecs import Codec, parse_codec
+from asrkd.targets.random import frame_keys
+from asrkd.targets.select import Entries
+from asrkd.targets.statistics import FrameStatistics, frame_statistics, statistics
+from asrkd.teachers import Teacher
+
+# Frames whose posteriors are encoded together: bounds memory for long utterances.
+_ENCODE_FRAMES = 8192
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What is kept of an utterance's posteriors, not packed yet, in the host's memory."""
+
+    entries: Entries
+    frames: FrameStatistics
+
+
+def encode(
+    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher
+) -> tuple[list[Encoded | None], dict[str, str]]:
+    """Run the teacher over utterances and encode its posteriors.
+
+    Where the device's memory is too short the batch is halved, down to single utterances; the padding stays, so that the output does.
+
+    Args:
+        features: (N, T, F) the padded features of `heard`, see `pad`.
+
+    Returns:
+        For each utterance what is kept, or None for one that is too long for the device; and the reasons for these by id.
+
+    Raises:
+        MismatchError: the teacher's frames are not those of the frame law.
+        TeacherError: the teacher gives NaN, or its model fails.
+    """
+    if not heard:
+        return [], {}
+    try:
+        return list(_encode(heard, features, identity, teacher)), {}
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            reason = " ".join(str(error).split())[:200]
+            raise TeacherError(
+                f"teacher {teacher.spec!r} fails on {len(heard)} utterances from {heard[0].row['id']!r} on, {tuple(features.shape)} "
+                f"features, on {teacher.device}{f' with autocast {teacher.autocast}' if teacher.autocast else ''}: {reason}"
+            ) from error
+    # Not in the handler, where the error holds on to the tensors of the failed attempt.
+    if torch.device(teacher.device).type == "cuda":
+        torch.cuda.empty_cache()
+    if len(heard) == 1:
+        cut = heard[0].row
+        reason = f"cut {cut['id']!r} of {cut['duration']:.1f} s needs more memory than {teacher.device} has; cut it up"
+        return [None], {cut["id"]: f"{reason} (lhotse: cuts.cut_into_windows), or use a larger device"}
+    half = len(heard) // 2
+    first, bad_first = encode(heard[:half], features[:half], identity, teacher)
+    second, bad_second = encode(heard[half:], features[half:], identity, teacher)
+    return first + second, bad_first | bad_second
+
+
+def pad(heard: Sequence[Heard]) -> Tensor:
+    """(N, T, F) the features of utterances, with zeros behind the shorter ones."""
+    return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(one.features) for one in heard], batch_first=True)
+
+
+def packed(encoded: Encoded, identity: Identity) -> dict[str, Any]:
+    """The columns of an utterance's targets and statistics."""
+    codec = parse_codec(identity.codec)
+    columns = codec.pack(encoded.entries)
+    targets = codec.unpack(columns, len(encoded.entries.counts), len(identity.units))
+    return columns | vars(statistics(encoded.frames, targets))
+
+
+def _encode(heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher) -> list[Encoded]:
+    codec = parse_codec(identity.codec)
+    log_probs, lengths = teacher.log_probs(features, torch.tensor([len(one.features) for one in heard]))
+    rows, keys = [], []
+    for one, frames, length in zip(heard, log_probs, lengths.tolist(), strict=True):
+        what = f"cut {one.row['id']!r}: the teacher's output"
+        identity.frame_law.check(one.row["num_samples"], length, what=what)
+        if length > len(frames):
+            raise TeacherError(f"{what} has {len(frames)} frames of logits, but says {length}; correct the teacher")
+        rows.append(frames[:length])
+        keys.append(frame_keys(one.row["id"], identity.teacher_fingerprint, length, frames.device))
+    try:
+        entries, frames = _chunked(codec, torch.cat(rows), torch.cat(keys))
+    except TeacherError:
+        _name_the_cut(codec, heard, rows, keys)
+        raise
+    sizes = [len(row) for row in rows]
+    return [Encoded(*parts) for parts in zip(entries.split(sizes), frames.split(sizes), strict=True)]
+
+
+def _chunked(codec: Codec, log_probs: Tensor, keys: Tensor) -> tuple[Entries, FrameStatistics]:
+    """Encode frames, some thousands at a time, into the host's memory."""
+    entries, frames = [], []
+    for chunk, chunk_keys in zip(log_probs.split(_ENCODE_FRAMES), keys.split(_ENCODE_FRAMES), strict=True):
+        entries.append(codec.encode(chunk, chunk_keys).cpu())
+        frames.append(frame_statistics(chunk).cpu())
+    return Entries.cat(entries), FrameStatistics.cat(frames)
+
+
+def _name_the_cut(codec: Codec, heard: Sequence[Heard], rows: Sequence[Tensor], keys: Sequence[Tensor]) -> None:
+    """Raise the error of the first cut whose posteriors cannot be encoded, with its id."""
+    for one, frames, key in zip(heard, rows, keys, strict=True):
+        try:
+            codec.encode(frames, key)
+        except TeacherError as error:
+            raise TeacherError(f"cut {one.row['id']!r}: {error}") from None
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "not enough memory" in text

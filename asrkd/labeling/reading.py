@@ -1,0 +1,109 @@
+"""From cuts to what the teacher hears: batches fixed by the plan, read one by one."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from lhotse.cut import Cut
+from lhotse.cut.set import deserialize_cut
+from numpy.typing import NDArray
+
+from asrkd.corpus.cuts import read_audio, speaker_of, text_of
+from asrkd.corpus.waveform import AnyFrontEnd
+from asrkd.errors import CorpusError
+
+CutJson = Mapping[str, Any]
+# Frames of features in a batch, padding included. Fixed, because a shard's bytes may depend on the batches.
+BATCH_FRAMES = 8000
+# A teacher sees a cut as a whole, so its memory bounds a cut.
+MAX_SECONDS = 7200.0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An utterance that was read: its columns before there are targets, and its (T, F) float32 features."""
+
+    row: dict[str, Any]
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances that go through the teacher together, and the reasons why other cuts, by id, do not."""
+
+    heard: list[Heard]
+    bad: dict[str, str]
+
+
+def batches(cuts: Sequence[CutJson], front_end: AnyFrontEnd) -> Iterator[list[CutJson]]:
+    """Cuts sorted by duration (then order), in batches of at most BATCH_FRAMES padded frames."""
+    law = front_end.frame_law()
+    batch: list[CutJson] = []
+    for cut in sorted(cuts, key=lambda one: one["duration"]):
+        frames = law.num_features(int(cut["duration"] * front_end.sampling_rate))
+        if batch and frames * (len(batch) + 1) > BATCH_FRAMES:
+            yield batch
+            batch = []
+        batch.append(cut)
+    if batch:
+        yield batch
+
+
+def read(cuts: Sequence[CutJson], front_end: AnyFrontEnd, embed: str) -> Batch:
+    """Read the audio of cuts and make their features; a cut that cannot be used is bad."""
+    heard, bad = [], {}
+    for cut in cuts:
+        try:
+            heard.append(_hear(_deserialized(cut), front_end, embed))
+        except CorpusError as error:
+            bad[cut["id"]] = str(error)
+    return Batch(heard, bad)
+
+
+def _deserialized(cut: CutJson) -> Cut:
+    try:
+        return deserialize_cut(copy.deepcopy(dict(cut)))  # lhotse takes its argument apart
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise CorpusError(
+            f"cut {cut['id']!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"
+        ) from None
+
+
+def _hear(cut: Cut, front_end: AnyFrontEnd, embed: str) -> Heard:
+    if cut.duration > MAX_SECONDS:
+        raise CorpusError(
+            f"cut {cut.id!r} is {cut.duration:.1f} s long; a teacher sees a cut as a whole, for which more than {MAX_SECONDS:.0f} s "
+            "need too much memory. Cut it up (lhotse: cuts.cut_into_windows) and plan again"
+        )
+    rate = front_end.sampling_rate
+    # Features are made from the 16-bit samples that are embedded, so that a student can make the same.
+    samples = np.clip(np.rint(read_audio(cut, rate) * 32768.0), -32768, 32767).astype(np.int16)
+    features = front_end(torch.from_numpy(samples.astype(np.float32) / 32768.0)).numpy()
+    if not front_end.frame_law().num_features(len(samples)):
+        raise CorpusError(f"cut {cut.id!r} has {len(samples)} samples, too few for one frame; leave it out")
+    row: dict[str, Any] = {
+        "id": cut.id,
+        "recording_id": getattr(getattr(cut, "recording", None), "id", cut.id),
+        "start": float(cut.start),
+        "duration": len(samples) / rate,
+        "sampling_rate": rate,
+        "num_samples": len(samples),
+        "speaker": speaker_of(cut),
+        "text": text_of(cut),
+        "custom": json.dumps(cut.custom, sort_keys=True, ensure_ascii=False) if getattr(cut, "custom", None) else None,
+    }
+    if embed == "audio":
+        buffer = io.BytesIO()
+        soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+        row["audio"] = {"bytes": buffer.getvalue(), "path": f"{cut.id}.flac"}
+    elif embed == "features":
+        row["features"] = features.reshape(-1)
+    return Heard(row, features)

@@ -1,0 +1,67 @@
+"""What an utterance's targets are worth: means over its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asrkd.targets.soft_targets import SoftTargets
+
+
+@dataclass(frozen=True)
+class FrameStatistics:
+    """Of the teacher's whole distribution in each frame: entropy in nats, and the largest probability; both (M,) float32."""
+
+    entropy: Tensor
+    confidence: Tensor
+
+    def cpu(self) -> FrameStatistics:
+        """The same in the host's memory."""
+        return FrameStatistics(self.entropy.cpu(), self.confidence.cpu())
+
+    def split(self, lengths: Sequence[int]) -> list[FrameStatistics]:
+        """Those of utterances that have these numbers of frames."""
+        parts = zip(self.entropy.split(list(lengths)), self.confidence.split(list(lengths)), strict=True)
+        return [FrameStatistics(*part) for part in parts]
+
+    @classmethod
+    def cat(cls, parts: Sequence[FrameStatistics]) -> FrameStatistics:
+        """Those of all frames, one part after the other."""
+        return cls(torch.cat([part.entropy for part in parts]), torch.cat([part.confidence for part in parts]))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Means over the frames of one utterance (0 without frames).
+
+    Attributes:
+        kept_mass: probability kept by the codec.
+        entropy: entropy of the teacher's whole distribution, in nats.
+        confidence: probability of the most probable class.
+    """
+
+    kept_mass: float
+    entropy: float
+    confidence: float
+
+
+def frame_statistics(log_probs: Tensor) -> FrameStatistics:
+    """(M, V) natural-log posteriors, on any device -> statistics of each frame."""
+    probs = log_probs.exp()
+    entropy = -torch.where(probs > 0, probs * log_probs, torch.zeros_like(probs)).sum(dim=1)
+    return FrameStatistics(entropy, probs.max(dim=1).values)
+
+
+def statistics(frames: FrameStatistics, targets: SoftTargets) -> Statistics:
+    """Statistics of one utterance, from those of its frames and what was kept of them."""
+    if not targets.num_frames:
+        return Statistics(0.0, 0.0, 0.0)
+    return Statistics(
+        kept_mass=float(1 - targets.missing.astype(np.float64).mean()),
+        entropy=float(frames.entropy.mean()),
+        confidence=float(frames.confidence.mean()),
+    )

@@ -1,0 +1,182 @@
+"""The teacher's part: out of memory, autocast, torch.compile."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_cuts, make_teacher
+from lhotse import CutSet
+
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.errors import ConfigError, MismatchError, TeacherError
+from asrkd.labeling.encoding import _out_of_memory, encode, packed, pad
+from asrkd.labeling.local import run
+from asrkd.labeling.plan import plan, teacher_identity
+from asrkd.labeling.reading import Heard, read
+from asrkd.labeling.status import status
+from asrkd.store import Store
+from asrkd.store.verify import verify
+from asrkd.teachers import Teacher, load_teacher
+
+
+class Limited(torch.nn.Module):
+    """Has memory for some frames, padding included, and says what else it was asked for."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        self.frames, self.sizes = frames, []  # type: ignore[var-annotated]
+        self.weight = torch.nn.Parameter(torch.randn(192, 9, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.sizes.append(len(features))
+        if features.shape[0] * features.shape[1] > self.frames:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return (features @ self.weight).cumsum(1) / 30, lengths
+
+
+def limited(frames: int) -> Teacher:
+    inventory = Inventory(("<blk>", *"abcdefgh"), "ctc")
+    return Teacher(Limited(frames), FrontEnd(), inventory, 1, "limited", "f" * 32)
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> list[Heard]:
+    folder = tmp_path_factory.mktemp("cuts")
+    make_cuts(folder, "some", 7)
+    cuts = [cut.to_dict() for cut in CutSet.from_file(folder / "some.jsonl.gz")]
+    return read(cuts, FrontEnd(), "none").heard
+
+
+def test_a_device_that_is_too_small_gets_smaller_batches_and_the_same_comes_out(heard: list[Heard]) -> None:
+    identity = teacher_identity(limited(10**9), codec="hybrid:2:8", embed="none")
+    longest = max(len(one.features) for one in heard)
+    results = []
+    for frames in (10**9, 3 * longest, longest):
+        teacher = limited(frames)
+        encoded, bad = encode(heard, pad(heard), identity, teacher)
+        assert bad == {}
+        results.append([packed(one, identity) for one in encoded if one is not None])
+        assert isinstance(teacher.model, Limited) and teacher.model.sizes[0] == 7
+        assert max(size for size in teacher.model.sizes[1:] or [0]) <= 4
+    assert results[0] == results[1] == results[2] and len(results[0]) == 7
+
+
+def test_an_utterance_that_does_not_fit_alone_is_bad(heard: list[Heard]) -> None:
+    """Padding stays, so that where the longest does not fit, nothing does; a batch of its own is what the plan gives long ones."""
+    identity = teacher_identity(limited(1), codec="topk:3", embed="none")
+    encoded, bad = encode(heard[:1], pad(heard[:1]), identity, limited(1))
+    assert encoded == [None] and list(bad) == ["some-0"]
+    assert "needs more memory than cpu has; cut it up" in bad["some-0"]
+
+
+def test_what_torch_says_when_memory_is_short_is_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert _out_of_memory(caught.value)
+    assert not _out_of_memory(RuntimeError("The size of tensor a (3) must match"))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_teacher(tmp_path_factory.mktemp("teacher") / "final.pt")
+
+
+LINEAR = """
+import torch
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.teachers import Teacher
+
+class Linear(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(192, 30)
+
+    def forward(self, features, lengths):
+        return self.layer(features), lengths
+
+def make():
+    torch.manual_seed(0)
+    inventory = Inventory(("<blk>", *(f"u{n}" for n in range(29))), "ctc")
+    return Teacher(Linear().eval(), FrontEnd(), inventory, 1, "linear", "f" * 32)
+"""
+
+
+def test_autocast_is_the_plans_and_its_posteriors_are_torchs(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "linear_teacher.py").write_text(LINEAR)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cuts, teacher = str(corpus / "unlabeled.jsonl.gz"), "python:linear_teacher:make"
+    found = {}
+    for autocast in ("", "bfloat16"):
+        root = str(tmp_path / f"store-{autocast}")
+        plan(cuts, root, teacher=teacher, codec="dense", embed="audio", autocast=autocast)
+        run(root)
+        store = Store.open(root)
+        assert verify(root) == [] and store.identity.autocast == autocast
+        found[autocast] = store.targets(next(store.rows())).to_dense()
+    model = load_teacher(teacher)
+    features = model.front_end(torch.from_numpy(next(iter(CutSet.from_file(cuts))).load_audio()[0]))[None]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits, _ = model.model(features, torch.tensor([features.shape[1]]))
+    assert 1e-4 < np.abs(found["bfloat16"] - found[""]).max() < 0.1
+    np.testing.assert_allclose(found["bfloat16"], logits[0].float().log_softmax(-1).numpy(), atol=1e-5)
+    with pytest.raises(MismatchError, match="autocast"):
+        store.identity.check(dataclasses.replace(store.identity, autocast=""), what="other")
+
+
+def test_autocasts_that_cannot_be(corpus: Path, teacher: str, tmp_path: Path) -> None:
+    cuts = str(corpus / "unlabeled.jsonl.gz")
+    with pytest.raises(ConfigError, match="autocast is 'int8'"):
+        plan(cuts, str(tmp_path / "new"), teacher=teacher, autocast="int8")
+    with pytest.raises(ConfigError, match="without a teacher"):
+        plan(cuts, str(tmp_path / "new"), embed="audio", autocast="bfloat16")
+
+
+def test_a_model_that_fails_is_told_with_the_batch(heard: list[Heard]) -> None:
+    def fail(features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return features @ torch.zeros(3, 3), lengths
+
+    teacher = dataclasses.replace(limited(1), model=fail, autocast="bfloat16")
+    identity = teacher_identity(teacher, codec="topk:3", embed="none")
+    message = r"'limited' fails on 7 utterances from 'some-0' on, \(7, .*, 192\) features, on cpu with autocast bfloat16: .*shapes"
+    with pytest.raises(TeacherError, match=message):
+        encode(heard, pad(heard), identity, teacher)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.timeout(240)
+def test_a_compiled_teacher_says_the_same(corpus: Path, teacher: str, tmp_path: Path) -> None:
+    targets = []
+    for compile in (False, True):
+        root = str(tmp_path / f"store-{compile}")
+        plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=teacher, codec="dense", compile=compile)
+        run(root)
+        store = Store.open(root)
+        assert store.identity.compile is compile and status(root).utterances == 20
+        targets.append(np.concatenate([store.targets(row).to_dense() for row in store.rows()]))
+    np.testing.assert_allclose(targets[0], targets[1], atol=1e-4)
+
+
+def test_what_cannot_be_compiled_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lambda_teacher.py").write_text(
+        "from asrkd.corpus.front_end import FrontEnd\nfrom asrkd.corpus.inventory import Inventory\n"
+        "from asrkd.teachers import Teacher\n\n"
+        "def make():\n"
+        "    return Teacher(lambda f, n: (f[..., :3], n), FrontEnd(), Inventory(('<blk>', 'a', 'b'), 'ctc'), 1, 'x', 'f' * 32)\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        spec = "python:lambda_teacher:make"
+        assert load_teacher(spec, autocast="bfloat16").autocast == "bfloat16"
+        with pytest.raises(TeacherError, match="cannot be compiled"):
+            load_teacher(spec, compile=True)
+        with pytest.raises(TeacherError, match="cannot be moved to 'meta'"):
+            load_teacher(spec, "meta")

@@ -1,0 +1,148 @@
+"""Decoders that hang and die, in real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from helpers import make_cuts, make_teacher
+from lhotse import CutSet
+
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.errors import ConfigError
+from asrkd.labeling.local import Crew, run
+from asrkd.labeling.plan import plan
+from asrkd.labeling.readers import Readers
+from asrkd.labeling.reading import batches, read
+from asrkd.labeling.status import status
+from asrkd.store.verify import verify
+
+
+def cuts_of(folder: Path, count: int) -> list[dict[str, Any]]:
+    make_cuts(folder, "some", count)
+    return [cut.to_dict() for cut in CutSet.from_file(folder / "some.jsonl.gz")]
+
+
+@pytest.mark.parametrize("processes", [0, 1, 3])
+def test_readers_read_what_a_loop_reads_in_its_order(tmp_path: Path, processes: int) -> None:
+    cuts, front_end = cuts_of(tmp_path, 14), FrontEnd()
+    readers: Readers[int] = Readers(front_end, "audio", processes=processes, seconds=60.0)
+    parts = [cuts[at : at + 2] for at in range(0, 14, 2)]
+    try:
+        found = list(readers.read(enumerate(parts)))
+    finally:
+        readers.close()
+    assert [tag for tag, _ in found] == list(range(7))
+    for (_, batch), part in zip(found, parts, strict=True):
+        expected = read(part, front_end, "audio")
+        assert [one.row for one in batch.heard] == [one.row for one in expected.heard] and batch.bad == {}
+        for one, other in zip(batch.heard, expected.heard, strict=True):
+            np.testing.assert_array_equal(one.features, other.features)
+
+
+def test_batches_hold_every_cut_once_within_the_limit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cuts = [{"id": str(n), "duration": float(d)} for n, d in enumerate(rng.uniform(0.5, 90.0, 300))]
+    parts = list(batches(cuts, FrontEnd()))
+    assert sorted(cut["id"] for part in parts for cut in part) == sorted(cut["id"] for cut in cuts)
+    for part in parts:
+        longest = max(FrontEnd().frame_law().num_features(int(cut["duration"] * 16000)) for cut in part)
+        assert len(part) == 1 or longest * len(part) <= 8000
+
+
+@dataclass(frozen=True)
+class Deadly(FrontEnd):
+    """Kills the process that hears a certain number of samples, as a broken decoder would."""
+
+    samples: int = 0
+
+    def __call__(self, samples: torch.Tensor) -> torch.Tensor:
+        if len(samples) == self.samples:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().__call__(samples)
+
+
+def test_a_cut_that_kills_its_reader_is_bad_and_no_other(tmp_path: Path) -> None:
+    cuts = cuts_of(tmp_path, 8)
+    deadly = Deadly(samples=cuts[3]["recording"]["num_samples"])
+    same = [cut["id"] for cut in cuts if cut["recording"]["num_samples"] == deadly.samples]
+    readers: Readers[int] = Readers(deadly, "none", processes=2, seconds=60.0)
+    try:
+        found = list(readers.read([(0, cuts[:3]), (1, cuts[3:6]), (2, cuts[6:])]))
+    finally:
+        readers.close()
+    bad = {key: why for _, batch in found for key, why in batch.bad.items()}
+    assert list(bad) == same and f"died (exit code -{signal.SIGSEGV.value})" in bad["some-3"]
+    heard = [one.row["id"] for _, batch in found for one in batch.heard]
+    assert heard == [cut["id"] for cut in cuts if cut["id"] not in same]
+
+
+@pytest.mark.timeout(120)
+def test_a_decoder_that_hangs_is_ended_and_its_cut_put_into_quarantine(tmp_path: Path) -> None:
+    """A named pipe that nobody writes to: opening it never returns."""
+    make_cuts(tmp_path, "some", 6)
+    hung = tmp_path / "audio/some/some-2.flac"
+    teacher = make_teacher(tmp_path / "final.pt")
+    root = str(tmp_path / "store")
+    plan(str(tmp_path / "some.jsonl.gz"), root, teacher=teacher)
+    hung.unlink()
+    os.mkfifo(hung)
+    run(root, Crew(readers=1, read_seconds=2.0), max_quarantined=0.5)
+    found = status(root)
+    assert found.utterances == 5 and verify(root) == []
+    [(key, reason)] = found.quarantine
+    assert key == "some-2" and "reading it took more than 2 s; repair the recording" in reason
+    assert not [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.timeout(60)
+def test_closing_does_not_wait_for_a_reader_that_hangs(tmp_path: Path) -> None:
+    cuts = cuts_of(tmp_path, 2)
+    hung = tmp_path / "audio/some/some-0.flac"
+    hung.unlink()
+    os.mkfifo(hung)
+    readers: Readers[int] = Readers(FrontEnd(), "none", processes=1, seconds=1000.0)
+    ends: list[BaseException] = []
+
+    def consume() -> None:
+        try:
+            list(readers.read([(0, cuts)]))
+        except RuntimeError as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    time.sleep(0.5)
+    readers.close()
+    thread.join(20)
+    assert not thread.is_alive() and "closed" in str(ends[0])
+
+
+def test_crews_that_cannot_be() -> None:
+    for options, message in (
+        ({"workers": 0}, "workers is 0"),
+        ({"readers": -1}, "readers is -1"),
+        ({"read_seconds": 0}, "read_seconds is 0"),
+        ({"devices": ["gpu"]}, "device 'gpu' cannot be used"),
+        ({"devices": [""]}, "device '' cannot be used"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Crew(**options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _no_reader_is_left() -> Iterator[None]:
+    before = set(psutil.Process().children())
+    yield
+    gone, alive = psutil.wait_procs(set(psutil.Process().children()) - before, timeout=10)
+    assert not [child for child in alive if "resource_tracker" not in " ".join(child.cmdline())]
