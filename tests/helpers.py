@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,16 @@ def make_cuts(folder: Path, name: str, count: int, *, seed: int = 0, text: bool 
             )
         )
     return write_cuts(cuts, folder / f"{name}.jsonl.gz")
+
+
+def make_environment(folder: Path) -> Path:
+    """What a script takes for a virtual environment with the package under test: `bin/activate` and `bin/asrkd`."""
+    programs = folder / "bin"
+    programs.mkdir(parents=True)
+    (programs / "activate").write_text(f'export PATH="{programs}:$PATH"\n')
+    (programs / "asrkd").write_text(f'#!/bin/sh\nexec {sys.executable} -c "from asrkd.cli import main; main()" "$@"\n')
+    (programs / "asrkd").chmod(0o755)
+    return folder
 
 
 def make_teacher(path: Path, *, seed: int = 0) -> str:

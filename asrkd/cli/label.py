@@ -5,21 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
+import sys
 import time
 
 import click
 from click.core import ParameterSource
+from tqdm import tqdm
 
 from asrkd import config
+from asrkd.cli import options
 from asrkd.cli.progress import Progress
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.where import parse_where
-from asrkd.labeling import array, local
+from asrkd.labeling import array, local, ray_cluster
 from asrkd.labeling import plan as planning
 from asrkd.labeling import status as state
+from asrkd.labeling.job import Crew
 from asrkd.labeling.stop import Terminated, terminated_by_signal
-from asrkd.labeling.worker import READ_SECONDS, UnitResult
-from asrkd.store.identity import AUTOCASTS, EMBEDS
+from asrkd.labeling.worker import UnitResult
 
 
 @click.group()
@@ -27,38 +31,16 @@ def label() -> None:
     """Run a teacher over audio and store its soft targets."""
 
 
-_WHERE = click.option(
-    "--where",
-    multiple=True,
-    metavar="CONDITION",
-    help="Keep cuts that meet it, e.g. 'duration<=30', 'speaker!=anna', 'id~^2020-', 'custom.language=ar'; may be given again.",
-)
-_UNIT_HOURS = click.option("--unit-hours", default=1.0, help="Hours of audio in a work unit.")
-
-
 @label.command()
 @click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
 @click.argument("store")
-@click.option(
-    "--teacher",
-    metavar="SPEC",
-    help="checkpoint:PATH, torchscript:PATH, onnx:PATH, transformers:PATH_OR_NAME, torchaudio:BUNDLE, python:package.module:factory or ensemble:FILE. Without one the store holds transcripts only (the labeled set).",
-)
-@click.option("--codec", help="dense, topk:K, nucleus:P:K_MAX, sampled:N or hybrid:HEAD:N.  [default: topk:20]")
-@click.option(
-    "--embed",
-    type=click.Choice(EMBEDS),
-    default="audio",
-    help="What the rows carry besides targets; a student needs audio or features.",
-)
-@click.option(
-    "--autocast",
-    type=click.Choice(AUTOCASTS[1:]),
-    help="Type in which torch's autocast lets the teacher compute.  [default: none]",
-)
-@click.option("--compile", is_flag=True, help="Put the teacher through torch.compile.")
-@_UNIT_HOURS
-@_WHERE
+@options.TEACHER
+@options.CODEC
+@options.EMBED
+@options.AUTOCAST
+@options.COMPILE
+@options.UNIT_HOURS
+@options.WHERE
 @click.option(
     "--front-end", type=click.Path(dir_okay=False), help="YAML of front end settings, for a store without a teacher."
 )
@@ -105,8 +87,8 @@ def plan(
 @label.command()
 @click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
 @click.argument("store")
-@_UNIT_HOURS
-@_WHERE
+@options.UNIT_HOURS
+@options.WHERE
 def grow(cuts: tuple[str, ...], store: str, unit_hours: float, where: tuple[str, ...]) -> None:
     """Add the cuts of grown corpora that STORE has not planned yet, as further units.
 
@@ -138,37 +120,39 @@ class _PlanProgress:
         self._progress.close()
 
 
-_READERS = click.option(
-    "--readers",
-    default=1,
-    help="Processes of each worker that read audio and make features; 0 uses a thread, which cannot be ended when a decoder hangs.",
-)
-_READ_SECONDS = click.option(
-    "--read-seconds",
-    default=READ_SECONDS,
-    help="That reading a batch (minutes of audio) may take before its readers are ended.",
-)
-_DEVICE = click.option(
-    "--device", default="cpu", help="Of torch: cpu, cuda:0, or several with commas, which the workers take in turn."
-)
-_WORKERS = click.option("--workers", default=1, help="Processes that run the teacher; on a CPU with one thread each.")
-
-
 @label.command()
 @click.argument("store")
-@click.option("--backend", type=click.Choice(["local"]), default="local", help="Who runs the units.")
-@_WORKERS
-@_DEVICE
-@_READERS
-@_READ_SECONDS
+@click.option("--backend", type=click.Choice(["local", "ray"]), default="local", help="Who runs the units.")
+@options.WORKERS
+@options.DEVICE
+@options.READERS
+@options.READ_SECONDS
 @click.option("--max-quarantined", default=0.01, help="Share of bad cuts at which the job stops.")
+@click.option("--address", help="Ray: of the cluster, e.g. auto; without one a cluster is started on this machine.")
+@click.option("--cpus", default=1.0, help="Ray: cores of a worker, its readers included.")
+@click.option("--gpus", default=0.0, help="Ray: GPUs of a worker, which sees only these; may be a share of one.")
+@click.pass_context
 def run(
-    store: str, backend: str, workers: int, device: str, readers: int, read_seconds: float, max_quarantined: float
+    context: click.Context,
+    store: str,
+    backend: str,
+    workers: int,
+    device: str,
+    readers: int,
+    read_seconds: float,
+    max_quarantined: float,
+    address: str | None,
+    cpus: float,
+    gpus: float,
 ) -> None:
     """Label every unit of STORE that has no shard yet. Safe to kill and to run again.
 
-    SIGTERM (pre-emption) gives up the units in work and ends with exit code 0 within seconds.
+    SIGTERM (pre-emption) gives up the units in work and ends with exit code 0 within seconds. With Ray, --workers is the most that
+    run at a time; fewer do until the cluster has room for all.
     """
+    for name in ("address", "cpus", "gpus"):
+        if backend != "ray" and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} is for --backend ray; the local backend takes --workers and --device")
     progress, began, seconds = Progress(), time.monotonic(), 0.0
 
     def show(result: UnitResult, done: int, total: int) -> None:
@@ -181,8 +165,14 @@ def run(
 
     try:
         with terminated_by_signal():
-            crew = local.Crew(workers, device.split(","), readers, read_seconds)
-            summary = local.run(store, crew, max_quarantined=max_quarantined, progress=show)
+            crew = Crew(workers, device.split(","), readers, read_seconds)
+            if backend == "ray":
+                resources = ray_cluster.Resources(cpus, gpus)
+                summary = ray_cluster.run(
+                    store, crew, address=address, resources=resources, max_quarantined=max_quarantined, progress=show
+                )
+            else:
+                summary = local.run(store, crew, max_quarantined=max_quarantined, progress=show)
     except Terminated:
         click.echo("stopped by SIGTERM; finished units are kept, run again to go on", err=True)
         return
@@ -210,9 +200,9 @@ def run(
     help="How many tasks there are.",
 )
 @click.option("--lease-seconds", default=120.0, help="Without a sign of life after which a task counts as dead.")
-@_DEVICE
-@_READERS
-@_READ_SECONDS
+@options.DEVICE
+@options.READERS
+@options.READ_SECONDS
 @click.option("--max-quarantined", default=0.01, help="Share of bad cuts at which the task stops.")
 @click.pass_context
 def work(
@@ -229,7 +219,7 @@ def work(
     """Label as one task of an array: Slurm, Kubernetes, or any machines that reach STORE.
 
     The tasks need no coordinator. Each begins with its share, then helps the others and takes over the units of tasks that die; it
-    ends when all of STORE is labeled.
+    ends when all of STORE is labeled. After SIGTERM the exit code is 143, so that the scheduler knows that the task is not done.
     """
     if context.get_parameter_source("index") is ParameterSource.ENVIRONMENT and "SLURM_ARRAY_TASK_ID" in os.environ:
         lowest, step = (
@@ -245,7 +235,7 @@ def work(
         with terminated_by_signal():
             summary = array.work(
                 store,
-                local.Crew(1, device.split(","), readers, read_seconds),
+                Crew(1, device.split(","), readers, read_seconds),
                 index=index,
                 count=count,
                 lease_seconds=lease_seconds,
@@ -254,7 +244,7 @@ def work(
             )
     except Terminated:
         click.echo("stopped by SIGTERM; finished units are kept, other tasks take over the rest", err=True)
-        return
+        sys.exit(128 + signal.SIGTERM)
     finally:
         progress.close()
     click.echo(f"labeled {summary.labeled} units ({summary.seconds / 3600:.3f} h), found {summary.found} finished")
@@ -262,10 +252,10 @@ def work(
 
 @label.command()
 @click.argument("store")
-@_WORKERS
-@_DEVICE
-@_READERS
-@_READ_SECONDS
+@options.WORKERS
+@options.DEVICE
+@options.READERS
+@options.READ_SECONDS
 def retry(store: str, workers: int, device: str, readers: int, read_seconds: float) -> None:
     """Label the units of STORE again that have cuts in quarantine, after their audio was mended.
 
@@ -274,7 +264,7 @@ def retry(store: str, workers: int, device: str, readers: int, read_seconds: flo
     progress = Progress()
     try:
         with terminated_by_signal():
-            crew = local.Crew(workers, device.split(","), readers, read_seconds)
+            crew = Crew(workers, device.split(","), readers, read_seconds)
             before, after = local.retry(
                 store, crew, progress=lambda result, done, total: progress.show("retry", done, total)
             )
@@ -289,15 +279,46 @@ def retry(store: str, workers: int, device: str, readers: int, read_seconds: flo
 @label.command()
 @click.argument("store")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def status(store: str, as_json: bool) -> None:
-    """How far the labeling of STORE has come."""
-    found = state.status(store)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(found)))
-        return
-    click.echo(f"units      {found.units_done} of {found.units} done")
-    click.echo(f"hours      {found.hours_done:.3f} of {found.hours:.3f}")
-    click.echo(f"utterances {found.utterances} of {found.cuts} cuts, {found.num_bytes / 1e6:.1f} MB")
-    click.echo(f"quarantine {len(found.quarantine)}")
-    for key, reason in found.quarantine[:10]:
-        click.echo(f"  {key}: {reason}")
+@click.option(
+    "--prometheus", "as_prometheus", is_flag=True, help="In Prometheus' text format, for a node exporter's text file."
+)
+@click.option("--watch", type=float, metavar="SECONDS", help="Look again every so many seconds, until all is done.")
+def status(store: str, as_json: bool, as_prometheus: bool, watch: float | None) -> None:
+    """How far the labeling of STORE has come.
+
+    The state is read from the files of STORE, so it can be asked from anywhere, whoever labels.
+    """
+    if as_json and as_prometheus:
+        raise click.UsageError("--json and --prometheus are two formats; give one")
+    if watch is not None and watch <= 0:
+        raise click.UsageError(f"--watch is {watch}, but must be above 0 seconds")
+    watched = state.Watch(store)
+    while True:
+        found = watched.look()
+        if watch is not None and sys.stdout.isatty():
+            click.clear()
+        if as_json:
+            click.echo(json.dumps(dataclasses.asdict(found)))
+        elif as_prometheus:
+            click.echo(state.prometheus(found), nl=False)
+        else:
+            click.echo(_shown(found))
+        if watch is None or found.units_done == found.units:
+            return
+        time.sleep(watch)
+
+
+def _shown(found: state.Status) -> str:
+    lines = [
+        f"units      {found.units_done} of {found.units} done, {len(found.leased)} leased",
+        f"hours      {found.hours_done:.3f} of {found.hours:.3f}",
+        f"utterances {found.utterances} of {found.cuts} cuts, {found.num_bytes / 1e6:.1f} MB",
+    ]
+    if found.rtfx is not None:
+        eta = "" if found.eta_seconds is None else f", done in {tqdm.format_interval(found.eta_seconds)}"
+        lines.append(f"speed      {found.rtfx:.1f} times real time{eta}")
+    lines += [f"  unit {one.unit} since {tqdm.format_interval(one.seconds)}: {one.owner}" for one in found.leased[:5]]
+    lines.append(f"quarantine {len(found.quarantine)}")
+    lines += [f"  {count} x {reason}" for reason, count in found.reasons.items()]
+    lines += [f"  {key}: {reason}" for key, reason in found.quarantine[:10]]
+    return "\n".join(lines)

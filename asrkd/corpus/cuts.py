@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,16 @@ def iterate(cuts: Iterable[T], *, what: str) -> Iterator[T]:
             yield cut
     except CorpusError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        tarfile.TarError,
+    ) as error:
         raise CorpusError(
             f"{what!r} cannot be read as cuts ({type(error).__name__}: {error}); is it damaged?"
         ) from None

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from asrkd.errors import ConfigError
+from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, check_share, one_thread
 from asrkd.labeling.leases import Leases
-from asrkd.labeling.local import ALONE, Crew, Progress, RunSummary, check_share, one_thread
-from asrkd.labeling.status import quarantined
+from asrkd.labeling.status import quarantined, quarantined_units
 from asrkd.store import Store
 from asrkd.store.files import exists
 from asrkd.store.schema import shard_name
@@ -34,11 +34,11 @@ def work(
         crew: who labels; one worker, for there are as many tasks as one wants.
         index, count: which of how many tasks this is.
         lease_seconds: without a sign of life after which other tasks take a unit over.
-        max_quarantined, progress: as `asrkd.labeling.local.run`.
+        max_quarantined, progress: as `asrkd.labeling.job.finish`.
 
     Raises:
         ConfigError: an index outside 0..count-1, a lease that is not above 0, or more than one worker.
-        MismatchError, CorpusError, TeacherError, StoreError: as `asrkd.labeling.local.run`.
+        MismatchError, CorpusError, TeacherError, StoreError: as `asrkd.labeling.job.finish`.
     """
     if not 0 <= index < count:
         raise ConfigError(f"index is {index}, but must be within 0..{count - 1}, the tasks of {count}")
@@ -69,9 +69,10 @@ def work(
                 waiting = _unfinished(store, order)
                 if waiting and labeled == before:
                     time.sleep(min(lease_seconds / 4, 5.0))
-    for unit in store.units():
-        store.metadata(unit)  # of this identity, or MismatchError
-    check_share([entry for unit in store.units() for entry in quarantined(root, unit)], num_cuts, max_quarantined)
+    store.check(store.units())
+    check_share(
+        [entry for unit in quarantined_units(root) for entry in quarantined(root, unit)], num_cuts, max_quarantined
+    )
     return RunSummary(labeled, found, seconds)
 
 

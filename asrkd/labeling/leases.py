@@ -37,6 +37,7 @@ class Leases:
         self._beats = 0
         self._seen: dict[int, tuple[bytes, float]] = {}
         self._held: set[int] = set()
+        self._since: dict[int, float] = {}
         self._lock = threading.Lock()
 
     def claim(self, unit: int) -> bool:
@@ -51,7 +52,8 @@ class Leases:
                 return False
             self._remove(unit)
         self._seen.pop(unit, None)
-        if not create(self._root, lease_name(unit), self._content()):
+        self._since[unit] = self._clock()
+        if not create(self._root, lease_name(unit), self._content(unit)):
             return False
         with self._lock:
             self._held.add(unit)
@@ -98,15 +100,16 @@ class Leases:
     def _renew(self, unit: int) -> None:
         try:
             if self.holds(unit):
-                write_atomic(self._root, lease_name(unit), self._content())
+                write_atomic(self._root, lease_name(unit), self._content(unit))
             else:
                 self._held.discard(unit)  # another task took it over
         except StoreError:
             pass  # the storage may be back at the next beat
 
-    def _content(self) -> bytes:
+    def _content(self, unit: int) -> bytes:
         self._beats += 1
-        return json.dumps({"owner": self._owner, "beat": self._beats}).encode()
+        seconds = round(self._clock() - self._since.get(unit, self._clock()), 1)
+        return json.dumps({"owner": self._owner, "beat": self._beats, "seconds": seconds}).encode()
 
     def _read(self, unit: int) -> bytes | None:
         try:

@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,16 +149,31 @@ def read_bytes(root: str, name: str) -> bytes:
         raise StoreError(f"{name!r} of the store {root!r} cannot be read: {error}") from None
 
 
-def list_names(root: str, folder: str, suffix: str) -> list[str]:
-    """Sorted names of the finished files in a folder of a store (temporary files begin with a dot).
+@dataclass(frozen=True)
+class FileFacts:
+    """A file's name within its folder, bytes, and time of the last change (seconds since 1970, by the storage's clock)."""
+
+    name: str
+    size: int
+    modified: float
+
+
+def list_files(root: str, folder: str, suffix: str) -> list[FileFacts]:
+    """The finished files in a folder of a store, sorted by name (temporary files begin with a dot).
 
     Raises:
         StoreError: the folder cannot be listed.
     """
     _, base = filesystem(root)
     found = _info(root, fs.FileSelector(f"{base}/{folder}", allow_not_found=True), folder)
-    names = (os.path.basename(info.path) for info in found)
-    return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))
+    facts = [FileFacts(os.path.basename(one.path), one.size or 0, (one.mtime_ns or 0) / 1e9) for one in found]
+    chosen = (one for one in facts if one.name.endswith(suffix) and not one.name.startswith("."))
+    return sorted(chosen, key=lambda one: one.name)
+
+
+def list_names(root: str, folder: str, suffix: str) -> list[str]:
+    """The names of `list_files`."""
+    return [one.name for one in list_files(root, folder, suffix)]
 
 
 def exists(root: str, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,13 +17,15 @@ from asrkd.errors import MismatchError, StoreError
 from asrkd.store import manifest
 from asrkd.store.files import attempts, filesystem, list_names
 from asrkd.store.identity import Identity
-from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name
+from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name, unit_of
 from asrkd.targets.codecs import parse_codec
 from asrkd.targets.soft_targets import SoftTargets
 
 T = TypeVar("T")
 # A Parquet file ends with its footer's length (4 bytes, little-endian) and "PAR1".
 _TAIL = 8
+# An object store answers many requests as fast as one.
+_CHECKED_AT_A_TIME = 16
 
 
 class Store:
@@ -54,7 +57,14 @@ class Store:
         """The finished work units, in order."""
         if self._pinned is not None:
             return list(self._pinned)
-        return [int(name[5:-8]) for name in list_names(self.root, "shards", ".parquet") if name.startswith("part-")]
+        found = (unit_of(name) for name in list_names(self.root, "shards", ".parquet"))
+        return sorted(unit for unit in found if unit is not None)
+
+    def check(self, units: Sequence[int]) -> None:
+        """Compare the identities of shards with the store's, some at a time; raises what `metadata` raises."""
+        with ThreadPoolExecutor(_CHECKED_AT_A_TIME) as pool:
+            for _ in pool.map(self.metadata, units):
+                pass
 
     def metadata(self, unit: int) -> pq.FileMetaData:
         """A shard's Parquet footer, once its identity has been compared with the store's.
@@ -89,6 +99,10 @@ class Store:
         if not parts:
             raise StoreError(f"store {self.root!r} has no finished shard yet; run asrkd label run first")
         return pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+
+    def column(self, unit: int, name: str) -> pa.ChunkedArray:
+        """One column of a shard."""
+        return self._read(unit, None, [name]).column(0)
 
     def read_row_group(self, unit: int, row_group: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One row group, reading only the bytes of these columns (default: all).

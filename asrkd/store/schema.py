@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 
@@ -51,3 +53,9 @@ def _packed_type(dtype: np.dtype) -> pa.DataType:
 def shard_name(unit: int) -> str:
     """The file of a work unit."""
     return f"shards/part-{unit:05d}.parquet"
+
+
+def unit_of(name: str) -> int | None:
+    """The work unit of a file `part-00000.*`, in whatever folder it stands; None for another name."""
+    match = re.fullmatch(r"part-(\d{5,})\..+", name)
+    return int(match[1]) if match else None

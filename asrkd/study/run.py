@@ -10,6 +10,7 @@ import yaml
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError
 from asrkd.labeling import local
+from asrkd.labeling.job import Crew
 from asrkd.labeling.plan import plan
 from asrkd.store import manifest
 from asrkd.store.files import exists
@@ -199,7 +200,7 @@ class Study:
             )
         local.run(
             root,
-            local.Crew(workers=self.workers),
+            Crew(workers=self.workers),
             progress=lambda result, done, total: self.progress(f"label {name}", done, total, f"unit {result.unit}"),
         )
 

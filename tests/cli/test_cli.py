@@ -27,6 +27,7 @@ def test_the_command_line_is_as_documented() -> None:
         "align",
         "decode",
         "demo",
+        "estimate",
         "label",
         "label grow",
         "label plan",

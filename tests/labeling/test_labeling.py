@@ -21,7 +21,8 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling import plan as planning
-from asrkd.labeling.local import Crew, retry, run
+from asrkd.labeling.job import Crew
+from asrkd.labeling.local import retry, run
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
 from asrkd.store import Store

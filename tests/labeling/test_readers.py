@@ -20,11 +20,13 @@ from lhotse import CutSet
 
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError
-from asrkd.labeling.local import Crew, run
+from asrkd.labeling.job import Crew
+from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
 from asrkd.labeling.readers import Readers
 from asrkd.labeling.reading import batches, read
 from asrkd.labeling.status import status
+from asrkd.store.identity import Identity
 from asrkd.store.verify import verify
 
 
@@ -133,11 +135,12 @@ def test_crews_that_cannot_be() -> None:
         ({"workers": 0}, "workers is 0"),
         ({"readers": -1}, "readers is -1"),
         ({"read_seconds": 0}, "read_seconds is 0"),
-        ({"devices": ["gpu"]}, "device 'gpu' cannot be used"),
-        ({"devices": [""]}, "device '' cannot be used"),
     ):
         with pytest.raises(ConfigError, match=message):
             Crew(**options)  # type: ignore[arg-type]
+    for device in ("gpu", ""):
+        with pytest.raises(ConfigError, match=f"device '{device}' cannot be used"):
+            Crew(devices=[device]).labeler("", Identity())
 
 
 @pytest.fixture(autouse=True)
