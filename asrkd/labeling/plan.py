@@ -45,7 +45,7 @@ def plan(
 ) -> Manifest:
     """Plan the labeling of one or more corpora into a new store, holding no more than one unit of cuts in memory.
 
-    (16 bytes of each id's hash are held, to refuse duplicates.) The manifest is written last: a folder without one is
+    (12 bytes of each id's hash are held, to refuse duplicates.) The manifest is written last: a folder without one is
     no store yet, and planning again overwrites what a killed plan left.
 
     Args:

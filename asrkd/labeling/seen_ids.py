@@ -1,4 +1,4 @@
-"""Ids seen so far, by 16 bytes each: a set of Python strings would not fit in memory for the largest corpora."""
+"""Ids seen so far, by 12 bytes each: a set of Python strings would not fit in memory for the largest corpora."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# Runs above this are not merged any more: a merge holds both and their union.
-_LARGEST_RUN = 1 << 22
+# Runs above this, and above an eighth of all, are not merged any more: a merge holds both and their union.
+_LARGEST_RUN = 1 << 20
 
 
 class SeenIds:
-    """128-bit hashes in sorted runs; neighbors of like size are merged, as in a log-structured merge tree."""
+    """96-bit hashes in sorted runs; neighbors of like size are merged, as in a log-structured merge tree."""
 
     def __init__(self) -> None:
         self._runs: list[NDArray[np.bytes_]] = []
+        self._total = 0
 
     def contains(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """(n,) whether each id has been added."""
@@ -32,7 +33,9 @@ class SeenIds:
         added = hashes[order]
         repeated[order[1:]] |= added[1:] == added[:-1]
         self._runs.append(added)
-        while len(self._runs) > 1 and len(self._runs[-2]) < min(2 * len(self._runs[-1]), _LARGEST_RUN):
+        self._total += len(ids)
+        largest = max(_LARGEST_RUN, self._total // 8)
+        while len(self._runs) > 1 and len(self._runs[-2]) < min(2 * len(self._runs[-1]), largest):
             last = self._runs.pop()
             # A stable sort of two sorted runs only merges them.
             self._runs[-1] = np.sort(np.concatenate([self._runs[-1], last]), kind="stable")
@@ -47,5 +50,5 @@ class SeenIds:
 
 
 def _hashes(ids: Sequence[str]) -> NDArray[np.bytes_]:
-    digests = b"".join(hashlib.blake2b(key.encode(), digest_size=16).digest() for key in ids)
-    return np.frombuffer(digests, dtype="S16")
+    digests = b"".join(hashlib.blake2b(key.encode(), digest_size=12).digest() for key in ids)
+    return np.frombuffer(digests, dtype="S12")

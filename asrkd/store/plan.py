@@ -23,7 +23,7 @@ def to_lines(cuts: Sequence[Mapping[str, Any]]) -> bytes:
 
 def write_cuts(root: str, unit: int, lines: bytes) -> None:
     """Write the cuts of a unit, as `to_lines` gives them."""
-    write_atomic(root, plan_name(unit), gzip.compress(lines, mtime=0))
+    write_atomic(root, plan_name(unit), gzip.compress(lines, 1, mtime=0))
 
 
 def read_cuts(root: str, unit: int) -> list[dict[str, Any]]:
