@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from asrkd.cli.progress import Progress
-from asrkd.demo.run import run_demo
 
 
 @click.command()
@@ -18,6 +17,8 @@ def demo(workdir: str, seed: int, workers: int) -> None:
     Synthesises speech, trains a teacher on a few transcripts, labels the untranscribed part, distills a streaming
     student, and writes a table and a report. Run it again to resume; a finished demo prints its table at once.
     """
+    from asrkd.demo.run import run_demo  # it brings matplotlib, for which no other command should wait
+
     progress = Progress()
     try:
         click.echo(run_demo(workdir, seed=seed, workers=workers, progress=progress.show))

@@ -41,8 +41,8 @@ def prepare(
 ) -> None:
     """Write cuts, noises and the lexicon to `data`.
 
-    The speaker after the test speaker is labeled (takes 5 to 49), the other four are unlabeled; dev is the labeled
-    speaker's takes 0 to 4, which are the corpus's official test takes; the test is all of the left-out speaker.
+    The two speakers after the test speaker are labeled (takes 5 to 49), the other three are unlabeled; dev is the labeled
+    speakers' takes 0 to 4, which are the corpus's official test takes; the test is all of the left-out speaker.
 
     Raises:
         CorpusError: the folder is not the corpus, or it cannot be downloaded.
@@ -58,11 +58,12 @@ def prepare(
         write_audio(data / "noise" / part / "pink.flac", pink_noise(60 * SAMPLING_RATE, rng), SAMPLING_RATE)
         white = rng.normal(0, 0.05, 60 * SAMPLING_RATE).astype(np.float32)
         write_audio(data / "noise" / part / "white.flac", white, SAMPLING_RATE)
-    labeled_speaker = SPEAKERS[(SPEAKERS.index(test_speaker) + 1) % len(SPEAKERS)]
-    train = {clip for clip, take in clips if clip.speaker != test_speaker and take >= 5}
-    labeled = [clip for clip in train if clip.speaker == labeled_speaker]
-    unlabeled = [clip for clip in train if clip.speaker != labeled_speaker]
-    dev = [clip for clip, take in clips if clip.speaker == labeled_speaker and take < 5]
+    at = SPEAKERS.index(test_speaker)
+    labeled_speakers = {SPEAKERS[(at + shift) % len(SPEAKERS)] for shift in (1, 2)}
+    train = [clip for clip, take in clips if clip.speaker != test_speaker and take >= 5]
+    labeled = [clip for clip in train if clip.speaker in labeled_speakers]
+    unlabeled = [clip for clip in train if clip.speaker not in labeled_speakers]
+    dev = [clip for clip, take in clips if clip.speaker in labeled_speakers and take < 5]
     test = [clip for clip, _ in clips if clip.speaker == test_speaker]
     options = {"sampling_rate": SAMPLING_RATE, "seed": seed, "progress": progress, "gap": (0.05, 0.3)}
     labeled_joins = plan_joins(labeled, seed=seed, words=(3, 7), passes=4)

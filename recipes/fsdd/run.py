@@ -1,4 +1,4 @@
-"""Free Spoken Digit Dataset: connected English digits, one speaker labeled, four unlabeled, one left out for the test.
+"""Free Spoken Digit Dataset: connected English digits, two speakers labeled, three unlabeled, one left out for the test.
 
 python recipes/fsdd/run.py --corpus-dir CORPUS --test-speaker theo
 python recipes/fsdd/run.py --corpus-dir CORPUS --test-speaker all
