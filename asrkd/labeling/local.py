@@ -16,7 +16,7 @@ from asrkd.errors import AsrkdError
 from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, finish, one_thread
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.status import quarantined, quarantined_units
-from asrkd.labeling.stop import leave_signals_to_the_parent
+from asrkd.labeling.stop import follow_the_parent
 from asrkd.labeling.worker import UnitResult
 from asrkd.store import Store
 from asrkd.store.identity import Identity
@@ -124,7 +124,7 @@ _queues: tuple[Any, Any] | None = None
 
 def _start(todo: Any, done: Any) -> None:
     global _queues
-    leave_signals_to_the_parent()
+    follow_the_parent()
     torch.set_num_threads(1)
     _queues = (todo, done)
 

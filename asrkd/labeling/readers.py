@@ -14,7 +14,7 @@ import torch
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import ConfigError
 from asrkd.labeling.reading import Batch, CutJson, read
-from asrkd.labeling.stop import leave_signals_to_the_parent
+from asrkd.labeling.stop import follow_the_parent
 
 Tag = TypeVar("Tag")
 # How often a waiting parent looks whether it was closed.
@@ -154,7 +154,7 @@ class _Reader:
 
 
 def _serve(connection: Connection, front_end: AnyFrontEnd, embed: str) -> None:
-    leave_signals_to_the_parent()
+    follow_the_parent()
     torch.set_num_threads(1)
     answer: Batch | Exception = Batch([], {})  # the imports are done
     while True:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -28,7 +31,19 @@ def terminated_by_signal() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def leave_signals_to_the_parent() -> None:
-    """For worker processes: schedulers and terminals signal the whole group, and the parent decides."""
+def follow_the_parent() -> None:
+    """For child processes of `multiprocessing`: signals are the parent's to handle, and without it there is nothing to do.
+
+    Schedulers and terminals signal the whole group. A parent that is killed cannot end its children, which would wait for work for ever.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("follow_the_parent is for processes that multiprocessing started")
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="asrkd-parent", daemon=True).start()

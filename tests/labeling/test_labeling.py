@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner
@@ -214,6 +215,19 @@ def test_sigterm_ends_in_order_within_seconds(workers: int, corpus: Path, tmp_pa
     assert not [path for path in root.rglob("*") if path.name.endswith(".tmp")]
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
     assert shards(root) == shards(whole)
+
+
+@pytest.mark.timeout(120)
+def test_children_of_a_killed_parent_end(corpus: Path, teacher: str, tmp_path: Path, asrkd_command: Any) -> None:
+    root = planned(corpus, tmp_path / "store", teacher)
+    process = subprocess.Popen(asrkd_command("label", "run", root, "--workers", 2), stderr=subprocess.DEVNULL)
+    while process.poll() is None and not shards(root):
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert len(children) >= 4  # two workers with a reader each
+    assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
 def one_short() -> Teacher:
