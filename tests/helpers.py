@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,18 @@ def make_cuts(folder: Path, name: str, count: int, *, seed: int = 0, text: bool 
             )
         )
     return write_cuts(cuts, folder / f"{name}.jsonl.gz")
+
+
+@dataclass(frozen=True)
+class Deadly(FrontEnd):
+    """Kills the process that hears a certain number of samples, as a broken decoder would."""
+
+    samples: int = 0
+
+    def __call__(self, samples: torch.Tensor) -> torch.Tensor:
+        if len(samples) == self.samples:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().__call__(samples)
 
 
 def make_environment(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import torch
 
 from asrkd.corpus.waveform import AnyFrontEnd
-from asrkd.errors import ConfigError
+from asrkd.errors import AsrkdError, ConfigError
 from asrkd.labeling.reading import Batch, CutJson, read
 from asrkd.labeling.stop import follow_the_parent
 
@@ -94,8 +94,16 @@ class Readers(Generic[Tag]):
     def _wait(self, number: int) -> Batch:
         reader = self._readers[number]
         if not reader.ready:
-            self._poll(reader, _START_SECONDS)
-            reader.receive()
+            try:
+                self._poll(reader, _START_SECONDS)
+                reader.receive()
+            except _Failed as failed:
+                if self._closed:
+                    raise RuntimeError("the readers were closed") from None
+                raise AsrkdError(
+                    f"a reader process ended at its start (exit code {reader.process.exitcode}), or never began ({failed}); look above for "
+                    "its own message. Without processes: --readers 0"
+                ) from None
             reader.ready = True
         self._poll(reader, self._seconds)
         return reader.receive()

@@ -36,7 +36,7 @@ def _loader(roots: dict[str, str], *, repeat: bool = True, **changes: Any) -> Lo
         "max_frames": 60,
         "max_utterances": 4,
         "seed": 3,
-        "augment": Augment((NOISE, Gain()), SpecAugment(max_frequency=2)),
+        "augment": Augment((NOISE, Gain()), (SpecAugment(max_frequency=2),)),
     }
     return Loader(sources, **(options | changes))
 

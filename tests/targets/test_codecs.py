@@ -58,7 +58,9 @@ def test_what_every_codec_promises(log_probs: torch.Tensor, codec: Codec) -> Non
         kept = np.exp(found.astype(np.float64)).sum()
         assert kept + missing == pytest.approx(1.0, abs=1e-3)
         if codec.unbiased:
-            assert missing == 0.0 and kept == pytest.approx(1.0, abs=1e-5)
+            # The sum of float32 posteriors is not quite 1, and what is dense has it as it is.
+            mass = np.exp(truth.astype(np.float64)).sum() if isinstance(codec, Dense) else 1.0
+            assert missing == 0.0 and kept == pytest.approx(mass, abs=1e-6)
             # No mass where the teacher has none.
             assert isinstance(codec, Dense) or np.isfinite(truth[ids]).all()
 
