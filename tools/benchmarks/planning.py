@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from watching import held, watched
 
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
@@ -34,32 +32,6 @@ def write_manifest(path: Path, count: int) -> None:
         for number in range(count):
             samples = 32000 + (number * 7919) % 128000
             file.write(CUT.format(number % 5000, number, samples / 16000, samples))
-
-
-def held() -> int:
-    """Bytes of anonymous memory."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the kernel does not tell RssAnon")
-
-
-@contextmanager
-def watched() -> Iterator[list[int]]:
-    """The largest `held` within the block, in a list of one."""
-    most, done = [held()], threading.Event()
-
-    def look() -> None:
-        while not done.wait(0.05):
-            most[0] = max(most[0], held())
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield most
-    finally:
-        done.set()
-        thread.join()
 
 
 @click.command(context_settings={"show_default": True})
