@@ -19,6 +19,7 @@ from asrkd.labeling.status import quarantined, quarantined_units
 from asrkd.labeling.stop import follow_the_parent
 from asrkd.labeling.worker import UnitResult
 from asrkd.store import Store
+from asrkd.store.files import remove_temporary
 from asrkd.store.identity import Identity
 
 # How often the parent looks whether its workers live.
@@ -100,8 +101,12 @@ def _results(root: str, identity: Identity, units: list[int], crew: Crew) -> Gen
             ) from None
         except BaseException:
             # A unit that is cut short leaves nothing behind; waiting for it could take longer than a scheduler waits.
-            for child in set(multiprocessing.active_children()) - before:
+            children = set(multiprocessing.active_children()) - before
+            for child in children:
                 child.kill()
+            for child in children:
+                child.join()
+            remove_temporary(root, [child.pid for child in children if child.pid is not None])
             raise
         finally:
             todo.cancel_join_thread()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,7 +102,7 @@ def create(root: str, name: str, data: bytes) -> bool:
 def _write_local(path: str, data: bytes, publish: Callable[[str, str], None]) -> bool:
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/.{os.path.basename(path)}.{uuid.uuid4().hex}.tmp"
+    temporary = f"{folder}/.{os.path.basename(path)}.{_writer(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp"
     try:
         with open(temporary, "wb") as local:
             local.write(data)
@@ -117,6 +118,19 @@ def _write_local(path: str, data: bytes, publish: Callable[[str, str], None]) ->
     finally:
         os.close(handle)
     return True
+
+
+def remove_temporary(root: str, pids: Iterable[int]) -> None:
+    """Remove what processes of this machine left behind that were killed while they wrote; nothing on object stores."""
+    system, base = filesystem(root)
+    if isinstance(system, fs.LocalFileSystem):
+        for pid in pids:
+            for path in Path(base).glob(f"*/.*.{_writer(pid)}-*.tmp"):
+                path.unlink(missing_ok=True)
+
+
+def _writer(pid: int) -> str:
+    return f"{socket.gethostname()}-{pid}"
 
 
 def _unwritten(root: str, name: str, data: bytes, error: OSError) -> StoreError:

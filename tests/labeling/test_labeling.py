@@ -37,6 +37,31 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_teacher(tmp_path_factory.mktemp("teacher") / "final.pt")
 
 
+SLOW = """
+import time, torch
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.teachers import Teacher
+
+class Slow(torch.nn.Module):
+    def forward(self, features, lengths):
+        time.sleep(0.4)
+        return features[..., :3].cumsum(1), lengths
+
+def slow():
+    return Teacher(Slow(), FrontEnd(), Inventory(("<blk>", "a", "b"), "ctc"), 1, "slow", "f" * 32)
+"""
+
+
+@pytest.fixture
+def slow_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A teacher that thinks for a while about each batch, here and in processes that are started."""
+    (tmp_path / "slow_teacher.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    return "python:slow_teacher:slow"
+
+
 def shards(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((root / "shards").glob("*.parquet"))}
 
@@ -75,14 +100,14 @@ def test_any_number_of_workers_gives_the_same_bytes(corpus: Path, teacher: str, 
 
 @pytest.mark.timeout(280)
 def test_labeling_killed_ten_times_ends_with_the_same_bytes(
-    corpus: Path, teacher: str, tmp_path: Path, asrkd_command: Any
+    corpus: Path, slow_spec: str, tmp_path: Path, asrkd_command: Any
 ) -> None:
     """A hundred times, on every backend: tools/benchmarks/kills.py."""
-    whole, killed = (planned(corpus, tmp_path / name, teacher, unit_hours=0.0002) for name in ("whole", "killed"))
+    whole, killed = (planned(corpus, tmp_path / name, slow_spec, unit_hours=0.0002) for name in ("whole", "killed"))
     run(str(whole))
     command = asrkd_command("label", "run", killed, "--readers", 0)
-    assert kill_at_random(command, kills=10, seed=2, watch=lambda: len(shards(killed))) >= 8
-    assert shards(killed) == shards(whole) and len(shards(whole)) == 20
+    assert kill_at_random(command, kills=10, seed=2, watch=lambda: len(shards(killed))) == 10
+    assert shards(killed) == shards(whole) and len(shards(whole)) > 15
 
 
 def test_a_finished_unit_is_kept_and_a_foreign_shard_refused(corpus: Path, teacher: str, tmp_path: Path) -> None:
@@ -173,37 +198,16 @@ def test_mended_audio_comes_in_by_a_retry(teacher: str, tmp_path: Path) -> None:
     assert retry(root) == (0, 0)
 
 
-class Slow(torch.nn.Module):
-    """A teacher that thinks for a while about each batch."""
-
-    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        time.sleep(0.4)
-        return features[..., :3].cumsum(1), lengths
-
-
-def slow() -> Teacher:
-    inventory = Inventory(("<blk>", "a", "b"), "ctc")
-    return Teacher(Slow(), FrontEnd(), inventory, 1, "slow", "f" * 32)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_ends_in_order_within_seconds(workers: int, corpus: Path, tmp_path: Path, asrkd_command: Any) -> None:
-    spec = "python:slow_teacher:slow"
-    (tmp_path / "slow_teacher.py").write_text(
-        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
-        "from labeling.test_labeling import slow\n"
-    )
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+def test_sigterm_ends_in_order_within_seconds(
+    workers: int, corpus: Path, slow_spec: str, tmp_path: Path, asrkd_command: Any
+) -> None:
     root, whole = tmp_path / "store", tmp_path / "whole"
-    sys.path.insert(0, str(tmp_path))
-    try:
-        for store in (root, whole):
-            planned(corpus, store, spec)
-        run(str(whole))
-    finally:
-        sys.path.remove(str(tmp_path))
+    for store in (root, whole):
+        planned(corpus, store, slow_spec)
+    run(str(whole))
     command = asrkd_command("label", "run", root, "--workers", workers)
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while process.poll() is None and not shards(root):
         time.sleep(0.05)
     began = time.monotonic()
@@ -214,7 +218,7 @@ def test_sigterm_ends_in_order_within_seconds(workers: int, corpus: Path, tmp_pa
     done = shards(root)
     assert 0 < len(done) < len(shards(whole))
     assert not [path for path in root.rglob("*") if path.name.endswith(".tmp")]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert shards(root) == shards(whole)
 
 
