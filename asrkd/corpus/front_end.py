@@ -116,12 +116,7 @@ class FrontEnd:
         Raises:
             CorpusError: the samples are not finite or not one channel.
         """
-        if samples.dim() != 1:
-            raise CorpusError(
-                f"the front end takes one channel of samples, not an array of shape {tuple(samples.shape)}"
-            )
-        if not bool(torch.isfinite(samples).all()):
-            raise CorpusError("the audio holds samples that are NaN or infinite; repair or leave out the recording")
+        check_samples(samples)
         law = self.frame_law()
         if law.num_features(len(samples)) == 0:
             return samples.new_zeros((0, self.feature_dim), dtype=torch.float32)
@@ -151,3 +146,11 @@ def subtract_mean(features: Tensor, mean_norm: str) -> Tensor:
         counts = torch.arange(1, len(features) + 1, dtype=torch.float64, device=features.device)[:, None]
         return features - (features.to(torch.float64).cumsum(dim=0) / counts).to(features.dtype)
     return features
+
+
+def check_samples(samples: Tensor) -> None:
+    """Raise `CorpusError` if samples are of more than one channel, or not finite."""
+    if samples.dim() != 1:
+        raise CorpusError(f"the front end takes one channel of samples, not an array of shape {tuple(samples.shape)}")
+    if not bool(torch.isfinite(samples).all()):
+        raise CorpusError("the audio holds samples that are NaN or infinite; repair or leave out the recording")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from asrkd import fingerprint
 from asrkd.corpus.frame_law import FrameLaw
-from asrkd.corpus.front_end import FrontEnd
-from asrkd.errors import ConfigError, CorpusError
+from asrkd.corpus.front_end import FrontEnd, check_samples
+from asrkd.errors import ConfigError
 
 KIND = "waveform"
 
@@ -62,12 +62,7 @@ class Waveform:
         Raises:
             CorpusError: the samples are not finite or not one channel.
         """
-        if samples.dim() != 1:
-            raise CorpusError(
-                f"the front end takes one channel of samples, not an array of shape {tuple(samples.shape)}"
-            )
-        if not bool(torch.isfinite(samples).all()):
-            raise CorpusError("the audio holds samples that are NaN or infinite; repair or leave out the recording")
+        check_samples(samples)
         samples = samples.to(torch.float32)
         if self.normalize and len(samples):
             # As transformers' Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm.
