@@ -14,6 +14,7 @@ from asrkd.errors import AsrkdError, ConfigError, DependencyError
 from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, finish
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.worker import Labeler, UnitResult
+from asrkd.store import Store
 from asrkd.store.identity import Identity
 
 # How often a unit may be lost with its worker before it is taken for the cause.
@@ -71,6 +72,7 @@ def run(
         AsrkdError: a unit was lost with its worker time and again.
     """
     ray = _ray()
+    Store.open(root)  # before a cluster is started for nothing
     connected = ray.is_initialized()
     if not connected:
         ray.init(address=address, include_dashboard=False if address is None else None, logging_level=logging.WARNING)
