@@ -11,6 +11,10 @@ from torch import Tensor
 
 from asrkd.targets.soft_targets import SoftTargets
 
+# Posteriors (frames x classes) that are looked at together.
+_BLOCK = 1 << 18
+_LOWEST = torch.finfo(torch.float32).min
+
 
 @dataclass(frozen=True)
 class FrameStatistics:
@@ -51,9 +55,14 @@ class Statistics:
 
 def frame_statistics(log_probs: Tensor) -> FrameStatistics:
     """(M, V) natural-log posteriors, on any device -> statistics of each frame."""
-    probs = log_probs.exp()
-    entropy = -torch.where(probs > 0, probs * log_probs, torch.zeros_like(probs)).sum(dim=1)
-    return FrameStatistics(entropy, probs.max(dim=1).values)
+    # Some frames at a time, so that (on a CPU) they stay in the cache.
+    rows = max(1, _BLOCK // log_probs.shape[1]) if log_probs.device.type == "cpu" else max(1, len(log_probs))
+    parts = []
+    for block in log_probs.split(rows):
+        # 0 times a finite number is 0, as p log p is in the limit.
+        entropy = -block.exp().mul_(block.clamp_min(_LOWEST)).sum(dim=1)
+        parts.append(FrameStatistics(entropy, block.max(dim=1).values.exp()))
+    return FrameStatistics.cat(parts)
 
 
 def statistics(frames: FrameStatistics, targets: SoftTargets) -> Statistics:

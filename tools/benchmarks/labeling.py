@@ -17,6 +17,8 @@ starting processes and choosing kernels is not counted.
 
 from __future__ import annotations
 
+import math
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +46,7 @@ from asrkd.store.plan import read_cuts
 from asrkd.teachers import Teacher, load_teacher
 
 CLASSES = 3183
+BARE = "bare forward loop"
 
 
 class Wav2Vec2(torch.nn.Module):
@@ -144,12 +147,11 @@ def bare(units: list[list[list[CutJson]]], teacher: Teacher) -> float:
 def ours(root: str, crew: Crew) -> tuple[float, list[UnitResult]]:
     """Seconds of labeling from the second unit on."""
     store = Store.open(root)
-    results, began = [], 0.0
     with crew.labeler(root, store.identity) as labeler:
-        for result in labeler.label(range(int(store.manifest.plan["num_units"]))):
-            results.append(result)
-            began = began or time.perf_counter()
-    return time.perf_counter() - began, results
+        first = list(labeler.label([0]))
+        began = time.perf_counter()
+        rest = list(labeler.label(range(1, int(store.manifest.plan["num_units"]))))
+        return time.perf_counter() - began, first + rest
 
 
 @torch.no_grad()
@@ -204,6 +206,7 @@ def torch_writer(folder: Path) -> Callable[[int, list[str], Any, Any], None]:
 @click.option("--readers", default=1, help="Processes that read, for every way.")
 @click.option("--codec", "codecs", multiple=True, default=["topk:20", "hybrid:0:16"])
 @click.option("--peers/--no-peers", default=True)
+@click.option("--repeats", default=3, help="Turns; the best of each way counts, because a machine may be disturbed.")
 def main(
     minutes: float,
     seconds: tuple[float, float],
@@ -214,6 +217,7 @@ def main(
     readers: int,
     codecs: Sequence[str],
     peers: bool,
+    repeats: int,
 ) -> None:
     """Print audio seconds in a second for every way, and the share of the bare loop's."""
     torch.set_num_threads(1)
@@ -223,8 +227,6 @@ def main(
             f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom labeling import make_teacher\n\n\n"
             f"def make():\n    return make_teacher({kind!r}, {width}, {layers})\n"
         )
-        import sys
-
         sys.path.insert(0, name)
         spec = "python:benchmark_teacher:make"
         cuts, hours = write_corpus(folder, minutes, seconds)
@@ -234,37 +236,51 @@ def main(
         click.echo(
             f"{kind}, {parameters / 1e6:.1f} M parameters, {where}; {hours * 60:.1f} min in files of {seconds[0]:g} to {seconds[1]:g} s"
         )
-        rows: list[tuple[str, float, float]] = []
-        roots = {}
-        for codec in codecs:
-            roots[codec] = str(folder / codec.replace(":", "-"))
-            plan(str(cuts), roots[codec], teacher=spec, codec=codec, embed="none", unit_hours=hours / 10)
-        units = batches_of(roots[codecs[0]], teacher.front_end)
+        best: dict[str, tuple[float, float]] = {}
+        for turn in range(repeats):
+            for label, taken, size in measure(
+                folder / f"turn-{turn}", cuts, hours, spec, teacher, device, readers, codecs, peers
+            ):
+                best[label] = min(best.get(label, (math.inf, 0.0)), (taken, size))
+        root = str(folder / "turn-0" / codecs[0].replace(":", "-"))
+        units = batches_of(root, teacher.front_end)
         audio = sum(cut["duration"] for unit in units[1:] for part in unit for cut in part)
-        rows.append(("bare forward loop", bare(units, teacher), 0.0))
-        for codec in codecs:
-            taken, results = ours(roots[codec], Crew(devices=[device], readers=readers))
-            if status(roots[codec]).quarantine:
-                raise RuntimeError("the benchmark's audio went to quarantine")
-            rows.append((f"asrkd, {codec}", taken, sum(result.num_bytes for result in results[1:])))
-        if peers:
-            path = folder / "dense.h5"
-            taken = peer(units, teacher, readers, hdf5_writer(path))
-            rows.append(("lhotse DataLoader, HDF5, dense", taken, path.stat().st_size))
-            path.unlink()
-            taken = peer(units, teacher, readers, torch_writer(folder / "saved"))
-            rows.append(
-                (
-                    "lhotse DataLoader, torch.save, top-20",
-                    taken,
-                    sum(one.stat().st_size for one in (folder / "saved").iterdir()),
-                )
-            )
-        rows.append(("bare forward loop, again", bare(units, teacher), 0.0))
-    limit = min(taken for label, taken, _ in rows if label.startswith("bare"))
-    click.echo(f"{'way':40s} {'RTFx':>9s} {'of bare':>8s} {'MB':>9s}")
-    for label, taken, size in rows:
-        click.echo(f"{label:40s} {audio / taken:9.1f} {limit / taken:8.3f} {size / 1e6:9.1f}")
+    click.echo(f"{'way, best of ' + str(repeats):40s} {'RTFx':>9s} {'of bare':>8s} {'MB':>9s}")
+    for label, (taken, size) in best.items():
+        click.echo(f"{label:40s} {audio / taken:9.1f} {best[BARE][0] / taken:8.3f} {size / 1e6:9.1f}")
+
+
+def measure(
+    folder: Path,
+    cuts: Path,
+    hours: float,
+    spec: str,
+    teacher: Teacher,
+    device: str,
+    readers: int,
+    codecs: Sequence[str],
+    peers: bool,
+) -> Iterator[tuple[str, float, float]]:
+    """Every way once: its name, seconds, bytes."""
+    roots = {}
+    for codec in codecs:
+        roots[codec] = str(folder / codec.replace(":", "-"))
+        plan(str(cuts), roots[codec], teacher=spec, codec=codec, embed="none", unit_hours=hours / 10)
+    units = batches_of(roots[codecs[0]], teacher.front_end)
+    yield BARE, bare(units, teacher), 0.0
+    for codec in codecs:
+        taken, results = ours(roots[codec], Crew(devices=[device], readers=readers))
+        if status(roots[codec]).quarantine:
+            raise RuntimeError("the benchmark's audio went to quarantine")
+        yield f"asrkd, {codec}", taken, sum(result.num_bytes for result in results[1:])
+    if peers:
+        path = folder / "dense.h5"
+        taken = peer(units, teacher, readers, hdf5_writer(path))
+        yield "lhotse DataLoader, HDF5, dense", taken, path.stat().st_size
+        path.unlink()
+        taken = peer(units, teacher, readers, torch_writer(folder / "saved"))
+        size = sum(one.stat().st_size for one in (folder / "saved").iterdir())
+        yield "lhotse DataLoader, torch.save, top-20", taken, size
 
 
 if __name__ == "__main__":
