@@ -119,7 +119,14 @@ class Batches(torch.utils.data.Dataset):
 def loaded(parts: Sequence[Sequence[CutJson]], front_end: AnyFrontEnd, workers: int) -> Iterator[Any]:
     """Batches from a DataLoader."""
     return iter(
-        torch.utils.data.DataLoader(Batches(parts, front_end), batch_size=None, num_workers=workers, prefetch_factor=2)
+        torch.utils.data.DataLoader(
+            Batches(parts, front_end),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=2 if workers else None,
+            # A fork would copy the locks of threads that are at work.
+            multiprocessing_context="spawn" if workers else None,
+        )
     )
 
 
@@ -134,7 +141,7 @@ def bare(units: list[list[list[CutJson]]], teacher: Teacher) -> float:
     """Seconds of the forward pass from the second unit on, features in memory."""
     seconds = 0.0
     for number, parts in enumerate(units):
-        ready = [batch for batch in loaded(parts, teacher.front_end, 1)]
+        ready = list(loaded(parts, teacher.front_end, 0))
         synchronize(teacher.device)
         began = time.perf_counter()
         for _, features, lengths in ready:
