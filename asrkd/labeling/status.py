@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from asrkd.errors import StoreError
 from asrkd.store import Store
 from asrkd.store.files import exists, list_files, read_bytes
-from asrkd.store.schema import unit_of
+from asrkd.store.schema import quarantine_name, unit_of
 
 # Speed is that of the last hour.
 _WINDOW_SECONDS = 3600.0
@@ -126,7 +126,7 @@ def status(root: str) -> Status:
 
 def quarantined(root: str, unit: int) -> list[tuple[str, str]]:
     """(cut id, reason) of a unit's bad cuts."""
-    name = f"quarantine/part-{unit:05d}.jsonl"
+    name = quarantine_name(unit)
     if not exists(root, name):
         return []
     entries = [json.loads(line) for line in read_bytes(root, name).decode().splitlines()]

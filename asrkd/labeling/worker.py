@@ -20,7 +20,7 @@ from asrkd.prefetch import Prefetch
 from asrkd.store.files import create, exists, remove, write_atomic
 from asrkd.store.identity import Identity
 from asrkd.store.plan import read_cuts
-from asrkd.store.schema import shard_name
+from asrkd.store.schema import quarantine_name, shard_name
 from asrkd.store.writer import shard_bytes
 from asrkd.teachers import Teacher
 
@@ -168,7 +168,7 @@ class Labeler:
         data = shard_bytes(number, rows, self._identity)
         if self._may_commit is not None and (exists(root, shard_name(number)) or not self._may_commit(number)):
             return None
-        quarantine = f"quarantine/part-{number:05d}.jsonl"
+        quarantine = quarantine_name(number)
         if quarantined:  # before the shard, whose presence says that the unit is done
             lines = [json.dumps({"id": key, "reason": why}, ensure_ascii=False) + "\n" for key, why in quarantined]
             write_atomic(root, quarantine, "".join(lines).encode())

@@ -10,6 +10,7 @@ from asrkd.errors import StoreError
 from asrkd.store.files import exists, read_bytes, write_atomic
 from asrkd.store.plan import is_planned, read_cuts, to_lines, write_cuts
 from asrkd.store.reader import Store, table_rows
+from asrkd.store.schema import quarantine_name
 from asrkd.store.writer import write_shard
 
 
@@ -81,7 +82,7 @@ def _delete(store: Store, unit: int, leaving: set[str]) -> None:
         kept = [row for row in rows if row["id"] not in leaving]
         if len(kept) < len(rows):
             write_shard(root, unit, kept, store.identity)
-    quarantine = f"quarantine/part-{unit:05d}.jsonl"
+    quarantine = quarantine_name(unit)
     if exists(root, quarantine):
         entries = [json.loads(line) for line in read_bytes(root, quarantine).decode().splitlines()]
         write_atomic(root, quarantine, _lines([entry for entry in entries if entry["id"] not in leaving]))

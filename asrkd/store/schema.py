@@ -55,6 +55,11 @@ def shard_name(unit: int) -> str:
     return f"shards/part-{unit:05d}.parquet"
 
 
+def quarantine_name(unit: int) -> str:
+    """The file of a unit's cuts that could not be labeled."""
+    return f"quarantine/part-{unit:05d}.jsonl"
+
+
 def unit_of(name: str) -> int | None:
     """The work unit of a file `part-00000.*`, in whatever folder it stands; None for another name."""
     match = re.fullmatch(r"part-(\d{5,})\..+", name)

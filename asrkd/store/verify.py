@@ -13,7 +13,7 @@ from asrkd.store.delete import deleted_ids
 from asrkd.store.files import exists, read_bytes
 from asrkd.store.plan import is_planned, read_cuts
 from asrkd.store.reader import Store, table_rows
-from asrkd.store.schema import UNIT_KEY, shard_name, shard_schema
+from asrkd.store.schema import UNIT_KEY, quarantine_name, shard_name, shard_schema
 from asrkd.targets.soft_targets import SoftTargets
 
 
@@ -125,7 +125,7 @@ def _target_problems(targets: SoftTargets, kept_mass: float | None) -> list[str]
 
 
 def _quarantined(root: str, unit: int) -> set[str]:
-    name = f"quarantine/part-{unit:05d}.jsonl"
+    name = quarantine_name(unit)
     if not exists(root, name):
         return set()
     return {json.loads(line)["id"] for line in read_bytes(root, name).decode().splitlines()}
