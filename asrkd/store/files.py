@@ -33,6 +33,11 @@ def filesystem(root: str) -> tuple[fs.FileSystem, str]:
     return _remote(root)
 
 
+def is_local(root: str) -> bool:
+    """Whether a store is on a local (or mounted) disk rather than an object store."""
+    return isinstance(filesystem(root)[0], fs.LocalFileSystem)
+
+
 # A client of an object store keeps its connections: one for each root, not for each file.
 @functools.lru_cache(maxsize=32)
 def _remote(root: str) -> tuple[fs.FileSystem, str]:
@@ -50,7 +55,7 @@ def attempts(root: str, work: Callable[[], T]) -> T:
 
     (The S3 client tries again by itself when the server says that it is busy, but not when a body ends early.)
     """
-    for wait in () if isinstance(filesystem(root)[0], fs.LocalFileSystem) else _WAITS:
+    for wait in () if is_local(root) else _WAITS:
         try:
             return work()
         except FileNotFoundError:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from asrkd import fingerprint
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import MismatchError, StoreError
 from asrkd.store import manifest
@@ -39,6 +40,10 @@ class Store:
         self.identity: Identity = content.identity
         self._codec = parse_codec(self.identity.codec) if self.identity.codec else None
         self._checked: dict[int, pq.FileMetaData] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process, which checks the shards that it reads by itself."""
+        return vars(self) | {"_checked": {}}
 
     @classmethod
     def open(cls, root: str) -> Store:
@@ -83,6 +88,12 @@ class Store:
             self.identity.check_dict(json.loads(stored), what=f"{shard_name(unit)} of {self.root!r}")
             self._checked[unit] = found
         return self._checked[unit]
+
+    def footer_fingerprint(self, unit: int) -> str:
+        """A hash of a shard's footer, which another content of the shard would change (sizes, offsets, statistics of columns)."""
+        sink = pa.BufferOutputStream()
+        self.metadata(unit).write_metadata_file(sink)
+        return fingerprint.of_bytes(sink.getvalue())
 
     def index(self, columns: Sequence[str] = INDEX) -> pa.Table:
         """These columns of every row, in order, with `unit`, `row_group` and `row` (within the row group), int32."""

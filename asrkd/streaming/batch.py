@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -50,6 +50,8 @@ class Batch:
         texts, speakers: None where not known.
         custom: further fields of each cut.
         seconds: of audio, over all utterances.
+        step: number of the global batch that this is part of.
+        step_frames: output frames of the global batch, over all its batches and ranks.
     """
 
     ids: list[str]
@@ -64,13 +66,28 @@ class Batch:
     speakers: list[str | None]
     custom: list[dict[str, Any]]
     seconds: float
+    step: int
+    step_frames: int
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def weight(self) -> float:
+        """This batch's share of the global batch's output frames.
+
+        Mean losses per frame, times their weights, sum to the mean of the global batch over its batches and ranks.
+        """
+        return int(self.num_frames.sum()) / max(self.step_frames, 1)
+
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on `device`."""
-        return _moved(self, device)
+        # By hand rather than dataclasses.asdict, which would copy every tensor on the way.
+        return _mapped(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory; a DataLoader with `pin_memory` calls this."""
+        return _mapped(self, Tensor.pin_memory)
 
 
 @dataclass(frozen=True)
@@ -89,8 +106,8 @@ class Utterance:
     custom: dict[str, Any] = field(default_factory=dict)
 
 
-def collate(utterances: Sequence[Utterance]) -> Batch:
-    """Pad and join utterances.
+def collate(utterances: Sequence[Utterance], *, step: int = 0, step_frames: int | None = None) -> Batch:
+    """Pad and join utterances; `step_frames`: None for a global batch of these alone.
 
     Raises:
         MismatchError: targets or alignment have another number of frames than the frame law gives.
@@ -101,6 +118,8 @@ def collate(utterances: Sequence[Utterance]) -> Batch:
         if utterance.alignment is not None:
             _check_frames(utterance, "an alignment", len(utterance.alignment))
     soft = [utterance.targets for utterance in utterances if utterance.targets is not None]
+    if step_frames is None:
+        step_frames = sum(utterance.num_frames for utterance in utterances)
     return Batch(
         ids=[utterance.id for utterance in utterances],
         source=[utterance.source for utterance in utterances],
@@ -114,6 +133,8 @@ def collate(utterances: Sequence[Utterance]) -> Batch:
         speakers=[utterance.speaker for utterance in utterances],
         custom=[utterance.custom for utterance in utterances],
         seconds=sum(utterance.seconds for utterance in utterances),
+        step=step,
+        step_frames=step_frames,
     )
 
 
@@ -149,10 +170,9 @@ def _check_frames(utterance: Utterance, what: str, frames: int) -> None:
         )
 
 
-def _moved(value: Any, device: torch.device | str) -> Any:
-    # By hand rather than dataclasses.asdict, which would copy every tensor on the way.
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return change(value)
     if isinstance(value, (Batch, SparseBatch)):
-        return type(value)(**{item.name: _moved(getattr(value, item.name), device) for item in fields(value)})
+        return type(value)(**{item.name: _mapped(getattr(value, item.name), change) for item in fields(value)})
     return value

@@ -1,4 +1,4 @@
-"""Two bounded caches, safe to share between a prefetch thread and the consumer."""
+"""Two bounded caches in memory, safe to share between threads; sent to another process they arrive empty."""
 
 from __future__ import annotations
 
@@ -19,18 +19,27 @@ class LruCache(Generic[Value]):
         self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], Value], size: Callable[[Value], int]) -> Value:
-        """The value of `key`, made at need; `size` gives its bytes."""
+    def __reduce__(self) -> tuple[type[LruCache[Value]], tuple[int]]:
+        return type(self), (self._max_bytes,)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
+
+    def get(self, key: Hashable) -> Value | None:
+        """The value of `key`, which counts as used; None if it is not there."""
         with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key][0]
-            value = make()
-            self._values[key] = (value, size(value))
-            self._bytes += self._values[key][1]
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
+
+    def put(self, key: Hashable, value: Value, size: int) -> None:
+        """Keep a value of `size` bytes, in place of an earlier one of this key."""
+        with self._lock:
+            self._bytes += size - self._values.pop(key, (value, 0))[1]
+            self._values[key] = (value, size)
             while self._bytes > self._max_bytes and len(self._values) > 1:
                 self._bytes -= self._values.popitem(last=False)[1][1]
-            return value
 
 
 class FillCache(Generic[Value]):
@@ -45,6 +54,9 @@ class FillCache(Generic[Value]):
         self._bytes = 0
         self._values: dict[Hashable, Value] = {}
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[FillCache[Value]], tuple[int]]:
+        return type(self), (self._max_bytes,)
 
     def get(self, key: Hashable, make: Callable[[], Value], size: Callable[[Value], int]) -> Value:
         """The value of `key`, made at need; `size` gives its bytes."""

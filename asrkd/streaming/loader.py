@@ -1,39 +1,34 @@
-"""The loader: an endless, resumable stream of batches from a mixture of sources."""
+"""The loader: a resumable stream of global batches from a mixture of sources, the same for any number of ranks and workers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import torch
 
 from asrkd import fingerprint
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.errors import ConfigError, MismatchError
+from asrkd.errors import AsrkdError, ConfigError, MismatchError
 from asrkd.prefetch import Prefetch
-from asrkd.streaming.batch import Batch, collate
-from asrkd.streaming.mixture import Mixture, check_mixture, source_at
-from asrkd.streaming.plan import EpochPlan, plan_epoch
+from asrkd.streaming.batch import Batch
+from asrkd.streaming.mixture import Mixture, Phase, check_mixture, check_schedule, endless
+from asrkd.streaming.plan import Limits
+from asrkd.streaming.reading import BatchReader, Caught, Failure
+from asrkd.streaming.sampler import BatchKey, Progress, Sampler
 from asrkd.streaming.source import Source
+from asrkd.streaming.state import BatchKeys, from_state, to_state
 from asrkd.streaming.utterances import UtteranceReader
-
-STATE_FORMAT = "asrkd/loader-v1"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a stream has come: global batches so far, and (epoch, next batch) of each source."""
-
-    step: int
-    positions: Mapping[str, tuple[int, int]]
 
 
 class Loader:
-    """Batches of features and targets from a mixture of sources.
+    """Global batches of features and targets from a mixture of sources.
 
-    The order of global batches is a pure function of (seed, sources, limits, mixtures so far). Ranks deal them: in each
-    round of `world_size` global batches, rank r prepares the r-th and skips the others, so any number of ranks sees the
-    same batches, and a state saved by one number of ranks is continued by another.
+    The order of utterances is a pure function of (seed, sources, limits, schedule). Each global batch has one batch of every virtual
+    stream; ranks deal the streams, so any number of ranks up to `streams` sees the same global batches, and a state saved by one
+    number of ranks or workers is continued by another.
 
     Args:
         sources: name -> source; the name must be the source's own.
@@ -41,12 +36,15 @@ class Loader:
         subsampling_factor: the student's; None for that of the sources with targets (1 if none has any).
         max_frames: budget of a batch in padded frames of the front end: utterances * frames of the longest.
         max_utterances: most utterances in a batch.
+        streams: virtual streams; a global batch has a batch of each, whatever the number of ranks.
         seed: of order and augmentation.
         augment: of samples and features; None for none.
-        rank, world_size: this process and how many there are.
-        block_utterances: utterances among which batches are made (see `plan_epoch`).
-        prefetch: batches that a background thread prepares ahead; 0 prepares them in the caller's thread.
-        cache_mb: memory for clean samples or features, so that a small corpus is decoded once.
+        rank, world_size: this process and how many there are; at most one rank a stream.
+        block_utterances: utterances of a stream among which batches are made (see `plan.EpochOrder`).
+        num_workers: processes that read; with 0 a background thread does.
+        prefetch: batches prepared ahead, by each worker or by the thread; 0 (without workers) prepares them in the caller's thread.
+        cache_mb: memory for clean samples or features, so that a small corpus is decoded once; shared out among the workers.
+        pin_memory: page-locked memory for batches, for faster copies to a GPU (with workers).
 
     Raises:
         MismatchError: a source has another frame law, sampling rate, front end (stored features) or other units.
@@ -61,179 +59,230 @@ class Loader:
         subsampling_factor: int | None = None,
         max_frames: int,
         max_utterances: int,
+        streams: int = 1,
         seed: int = 0,
         augment: Augment | None = None,
         rank: int = 0,
         world_size: int = 1,
         block_utterances: int = 2048,
+        num_workers: int = 0,
         prefetch: int = 4,
         cache_mb: float = 1024,
+        pin_memory: bool = False,
     ) -> None:
-        if not 0 <= rank < world_size:
-            raise ConfigError(f"rank is {rank}, but must be within 0..{world_size - 1}, the ranks of {world_size}")
+        if num_workers < 0 or prefetch < (1 if num_workers else 0):
+            raise ConfigError(
+                f"num_workers is {num_workers} and prefetch {prefetch}, but neither may be negative, and workers need a "
+                "prefetch of at least 1"
+            )
         self.sources = dict(sources)
-        self._seed, self._rank, self._world_size, self._prefetch = seed, rank, world_size, prefetch
-        self._limits = {
-            "max_frames": max_frames,
-            "max_utterances": max_utterances,
-            "block_utterances": block_utterances,
-        }
         if subsampling_factor is None:
             labeled = [source.store.identity for source in self.sources.values() if source.store.identity.codec]
             subsampling_factor = labeled[0].subsampling_factor if labeled else 1
         augment = augment or Augment()
-        self._reader = UtteranceReader(
+        utterances = UtteranceReader(
             front_end=front_end,
             subsampling_factor=subsampling_factor,
             augment=augment,
             seed=seed,
-            cache_mb=cache_mb,
+            cache_mb=cache_mb / max(num_workers, 1),
         )
-        self._check_sources()
-        self._fingerprints = {f"source {name}": source.fingerprint for name, source in sorted(self.sources.items())}
-        self._fingerprints["limits"] = fingerprint.of_json(self._limits)
-        self._fingerprints["front end"] = front_end.fingerprint
-        self._fingerprints["augmentation"] = augment.fingerprint
-        self._progress = Progress(0, {name: (0, 0) for name in self.sources})
-        self._running: Prefetch[tuple[Progress, Batch]] | None = None
-        self._current: object = None
+        _check_sources(self.sources, utterances)
+        limits = Limits(max_frames, max_utterances, streams, block_utterances)
+        self.sampler = Sampler(
+            self.sources,
+            {name: utterances.num_features(source) for name, source in self.sources.items()},
+            {name: utterances.num_frames(source) for name, source in self.sources.items()},
+            limits,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        self.reader = BatchReader({name: source.rows for name, source in self.sources.items()}, utterances)
+        self.fingerprints = {f"source {name}": source.fingerprint for name, source in sorted(self.sources.items())}
+        self.fingerprints["limits"] = fingerprint.of_json(vars(limits))
+        self.fingerprints["front end"] = front_end.fingerprint
+        self.fingerprints["augmentation"] = augment.fingerprint
+        self._num_workers, self._prefetch, self._pin_memory = num_workers, prefetch, pin_memory
+        self._progress = self.sampler.start()
+        self._workers: torch.utils.data.DataLoader[Batch] | None = None
+        self._sent: deque[tuple[int, Progress]] = deque()
+        self._planned: Iterator[tuple[list[BatchKey], Progress]] = iter(())
+        self._current: Iterator[Any] | None = None
+        self._lent = False
 
-    def batches(self, mixture: Mixture) -> Iterator[Batch]:
-        """This rank's batches from where the stream stands, without end (unless a source does not repeat).
+    def steps(self, schedule: Mixture | Sequence[Phase]) -> Iterator[list[Batch]]:
+        """This rank's batches of each global batch, from where the stream stands.
 
-        A stream that ends does so after a whole round of `world_size` batches. Call again with another mixture at a
-        change of phase: the sources go on where they are. A call ends the iterator of an earlier one.
+        A batch's `step_frames` are the output frames of the whole global batch, over all ranks: its mean loss times
+        `num_frames.sum() / step_frames`, summed over a rank's batches and over ranks, is the mean of the global batch.
 
         Args:
-            mixture: source name -> its share, a whole number of batches.
+            schedule: phases, or the shares of one mixture (source name -> whole number of batches) without end. Given in
+                another call, the sources go on where they are. A call ends the iterator of an earlier one.
+
+        Yields:
+            One batch of each of this rank's streams; fewer at the end of sources that do not repeat.
 
         Raises:
             ConfigError: a share or name that cannot be used.
-            MismatchError, StoreError: from reading, raised here even if they arise in the background thread.
+            MismatchError, StoreError: from reading, raised here even if they arise in a worker.
+            AsrkdError: a worker process died.
         """
-        check_mixture(mixture, self.sources)
-        self.close()
-        produced = self._produce({name: share for name, share in mixture.items() if share}, self._progress)
-        items: Iterator[tuple[Progress, Batch]] = produced
-        if self._prefetch:
-            items = self._running = Prefetch(produced, self._prefetch)
+        phases = _phases(schedule, self.sources)
+        self.close_iterator()
+        planned = self.sampler.steps(phases, self._progress)
+        items: Iterator[tuple[Progress, list[Batch | Failure]]]
+        if self._num_workers:
+            items = self._from_workers(planned)
+        else:
+            items = ((progress, [self.reader[key] for key in keys]) for keys, progress in planned)
+            if self._prefetch:
+                items = Prefetch(items, self._prefetch)
         self._current = items
         return self._consume(items)
 
     def epoch(self, name: str, number: int = 0) -> Iterator[Batch]:
         """This rank's batches of one epoch of a source, without augmentation; the stream's state stays as it is.
 
-        For validation: each utterance comes on exactly one rank; ranks may have one batch more or less than others.
+        For validation: each utterance comes on exactly one rank; ranks may have one batch more or less than others. Read in this
+        process.
         """
         check_mixture({name: 1}, self.sources)
-        plan = self._plan(name, number)
-        for batch in range(self._rank, len(plan), self._world_size):
-            yield self._read(name, number, plan, batch, augment=False)
-
-    def batches_per_epoch(self, name: str, number: int = 0) -> int:
-        """Global batches in one epoch of a source."""
-        check_mixture({name: 1}, self.sources)
-        return len(self._plan(name, number))
+        for key in self.sampler.epoch(name, number):
+            yield self.reader[key]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands after the batch handed out last: integers and fingerprints, fit for JSON.
+        """Where the stream stands after the global batch handed out last: integers and fingerprints, fit for JSON.
 
-        The same on all ranks that have taken the same number of batches.
+        The same on all ranks that have taken the same number of global batches.
+
+        Raises:
+            ConfigError: a DataLoader of the caller's own reads from this loader (`keys`), so its place is not known here.
         """
-        positions = {
-            name: {"epoch": epoch, "batch": batch} for name, (epoch, batch) in sorted(self._progress.positions.items())
-        }
-        return {
-            "format": STATE_FORMAT,
-            "seed": self._seed,
-            "step": self._progress.step,
-            "sources": positions,
-            "fingerprints": dict(self._fingerprints),
-        }
+        if self._lent:
+            raise ConfigError(
+                "batches are read from this loader by a DataLoader of your own, ahead of what you have seen, so the loader does not "
+                "know its place; take the state of a torchdata StatefulDataLoader, or use Loader.steps with num_workers"
+            )
+        return to_state(self._progress, self.sampler.seed, self.fingerprints)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where a state was taken; the next `batches` gives exactly what would have come next.
+        """Continue where a state was taken; the next `steps` gives exactly what would have come next.
 
         Raises:
             MismatchError: naming what differs (a source, the limits, the front end, the augmentation, the seed).
         """
-        if state.get("format") != STATE_FORMAT:
-            found = state.get("format")
-            raise MismatchError(f"the loader state has the format {found!r}, but must be {STATE_FORMAT!r}")
-        if state["seed"] != self._seed:
-            raise MismatchError(f"the loader state has the seed {state['seed']}, but this loader {self._seed}")
-        theirs = state["fingerprints"]
-        for name in sorted({*theirs, *self._fingerprints}):
-            if theirs.get(name) != self._fingerprints.get(name):
-                raise MismatchError(
-                    f"the loader state was taken with another {name} ({theirs.get(name, 'none')}, now "
-                    f"{self._fingerprints.get(name, 'none')}), so its position means nothing here; resume with the "
-                    "data and settings of the earlier run, or start a new run"
-                )
-        self.close()
-        positions = {name: (value["epoch"], value["batch"]) for name, value in state["sources"].items()}
-        self._progress = Progress(state["step"], positions)
+        progress = from_state(state, self.sampler.seed, self.fingerprints)
+        self.close_iterator()
+        self._progress, self._lent = progress, False
 
     def close(self) -> None:
-        """End the background thread; the state stays."""
-        if self._running is not None:
-            self._running.close()
-            self._running = None
+        """End the workers or the background thread; the state stays."""
+        self.close_iterator()
+        self._workers = None
+
+    def close_iterator(self) -> None:
+        """End the iterator of the last call of `steps`; workers stay for the next."""
+        if isinstance(self._current, Prefetch):
+            self._current.close()
         self._current = None
 
-    def _consume(self, items: Iterator[tuple[Progress, Batch]]) -> Iterator[Batch]:
+    def keys(self, schedule: Mixture | Sequence[Phase]) -> BatchKeys:
+        """A sampler for a DataLoader of your own, with `reader` as its dataset:
+
+            StatefulDataLoader(loader.reader, sampler=loader.keys(schedule), batch_size=None, num_workers=4)
+
+        It gives `Batch` after `Batch`; the state is then that DataLoader's, and not this loader's.
+        """
+        self._lent = True
+        return BatchKeys(self.sampler, _phases(schedule, self.sources), self._progress, self.fingerprints)
+
+    def _consume(self, items: Iterator[tuple[Progress, list[Batch | Failure]]]) -> Iterator[list[Batch]]:
         try:
             while self._current is items and (item := next(items, None)) is not None:
+                progress, read = item
+                batches = [_batch(one) for one in read]
                 # Before the yield: what the caller holds counts as consumed, what waits in the queue does not.
-                self._progress, batch = item
-                yield batch
+                self._progress = progress
+                yield batches
         finally:
             if isinstance(items, Prefetch):
                 items.close()
 
-    def _produce(self, mixture: Mixture, progress: Progress) -> Iterator[tuple[Progress, Batch]]:
-        current: dict[str, tuple[int, EpochPlan]] = {}
+    def _from_workers(
+        self, planned: Iterator[tuple[list[BatchKey], Progress]]
+    ) -> Iterator[tuple[Progress, list[Batch | Failure]]]:
+        sent = self._sent = deque()
+        self._planned = planned
+        if self._workers is None:
+            self._workers = torch.utils.data.DataLoader(
+                Caught(self.reader),  # type: ignore[arg-type]
+                sampler=_Sent(self),
+                batch_size=None,
+                num_workers=self._num_workers,
+                prefetch_factor=self._prefetch,
+                persistent_workers=True,
+                # A fork would copy the locks of threads that are at work.
+                multiprocessing_context="spawn",
+                pin_memory=self._pin_memory,
+            )
+        waiting: list[Batch | Failure] = []
+        batches, more = iter(self._workers), True
         while True:
-            positions, turns = dict(progress.positions), []
-            for offset in range(self._world_size):
-                name = source_at(mixture, progress.step + offset, self._seed)
-                epoch, number = positions[name]
-                if epoch > 0 and not self.sources[name].repeat:
-                    return
-                if name not in current or current[name][0] != epoch:
-                    current[name] = (epoch, self._plan(name, epoch))
-                plan = current[name][1]
-                turns.append((name, epoch, plan, number))
-                positions[name] = (epoch, number + 1) if number + 1 < len(plan) else (epoch + 1, 0)
-            progress = Progress(progress.step + self._world_size, positions)
-            yield progress, self._read(*turns[self._rank], augment=True)
+            # A step is known once its first key was sent, which asking for an earlier batch does.
+            while more and (not sent or len(waiting) < sent[0][0]):
+                try:
+                    waiting.append(next(batches))
+                except StopIteration:
+                    more = False
+                except RuntimeError as error:
+                    self._workers = None
+                    raise AsrkdError(
+                        f"a worker process of the loader died ({error}); it may have run out of memory: use fewer workers, or less "
+                        "cache_mb and block_utterances. The state before this step is whole"
+                    ) from None
+            if not sent:
+                return
+            count, progress = sent.popleft()
+            yield progress, [waiting.pop(0) for _ in range(count)]
 
-    def _plan(self, name: str, epoch: int) -> EpochPlan:
-        source = self.sources[name]
-        return plan_epoch(
-            self._reader.num_features(source),
-            source.groups,
-            seed=self._seed,
-            epoch=epoch,
-            fingerprint=source.fingerprint,
-            **self._limits,
-        )
 
-    def _read(self, name: str, epoch: int, plan: EpochPlan, number: int, *, augment: bool) -> Batch:
-        source = self.sources[name]
-        return collate([self._reader.read(source, int(at), epoch=epoch, augment=augment) for at in plan.batch(number)])
+class _Sent:
+    """The keys that the workers are sent, and a note of how many make a step."""
 
-    def _check_sources(self) -> None:
-        if not self.sources:
-            raise ConfigError("a loader needs at least one source")
-        units: dict[str, tuple[str, ...]] = {}
-        for name, source in self.sources.items():
-            if name != source.name:
-                raise ConfigError(f"source {source.name!r} is given to the loader as {name!r}; use one name")
-            self._reader.check(source)
-            self._plan(name, 0)  # refuses limits that do not fit the source before any step is taken
-            if source.units:
-                units[name] = source.units
-        if len(set(units.values())) > 1:
-            names = ", ".join(f"{name} ({len(those)} units)" for name, those in units.items())
-            raise MismatchError(f"the sources have different output units: {names}; one student cannot learn from both")
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        sent = self._loader._sent
+        for keys, progress in self._loader._planned:
+            sent.append((len(keys), progress))
+            yield from keys
+
+
+def _phases(schedule: Mixture | Sequence[Phase], sources: Mapping[str, Source]) -> list[Phase]:
+    phases = endless(schedule) if isinstance(schedule, Mapping) else list(schedule)
+    check_schedule(phases, sources)
+    return phases
+
+
+def _batch(read: Batch | Failure) -> Batch:
+    if isinstance(read, Failure):
+        raise read.error
+    return read
+
+
+def _check_sources(sources: Mapping[str, Source], utterances: UtteranceReader) -> None:
+    if not sources:
+        raise ConfigError("a loader needs at least one source")
+    units: dict[str, tuple[str, ...]] = {}
+    for name, source in sources.items():
+        if name != source.name:
+            raise ConfigError(f"source {source.name!r} is given to the loader as {name!r}; use one name")
+        utterances.check(source)
+        if source.rows.units:
+            units[name] = source.rows.units
+    if len(set(units.values())) > 1:
+        names = ", ".join(f"{name} ({len(those)} units)" for name, those in units.items())
+        raise MismatchError(f"the sources have different output units: {names}; one student cannot learn from both")

@@ -1,7 +1,8 @@
 """The batch plan: which utterances make which batch of an epoch.
 
-A pure function of (seed, epoch, fingerprint of the source) and of index columns, so the same batches come out on any
-number of ranks, and resuming takes the same time at any point of an epoch.
+A pure function of (seed, epoch, fingerprint of the source) and of index columns. An epoch is dealt to a fixed number of
+virtual streams and planned block by block, so any number of ranks and workers sees the same batches, and going on in the
+middle of an epoch plans one block, however long the epoch is.
 """
 
 from __future__ import annotations
@@ -15,107 +16,111 @@ from asrkd.errors import ConfigError
 
 # Lengths are blurred by up to this share before utterances are sorted by length, so that a small corpus does not
 # put the same utterances together in every epoch.
-_LENGTH_JITTER = 0.05
+_LENGTH_JITTER = 0.03
 
 
 @dataclass(frozen=True)
-class EpochPlan:
-    """Batches of one epoch: batch i is `order[splits[i]:splits[i + 1]]`, positions in the source's index.
+class Limits:
+    """What a batch may hold, and among which utterances it is made.
 
     Attributes:
-        order: (U,) int64, each of the U utterances once.
-        splits: (B + 1,) int64.
-    """
-
-    order: NDArray[np.int64]
-    splits: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.splits) - 1
-
-    def batch(self, number: int) -> NDArray[np.int64]:
-        """Positions of the utterances of batch `number`, 0 <= number < len(self)."""
-        return self.order[self.splits[number] : self.splits[number + 1]]
-
-
-def plan_epoch(
-    num_frames: NDArray[np.integer],
-    groups: NDArray[np.integer],
-    *,
-    seed: int,
-    epoch: int,
-    fingerprint: str,
-    max_frames: int,
-    max_utterances: int,
-    block_utterances: int = 2048,
-) -> EpochPlan:
-    """Plan one epoch.
-
-    Row groups are shuffled and joined to blocks of about `block_utterances`; within a block, utterances of like
-    length make a batch, and the batches are shuffled. A reader therefore needs the row groups of one block at a time.
-
-    Args:
-        num_frames: (U,) frames of each utterance, at least 1.
-        groups: (U,) number of the row group that holds each utterance: 0, 1, ... in storage order.
-        seed, epoch, fingerprint: of the run, of the pass over the source, and of the source.
         max_frames: budget of a batch in padded frames: utterances * frames of the longest.
         max_utterances: most utterances in a batch.
-        block_utterances: utterances among which a batch is made; more give less padding and take more memory.
+        streams: virtual streams that an epoch is dealt to; each global batch has one batch of every stream.
+        block_utterances: utterances of one stream among which batches are made; more give less padding and better shuffling,
+            and take more memory.
 
     Raises:
-        ConfigError: a limit below 1, or an utterance longer than `max_frames`.
+        ConfigError: a limit below 1.
     """
-    limits = {"max_frames": max_frames, "max_utterances": max_utterances, "block_utterances": block_utterances}
-    for name, limit in limits.items():
-        if limit < 1:
-            raise ConfigError(f"{name} is {limit}, but must be at least 1")
-    lengths = np.asarray(num_frames, dtype=np.int64)
-    if len(lengths) == 0:
-        return EpochPlan(np.zeros(0, np.int64), np.zeros(1, np.int64))
-    if int(lengths.max()) > max_frames:
-        raise ConfigError(
-            f"an utterance has {int(lengths.max())} frames, more than max_frames ({max_frames}), so it fits no batch; "
-            "raise max_frames, or filter the source by num_frames or duration"
-        )
-    rng = np.random.default_rng([seed, epoch, int(fingerprint[:16], 16)])
-    block = _blocks(np.asarray(groups, dtype=np.int64), block_utterances, rng)
-    blurred = lengths * rng.uniform(1.0 - _LENGTH_JITTER, 1.0 + _LENGTH_JITTER, len(lengths))
-    order = np.lexsort((blurred, block))
-    starts = _cut(lengths[order], block[order], max_frames, max_utterances)
-    return _shuffle_batches(order, starts, block[order][starts], rng)
+
+    max_frames: int
+    max_utterances: int
+    streams: int = 1
+    block_utterances: int = 2048
+
+    def __post_init__(self) -> None:
+        for name, limit in vars(self).items():
+            if limit < 1:
+                raise ConfigError(f"{name} is {limit}, but must be at least 1")
+
+    def check(self, lengths: NDArray[np.integer], *, what: str) -> None:
+        """Refuse utterances that fit no batch, and fewer utterances than streams, by `ConfigError`."""
+        longest = int(lengths.max()) if len(lengths) else 0
+        if longest > self.max_frames:
+            raise ConfigError(
+                f"{what}: an utterance has {longest} frames, more than max_frames ({self.max_frames}), so it fits no batch; "
+                "raise max_frames, or filter the source by num_frames or duration"
+            )
+        if len(lengths) < self.streams:
+            raise ConfigError(
+                f"{what} has {len(lengths)} utterances, fewer than the {self.streams} streams that they are dealt to; use "
+                "fewer streams or more data"
+            )
 
 
-def _blocks(groups: NDArray[np.int64], block_utterances: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(U,) the block of each utterance: row groups in a random order, joined until a block is full."""
-    sizes = np.bincount(groups)
-    shuffled = rng.permutation(len(sizes))
-    before = np.cumsum(sizes[shuffled]) - sizes[shuffled]
-    block_of_group = np.empty(len(sizes), np.int64)
-    block_of_group[shuffled] = before // block_utterances
-    return block_of_group[groups]
+class EpochOrder:
+    """The order of one epoch: row groups are shuffled, the utterances in that order are cut into one stretch for every
+    stream, and each stretch into blocks.
+
+    A reader needs the row groups of one block of each of its streams at a time.
+    """
+
+    def __init__(
+        self, group_sizes: NDArray[np.integer], limits: Limits, *, seed: int, epoch: int, fingerprint: str
+    ) -> None:
+        """`group_sizes`: (G,) utterances of each row group, in storage order; `fingerprint`: of the source, hexadecimal."""
+        self._key = [seed, epoch, int(fingerprint[:16], 16)]
+        self._limits = limits
+        sizes = np.asarray(group_sizes, dtype=np.int64)
+        order = np.random.default_rng(self._key).permutation(len(sizes))
+        self._first = (np.cumsum(sizes) - sizes)[order]
+        # The group order[i] stands at self._edges[i] up to self._edges[i + 1] of the epoch.
+        self._edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[order])])
+
+    def num_blocks(self, stream: int) -> int:
+        """Blocks of a stream."""
+        low, high = self._stretch(stream)
+        return -(-(high - low) // self._limits.block_utterances)
+
+    def members(self, stream: int, block: int) -> NDArray[np.int64]:
+        """Positions in the source's index of the utterances of a block, row group after row group."""
+        low, high = self._stretch(stream)
+        count = self.num_blocks(stream)
+        start, end = (low + (high - low) * edge // count for edge in (block, block + 1))
+        places = np.arange(start, end)
+        group = np.searchsorted(self._edges, places, side="right") - 1
+        return self._first[group] + places - self._edges[group]
+
+    def batches(self, stream: int, block: int, lengths: NDArray[np.integer]) -> list[NDArray[np.int64]]:
+        """The batches of a block: positions of utterances of like length; the batches in a random order.
+
+        Args:
+            lengths: (U,) input frames of every utterance of the source.
+        """
+        members = self.members(stream, block)
+        frames = np.asarray(lengths[members], dtype=np.int64)
+        rng = np.random.default_rng([*self._key, stream, block])
+        # Random before sorted: equal lengths would stay in the order of storage.
+        shuffled = rng.permutation(len(members))
+        members, frames = members[shuffled], frames[shuffled]
+        order = np.argsort(frames * rng.uniform(1 - _LENGTH_JITTER, 1 + _LENGTH_JITTER, len(frames)), kind="stable")
+        parts = np.split(members[order], _cuts(frames[order], self._limits))
+        return [parts[number] for number in rng.permutation(len(parts))]
+
+    def _stretch(self, stream: int) -> tuple[int, int]:
+        total = int(self._edges[-1])
+        return total * stream // self._limits.streams, total * (stream + 1) // self._limits.streams
 
 
-def _cut(
-    lengths: NDArray[np.int64], block: NDArray[np.int64], max_frames: int, max_utterances: int
-) -> NDArray[np.int64]:
-    """(B,) first positions of batches: as many utterances as the budget allows, none over the edge of a block."""
-    starts: list[int] = []
-    count, longest, current = 0, 0, -1
-    for position, (length, number) in enumerate(zip(lengths.tolist(), block.tolist(), strict=True)):
+def _cuts(lengths: NDArray[np.int64], limits: Limits) -> list[int]:
+    """Where batches begin, but for the first: each takes as many utterances as the budget allows."""
+    cuts: list[int] = []
+    count, longest = 0, 0
+    for position, length in enumerate(lengths.tolist()):
         longest = max(longest, length)
         count += 1
-        if number != current or count > max_utterances or count * longest > max_frames:
-            starts.append(position)
-            count, longest, current = 1, length, number
-    return np.asarray(starts, dtype=np.int64)
-
-
-def _shuffle_batches(
-    order: NDArray[np.int64], starts: NDArray[np.int64], block: NDArray[np.int64], rng: np.random.Generator
-) -> EpochPlan:
-    """Batches in a random order within each block; blocks stay one after another."""
-    sizes = np.diff(np.append(starts, len(order)))
-    shuffled = np.lexsort((rng.random(len(starts)), block))
-    splits = np.concatenate([[0], np.cumsum(sizes[shuffled])])
-    within = np.arange(len(order)) - np.repeat(splits[:-1], sizes[shuffled])
-    return EpochPlan(order[np.repeat(starts[shuffled], sizes[shuffled]) + within], splits)
+        if count > limits.max_utterances or count * longest > limits.max_frames:
+            cuts.append(position)
+            count, longest = 1, length
+    return cuts

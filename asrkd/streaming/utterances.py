@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.streaming.batch import Utterance
 from asrkd.streaming.cache import FillCache
+from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.source import Source
 from asrkd.targets.frame_rate_map import ratio_of
 
@@ -52,11 +54,11 @@ class UtteranceReader:
 
     def check(self, source: Source) -> None:
         """Refuse a source whose frames are not this student's (`MismatchError`), or that holds no input for it."""
-        identity, what = source.store.identity, f"source {source.name!r}"
+        rows, identity, what = source.rows, source.store.identity, f"source {source.name!r}"
         # Transcripts alone have no frames of their own: only the front end's must fit.
         law = self._law if identity.codec else self._front_end.frame_law(identity.subsampling_factor)
-        if source.frame_rate_map:
-            self._ratio(source)
+        if rows.frame_rate_map:
+            self._ratio(rows)
         elif identity.frame_law != law:
             raise MismatchError(
                 f"{what} was made with the frame law {identity.frame_law}, but the student's front end and subsampling "
@@ -81,41 +83,45 @@ class UtteranceReader:
                     f"{what} holds features, which noise and gain cannot be applied to; leave out the augmentation of "
                     "samples, or label the corpus again with --embed audio"
                 )
-        elif identity.embed != "audio":
+        elif identity.embed != "audio" and rows.joined_audio is None:
             raise ConfigError(
-                f"{what} embeds {identity.embed!r}, so there is nothing to feed a student with; label the corpus again "
-                "with --embed audio or --embed features"
+                f"{what} embeds {identity.embed!r}, so there is nothing to feed a student with; name the cuts that it was labeled "
+                f"from (sources.{source.name}.audio), or label the corpus again with --embed audio or --embed features"
             )
 
     def num_features(self, source: Source) -> NDArray[np.int64]:
         """(U,) frames of each utterance at the front end's rate, rounded up to whole output frames."""
-        if not source.frame_rate_map:
+        if not source.rows.frame_rate_map:
             return source.num_frames * source.store.identity.subsampling_factor
-        return -(-source.num_frames // self._ratio(source)) * self._law.subsampling_factor
+        return -(-source.num_frames // self._ratio(source.rows)) * self._law.subsampling_factor
 
-    def read(self, source: Source, position: int, *, epoch: int, augment: bool = True) -> Utterance:
-        """The utterance at `position` of the source's index, augmented as a function of (seed, epoch, id).
+    def num_frames(self, source: Source) -> NDArray[np.int64]:
+        """(U,) frames of the student's output for each utterance."""
+        return -(-self.num_features(source) // self._law.subsampling_factor)
+
+    def read(self, rows: SourceRows, place: Place, *, epoch: int, augment: bool = True) -> Utterance:
+        """The utterance at a place of a source, augmented as a function of (seed, epoch, id).
 
         Raises:
             MismatchError: the stored number of frames is not what the frame law gives.
             StoreError: the embedded audio or features are missing or damaged.
         """
-        facts = source.facts(position)
-        what = f"utterance {facts['id']!r} of source {source.name!r}"
-        source.store.identity.frame_law.check(facts["num_samples"], facts["num_frames"], what=what)
+        facts = rows.facts(place)
+        what = f"utterance {facts['id']!r} of source {rows.name!r}"
+        rows.store.identity.frame_law.check(facts["num_samples"], facts["num_frames"], what=what)
         rng = utterance_rng(self._seed, epoch, facts["id"])
-        features = self._features(source, position, facts["num_samples"], rng if augment else None, what)
+        features = self._features(rows, place, facts, rng if augment else None, what)
         for transform in self._transforms if augment else ():
             features = transform(features, rng, stack=self._front_end.stack)
         num_frames = self._law.num_frames(facts["num_samples"])
-        targets, alignment = source.targets(facts), facts["alignment"]
-        if source.frame_rate_map:
+        targets, alignment = rows.targets(facts), facts["alignment"]
+        if rows.frame_rate_map:
             # Hard labels at another frame rate are nobody's.
             alignment = None
-            targets = targets and source.frame_rate_map(targets, self._ratio(source), num_frames)
+            targets = targets and rows.frame_rate_map(targets, self._ratio(rows), num_frames)
         return Utterance(
             id=facts["id"],
-            source=source.name,
+            source=rows.name,
             features=features,
             num_frames=num_frames,
             seconds=facts["duration"],
@@ -126,36 +132,36 @@ class UtteranceReader:
             custom=facts["custom"],
         )
 
-    def _ratio(self, source: Source) -> int:
-        return ratio_of(source.store.identity.frame_law, self._law, what=f"source {source.name!r}")
+    def _ratio(self, rows: SourceRows) -> int:
+        return ratio_of(rows.store.identity.frame_law, self._law, what=f"source {rows.name!r}")
 
     def _features(
-        self, source: Source, position: int, num_samples: int, rng: np.random.Generator | None, what: str
+        self, rows: SourceRows, place: Place, facts: Mapping[str, Any], rng: np.random.Generator | None, what: str
     ) -> Tensor:
-        key = (source.name, position)
-        if source.store.identity.embed == "features":
-            return torch.from_numpy(self._cached(key, lambda: self._stored(source, position, num_samples, what)))
+        key = (rows.name, place)
+        if rows.store.identity.embed == "features":
+            return torch.from_numpy(self._cached(key, lambda: self._stored(rows, place, facts["num_samples"], what)))
+
+        def clean() -> NDArray[Any]:
+            return samples_of(rows, place, facts, self._front_end.sampling_rate, what=what)
+
         if not self._augment:
             # Nothing changes the samples, so the front end needs to run only once.
             return torch.from_numpy(
-                self._cached(key, lambda: self._front_end(self._samples(source, position, num_samples, what)).numpy())
+                self._cached(key, lambda: self._front_end(torch.from_numpy(_as_float(clean()))).numpy())
             )
-        clean = self._cached(key, lambda: decode(source, position, self._front_end.sampling_rate, num_samples, what))
-        samples = _as_float(clean)
+        samples = _as_float(self._cached(key, clean))
         for transform in self._augment if rng is not None else ():
             samples = transform(samples, rng)  # type: ignore[arg-type]
-            if len(samples) != num_samples:
+            if len(samples) != facts["num_samples"]:
                 raise MismatchError(
-                    f"{what}: the augmentation {transform!r} turned {num_samples} samples into {len(samples)}; "
+                    f"{what}: the augmentation {transform!r} turned {facts['num_samples']} samples into {len(samples)}; "
                     "targets would not fit any more"
                 )
         return self._front_end(torch.from_numpy(samples))
 
-    def _samples(self, source: Source, position: int, num_samples: int, what: str) -> Tensor:
-        return torch.from_numpy(_as_float(decode(source, position, self._front_end.sampling_rate, num_samples, what)))
-
-    def _stored(self, source: Source, position: int, num_samples: int, what: str) -> NDArray[np.float32]:
-        flat = source.payload(position, "features")
+    def _stored(self, rows: SourceRows, place: Place, num_samples: int, what: str) -> NDArray[np.float32]:
+        flat = rows.payload(place, "features")
         shape = (self._law.num_features(num_samples), self._front_end.feature_dim)
         if flat is None or len(flat) != shape[0] * shape[1]:
             raise MismatchError(
@@ -164,34 +170,43 @@ class UtteranceReader:
             )
         return np.array(flat, dtype=np.float32).reshape(shape)
 
-    def _cached(self, key: tuple[str, int], make: Any) -> NDArray[Any]:
+    def _cached(self, key: tuple[str, Place], make: Any) -> NDArray[Any]:
         return self._cache.get(key, make, lambda array: array.nbytes)
 
 
-def decode(source: Source, position: int, sampling_rate: int, num_samples: int, what: str) -> NDArray[Any]:
-    """The embedded audio: (num_samples,) int16 for 16-bit audio of one channel, float32 otherwise, channels averaged.
+def samples_of(
+    rows: SourceRows, place: Place, facts: Mapping[str, Any], sampling_rate: int, *, what: str
+) -> NDArray[Any]:
+    """The audio of an utterance: (num_samples,) int16 for embedded 16-bit audio of one channel, float32 otherwise.
 
     Raises:
-        StoreError: the audio is missing, damaged, or has another length than its row says.
+        StoreError, CorpusError: the audio is missing, damaged, or has another length than its row says.
         MismatchError: the audio has another sampling rate.
     """
-    audio = source.payload(position, "audio")
+    if rows.joined_audio is not None:
+        samples: NDArray[Any] = rows.joined_audio.samples(facts["id"], sampling_rate)
+    else:
+        samples = _decode(rows.payload(place, "audio"), sampling_rate, what)
+    if len(samples) != facts["num_samples"]:
+        raise StoreError(
+            f"{what} has {len(samples)} samples of audio, but its row says {facts['num_samples']}; label it again"
+        )
+    return samples
+
+
+def _decode(audio: Mapping[str, Any] | None, sampling_rate: int, what: str) -> NDArray[Any]:
     if audio is None or not audio["bytes"]:
         raise StoreError(f"{what} has no embedded audio; check the store with `asrkd store verify`")
     try:
         with soundfile.SoundFile(io.BytesIO(audio["bytes"])) as file:
             rate = file.samplerate
             exact = file.subtype == "PCM_16" and file.channels == 1
-            samples = file.read(dtype="int16" if exact else "float32")
+            samples: NDArray[Any] = file.read(dtype="int16" if exact else "float32")
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise StoreError(f"the embedded audio of {what} cannot be decoded: {error}; label the corpus again") from None
     if rate != sampling_rate:
         raise MismatchError(f"{what} has audio at {rate} Hz, but the front end takes {sampling_rate} Hz")
-    if samples.ndim == 2:
-        samples = samples.mean(axis=1)
-    if len(samples) != num_samples:
-        raise StoreError(f"{what} has {len(samples)} samples of audio, but its row says {num_samples}; label it again")
-    return samples
+    return samples.mean(axis=1) if samples.ndim == 2 else samples
 
 
 def _as_float(samples: NDArray[Any]) -> NDArray[np.float32]:

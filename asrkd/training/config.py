@@ -34,7 +34,9 @@ class SourceConfig:
     the alignment) or `soft` (soft cross-entropy with the stored targets). `vocabulary_map` is a table, a teacher unit, a tab and
     a student unit a line, for a teacher with another inventory; `lossy_map` lets it leave teacher units out. `frame_rate_map`
     (`pick`, `pick:OFFSET` or `pool`) is for a student whose frame shift is a multiple of the teacher's. `snapshot` names the units
-    to train from, pinned by `asrkd store snapshot` while labeling goes on."""
+    to train from, pinned by `asrkd store snapshot` while labeling goes on. `bounds` and `speakers` choose utterances: lowest and
+    highest `duration`, `num_frames`, `kept_mass`, `entropy` or `confidence`, e.g. {confidence: [0.6, null]}. `audio` is the lhotse
+    manifest with the audio of a store that embeds none."""
 
     store: str = MISSING
     kind: str = "labeled"
@@ -43,11 +45,15 @@ class SourceConfig:
     lossy_map: bool = False
     frame_rate_map: str = ""
     snapshot: str = ""
+    bounds: dict[str, list[float | None]] = field(default_factory=dict)
+    speakers: list[str] = field(default_factory=list)
+    audio: str = ""
 
 
 @dataclass
 class PhaseConfig:
-    """A stretch of the schedule: `steps` updates, with batches drawn from the sources in these integer shares.
+    """A stretch of the schedule: `steps` updates, with batches drawn from the sources in these integer shares, which move to those
+    of `until` if it is given.
 
     Scheduled learning (Parthasarathi & Ström 2019, section 3.2) interleaves shares of unlabeled and labeled data
     and ends on labeled data alone.
@@ -55,6 +61,7 @@ class PhaseConfig:
 
     steps: int = MISSING
     mixture: dict[str, int] = field(default_factory=dict)
+    until: dict[str, int] = field(default_factory=dict)
     learning_rate_scale: float = 1.0
 
 
@@ -95,10 +102,25 @@ class AugmentConfig:
 
 @dataclass
 class BatchConfig:
-    """Padded frames and utterances of a batch, at the front end's frame rate."""
+    """Padded frames and utterances of a batch, at the front end's frame rate. An update adds up the gradients of one batch from each
+    of the `streams`; a stream's batches are made among `block_utterances` at a time."""
 
     max_frames: int = 4000
     max_utterances: int = 64
+    streams: int = 1
+    block_utterances: int = 2048
+
+
+@dataclass
+class LoaderConfig:
+    """How batches are read, which changes no batch: `num_workers` processes (0: a thread), each with `prefetch` batches ahead; memory for
+    decoded audio; and, for stores on an object store, `disk_cache_gb` of a local folder `disk_cache` for row groups."""
+
+    num_workers: int = 0
+    prefetch: int = 4
+    cache_mb: float = 1024
+    disk_cache: str = ""
+    disk_cache_gb: float = 50
 
 
 @dataclass
@@ -118,6 +140,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
     dev: str | None = None
     init: str | None = None
     log_steps: int = 20

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from asrkd.errors import ConfigError
+from asrkd.streaming.mixture import Phase
 from asrkd.training.config import OptimizerConfig, PhaseConfig
 
 
@@ -22,14 +23,24 @@ def check_schedule(phases: Sequence[PhaseConfig], sources: Sequence[str]) -> int
             raise ConfigError(f"schedule[{number}].steps is {phase.steps}, but must be at least 1")
         if not phase.mixture:
             raise ConfigError(f"schedule[{number}].mixture is empty; name at least one of {', '.join(sources)}")
-        for name, share in phase.mixture.items():
-            if name not in sources:
-                raise ConfigError(
-                    f"schedule[{number}].mixture names the source {name!r}, which is not one of: {', '.join(sources)}"
-                )
-            if share < 1:
-                raise ConfigError(f"schedule[{number}].mixture.{name} is {share}, but must be an integer from 1")
+        _check_shares(phase.mixture, sources, f"schedule[{number}].mixture", lowest=1)
+        _check_shares(phase.until, sources, f"schedule[{number}].until", lowest=0)
+        if phase.until and not any(phase.until.values()):
+            raise ConfigError(f"schedule[{number}].until gives no source a share")
     return sum(phase.steps for phase in phases)
+
+
+def _check_shares(shares: Mapping[str, int], sources: Sequence[str], what: str, *, lowest: int) -> None:
+    for name, share in shares.items():
+        if name not in sources:
+            raise ConfigError(f"{what} names the source {name!r}, which is not one of: {', '.join(sources)}")
+        if share < lowest:
+            raise ConfigError(f"{what}.{name} is {share}, but must be an integer from {lowest}")
+
+
+def stream_schedule(phases: Sequence[PhaseConfig]) -> list[Phase]:
+    """The schedule as a loader takes it."""
+    return [Phase(phase.steps, phase.mixture, phase.until or None) for phase in phases]
 
 
 def phase_at(phases: Sequence[PhaseConfig], step: int) -> PhaseConfig:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,15 @@ from asrkd.errors import AsrkdError, ConfigError, MismatchError
 from asrkd.models import build_model, check_model, count_parameters
 from asrkd.store.reader import Store
 from asrkd.streaming.batch import Batch
+from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.loader import Loader
-from asrkd.streaming.source import Source
+from asrkd.streaming.source import Filter, Source
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.vocabulary_map import VocabularyMap
 from asrkd.training import checkpoint
-from asrkd.training.config import KINDS, TrainConfig
+from asrkd.training.config import KINDS, SourceConfig, TrainConfig
 from asrkd.training.objective import Objective
-from asrkd.training.schedule import check_schedule, learning_rate, phase_at
+from asrkd.training.schedule import check_schedule, learning_rate, stream_schedule
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -68,8 +69,11 @@ class Trainer:
             front_end=self.front_end,
             subsampling_factor=config.model.subsampling_factor,
             augment=Augment.from_settings(self.front_end, **dataclasses.asdict(config.augment)),
-            max_frames=config.batch.max_frames,
-            max_utterances=config.batch.max_utterances,
+            **dataclasses.asdict(config.batch),
+            num_workers=config.loader.num_workers,
+            prefetch=config.loader.prefetch,
+            cache_mb=config.loader.cache_mb,
+            pin_memory=self.device.type == "cuda",
             seed=config.seed,
         )
         self.model = build_model(
@@ -99,6 +103,8 @@ class Trainer:
 
     def _open_sources(self) -> dict[str, Source]:
         sources = {}
+        settings = self.config.loader
+        disk_cache = DiskCache(settings.disk_cache, settings.disk_cache_gb) if settings.disk_cache else None
         for name, given in self.config.sources.items():
             if given.kind not in KINDS:
                 raise ConfigError(f"sources.{name}.kind is {given.kind!r}, but must be one of {', '.join(KINDS)}")
@@ -123,7 +129,14 @@ class Trainer:
                     )
             rate = FrameRateMap(given.frame_rate_map) if given.frame_rate_map else None
             sources[name] = Source(
-                name, given.store, vocabulary_map=mapped, frame_rate_map=rate, snapshot=given.snapshot
+                name,
+                given.store,
+                filter=_filter(name, given),
+                vocabulary_map=mapped,
+                frame_rate_map=rate,
+                snapshot=given.snapshot,
+                audio=given.audio,
+                disk_cache=disk_cache,
             )
         return sources
 
@@ -169,18 +182,12 @@ class Trainer:
         metrics = _Metrics(self.run, self.step)
         last: dict[str, float] = {}
         end = min(self.total_steps, stop_at or self.total_steps)
-        batches = None
-        mixture: dict[str, int] | None = None
+        steps = self.loader.steps(stream_schedule(self.config.schedule))
         try:
             while self.step < end:
-                phase = phase_at(self.config.schedule, self.step)
-                if phase.mixture != mixture:
-                    mixture = phase.mixture
-                    batches = self.loader.batches(mixture)
-                assert batches is not None
-                losses = self._update(next(batches))
+                for losses in self._update(next(steps)):
+                    metrics.add(losses)
                 self.step += 1
-                metrics.add(losses)
                 if self.step % self.config.log_steps == 0 or self.step == end:
                     last = metrics.flush(self.step, learning_rate=self.optimizer.param_groups[0]["lr"])
                 if self.config.dev and (self.step % self.config.eval_steps == 0 or self.step == self.total_steps):
@@ -196,12 +203,25 @@ class Trainer:
             self._finish()
         return last
 
-    def _update(self, batch: Batch) -> dict[str, float]:
+    def _update(self, batches: Sequence[Batch]) -> list[dict[str, float]]:
+        """One update on a global batch; the losses of its batches."""
         rate = learning_rate(self.step, self.total_steps, self.config.optimizer, self.config.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        batch = batch.to(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = [self._accumulate(batch.to(self.device)) for batch in batches]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+        if not bool(torch.isfinite(norm)):
+            raise AsrkdError(
+                f"the gradient of update {self.step + 1} is not finite; the last checkpoint is whole. Utterances: "
+                f"{', '.join(batches[0].ids[:8])}. Lower optimizer.learning_rate or look at these utterances"
+            )
+        self.optimizer.step()
+        self.averaged.update_parameters(self.model)
+        return losses
+
+    def _accumulate(self, batch: Batch) -> dict[str, float]:
         logits, lengths = self.model(batch.features, batch.feature_lengths)
         loss, losses = self.objective(logits, lengths, batch)
         if not bool(torch.isfinite(loss)):
@@ -209,16 +229,7 @@ class Trainer:
                 f"the loss of update {self.step + 1} is {loss.item()}, so the weights would be lost; the last checkpoint is "
                 f"whole. Utterances: {', '.join(batch.ids[:8])}. Lower optimizer.learning_rate or look at these utterances"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
-        if not bool(torch.isfinite(norm)):
-            raise AsrkdError(
-                f"the gradient of update {self.step + 1} is not finite; the last checkpoint is whole. Utterances: "
-                f"{', '.join(batch.ids[:8])}. Lower optimizer.learning_rate or look at these utterances"
-            )
-        self.optimizer.step()
-        self.averaged.update_parameters(self.model)
+        (loss * batch.weight).backward()
         return losses
 
     @torch.no_grad()
@@ -298,6 +309,16 @@ class Trainer:
             mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
             total += logits.softmax(-1)[mask].double().sum(dim=0).cpu()
         return (total / total.sum()).clamp_min(1e-5).log().float()
+
+
+def _filter(name: str, given: SourceConfig) -> Filter:
+    for column, pair in given.bounds.items():
+        if len(pair) != 2:
+            raise ConfigError(
+                f"sources.{name}.bounds.{column} is {list(pair)!r}, but must be a lowest and a highest value (null for none)"
+            )
+    bounds = {column: (low, high) for column, (low, high) in given.bounds.items()}
+    return Filter(bounds, speakers=frozenset(given.speakers) or None)
 
 
 class _Metrics:

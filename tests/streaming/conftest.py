@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from stream_helpers import FRONT_END
 
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.store import manifest
@@ -17,7 +18,6 @@ from asrkd.store.identity import Identity
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
 
-FRONT_END = FrontEnd(sampling_rate=8000, num_mels=4, stack=2, stride=2, mean_norm="none")
 UNITS = ("SIL", "a_0", "b_0")
 
 
@@ -64,6 +64,12 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
         return root
 
     return make
+
+
+@pytest.fixture
+def roots(make_store: Callable[..., str]) -> dict[str, str]:
+    """A store with soft targets and a smaller one with transcripts."""
+    return {"soft": make_store("u", rows=23), "labeled": make_store("l", rows=9, shards=1, soft=False)}
 
 
 def _row(prefix: str, number: int, soft: bool, embed: str, front_end: FrontEnd, classes: int) -> dict[str, Any]:

@@ -3,76 +3,49 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from stream_helpers import FRONT_END, MIXTURE, NOISE, make_loader, same_batches
 
-from asrkd.corpus.augment import Augment, Gain, NoiseAugment, SpecAugment
-from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.augment import Augment, Gain
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
-from asrkd.streaming.source import Source
+from asrkd.streaming.mixture import Phase
 
 MakeStore = Callable[..., str]
-FRONT_END = FrontEnd(sampling_rate=8000, num_mels=4, stack=2, stride=2, mean_norm="none")
-NOISE = NoiseAugment([np.random.default_rng(0).standard_normal(2000).astype(np.float32)], (0, 20), 0.5)
-MIXTURE = {"soft": 3, "labeled": 1}
 
 
-@pytest.fixture
-def roots(make_store: MakeStore) -> dict[str, str]:
-    return {"soft": make_store("u", rows=23), "labeled": make_store("l", rows=9, shards=1, soft=False)}
-
-
-def _loader(roots: dict[str, str], *, repeat: bool = True, **changes: Any) -> Loader:
-    sources = {name: Source(name, root, repeat=repeat) for name, root in roots.items()}
-    options: dict[str, Any] = {
-        "front_end": FRONT_END,
-        "max_frames": 60,
-        "max_utterances": 4,
-        "seed": 3,
-        "augment": Augment((NOISE, Gain()), (SpecAugment(max_frequency=2),)),
-    }
-    return Loader(sources, **(options | changes))
-
-
-def _same(first: Any, second: Any) -> bool:
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if hasattr(first, "__dataclass_fields__"):
-        return all(_same(getattr(first, item.name), getattr(second, item.name)) for item in fields(first))
-    return bool(first == second)
-
-
-def _take(batches: Iterator[Batch], count: int) -> list[Batch]:
-    taken = list(islice(batches, count))
+def _take(steps: Iterator[list[Batch]], count: int) -> list[Batch]:
+    """The batches of some global batches, one after another."""
+    taken = list(islice(steps, count))
     assert len(taken) == count
-    return taken
+    return [batch for step in taken for batch in step]
 
 
-def _all_same(first: list[Batch], second: list[Batch]) -> bool:
-    return len(first) == len(second) and all(map(_same, first, second))
+def _steps_per_epoch(loader: Loader, number: int = 0) -> int:
+    return len(list(loader.sampler.epoch("soft", number)))
 
 
 def test_every_utterance_once_an_epoch_and_another_order_in_the_next(roots: dict[str, str]) -> None:
-    loader = _loader(roots)
-    stream, epochs = loader.batches({"soft": 1}), []
+    loader = make_loader(roots)
+    stream, epochs = loader.steps({"soft": 1}), []
     for epoch in range(3):
-        ids = [batch.ids for batch in _take(stream, loader.batches_per_epoch("soft", epoch))]
+        ids = [batch.ids for batch in _take(stream, _steps_per_epoch(loader, epoch))]
         assert sorted(sum(ids, [])) == sorted(f"u{number}" for number in range(23))
-        assert loader.state_dict()["sources"]["soft"] == {"epoch": epoch + 1, "batch": 0}
+        assert loader.state_dict()["sources"]["soft"] == {"epoch": [epoch + 1], "block": [0], "batch": [0]}
         epochs.append(ids)
     assert epochs[0] != epochs[1] != epochs[2]
 
 
 def test_a_batch_holds_what_the_store_holds(roots: dict[str, str]) -> None:
-    loader = _loader(roots, augment=None)
-    for batch in _take(loader.batches(MIXTURE), 12):
+    loader = make_loader(roots, augment=None)
+    for batch in _take(loader.steps(MIXTURE), 12):
         assert len(set(batch.source)) == 1
         source = loader.sources[batch.source[0]]
         known = {facts["id"]: facts for facts in map(source.facts, range(len(source)))}
@@ -95,8 +68,8 @@ def test_a_batch_holds_what_the_store_holds(roots: dict[str, str]) -> None:
 
 
 def test_stored_features_and_embedded_audio_give_the_same(make_store: MakeStore) -> None:
-    audio = _loader({"s": make_store(rows=9)}, augment=None)
-    stored = _loader({"s": make_store(rows=9, embed="features")}, augment=None)
+    audio = make_loader({"s": make_store(rows=9)}, augment=None)
+    stored = make_loader({"s": make_store(rows=9, embed="features")}, augment=None)
     read = {}
     for loader in (audio, stored):
         batches = list(loader.epoch("s"))
@@ -111,7 +84,7 @@ def test_stored_features_and_embedded_audio_give_the_same(make_store: MakeStore)
 
 
 def test_the_mixture_keeps_its_shares(roots: dict[str, str]) -> None:
-    batches = _take(_loader(roots).batches(MIXTURE), 40)
+    batches = _take(make_loader(roots).steps(MIXTURE), 40)
     for group in range(10):
         assert Counter(batch.source[0] for batch in batches[4 * group : 4 * group + 4]) == MIXTURE
 
@@ -119,34 +92,57 @@ def test_the_mixture_keeps_its_shares(roots: dict[str, str]) -> None:
 @pytest.mark.parametrize("cache_mb", [0, 0.05, 100])
 @pytest.mark.parametrize("prefetch", [0, 3])
 def test_caches_and_prefetch_do_not_change_batches(roots: dict[str, str], cache_mb: float, prefetch: int) -> None:
-    expected = _take(_loader(roots).batches(MIXTURE), 20)
-    assert _all_same(expected, _take(_loader(roots, cache_mb=cache_mb, prefetch=prefetch).batches(MIXTURE), 20))
+    expected = _take(make_loader(roots).steps(MIXTURE), 20)
+    assert same_batches(expected, _take(make_loader(roots, cache_mb=cache_mb, prefetch=prefetch).steps(MIXTURE), 20))
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 8])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 def test_ranks_share_the_same_global_batches(roots: dict[str, str], world_size: int) -> None:
-    expected = _take(_loader(roots).batches(MIXTURE), 24)
-    rounds, states = [], []
+    expected = list(islice(make_loader(roots, streams=8).steps(MIXTURE), 6))
+    dealt, states = [], []
     for rank in range(world_size):
-        loader = _loader(roots, rank=rank, world_size=world_size)
-        rounds.append(_take(loader.batches(MIXTURE), 24 // world_size))
+        loader = make_loader(roots, streams=8, rank=rank, world_size=world_size)
+        dealt.append(list(islice(loader.steps(MIXTURE), 6)))
         states.append(loader.state_dict())
-    assert _all_same(expected, [batch for step in zip(*rounds, strict=True) for batch in step])
     assert all(state == states[0] for state in states)
+    for number, whole in enumerate(expected):
+        # Stream s is the batch s // world_size of rank s % world_size: the union, none twice, in order.
+        joined = [dealt[stream % world_size][number][stream // world_size] for stream in range(8)]
+        assert sum(len(one[number]) for one in dealt) == len(whole) == 8
+        assert same_batches(whole, joined)
+        frames = sum(int(batch.num_frames.sum()) for batch in whole)
+        assert {(batch.step, batch.step_frames) for batch in whole} == {(number, frames)}
+        assert sum(batch.weight for batch in joined) == pytest.approx(1)
 
 
-def test_a_state_of_two_ranks_is_continued_by_three(roots: dict[str, str]) -> None:
-    expected = _take(_loader(roots).batches(MIXTURE), 16)
-    two = _loader(roots, rank=1, world_size=2)
-    _take(two.batches(MIXTURE), 2)
-    for rank in range(3):
-        three = _loader(roots, rank=rank, world_size=3)
-        three.load_state_dict(two.state_dict())
-        assert _all_same(expected[4 + rank :: 3], _take(three.batches(MIXTURE), 4))
+def test_a_state_is_continued_by_one_two_eight_and_three_ranks(roots: dict[str, str]) -> None:
+    expected = list(islice(make_loader(roots, streams=8).steps(MIXTURE), 12))
+    state = make_loader(roots, streams=8).state_dict()
+    for turn, world_size in enumerate((1, 2, 8, 3)):
+        dealt = []
+        for rank in range(world_size):
+            loader = make_loader(roots, streams=8, rank=rank, world_size=world_size)
+            loader.load_state_dict(state)
+            dealt.append(list(islice(loader.steps(MIXTURE), 3)))
+        state = json.loads(json.dumps(loader.state_dict()))
+        for number in range(3):
+            joined = [dealt[stream % world_size][number][stream // world_size] for stream in range(8)]
+            assert same_batches(expected[3 * turn + number], joined)
+
+
+def test_every_utterance_once_an_epoch_of_every_stream(roots: dict[str, str]) -> None:
+    stream = make_loader(roots, streams=3).steps({"soft": 1})
+    seen: list[Counter[str]] = [Counter() for _ in range(3)]
+    for _ in range(12):
+        for number, batch in enumerate(next(stream)):
+            seen[number].update(batch.ids)
+    assert set().union(*seen) == {f"u{number}" for number in range(23)}
+    total = sum(seen, Counter())
+    assert max(total.values()) - min(total.values()) <= 2
 
 
 def _consumed_at(loader: Loader, where: str) -> int:
-    end = loader.batches_per_epoch("soft")
+    end = _steps_per_epoch(loader)
     return {"start": 0, "first": 1, "mid": end // 2, "end": end, "next": end + 1}[where]
 
 
@@ -154,73 +150,108 @@ def _consumed_at(loader: Loader, where: str) -> int:
 @pytest.mark.parametrize("where", ["start", "first", "mid", "end", "next"])
 @pytest.mark.parametrize("prefetch", [0, 4])
 def test_resumed_is_continued(roots: dict[str, str], where: str, mixture: dict[str, int], prefetch: int) -> None:
-    continued = _loader(roots, prefetch=prefetch)
-    stream = continued.batches(mixture)
+    continued = make_loader(roots, prefetch=prefetch)
+    stream = continued.steps(mixture)
     _take(stream, _consumed_at(continued, where))
     state = json.loads(json.dumps(continued.state_dict()))
     expected = _take(stream, 15)
 
-    resumed = _loader(roots, prefetch=prefetch)
+    resumed = make_loader(roots, prefetch=prefetch)
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
-    second = resumed.batches(mixture)
-    assert _all_same(expected[:5], _take(second, 5))
+    second = resumed.steps(mixture)
+    assert same_batches(expected[:5], _take(second, 5))
     # Twice in a row: what was resumed is resumed again.
-    again = _loader(roots, prefetch=prefetch)
+    again = make_loader(roots, prefetch=prefetch)
     again.load_state_dict(json.loads(json.dumps(resumed.state_dict())))
-    assert _all_same(expected[5:], _take(again.batches(mixture), 10))
+    assert same_batches(expected[5:], _take(again.steps(mixture), 10))
     assert again.state_dict() == continued.state_dict()
 
 
 def test_a_state_loaded_into_a_running_loader_goes_back(roots: dict[str, str]) -> None:
-    loader = _loader(roots)
+    loader = make_loader(roots)
     state = loader.state_dict()
-    first = _take(loader.batches(MIXTURE), 5)
+    first = _take(loader.steps(MIXTURE), 5)
     loader.load_state_dict(state)
-    assert _all_same(first, _take(loader.batches(MIXTURE), 5))
+    assert same_batches(first, _take(loader.steps(MIXTURE), 5))
 
 
 def test_a_change_of_mixture_keeps_the_positions(roots: dict[str, str]) -> None:
-    loader = _loader(roots)
-    soft = _take(loader.batches({"soft": 1}), 5)
-    old = loader.batches(MIXTURE)
+    loader = make_loader(roots)
+    soft = _take(loader.steps({"soft": 1}), 5)
+    old = loader.steps(MIXTURE)
     mixed = _take(old, 8)
     state = loader.state_dict()
     assert state["step"] == 13
-    rest = _take(loader.batches({"soft": 1}), 4)
+    rest = _take(loader.steps({"soft": 1}), 4)
     assert list(old) == []
     drawn = soft + [batch for batch in mixed if batch.source[0] == "soft"] + rest
     assert len(soft) + len(rest) < len(drawn) < 17
-    assert _all_same(_take(_loader(roots).batches({"soft": 1}), len(drawn)), drawn)
-    resumed = _loader(roots)
+    alone = _take(make_loader(roots).steps({"soft": 1}), len(drawn))
+    assert same_batches(alone, [replace(batch, step=number) for number, batch in enumerate(drawn)])
+    resumed = make_loader(roots)
     resumed.load_state_dict(state)
-    assert _all_same(rest, _take(resumed.batches({"soft": 1}), 4))
+    assert same_batches(rest, _take(resumed.steps({"soft": 1}), 4))
 
 
 def test_augmentation_differs_between_epochs_and_spares_validation(roots: dict[str, str]) -> None:
-    loader, clean = _loader(roots), _loader(roots, augment=None)
-    assert _all_same(list(clean.epoch("soft")), list(loader.epoch("soft")))
+    loader, clean = make_loader(roots), make_loader(roots, augment=None)
+    assert same_batches(list(clean.epoch("soft")), list(loader.epoch("soft")))
     assert loader.state_dict()["step"] == 0
     seen: dict[str, list[torch.Tensor]] = {}
-    stream = loader.batches({"soft": 1})
+    stream = loader.steps({"soft": 1})
     for epoch in range(2):
-        for batch in _take(stream, loader.batches_per_epoch("soft", epoch)):
+        for batch in _take(stream, _steps_per_epoch(loader, epoch)):
             for row, name in enumerate(batch.ids):
                 seen.setdefault(name, []).append(batch.features[row, : batch.feature_lengths[row]])
     assert not any(torch.equal(*pair) for pair in seen.values())
 
 
 def test_ranks_deal_a_validation_epoch(roots: dict[str, str]) -> None:
-    ids = [name for rank in range(3) for b in _loader(roots, rank=rank, world_size=3).epoch("soft") for name in b.ids]
+    ids = [
+        name
+        for rank in range(3)
+        for b in make_loader(roots, streams=3, rank=rank, world_size=3).epoch("soft")
+        for name in b.ids
+    ]
     assert sorted(ids) == sorted(f"u{number}" for number in range(23))
 
 
 @pytest.mark.timeout(60)
 def test_a_source_that_does_not_repeat_ends_the_stream(roots: dict[str, str]) -> None:
-    loader = _loader(roots, repeat=False)
-    ids = [name for batch in loader.batches({"soft": 1}) for name in batch.ids]
+    loader = make_loader(roots, repeat=False)
+    ids = [name for [batch] in loader.steps({"soft": 1}) for name in batch.ids]
     assert sorted(ids) == sorted(f"u{number}" for number in range(23))
-    assert list(loader.batches({"soft": 1})) == []
+    assert list(loader.steps({"soft": 1})) == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_sources_that_do_not_repeat_end_with_every_utterance_once(roots: dict[str, str], world_size: int) -> None:
+    counts: Counter[str] = Counter()
+    lengths = set()
+    for rank in range(world_size):
+        loader = make_loader(roots, repeat=False, streams=3, rank=rank, world_size=world_size, max_utterances=2)
+        steps = list(loader.steps({"soft": 1}))
+        lengths.add(len(steps))
+        counts.update(name for step in steps for batch in step for name in batch.ids)
+    # Every rank takes part in as many steps, else a collective operation would wait for ever.
+    assert len(lengths) == 1
+    assert counts == Counter({f"u{number}": 1 for number in range(23)})
+
+
+def test_a_schedule_is_followed_and_resumed_within(roots: dict[str, str]) -> None:
+    schedule = [Phase(4, {"soft": 1}), Phase(10, MIXTURE, until={"labeled": 1}), Phase(3, {"labeled": 1})]
+    expected = _take(make_loader(roots).steps(schedule), 17)
+    assert [batch.source[0] for batch in expected[:4]] == ["soft"] * 4
+    assert [batch.source[0] for batch in expected[14:]] == ["labeled"] * 3
+    assert len(list(make_loader(roots).steps(schedule))) == 17
+    for taken in (0, 3, 4, 9, 14, 17):
+        first = make_loader(roots)
+        _take(first.steps(schedule), taken)
+        second = make_loader(roots)
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        assert same_batches(expected[taken:], [batch for step in second.steps(schedule) for batch in step])
 
 
 @pytest.mark.parametrize(
@@ -233,19 +264,19 @@ def test_a_source_that_does_not_repeat_ends_the_stream(roots: dict[str, str]) ->
     ],
 )
 def test_a_state_of_other_settings_is_refused(roots: dict[str, str], change: dict[str, Any], message: str) -> None:
-    state = _loader(roots).state_dict()
+    state = make_loader(roots).state_dict()
     with pytest.raises(MismatchError, match=message):
-        _loader(roots, **change).load_state_dict(state)
+        make_loader(roots, **change).load_state_dict(state)
 
 
 def test_a_state_of_other_data_is_refused(roots: dict[str, str], make_store: MakeStore) -> None:
-    state = _loader(roots).state_dict()
+    state = make_loader(roots).state_dict()
     with pytest.raises(MismatchError, match="source soft"):
-        _loader(roots | {"soft": make_store("u", rows=24)}).load_state_dict(state)
+        make_loader(roots | {"soft": make_store("u", rows=24)}).load_state_dict(state)
     with pytest.raises(MismatchError, match="source labeled"):
-        _loader({"soft": roots["soft"]}).load_state_dict(state)
+        make_loader({"soft": roots["soft"]}).load_state_dict(state)
     with pytest.raises(MismatchError, match="format"):
-        _loader(roots).load_state_dict({"step": 1})
+        make_loader(roots).load_state_dict({"step": 1})
 
 
 def _shorter_targets(number: int, row: dict[str, Any]) -> None:
@@ -284,37 +315,43 @@ def test_damage_is_raised_in_the_consumer(
     make_store: MakeStore, change: Callable[[int, dict[str, Any]], None], kind: Any, message: str, prefetch: int
 ) -> None:
     soft = change is not _shorter_alignment
-    loader = _loader({"s": make_store(rows=3, shards=1, soft=soft, change=change)}, prefetch=prefetch)
+    loader = make_loader({"s": make_store(rows=3, shards=1, soft=soft, change=change)}, prefetch=prefetch)
     with pytest.raises(kind, match=message):
-        next(loader.batches({"s": 1}))
+        next(loader.steps({"s": 1}))
 
 
 def test_what_does_not_fit_the_student_is_refused_by_name(roots: dict[str, str], make_store: MakeStore) -> None:
     with pytest.raises(MismatchError, match="frame law.*stride=2.*stride=3"):
-        _loader(roots, front_end=replace(FRONT_END, stride=3))
+        make_loader(roots, front_end=replace(FRONT_END, stride=3))
     with pytest.raises(MismatchError, match="frame law"):
-        _loader(roots, subsampling_factor=2)
+        make_loader(roots, subsampling_factor=2)
     with pytest.raises(MismatchError, match="units.*soft \\(3 units\\), other \\(4 units\\)"):
-        _loader({"soft": roots["soft"], "other": make_store("o", units=("SIL", "a_0", "b_0", "c_0"))})
+        make_loader({"soft": roots["soft"], "other": make_store("o", units=("SIL", "a_0", "b_0", "c_0"))})
     stored = {"s": make_store(embed="features")}
     with pytest.raises(ConfigError, match="--embed audio"):
-        _loader(stored)
+        make_loader(stored)
     with pytest.raises(MismatchError, match="num_mels=4.*num_mels=5"):
-        _loader(stored, augment=None, front_end=replace(FRONT_END, num_mels=5))
+        make_loader(stored, augment=None, front_end=replace(FRONT_END, num_mels=5))
     with pytest.raises(ConfigError, match="none"):
-        _loader({"s": make_store(embed="none")})
+        make_loader({"s": make_store(embed="none")})
     with pytest.raises(ConfigError, match="max_frames"):
-        _loader(roots, max_frames=5)
+        make_loader(roots, max_frames=5)
     with pytest.raises(ConfigError, match="rank is 2"):
-        _loader(roots, rank=2, world_size=2)
+        make_loader(roots, rank=2, world_size=2, streams=2)
+    with pytest.raises(ConfigError, match="2 ranks share 1 streams"):
+        make_loader(roots, rank=0, world_size=2)
+    with pytest.raises(ConfigError, match="9 utterances, fewer than the 10 streams"):
+        make_loader(roots, streams=10)
+    with pytest.raises(ConfigError, match="num_workers is 1 and prefetch 0"):
+        make_loader(roots, num_workers=1, prefetch=0)
     with pytest.raises(ConfigError, match="at least one source"):
-        _loader({})
+        make_loader({})
 
 
 def test_transcripts_fit_a_student_that_subsamples(make_store: MakeStore) -> None:
     def without_alignment(number: int, row: dict[str, Any]) -> None:
         row["alignment"] = None
 
-    loader = _loader({"l": make_store("l", soft=False, change=without_alignment)}, subsampling_factor=2)
+    loader = make_loader({"l": make_store("l", soft=False, change=without_alignment)}, subsampling_factor=2)
     for batch in loader.epoch("l"):
         assert torch.equal(batch.num_frames, (batch.feature_lengths + 1) // 2)

@@ -91,7 +91,7 @@ def test_transformers_label_a_corpus(kind: str, changes: dict[str, Any], corpus:
     # A student of the same window and shift can learn from it.
     front_end = FrontEnd(frame_shift_ms=20, stack=1, stride=1, mean_norm="causal")
     loader = Loader({"soft": Source("soft", root)}, front_end=front_end, max_frames=2000, max_utterances=8)
-    batch = next(loader.batches({"soft": 1}))
+    [batch] = next(loader.steps({"soft": 1}))
     assert batch.features.shape[2] == 64 and len(batch.targets.missing) == int(batch.num_frames.sum())
 
 

@@ -175,7 +175,7 @@ def test_a_vocabulary_map_lets_a_student_have_other_units(corpus: Path, soft: Pa
         Trainer(settings(corpus, tmp_path / "run", sources={"soft": source}, **changes))
     mapped = source | {"vocabulary_map": str(table)}
     trainer = Trainer(settings(corpus, tmp_path / "run", sources={"soft": mapped}, **changes))
-    batch = next(trainer.loader.batches({"soft": 1}))
+    batch = next(trainer.loader.epoch("soft"))
     # The mass of both phones is that of the student's one.
     plain = Source("soft", str(soft))
     place = [plain.facts(n)["id"] for n in range(len(plain))].index(batch.ids[0])
@@ -188,7 +188,7 @@ def test_a_vocabulary_map_lets_a_student_have_other_units(corpus: Path, soft: Pa
     with pytest.raises(MismatchError, match="1 of the teacher's 3 units have no place"):
         Trainer(settings(corpus, tmp_path / "lossy", sources={"soft": mapped}, **changes))
     lossy = Trainer(settings(corpus, tmp_path / "lossy", sources={"soft": mapped | {"lossy_map": True}}, **changes))
-    assert float(next(lossy.loader.batches({"soft": 1})).targets.missing.max()) > 0
+    assert float(next(lossy.loader.epoch("soft")).targets.missing.max()) > 0
 
 
 def test_a_frame_rate_map_lets_a_student_have_longer_frames(corpus: Path, soft: Path, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_frame_rate_map_lets_a_student_have_longer_frames(corpus: Path, soft: 
         Trainer(settings(corpus, tmp_path / "run", sources={"soft": source}, dev=None, **changes))
     mapped = source | {"frame_rate_map": "pool"}
     trainer = Trainer(settings(corpus, tmp_path / "run", sources={"soft": mapped}, dev=None, **changes))
-    batch = next(trainer.loader.batches({"soft": 1}))
+    batch = next(trainer.loader.epoch("soft"))
     plain = Source("soft", str(soft))
     truth = {}
     for n in range(len(plain)):

@@ -1,0 +1,115 @@
+"""Audio for a store that embeds none: from lhotse cuts, joined to its rows by id."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse.cut.set import deserialize_cut
+from numpy.typing import NDArray
+
+from asrkd import fingerprint
+from asrkd.corpus.cuts import read_audio
+from asrkd.errors import CorpusError
+
+
+class JoinedAudio:
+    """The cuts of a JSON Lines manifest by id.
+
+    The manifest stays on disk; memory holds sixteen bytes a cut (a hash of the id and where the line begins), from a file that
+    reader processes share. A compressed manifest is unpacked into a temporary folder.
+
+    Raises:
+        CorpusError: the manifest cannot be read, or a line is no cut.
+    """
+
+    def __init__(self, manifest: str | Path) -> None:
+        self.manifest = Path(manifest)
+        folder = tempfile.mkdtemp(prefix="asrkd-cuts-")
+        self._cleanup = weakref.finalize(self, _remove, folder, os.getpid())
+        self._lines = self._unpacked(Path(folder))
+        keys, starts = self._scan()
+        order = np.argsort(keys, kind="stable")
+        self._table = Path(folder) / "index.npy"
+        np.save(self._table, np.stack([keys[order], starts[order].astype(np.uint64)]))
+        self.fingerprint = fingerprint.of_bytes(np.sort(keys).tobytes())
+        self._open()
+
+    def _open(self) -> None:
+        self._keys, self._starts = np.load(self._table, mmap_mode="r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_keys", "_starts", "_cleanup")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+    def samples(self, utterance_id: str, sampling_rate: int) -> NDArray[np.float32]:
+        """(num_samples,) float32 of a cut, resampled at need.
+
+        Raises:
+            CorpusError: there is no cut of this id, or its audio cannot be read.
+        """
+        key = _hash(utterance_id)
+        first = int(np.searchsorted(self._keys, key))
+        # Two ids may share a hash: the line says which it is.
+        for place in range(first, len(self._keys)):
+            if self._keys[place] != key:
+                break
+            with open(self._lines, "rb") as stream:
+                stream.seek(int(self._starts[place]))
+                cut = json.loads(stream.readline())
+            if cut["id"] == utterance_id:
+                return read_audio(deserialize_cut(cut), sampling_rate)
+        raise CorpusError(
+            f"{str(self.manifest)!r} has no cut {utterance_id!r}, but the store that it is joined to has; give the manifest "
+            "from which the store was labeled"
+        )
+
+    def _unpacked(self, folder: Path) -> Path:
+        if self.manifest.suffix != ".gz":
+            return self.manifest
+        try:
+            with gzip.open(self.manifest, "rb") as packed, open(folder / "cuts.jsonl", "wb") as plain:
+                shutil.copyfileobj(packed, plain)
+        except (OSError, EOFError) as error:
+            raise CorpusError(f"cuts {str(self.manifest)!r} cannot be read: {error}") from None
+        return folder / "cuts.jsonl"
+
+    def _scan(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        keys, starts, position = [], [], 0
+        try:
+            with open(self._lines, "rb") as stream:
+                for number, line in enumerate(stream, start=1):
+                    try:
+                        keys.append(_hash(json.loads(line)["id"]))
+                    except (ValueError, KeyError, TypeError):
+                        raise CorpusError(
+                            f"line {number} of {str(self.manifest)!r} is no lhotse cut; give a manifest of cuts in JSON Lines"
+                        ) from None
+                    starts.append(position)
+                    position += len(line)
+        except OSError as error:
+            raise CorpusError(f"cuts {str(self.manifest)!r} cannot be read: {error.strerror}") from None
+        if not keys:
+            raise CorpusError(f"cuts {str(self.manifest)!r} are empty")
+        return np.array(keys, np.uint64), np.array(starts, np.int64)
+
+
+def _hash(utterance_id: str) -> np.uint64:
+    return np.uint64(int(fingerprint.of_bytes(utterance_id.encode())[:16], 16))
+
+
+def _remove(folder: str, pid: int) -> None:
+    # A forked child must not take away what its parent uses.
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,115 @@
+"""The rows of one source, read by place; what a reader process needs of a source, without its index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from asrkd.store.files import is_local
+from asrkd.store.reader import Store, table_rows
+from asrkd.streaming.cache import LruCache
+from asrkd.streaming.disk_cache import DiskCache
+from asrkd.streaming.joined_audio import JoinedAudio
+from asrkd.targets.frame_rate_map import FrameRateMap
+from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.vocabulary_map import VocabularyMap
+
+# Work unit, row group, row within the row group.
+Place = tuple[int, int, int]
+_FACTS = ("id", "num_samples", "num_frames", "duration", "speaker", "text", "custom", "alignment")
+# An object store answers many requests as fast as one.
+_AT_A_TIME = 16
+
+
+class SourceRows:
+    """Rows of a store by place; row groups that were read last stay in memory up to `cache_mb`, a small store as a whole.
+
+    Attributes:
+        name: of the source.
+        store: the opened store.
+        vocabulary_map: from the store's classes to the student's, None if they are the same.
+        frame_rate_map: from the store's frames to the student's, None if they are the same.
+        joined_audio: the audio of a store that embeds none, None otherwise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        *,
+        vocabulary_map: VocabularyMap | None,
+        frame_rate_map: FrameRateMap | None,
+        joined_audio: JoinedAudio | None,
+        cache_mb: float,
+        disk_cache: DiskCache | None,
+    ) -> None:
+        self.name, self.store = name, store
+        self.vocabulary_map, self.frame_rate_map = vocabulary_map, frame_rate_map
+        self.joined_audio = joined_audio
+        self._target_columns = tuple(store.target_columns)
+        self._groups: LruCache[list[dict[str, Any]]] = LruCache(int(cache_mb * 1e6))
+        self._disk = disk_cache
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The output units that the targets are over, empty without targets."""
+        return self.vocabulary_map.units if self.vocabulary_map else tuple(self.store.identity.units)
+
+    def facts(self, place: Place) -> dict[str, Any]:
+        """What the store knows of an utterance, other than audio and features: id, lengths, text, packed targets.
+
+        Lists are numpy arrays; `custom` is a dict.
+        """
+        row = dict(self._row(place, (*_FACTS, *self._target_columns)))
+        row["custom"] = json.loads(row["custom"]) if row["custom"] else {}
+        return row
+
+    def has_targets(self, facts: Mapping[str, Any]) -> bool:
+        """Whether an utterance has soft targets."""
+        return bool(self._target_columns) and all(facts[column] is not None for column in self._target_columns)
+
+    def targets(self, facts: Mapping[str, Any]) -> SoftTargets | None:
+        """Soft targets of an utterance over `units`, at the store's frame rate; None if it has none.
+
+        Raises:
+            StoreError: the row is damaged.
+            MismatchError: the vocabulary map is for another teacher.
+        """
+        if not self.has_targets(facts):
+            return None
+        targets = self.store.targets(facts)
+        return self.vocabulary_map(targets) if self.vocabulary_map else targets
+
+    def payload(self, place: Place, column: str) -> Any:
+        """The `audio` struct (a dict) or the flattened `features` (an array) of an utterance; None if not embedded."""
+        return self._row(place, (column,))[column]
+
+    def fetch(self, places: Iterable[Place]) -> None:
+        """Read the row groups of these places into memory, several at a time if they come from an object store."""
+        if is_local(self.store.root):
+            return
+        embedded = self.store.identity.embed
+        columns = [(*_FACTS, *self._target_columns), *([(embedded,)] if embedded != "none" else [])]
+        wanted = [(unit, group, part) for unit, group in {place[:2]: None for place in places} for part in columns]
+        missing = [one for one in wanted if one not in self._groups]
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            for key, (table, size) in zip(missing, pool.map(lambda one: self._read(*one), missing), strict=True):
+                self._groups.put(key, table, size)
+
+    def _row(self, place: Place, columns: tuple[str, ...]) -> dict[str, Any]:
+        unit, group, row = place
+        rows = self._groups.get((unit, group, columns))
+        if rows is None:
+            rows, size = self._read(unit, group, columns)
+            self._groups.put((unit, group, columns), rows, size)
+        return rows[row]
+
+    def _read(self, unit: int, group: int, columns: tuple[str, ...]) -> tuple[list[dict[str, Any]], int]:
+        if self._disk is None:
+            table = self.store.read_row_group(unit, group, list(columns))
+        else:
+            key = [self.store.identity.fingerprint, self.store.footer_fingerprint(unit), unit, group, list(columns)]
+            table = self._disk.table(key, lambda: self.store.read_row_group(unit, group, list(columns)))
+        return table_rows(table), table.nbytes

@@ -1,0 +1,46 @@
+"""A loader over two small stores, and the comparison of its batches, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from asrkd.corpus.augment import Augment, Gain, NoiseAugment, SpecAugment
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.streaming.batch import Batch
+from asrkd.streaming.loader import Loader
+from asrkd.streaming.source import Source
+
+FRONT_END = FrontEnd(sampling_rate=8000, num_mels=4, stack=2, stride=2, mean_norm="none")
+NOISE = NoiseAugment([np.random.default_rng(0).standard_normal(2000).astype(np.float32)], (0, 20), 0.5)
+MIXTURE = {"soft": 3, "labeled": 1}
+
+
+def make_loader(roots: Mapping[str, str], *, repeat: bool = True, **changes: Any) -> Loader:
+    """A loader of all the stores, with every kind of augmentation."""
+    sources = {name: Source(name, root, repeat=repeat) for name, root in roots.items()}
+    options: dict[str, Any] = {
+        "front_end": FRONT_END,
+        "max_frames": 60,
+        "max_utterances": 4,
+        "seed": 3,
+        "augment": Augment((NOISE, Gain()), (SpecAugment(max_frequency=2),)),
+    }
+    return Loader(sources, **(options | changes))
+
+
+def same_batches(first: Sequence[Batch], second: Sequence[Batch]) -> bool:
+    """Whether all fields of all batches are equal, tensors bit for bit."""
+    return len(first) == len(second) and all(map(_same, first, second))
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if hasattr(first, "__dataclass_fields__"):
+        return all(_same(getattr(first, item.name), getattr(second, item.name)) for item in fields(first))
+    return bool(first == second)
