@@ -6,6 +6,7 @@ columns is all that a reader needs: nothing has to be copied into a training con
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -275,9 +276,15 @@ def _unpack_logs(columns: Mapping[str, bytes | NDArray], num_frames: int, layout
     """Codes are log-probabilities; what is not kept is missing, and nothing is where every class is kept."""
     counts, ids, codes = packing.unpack(columns, num_frames, layout)
     log_probs = codes.astype(np.float32) * np.float32(-LOG_STEP)
-    kept = np.bincount(_frames(counts), weights=np.exp(log_probs.astype(np.float64)), minlength=num_frames)
+    kept = np.bincount(_frames(counts), weights=_masses()[codes], minlength=num_frames)
     missing = np.where(counts < layout.num_classes, np.clip(1.0 - kept, 0.0, 1.0), 0.0)
     return _soft_targets(counts, ids, log_probs, missing, layout)
+
+
+@functools.lru_cache(maxsize=1)
+def _masses() -> NDArray[np.float64]:
+    """(65536,) the probability that a 16-bit code of a log-probability stands for; looking up is cheaper than exp."""
+    return np.exp(np.arange(1 << 16, dtype=np.float32) * np.float32(-LOG_STEP), dtype=np.float64)
 
 
 def _frames(counts: NDArray[np.int64]) -> NDArray[np.int64]:
