@@ -49,6 +49,7 @@ class UtteranceReader:
         self._law = front_end.frame_law(subsampling_factor)
         self._augment = augment.samples
         self._transforms = augment.features
+        self._augments = bool(augment.samples or augment.features)
         self._seed = seed
         self._cache: FillCache[NDArray[Any]] = FillCache(int(cache_mb * 1e6))
 
@@ -109,10 +110,11 @@ class UtteranceReader:
         facts = rows.facts(place)
         what = f"utterance {facts['id']!r} of source {rows.name!r}"
         rows.store.identity.frame_law.check(facts["num_samples"], facts["num_frames"], what=what)
-        rng = utterance_rng(self._seed, epoch, facts["id"])
-        features = self._features(rows, place, facts, rng if augment else None, what)
-        for transform in self._transforms if augment else ():
-            features = transform(features, rng, stack=self._front_end.stack)
+        rng = utterance_rng(self._seed, epoch, facts["id"]) if augment and self._augments else None
+        features = self._features(rows, place, facts, rng, what)
+        if rng is not None:
+            for transform in self._transforms:
+                features = transform(features, rng, stack=self._front_end.stack)
         num_frames = self._law.num_frames(facts["num_samples"])
         targets, alignment = rows.targets(facts), facts["alignment"]
         if rows.frame_rate_map:
@@ -142,15 +144,13 @@ class UtteranceReader:
         if rows.store.identity.embed == "features":
             return torch.from_numpy(self._cached(key, lambda: self._stored(rows, place, facts["num_samples"], what)))
 
-        def clean() -> NDArray[Any]:
-            return samples_of(rows, place, facts, self._front_end.sampling_rate, what=what)
+        def clean(exact: bool) -> NDArray[Any]:
+            return samples_of(rows, place, facts, self._front_end.sampling_rate, exact=exact, what=what)
 
         if not self._augment:
             # Nothing changes the samples, so the front end needs to run only once.
-            return torch.from_numpy(
-                self._cached(key, lambda: self._front_end(torch.from_numpy(_as_float(clean()))).numpy())
-            )
-        samples = _as_float(self._cached(key, clean))
+            return torch.from_numpy(self._cached(key, lambda: self._front_end(torch.from_numpy(clean(False))).numpy()))
+        samples = _as_float(self._cached(key, lambda: clean(True)))
         for transform in self._augment if rng is not None else ():
             samples = transform(samples, rng)  # type: ignore[arg-type]
             if len(samples) != facts["num_samples"]:
@@ -175,9 +175,9 @@ class UtteranceReader:
 
 
 def samples_of(
-    rows: SourceRows, place: Place, facts: Mapping[str, Any], sampling_rate: int, *, what: str
+    rows: SourceRows, place: Place, facts: Mapping[str, Any], sampling_rate: int, *, exact: bool, what: str
 ) -> NDArray[Any]:
-    """The audio of an utterance: (num_samples,) int16 for embedded 16-bit audio of one channel, float32 otherwise.
+    """The audio of an utterance: (num_samples,) float32; if `exact`, int16 for embedded 16-bit audio of one channel.
 
     Raises:
         StoreError, CorpusError: the audio is missing, damaged, or has another length than its row says.
@@ -186,7 +186,7 @@ def samples_of(
     if rows.joined_audio is not None:
         samples: NDArray[Any] = rows.joined_audio.samples(facts["id"], sampling_rate)
     else:
-        samples = _decode(rows.payload(place, "audio"), sampling_rate, what)
+        samples = _decode(rows.payload(place, "audio"), sampling_rate, exact, what)
     if len(samples) != facts["num_samples"]:
         raise StoreError(
             f"{what} has {len(samples)} samples of audio, but its row says {facts['num_samples']}; label it again"
@@ -194,13 +194,13 @@ def samples_of(
     return samples
 
 
-def _decode(audio: Mapping[str, Any] | None, sampling_rate: int, what: str) -> NDArray[Any]:
+def _decode(audio: Mapping[str, Any] | None, sampling_rate: int, exact: bool, what: str) -> NDArray[Any]:
     if audio is None or not audio["bytes"]:
         raise StoreError(f"{what} has no embedded audio; check the store with `asrkd store verify`")
     try:
         with soundfile.SoundFile(io.BytesIO(audio["bytes"])) as file:
             rate = file.samplerate
-            exact = file.subtype == "PCM_16" and file.channels == 1
+            exact = exact and file.subtype == "PCM_16" and file.channels == 1
             samples: NDArray[Any] = file.read(dtype="int16" if exact else "float32")
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise StoreError(f"the embedded audio of {what} cannot be decoded: {error}; label the corpus again") from None
