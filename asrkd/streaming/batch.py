@@ -92,7 +92,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One utterance before padding: features (T, F), output frames by the frame law, and what the store knows."""
+    """One utterance before padding: features (T, F), output frames by the frame law, and what the store knows.
+
+    Raises:
+        MismatchError: targets or alignment have another number of frames than the frame law gives.
+    """
 
     id: str
     source: str
@@ -105,18 +109,23 @@ class Utterance:
     speaker: str | None = None
     custom: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.targets is not None:
+            self._check_frames("soft targets", self.targets.num_frames)
+        if self.alignment is not None:
+            self._check_frames("an alignment", len(self.alignment))
+
+    def _check_frames(self, what: str, frames: int) -> None:
+        if frames != self.num_frames:
+            raise MismatchError(
+                f"utterance {self.id!r} of source {self.source!r} has {what} of {frames} frames, but "
+                f"{self.num_frames} frames by the frame law; training would shift targets against features. "
+                "Label the corpus again, or find the damaged shard with `asrkd store verify`"
+            )
+
 
 def collate(utterances: Sequence[Utterance], *, step: int = 0, step_frames: int | None = None) -> Batch:
-    """Pad and join utterances; `step_frames`: None for a global batch of these alone.
-
-    Raises:
-        MismatchError: targets or alignment have another number of frames than the frame law gives.
-    """
-    for utterance in utterances:
-        if utterance.targets is not None:
-            _check_frames(utterance, "soft targets", utterance.targets.num_frames)
-        if utterance.alignment is not None:
-            _check_frames(utterance, "an alignment", len(utterance.alignment))
+    """Pad and join utterances; `step_frames`: None for a global batch of these alone."""
     soft = [utterance.targets for utterance in utterances if utterance.targets is not None]
     if step_frames is None:
         step_frames = sum(utterance.num_frames for utterance in utterances)
@@ -159,15 +168,6 @@ def _pad_alignments(utterances: Sequence[Utterance]) -> Tensor | None:
         if utterance.alignment is not None:
             padded[row, : utterance.num_frames] = torch.from_numpy(utterance.alignment.astype(np.int64))
     return padded
-
-
-def _check_frames(utterance: Utterance, what: str, frames: int) -> None:
-    if frames != utterance.num_frames:
-        raise MismatchError(
-            f"utterance {utterance.id!r} of source {utterance.source!r} has {what} of {frames} frames, but "
-            f"{utterance.num_frames} frames by the frame law; training would shift targets against features. "
-            "Label the corpus again, or find the damaged shard with `asrkd store verify`"
-        )
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from asrkd.streaming.batch import Utterance
 from asrkd.streaming.cache import FillCache
 from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.source import Source
-from asrkd.targets.frame_rate_map import ratio_of
+from asrkd.targets.frame_rate_map import ratio_of, take_frames
 
 _INT16 = np.float32(1.0 / 32768.0)
 
@@ -49,7 +50,8 @@ class UtteranceReader:
         self._law = front_end.frame_law(subsampling_factor)
         self._augment = augment.samples
         self._transforms = augment.features
-        self._augments = bool(augment.samples or augment.features)
+        self._time_warp = augment.time_warp
+        self._augments = bool(augment.samples or augment.features or augment.time_warp)
         self._seed = seed
         self._cache: FillCache[NDArray[Any]] = FillCache(int(cache_mb * 1e6))
 
@@ -112,16 +114,13 @@ class UtteranceReader:
         rows.store.identity.frame_law.check(facts["num_samples"], facts["num_frames"], what=what)
         rng = utterance_rng(self._seed, epoch, facts["id"]) if augment and self._augments else None
         features = self._features(rows, place, facts, rng, what)
-        if rng is not None:
-            for transform in self._transforms:
-                features = transform(features, rng, stack=self._front_end.stack)
         num_frames = self._law.num_frames(facts["num_samples"])
         targets, alignment = rows.targets(facts), facts["alignment"]
         if rows.frame_rate_map:
             # Hard labels at another frame rate are nobody's.
             alignment = None
             targets = targets and rows.frame_rate_map(targets, self._ratio(rows), num_frames)
-        return Utterance(
+        utterance = Utterance(
             id=facts["id"],
             source=rows.name,
             features=features,
@@ -133,6 +132,19 @@ class UtteranceReader:
             speaker=facts["speaker"],
             custom=facts["custom"],
         )
+        return utterance if rng is None else self._changed(utterance, rng)
+
+    def _changed(self, utterance: Utterance, rng: np.random.Generator) -> Utterance:
+        """After the augmentation of features; a time warp moves targets and labels with them."""
+        features, targets, alignment = utterance.features, utterance.targets, utterance.alignment
+        if self._time_warp and (places := self._time_warp.draw(len(features), rng)) is not None:
+            features = self._time_warp.features(features, places)
+            moved = self._time_warp.frames(places, self._law.subsampling_factor, utterance.num_frames)
+            targets = targets and take_frames(targets, moved)
+            alignment = None if alignment is None else alignment[moved]
+        for transform in self._transforms:
+            features = transform(features, rng, stack=self._front_end.stack)
+        return dataclasses.replace(utterance, features=features, targets=targets, alignment=alignment)
 
     def _ratio(self, rows: SourceRows) -> int:
         return ratio_of(rows.store.identity.frame_law, self._law, what=f"source {rows.name!r}")

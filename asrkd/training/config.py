@@ -87,7 +87,7 @@ class OptimizerConfig:
 
 @dataclass
 class AugmentConfig:
-    """Augmentation of the training audio and features; the targets stay those of the clean audio."""
+    """Augmentation of the training audio and features; the targets stay those of the clean audio. See `asrkd.corpus.augment`."""
 
     noise: list[str] = field(default_factory=list)
     noise_probability: float = 0.0
@@ -98,6 +98,13 @@ class AugmentConfig:
     frequency_masks: int = 0
     frequency_mask_bins: int = 8
     frequency_warp: float = 0.0
+    reverb_probability: float = 0.0
+    reverb: list[str] = field(default_factory=list)
+    reverb_rooms: int = 40
+    codec_probability: float = 0.0
+    codecs: list[str] = field(default_factory=lambda: ["opus", "mp3", "vorbis", "gsm"])
+    time_warp: int = 0
+    speed: list[float] = field(default_factory=list)
 
 
 @dataclass

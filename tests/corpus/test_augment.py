@@ -9,7 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrkd.corpus.augment import Augment, FrequencyWarp, Gain, NoiseAugment, SpecAugment, load_noises, utterance_rng
+from asrkd.corpus.augment import (
+    Augment,
+    FrequencyWarp,
+    Gain,
+    LossyCodec,
+    NoiseAugment,
+    Reverb,
+    SpecAugment,
+    TimeWarp,
+    load_noises,
+    utterance_rng,
+)
+from asrkd.corpus.augment.samples import CODECS
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, CorpusError
 
@@ -163,3 +175,91 @@ def test_augment_from_settings(tmp_path: Path) -> None:
     assert len({off.fingerprint, on.fingerprint, louder.fingerprint}) == 3
     with pytest.raises(ConfigError, match="no noise is named"):
         Augment.from_settings(FrontEnd(), noise_probability=0.5)
+
+
+def _lag(clean: np.ndarray, changed: np.ndarray) -> int:
+    """By how many samples a signal is late, from the cross-correlation."""
+    size = 2 * len(clean)
+    correlation = np.fft.irfft(np.fft.rfft(changed, size) * np.conj(np.fft.rfft(clean, size)))
+    peak = int(np.argmax(correlation))
+    return peak - size if peak > len(clean) else peak
+
+
+def test_reverberation_is_a_convolution_that_stays_in_place() -> None:
+    speech, response = _speech(3000), np.array([0, 0, 0.1, 1.0, 0, 0.5, 0, 0, -0.25], np.float32)
+    wet = Reverb([response], 1.0)(speech, np.random.default_rng(0))
+    expected = np.convolve(speech, response)[3 : 3 + len(speech)]
+    expected *= np.sqrt(np.mean(speech**2) / np.mean(expected**2))
+    np.testing.assert_allclose(wet, expected, atol=1e-6)
+    assert _lag(speech, wet) == 0
+
+
+def test_simulated_rooms_are_the_same_for_the_same_number() -> None:
+    first, again = (Reverb.simulated(3, 8000, 1.0) for _ in range(2))
+    assert first.fingerprint == again.fingerprint
+    assert len({response.tobytes() for response in first.responses}) == 3
+    speech = _speech(8000)
+    wet = first(speech, np.random.default_rng(1))
+    assert wet.shape == speech.shape and wet.dtype == np.float32
+    assert _lag(speech, wet) == 0
+    assert np.mean(wet**2) == pytest.approx(np.mean(speech**2), rel=1e-3)
+    silence = np.zeros(50, np.float32)
+    np.testing.assert_array_equal(first(silence, np.random.default_rng(1)), silence)
+
+
+@pytest.mark.parametrize("sampling_rate", [8000, 16000])
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_lossy_codec_changes_samples_and_delays_none(codec: str, sampling_rate: int) -> None:
+    # Noise below 2 kHz, which every codec keeps.
+    speech = np.convolve(_speech(12345), np.hanning(16) / 8, mode="same").astype(np.float32)
+    coded = LossyCodec((codec,), sampling_rate, (0.5, 0.5), 1.0)(speech, np.random.default_rng(0))
+    assert coded.shape == speech.shape and coded.dtype == np.float32
+    assert not np.array_equal(coded, speech)
+    assert _lag(speech, coded) == 0
+    assert np.corrcoef(speech, coded)[0, 1] > 0.7
+
+
+@given(frames=st.integers(0, 200), seed=st.integers(0, 99), factor=st.integers(1, 4))
+@settings(max_examples=80, deadline=None)
+def test_a_time_warp_moves_features_and_frames_alike(frames: int, seed: int, factor: int) -> None:
+    warp = TimeWarp(15, 1.0)
+    places = warp.draw(frames, np.random.default_rng(seed))
+    if places is None:
+        assert frames < 4
+        return
+    assert places[0] == 0 and places[-1] == frames - 1
+    assert (np.diff(places) > 0).all()
+    # Features that say which frame they were.
+    ramp = torch.arange(frames, dtype=torch.float32)[:, None]
+    np.testing.assert_allclose(warp.features(ramp, places)[:, 0].numpy(), places, rtol=1e-5)
+    outputs = -(-frames // factor)
+    moved = warp.frames(places, factor, outputs)
+    assert moved.min() >= 0 and moved.max() < outputs and (np.diff(moved) >= 0).all()
+    assert np.abs(moved - places[::factor][:outputs] / factor).max() <= 0.5 + 1e-9
+
+
+def test_a_time_warp_moves_something_by_no_more_than_asked() -> None:
+    drawn = [TimeWarp(5, 1.0).draw(100, np.random.default_rng(seed)) for seed in range(50)]
+    moved = [np.abs(places - np.arange(100)).max() for places in drawn if places is not None]
+    assert len(moved) == 50 and max(moved) <= 5 and np.mean(moved) > 1
+
+
+def test_other_speeds_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"speed is \[0.9, 1.1\].*use time_warp.*perturb_speed"):
+        Augment.from_settings(FrontEnd(), speed=[0.9, 1.1])
+    with pytest.raises(ConfigError, match="lossy codec 'amr'"):
+        Augment.from_settings(FrontEnd(), codec_probability=0.5, codecs=["amr"])
+    with pytest.raises(ConfigError, match="time_warp is -1"):
+        Augment.from_settings(FrontEnd(), time_warp=-1)
+    with pytest.raises(ConfigError, match="impulse response"):
+        Reverb([np.zeros(5, np.float32)])
+
+
+def test_settings_for_reverberation_codecs_and_time() -> None:
+    augment = Augment.from_settings(
+        FrontEnd(), reverb_probability=0.5, reverb_rooms=2, codec_probability=0.2, codecs=["gsm"], time_warp=7
+    )
+    assert [type(one) for one in augment.samples] == [Reverb, LossyCodec]
+    assert augment.time_warp == TimeWarp(7)
+    others = [Augment.from_settings(FrontEnd(), time_warp=frames) for frames in (0, 7, 8)]
+    assert len({augment.fingerprint, *(one.fingerprint for one in others)}) == 4

@@ -12,7 +12,7 @@ import pytest
 import torch
 from stream_helpers import FRONT_END, MIXTURE, NOISE, make_loader, same_batches
 
-from asrkd.corpus.augment import Augment, Gain
+from asrkd.corpus.augment import Augment, Gain, TimeWarp, utterance_rng
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
@@ -205,6 +205,37 @@ def test_augmentation_differs_between_epochs_and_spares_validation(roots: dict[s
             for row, name in enumerate(batch.ids):
                 seen.setdefault(name, []).append(batch.features[row, : batch.feature_lengths[row]])
     assert not any(torch.equal(*pair) for pair in seen.values())
+
+
+@pytest.mark.parametrize("name", ["soft", "labeled"])
+def test_a_time_warp_moves_targets_and_labels_with_the_features(roots: dict[str, str], name: str) -> None:
+    clean = make_loader(roots, augment=None)
+    known = {batch.ids[row]: (batch, row) for batch in clean.epoch(name) for row in range(len(batch))}
+    moved = 0
+    warped = make_loader(roots, augment=Augment(time_warp=TimeWarp(6, 1.0)))
+    for batch in _take(warped.steps({name: 1}), 2):
+        start = 0
+        for row, utterance in enumerate(batch.ids):
+            frames = int(batch.num_frames[row])
+            before, at = known[utterance]
+            features = before.features[at, :frames]
+            # Each frame of the warped features lies between two neighbors of the clean ones; its labels are the nearer one's.
+            places = TimeWarp(6, 1.0).draw(frames, utterance_rng(3, 0, utterance))
+            assert places is not None
+            nearest = np.rint(places).astype(int)
+            exact = np.flatnonzero(places == nearest)
+            torch.testing.assert_close(batch.features[row, exact], features[nearest[exact]])
+            if name == "soft":
+                assert batch.targets is not None and before.targets is not None
+                offset = int(before.num_frames[:at].sum())
+                dense = before.targets.log_probs.view(-1, 3)[offset : offset + frames]
+                assert torch.equal(batch.targets.log_probs.view(-1, 3)[start : start + frames], dense[nearest])
+                start += frames
+            else:
+                assert batch.alignment is not None and before.alignment is not None
+                assert torch.equal(batch.alignment[row, :frames], before.alignment[at, :frames][nearest])
+            moved += int((nearest != np.arange(frames)).sum())
+    assert moved > 5
 
 
 def test_ranks_deal_a_validation_epoch(roots: dict[str, str]) -> None:
