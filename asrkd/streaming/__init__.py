@@ -1,0 +1,31 @@
+"""Batches for training from stores of soft targets: elastic, resumable, bucketed by length.
+
+    loader = Loader({"unlabeled": Source("unlabeled", "s3://bucket/store")}, front_end=FrontEnd(), max_frames=20_000, max_utterances=64)
+    for step in loader.steps({"unlabeled": 1}):      # the batches of one global batch that are this rank's
+        for batch in step:
+            loss = mean_loss_per_frame(model(batch.features, batch.feature_lengths), batch) * batch.weight
+
+`loader.state_dict()` is JSON and goes on exactly, with any number of ranks and workers.
+"""
+
+from asrkd.streaming.batch import Batch, SparseBatch, Utterance
+from asrkd.streaming.cuts import SoftTargetDataset, to_cuts
+from asrkd.streaming.disk_cache import DiskCache
+from asrkd.streaming.loader import Loader
+from asrkd.streaming.mixture import Phase
+from asrkd.streaming.source import Filter, Source
+from asrkd.streaming.view import UtteranceView
+
+__all__ = [
+    "Batch",
+    "DiskCache",
+    "Filter",
+    "Loader",
+    "Phase",
+    "SoftTargetDataset",
+    "Source",
+    "SparseBatch",
+    "Utterance",
+    "UtteranceView",
+    "to_cuts",
+]
