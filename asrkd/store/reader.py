@@ -38,7 +38,7 @@ class Store:
         self._pinned = units
         self.manifest = content
         self.identity: Identity = content.identity
-        self._codec = parse_codec(self.identity.codec) if self.identity.codec else None
+        self.codec = parse_codec(self.identity.codec) if self.identity.codec else None
         self._checked: dict[int, pq.FileMetaData] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class Store:
     @property
     def target_columns(self) -> list[str]:
         """The packed columns of the targets."""
-        return list(self._codec.columns(len(self.identity.units))) if self._codec else []
+        return list(self.codec.columns(len(self.identity.units))) if self.codec else []
 
     def targets(self, row: Mapping[str, Any]) -> SoftTargets:
         """The soft targets of a row that was read with `num_frames` and `target_columns`.
@@ -140,10 +140,10 @@ class Store:
         Raises:
             StoreError: the store has no targets, or the row is damaged.
         """
-        if self._codec is None:
+        if self.codec is None:
             raise StoreError(f"store {self.root!r} holds transcripts without targets; label it with a teacher first")
         packed = {name: row[name] for name in self.target_columns}
-        return self._codec.unpack(packed, int(row["num_frames"]), len(self.identity.units))
+        return self.codec.unpack(packed, int(row["num_frames"]), len(self.identity.units))
 
     def _read(self, unit: int, row_group: int | None, columns: Sequence[str] | None) -> pa.Table:
         system, base = filesystem(self.root)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,26 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd.errors import MismatchError
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets import device
+from asrkd.targets.codecs import Codec
+from asrkd.targets.soft_targets import SoftTargets, SparseBatch
 
 IGNORE = -100
-
-
-@dataclass(frozen=True)
-class SparseBatch:
-    """Soft targets of all utterances of a batch that have them, frame after frame, in CSR form.
-
-    Attributes:
-        row_splits: (M + 1,) int64, M the sum of these utterances' frames.
-        ids: (E,) int64 class ids.
-        log_probs: (E,) float32 natural-log probabilities at temperature 1.
-        missing: (M,) float32 probability mass not kept.
-    """
-
-    row_splits: Tensor
-    ids: Tensor
-    log_probs: Tensor
-    missing: Tensor
 
 
 @dataclass(frozen=True)
@@ -52,6 +37,7 @@ class Batch:
         seconds: of audio, over all utterances.
         step: number of the global batch that this is part of.
         step_frames: output frames of the global batch, over all its batches and ranks.
+        packed: in place of `targets`, where they are unpacked by `to` on the device.
     """
 
     ids: list[str]
@@ -68,6 +54,7 @@ class Batch:
     seconds: float
     step: int
     step_frames: int
+    packed: device.PackedTargets | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,10 +67,17 @@ class Batch:
         """
         return int(self.num_frames.sum()) / max(self.step_frames, 1)
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The batch with its tensors on `device`."""
+    def to(self, where: torch.device | str) -> Batch:
+        """The batch with its tensors on a device; packed targets are unpacked there.
+
+        Raises:
+            StoreError: packed columns contradict each other.
+        """
         # By hand rather than dataclasses.asdict, which would copy every tensor on the way.
-        return _mapped(self, lambda tensor: tensor.to(device, non_blocking=True))
+        batch: Batch = _mapped(self, lambda tensor: tensor.to(where, non_blocking=True))
+        if batch.packed is None:
+            return batch
+        return replace(batch, targets=device.unpack(batch.packed), packed=None)
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory; a DataLoader with `pin_memory` calls this."""
@@ -93,6 +87,8 @@ class Batch:
 @dataclass(frozen=True)
 class Utterance:
     """One utterance before padding: features (T, F), output frames by the frame law, and what the store knows.
+
+    `packed`: in place of `targets`, their columns as stored.
 
     Raises:
         MismatchError: targets or alignment have another number of frames than the frame law gives.
@@ -108,6 +104,7 @@ class Utterance:
     text: str | None = None
     speaker: str | None = None
     custom: dict[str, Any] = field(default_factory=dict)
+    packed: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.targets is not None:
@@ -124,9 +121,17 @@ class Utterance:
             )
 
 
-def collate(utterances: Sequence[Utterance], *, step: int = 0, step_frames: int | None = None) -> Batch:
-    """Pad and join utterances; `step_frames`: None for a global batch of these alone."""
+def collate(
+    utterances: Sequence[Utterance],
+    *,
+    step: int = 0,
+    step_frames: int | None = None,
+    codec: Codec | None = None,
+    num_classes: int = 0,
+) -> Batch:
+    """Pad and join utterances; `step_frames`: None for a global batch of these alone; `codec`: of packed targets."""
     soft = [utterance.targets for utterance in utterances if utterance.targets is not None]
+    packed = [one for one in utterances if one.packed is not None]
     if step_frames is None:
         step_frames = sum(utterance.num_frames for utterance in utterances)
     return Batch(
@@ -136,7 +141,10 @@ def collate(utterances: Sequence[Utterance], *, step: int = 0, step_frames: int 
         feature_lengths=torch.tensor([len(utterance.features) for utterance in utterances], dtype=torch.int64),
         num_frames=torch.tensor([utterance.num_frames for utterance in utterances], dtype=torch.int64),
         targets=join_targets(soft) if soft else None,
-        has_targets=torch.tensor([utterance.targets is not None for utterance in utterances], dtype=torch.bool),
+        has_targets=torch.tensor(
+            [utterance.targets is not None or utterance.packed is not None for utterance in utterances],
+            dtype=torch.bool,
+        ),
         alignment=_pad_alignments(utterances),
         texts=[utterance.text for utterance in utterances],
         speakers=[utterance.speaker for utterance in utterances],
@@ -144,6 +152,13 @@ def collate(utterances: Sequence[Utterance], *, step: int = 0, step_frames: int 
         seconds=sum(utterance.seconds for utterance in utterances),
         step=step,
         step_frames=step_frames,
+        packed=_join_packed(packed, codec, num_classes) if codec and packed else None,
+    )
+
+
+def _join_packed(utterances: Sequence[Utterance], codec: Codec, num_classes: int) -> device.PackedTargets:
+    return device.join(
+        codec, [one.packed or {} for one in utterances], [one.num_frames for one in utterances], num_classes
     )
 
 
@@ -173,6 +188,8 @@ def _pad_alignments(utterances: Sequence[Utterance]) -> Tensor | None:
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
+    if isinstance(value, device.PackedTargets):
+        return value.map(change)
     if isinstance(value, (Batch, SparseBatch)):
         return type(value)(**{item.name: _mapped(getattr(value, item.name), change) for item in fields(value)})
     return value

@@ -33,7 +33,13 @@ class BatchReader:
         rows = self._sources[key.source]
         rows.fetch(key.places)
         read = [self._utterances.read(rows, at, epoch=key.epoch, augment=key.augment) for at in key.places]
-        return collate(read, step=key.step, step_frames=key.step_frames)
+        return collate(
+            read,
+            step=key.step,
+            step_frames=key.step_frames,
+            codec=rows.store.codec,
+            num_classes=len(rows.store.identity.units),
+        )
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,10 @@ class SourceRows:
         targets = self.store.targets(facts)
         return self.vocabulary_map(targets) if self.vocabulary_map else targets
 
+    def packed(self, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The packed columns of an utterance's targets, None if it has none."""
+        return {column: facts[column] for column in self._target_columns} if self.has_targets(facts) else None
+
     def payload(self, place: Place, column: str) -> Any:
         """The `audio` struct (a dict) or the flattened `features` (an array) of an utterance; None if not embedded."""
         return self._row(place, (column,))[column]

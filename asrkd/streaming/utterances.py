@@ -35,6 +35,7 @@ class UtteranceReader:
         augment: transforms of samples (none for sources that embed features) and of features.
         seed: of the augmentation.
         cache_mb: memory for clean data: decoded samples where `augment` changes samples, features otherwise.
+        unpack: whether targets are unpacked here; otherwise utterances have them as stored.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class UtteranceReader:
         augment: Augment,
         seed: int,
         cache_mb: float,
+        unpack: bool = True,
     ) -> None:
         self._front_end = front_end
         self._law = front_end.frame_law(subsampling_factor)
         self._augment = augment.samples
         self._transforms = augment.features
         self._time_warp = augment.time_warp
+        self._unpack = unpack
         self._augments = bool(augment.samples or augment.features or augment.time_warp)
         self._seed = seed
         self._cache: FillCache[NDArray[Any]] = FillCache(int(cache_mb * 1e6))
@@ -69,6 +72,15 @@ class UtteranceReader:
                 f"length, shift, stacking and subsampling factor, set sources.{source.name}.frame_rate_map, or label the "
                 "corpus again"
             )
+        if not self._unpack and identity.codec:
+            changed = {
+                "a vocabulary map": rows.vocabulary_map is not None,
+                "a frame-rate map": rows.frame_rate_map is not None,
+                "a time warp": self._time_warp is not None,
+                "the codec 'dense'": identity.codec == "dense",
+            }
+            for found in (name for name, given in changed.items() if given):
+                raise ConfigError(f"{what} has {found}, which unpack_on_device cannot do; leave unpack_on_device out")
         stored = front_end_from_dict(identity.front_end)
         if stored.sampling_rate != self._front_end.sampling_rate:
             raise MismatchError(
@@ -115,7 +127,7 @@ class UtteranceReader:
         rng = utterance_rng(self._seed, epoch, facts["id"]) if augment and self._augments else None
         features = self._features(rows, place, facts, rng, what)
         num_frames = self._law.num_frames(facts["num_samples"])
-        targets, alignment = rows.targets(facts), facts["alignment"]
+        targets, alignment = rows.targets(facts) if self._unpack else None, facts["alignment"]
         if rows.frame_rate_map:
             # Hard labels at another frame rate are nobody's.
             alignment = None
@@ -131,6 +143,7 @@ class UtteranceReader:
             text=facts["text"],
             speaker=facts["speaker"],
             custom=facts["custom"],
+            packed=None if self._unpack else rows.packed(facts),
         )
         return utterance if rng is None else self._changed(utterance, rng)
 

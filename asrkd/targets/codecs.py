@@ -109,18 +109,18 @@ class TopK:
         return f"topk:{self.k}"
 
     def columns(self, num_classes: int) -> dict[str, np.dtype]:
-        return dict.fromkeys(self._layout(num_classes).columns, np.dtype(np.uint8))
+        return dict.fromkeys(self.layout(num_classes).columns, np.dtype(np.uint8))
 
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.largest(_checked(log_probs), self.k)
 
     def pack(self, entries: Entries) -> Columns:
-        return _pack(entries, self._layout(entries.num_classes))
+        return _pack(entries, self.layout(entries.num_classes))
 
     def unpack(self, columns: Mapping[str, bytes | NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        return _unpack_logs(columns, num_frames, self._layout(num_classes))
+        return _unpack_logs(columns, num_frames, self.layout(num_classes))
 
-    def _layout(self, num_classes: int) -> Layout:
+    def layout(self, num_classes: int) -> Layout:
         return Layout(num_classes, self.k, 2)
 
 
@@ -142,18 +142,18 @@ class Nucleus:
         return f"nucleus:{self.mass!r}:{self.k_max}"
 
     def columns(self, num_classes: int) -> dict[str, np.dtype]:
-        return dict.fromkeys(self._layout(num_classes).columns, np.dtype(np.uint8))
+        return dict.fromkeys(self.layout(num_classes).columns, np.dtype(np.uint8))
 
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.nucleus(_checked(log_probs), self.mass, self.k_max)
 
     def pack(self, entries: Entries) -> Columns:
-        return _pack(entries, self._layout(entries.num_classes))
+        return _pack(entries, self.layout(entries.num_classes))
 
     def unpack(self, columns: Mapping[str, bytes | NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        return _unpack_logs(columns, num_frames, self._layout(num_classes))
+        return _unpack_logs(columns, num_frames, self.layout(num_classes))
 
-    def _layout(self, num_classes: int) -> Layout:
+    def layout(self, num_classes: int) -> Layout:
         return Layout(num_classes, self.k_max, 2)
 
 
@@ -172,20 +172,20 @@ class Sampled:
         return f"sampled:{self.draws}"
 
     def columns(self, num_classes: int) -> dict[str, np.dtype]:
-        return dict.fromkeys(self._layout(num_classes).columns, np.dtype(np.uint8))
+        return dict.fromkeys(self.layout(num_classes).columns, np.dtype(np.uint8))
 
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.sampled(_checked(log_probs), self.draws, _required(keys, self.spec))
 
     def pack(self, entries: Entries) -> Columns:
-        return _pack(entries, self._layout(entries.num_classes))
+        return _pack(entries, self.layout(entries.num_classes))
 
     def unpack(self, columns: Mapping[str, bytes | NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        counts, ids, codes = packing.unpack(columns, num_frames, self._layout(num_classes))
+        counts, ids, codes = packing.unpack(columns, num_frames, self.layout(num_classes))
         table = np.log(np.arange(1, 257) / self.draws).astype(np.float32)
-        return _soft_targets(counts, ids, table[codes], np.zeros(num_frames), self._layout(num_classes))
+        return _soft_targets(counts, ids, table[codes], np.zeros(num_frames), self.layout(num_classes))
 
-    def _layout(self, num_classes: int) -> Layout:
+    def layout(self, num_classes: int) -> Layout:
         return Layout(num_classes, self.draws, 1)
 
 
@@ -210,16 +210,16 @@ class Hybrid:
         return f"hybrid:{self.head}:{self.draws}"
 
     def columns(self, num_classes: int) -> dict[str, np.dtype]:
-        return dict.fromkeys(self._layout(num_classes).columns, np.dtype(np.uint8))
+        return dict.fromkeys(self.layout(num_classes).columns, np.dtype(np.uint8))
 
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.hybrid(_checked(log_probs), self.head, self.draws, _required(keys, self.spec))
 
     def pack(self, entries: Entries) -> Columns:
-        return _pack(entries, self._layout(entries.num_classes))
+        return _pack(entries, self.layout(entries.num_classes))
 
     def unpack(self, columns: Mapping[str, bytes | NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        counts, ids, codes = packing.unpack(columns, num_frames, self._layout(num_classes))
+        counts, ids, codes = packing.unpack(columns, num_frames, self.layout(num_classes))
         units = np.arange(1, 257)
         # The value of a code: its share of the whole in the tail, of what the tail leaves in the head.
         tail_share = np.where(units <= self.draws, units / self.draws, 0.0)
@@ -228,9 +228,9 @@ class Hybrid:
         # A frame without head entries may be left with a rounding error of 0, whose logarithm is not used.
         log_left = np.repeat(np.log(np.maximum(left, 0.5 / self.draws)), counts)
         log_probs = log_share[codes] + np.where(codes < self.draws, 0.0, log_left)
-        return _soft_targets(counts, ids, log_probs, np.zeros(num_frames), self._layout(num_classes))
+        return _soft_targets(counts, ids, log_probs, np.zeros(num_frames), self.layout(num_classes))
 
-    def _layout(self, num_classes: int) -> Layout:
+    def layout(self, num_classes: int) -> Layout:
         return Layout(num_classes, self.head + self.draws, 1)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from asrkd.errors import MismatchError
 
@@ -47,3 +48,20 @@ class SoftTargets:
         dense = np.full((self.num_frames, self.num_classes), fill, dtype=np.float32)
         dense[np.repeat(np.arange(self.num_frames), np.diff(self.row_splits)), self.ids] = self.log_probs
         return dense
+
+
+@dataclass(frozen=True)
+class SparseBatch:
+    """Soft targets of several utterances, frame after frame, in CSR form, as tensors.
+
+    Attributes:
+        row_splits: (M + 1,) int64, M the sum of the utterances' frames.
+        ids: (E,) int64 class ids.
+        log_probs: (E,) float32 natural-log probabilities at temperature 1.
+        missing: (M,) float32 probability mass not kept.
+    """
+
+    row_splits: Tensor
+    ids: Tensor
+    log_probs: Tensor
+    missing: Tensor

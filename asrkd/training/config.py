@@ -121,11 +121,12 @@ class BatchConfig:
 @dataclass
 class LoaderConfig:
     """How batches are read, which changes no batch: `num_workers` processes (0: a thread), each with `prefetch` batches ahead; memory for
-    decoded audio; and, for stores on an object store, `disk_cache_gb` of a local folder `disk_cache` for row groups."""
+    decoded audio; whether targets stay packed until they are on the device; and, for stores on an object store, `disk_cache_gb` of a local folder `disk_cache` for row groups."""
 
     num_workers: int = 0
     prefetch: int = 4
     cache_mb: float = 1024
+    unpack_on_device: bool = False
     disk_cache: str = ""
     disk_cache_gb: float = 50
 

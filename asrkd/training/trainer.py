@@ -73,6 +73,7 @@ class Trainer:
             num_workers=config.loader.num_workers,
             prefetch=config.loader.prefetch,
             cache_mb=config.loader.cache_mb,
+            unpack_on_device=config.loader.unpack_on_device,
             pin_memory=self.device.type == "cuda",
             seed=config.seed,
         )

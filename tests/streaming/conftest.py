@@ -40,13 +40,14 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
         embed: str = "audio",
         front_end: FrontEnd = FRONT_END,
         units: tuple[str, ...] = UNITS,
+        codec: str = "dense",
         change: Callable[[int, dict[str, Any]], None] | None = None,
     ) -> str:
         root = str(tmp_path / f"{prefix}-{len(list(tmp_path.iterdir()))}")
         identity = Identity(
             teacher="checkpoint:t.pt" if soft else "",
             teacher_fingerprint="0" * 32 if soft else "",
-            codec="dense" if soft else "",
+            codec=codec if soft else "",
             topology="hmm" if soft else "",
             units=units if soft else (),
             states_per_phone=1,
