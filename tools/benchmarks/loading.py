@@ -203,7 +203,9 @@ def read_webdataset(folder: Path, payload: str, workers: int) -> Iterator[tuple[
         return batch_of(*(list(column) for column in zip(*rows, strict=True)))
 
     names = [str(path) for path in sorted(folder.glob("*.tar"))]
-    dataset = webdataset.WebDataset(names, shardshuffle=len(names), empty_check=False).shuffle(1000).decode().map(sample)
+    dataset = (
+        webdataset.WebDataset(names, shardshuffle=len(names), empty_check=False).shuffle(1000).decode().map(sample)
+    )
     yield from endless(lambda: torch.utils.data.DataLoader(dataset, BATCH, num_workers=workers, collate_fn=collate))
 
 
@@ -256,9 +258,7 @@ def read_lhotse(folder: Path, payload: str, workers: int) -> Iterator[tuple[int,
     sampler = DynamicBucketingSampler(cuts, max_duration=budget, shuffle=True, num_buckets=20, buffer_size=2000)
     dataset = IterableDatasetWrapper(LhotseDataset(payload), sampler)
     start = make_worker_init_fn(seed=0) if workers else None
-    yield from endless(
-        lambda: torch.utils.data.DataLoader(dataset, None, num_workers=workers, worker_init_fn=start)
-    )
+    yield from endless(lambda: torch.utils.data.DataLoader(dataset, None, num_workers=workers, worker_init_fn=start))
 
 
 def write_datasets(folder: Path, payload: str, count: int) -> None:
@@ -422,7 +422,9 @@ def main(payload: str, count: int, seconds: float, repeats: int, ways: tuple[str
         student = student_frames(5.0)
         if "asrkd" in ways:
             ratio = best["asrkd", 0]["frames"] / student
-            click.echo(f"the study's student trains on {student:.0f} frames/s of one core; asrkd reads {ratio:.0f} times that")
+            click.echo(
+                f"the study's student trains on {student:.0f} frames/s of one core; asrkd reads {ratio:.0f} times that"
+            )
 
 
 if __name__ == "__main__":
