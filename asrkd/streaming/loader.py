@@ -40,7 +40,8 @@ class Loader:
         seed: of order and augmentation.
         augment: of samples and features; None for none.
         rank, world_size: this process and how many there are; at most one rank a stream.
-        block_utterances: utterances of a stream among which batches are made (see `plan.EpochOrder`).
+        block_utterances: utterances of a stream among which batches are made (see `plan.EpochOrder`). Each process that reads holds one
+            such block of every stream of this rank in memory, as stored.
         num_workers: processes that read; with 0 a background thread does.
         prefetch: batches prepared ahead, by each worker or by the thread; 0 (without workers) prepares them in the caller's thread.
         cache_mb: memory for clean samples or features, so that a small corpus is decoded once; shared out among the workers.
@@ -102,6 +103,8 @@ class Loader:
             rank=rank,
             world_size=world_size,
         )
+        for source in self.sources.values():
+            source.make_room(block_utterances, len(range(rank, streams, world_size)))
         self.reader = BatchReader({name: source.rows for name, source in self.sources.items()}, utterances)
         self.fingerprints = {f"source {name}": source.fingerprint for name, source in sorted(self.sources.items())}
         self.fingerprints["limits"] = fingerprint.of_json(vars(limits))

@@ -24,7 +24,7 @@ _AT_A_TIME = 16
 
 
 class SourceRows:
-    """Rows of a store by place; row groups that were read last stay in memory up to `cache_mb`, a small store as a whole.
+    """Rows of a store by place; row groups that were read last stay in memory up to `cache_bytes`, a small store as a whole.
 
     Attributes:
         name: of the source.
@@ -42,15 +42,19 @@ class SourceRows:
         vocabulary_map: VocabularyMap | None,
         frame_rate_map: FrameRateMap | None,
         joined_audio: JoinedAudio | None,
-        cache_mb: float,
+        cache_bytes: int,
         disk_cache: DiskCache | None,
     ) -> None:
         self.name, self.store = name, store
         self.vocabulary_map, self.frame_rate_map = vocabulary_map, frame_rate_map
         self.joined_audio = joined_audio
         self._target_columns = tuple(store.target_columns)
-        self._groups: LruCache[list[dict[str, Any]]] = LruCache(int(cache_mb * 1e6))
+        self._groups: LruCache[list[dict[str, Any]]] = LruCache(cache_bytes)
         self._disk = disk_cache
+
+    def resize(self, cache_bytes: int) -> None:
+        """Begin with another bound of the memory."""
+        self._groups = LruCache(cache_bytes)
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,9 @@ from asrkd.streaming.rows import Place, SourceRows
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.vocabulary_map import VocabularyMap
 
+_log = logging.getLogger(__name__)
+# Whose footers say how large a row group is.
+_SAMPLED_SHARDS = 8
 BOUNDED = ("duration", "num_frames", "kept_mass", "entropy", "confidence")
 
 
@@ -82,7 +86,7 @@ class Source:
 
     Args:
         filter: which utterances; None for all.
-        cache_mb: memory for row groups.
+        cache_mb: memory for row groups in each process that reads; None for as much as the blocks of a loader need.
         vocabulary_map: from the store's classes to the student's, None if they are the same.
         frame_rate_map: from the store's frames to the student's, None if they are the same.
         snapshot: see above; "" for all finished units.
@@ -103,7 +107,7 @@ class Source:
         *,
         filter: Filter | None = None,
         repeat: bool = True,
-        cache_mb: float = 256,
+        cache_mb: float | None = None,
         vocabulary_map: VocabularyMap | None = None,
         frame_rate_map: FrameRateMap | None = None,
         snapshot: str = "",
@@ -119,9 +123,10 @@ class Source:
             vocabulary_map=vocabulary_map,
             frame_rate_map=frame_rate_map,
             joined_audio=joined,
-            cache_mb=cache_mb,
+            cache_bytes=int((cache_mb or 0) * 1e6),
             disk_cache=disk_cache,
         )
+        self._cache_mb = cache_mb
         chosen = filter or Filter()
         index = self.store.index(list(dict.fromkeys(["num_frames", "duration", *chosen.columns()])))
         keep = chosen.mask(index) & (index["num_frames"].to_numpy() > 0)
@@ -153,6 +158,34 @@ class Source:
         groups = self._groups[np.searchsorted(self._begins, positions, side="right") - 1]
         rows = self._rows[positions]
         return [(unit, group, row) for (unit, group), row in zip(groups.tolist(), rows.tolist(), strict=True)]
+
+    def make_room(self, utterances: int, streams: int) -> None:
+        """Let memory hold the row groups of a block of so many utterances for each of these streams.
+
+        Batches of a block draw from all its row groups; one that is not in memory is read anew for a few utterances.
+        """
+        groups = (utterances / float(self.group_sizes.mean()) + 2) * streams
+        needed = int(min(groups, len(self.group_sizes)) * self._group_bytes())
+        if self._cache_mb is None:
+            self.rows.resize(needed)
+        elif self._cache_mb * 1e6 < needed:
+            _log.warning(
+                "source %r: its blocks of %d utterances take about %d MB, and cache_mb is %g, so row groups are read again and again; raise "
+                "cache_mb or lower block_utterances",
+                self.name,
+                utterances,
+                needed // 1_000_000,
+                self._cache_mb,
+            )
+
+    def _group_bytes(self) -> float:
+        """Of a whole row group in memory, from the footers of some shards."""
+        sizes = []
+        for unit in self.store.units()[:_SAMPLED_SHARDS]:
+            footer = self.store.metadata(unit)
+            for group in range(footer.num_row_groups):
+                sizes.append(footer.row_group(group).total_byte_size)
+        return float(np.mean(sizes))
 
     def facts(self, position: int) -> dict[str, Any]:
         """See `SourceRows.facts`, for one utterance by its position in the index."""

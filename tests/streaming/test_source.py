@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stream_helpers import FRONT_END
 
 from asrkd.errors import ConfigError
+from asrkd.store import Store
 from asrkd.streaming.cache import FillCache, LruCache
+from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Filter, Source
 
 MakeStore = Callable[..., str]
@@ -87,3 +90,26 @@ def test_fill_cache_keeps_what_came_first() -> None:
     for key in "abcabc":
         get(key)
     assert made == ["a", "b", "c", "c"]
+
+
+def test_memory_holds_the_row_groups_of_a_block(
+    make_store: MakeStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_store(rows=300, shards=1)
+    read: list[tuple[int, int | None]] = []
+    original = Store.read_row_group
+
+    def counted(self: Store, unit: int, group: int, columns: Any = None) -> Any:
+        read.append((unit, group))
+        return original(self, unit, group, columns)
+
+    monkeypatch.setattr(Store, "read_row_group", counted)
+    options: dict[str, Any] = {"front_end": FRONT_END, "max_frames": 200, "max_utterances": 9, "cache_mb": 0}
+    for cache_mb, reads in ((None, 10), (0.001, 50)):
+        read.clear()
+        with caplog.at_level("WARNING"):
+            loader = Loader({"s": Source("s", root, cache_mb=cache_mb)}, block_utterances=128, prefetch=0, **options)
+        list(loader.epoch("s"))
+        # Facts and audio of five row groups, each at most once in each block that has rows of it.
+        assert (len(read) <= 2 * reads) == (cache_mb is None)
+    assert [record.message for record in caplog.records if "read again and again" in record.message]
