@@ -105,5 +105,5 @@ def _hear(cut: Cut, front_end: AnyFrontEnd, embed: str) -> Heard:
         soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
         row["audio"] = {"bytes": buffer.getvalue(), "path": f"{cut.id}.flac"}
     elif embed == "features":
-        row["features"] = features.reshape(-1)
+        row["features"] = np.asarray(features, "<f4").tobytes()
     return Heard(row, features)

@@ -92,7 +92,7 @@ def _distance(store: Store, row: dict[str, Any], teacher: Teacher) -> float:
         samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
         features = teacher.front_end(torch.from_numpy(samples))
     else:
-        flat = np.asarray(row["features"], dtype=np.float32)
+        flat = np.frombuffer(bytearray(row["features"]), "<f4")
         features = torch.from_numpy(flat.reshape(-1, teacher.front_end.feature_dim))
     log_probs, lengths = teacher.log_probs(features[None], torch.tensor([len(features)]))
     length = int(lengths[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,7 +99,7 @@ class Identity:
         """The inventory of the targets, None for transcripts only."""
         return Inventory(self.units, self.topology, self.states_per_phone) if self.units else None
 
-    @property
+    @functools.cached_property
     def frame_law(self) -> FrameLaw:
         return front_end_from_dict(self.front_end).frame_law(self.subsampling_factor)
 

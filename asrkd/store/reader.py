@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -129,7 +130,7 @@ class Store:
             for group in range(self.metadata(unit).num_row_groups):
                 yield from table_rows(self.read_row_group(unit, group, columns))
 
-    @property
+    @functools.cached_property
     def target_columns(self) -> list[str]:
         """The packed columns of the targets."""
         return list(self.codec.columns(len(self.identity.units))) if self.codec else []

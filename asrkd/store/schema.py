@@ -28,7 +28,8 @@ _FIXED = [
     pa.field("custom", pa.string()),
     # The Hugging Face audio struct.
     pa.field("audio", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])),
-    pa.field("features", pa.list_(pa.float32())),
+    # float32, little-endian: a list would cost a level of nesting for every number.
+    pa.field("features", pa.binary()),
     pa.field("alignment", pa.list_(pa.int32())),
     pa.field("kept_mass", pa.float32()),
     pa.field("entropy", pa.float32()),

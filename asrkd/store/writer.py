@@ -38,13 +38,15 @@ def shard_bytes(unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity
     table = pa.Table.from_arrays(
         [pa.array([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema
     )
+    # Audio and features do not get smaller, or hardly.
+    compression = dict.fromkeys(_leaves(schema), "zstd") | {"audio.bytes": "none", "features": "none"}
     packed = [field.name for field in schema if field.name.startswith("target_") and pa.types.is_binary(field.type)]
     buffer = io.BytesIO()
     with pq.ParquetWriter(
         buffer,
         schema,
-        compression="zstd",
-        compression_level=COMPRESSION_LEVEL,
+        compression=compression,
+        compression_level={leaf: COMPRESSION_LEVEL for leaf, codec in compression.items() if codec == "zstd"},
         use_dictionary=["speaker", "recording_id"],
         # The lengths apart from the bytes, so that a compressor sees one kind of byte.
         column_encoding=dict.fromkeys(packed, "DELTA_LENGTH_BYTE_ARRAY"),
@@ -56,6 +58,17 @@ def shard_bytes(unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity
         # Not in the schema's metadata, which Arrow would store a second time.
         writer.add_key_value_metadata(_metadata(unit, identity))
     return buffer.getvalue()
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """The names of Parquet's columns."""
+    names = []
+    for field in schema:
+        if pa.types.is_struct(field.type):
+            names += [f"{field.name}.{child.name}" for child in field.type]
+        else:
+            names.append(f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name)
+    return names
 
 
 def _metadata(unit: int, identity: Identity) -> dict[bytes | str, str]:

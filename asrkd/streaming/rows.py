@@ -91,7 +91,7 @@ class SourceRows:
         return {column: facts[column] for column in self._target_columns} if self.has_targets(facts) else None
 
     def payload(self, place: Place, column: str) -> Any:
-        """The `audio` struct (a dict) or the flattened `features` (an array) of an utterance; None if not embedded."""
+        """The `audio` struct (a dict) or the bytes of the `features` (float32, row by row) of an utterance; None if not embedded."""
         return self._row(place, (column,))[column]
 
     def fetch(self, places: Iterable[Place]) -> None:

@@ -186,14 +186,14 @@ class UtteranceReader:
         return self._front_end(torch.from_numpy(samples))
 
     def _stored(self, rows: SourceRows, place: Place, num_samples: int, what: str) -> NDArray[np.float32]:
-        flat = rows.payload(place, "features")
+        data = rows.payload(place, "features") or b""
         shape = (self._law.num_features(num_samples), self._front_end.feature_dim)
-        if flat is None or len(flat) != shape[0] * shape[1]:
+        if len(data) != 4 * shape[0] * shape[1]:
             raise MismatchError(
-                f"{what} has {0 if flat is None else len(flat)} values of features, but {num_samples} samples make "
-                f"{shape[0]} frames of {shape[1]}"
+                f"{what} has {len(data)} bytes of features, but {num_samples} samples make {shape[0]} frames of {shape[1]} float32"
             )
-        return np.array(flat, dtype=np.float32).reshape(shape)
+        # A copy that can be written to, as tensors must be.
+        return np.frombuffer(bytearray(data), "<f4").reshape(shape)
 
     def _cached(self, key: tuple[str, Place], make: Any) -> NDArray[Any]:
         return self._cache.get(key, make, lambda array: array.nbytes)

@@ -275,7 +275,7 @@ def _pack(entries: Entries, layout: Layout) -> Columns:
 def _unpack_logs(columns: Mapping[str, bytes | NDArray], num_frames: int, layout: Layout) -> SoftTargets:
     """Codes are log-probabilities; what is not kept is missing, and nothing is where every class is kept."""
     counts, ids, codes = packing.unpack(columns, num_frames, layout)
-    log_probs = codes.astype(np.float32) * np.float32(-LOG_STEP)
+    log_probs = np.multiply(codes, np.float32(-LOG_STEP), dtype=np.float32)
     kept = np.bincount(_frames(counts), weights=_masses()[codes], minlength=num_frames)
     missing = np.where(counts < layout.num_classes, np.clip(1.0 - kept, 0.0, 1.0), 0.0)
     return _soft_targets(counts, ids, log_probs, missing, layout)

@@ -86,8 +86,8 @@ def unpack(
     entries = int(counts.sum())
     known = entries - (int(counts[-1]) if num_frames else 0)
     bits = np.unpackbits(_bytes(columns, CARRIED, (known + 7) // 8), count=known, bitorder="little")
-    frames = np.repeat(np.arange(num_frames, dtype=np.int32), counts)
-    source = np.flatnonzero(bits)
+    frames = np.repeat(np.arange(num_frames), counts)
+    source = np.flatnonzero(bits.view(bool))
     carried = np.bincount(frames[source] + 1, minlength=num_frames)
     new = counts - carried
     if (new < 0).any():
@@ -95,26 +95,28 @@ def unpack(
         raise StoreError(
             f"frame {frame} has {counts[frame]} entries, but {carried[frame]} are carried into it; the shard is damaged"
         )
-    splits = np.cumsum(counts) - counts
     # Carried entries come first in their frame, in the order of their sources.
-    place_in_frame = np.arange(entries, dtype=np.int64) - np.repeat(splits, counts)
-    is_carried = place_in_frame < np.repeat(carried, counts)
-    origin = np.arange(entries, dtype=np.int64)
-    origin[is_carried] = source
+    kinds = np.zeros((num_frames, 2), dtype=bool)
+    kinds[:, 1] = True
+    is_new = np.repeat(kinds.reshape(-1), np.stack([carried, new], axis=1).reshape(-1))
+    origin = np.arange(entries)
+    origin[~is_new] = source
     steps = _joined(columns, _planes(IDS, layout.id_bytes), entries - len(source))
     ids = np.zeros(entries, dtype=np.int64)
-    ids[~is_carried] = _sums(steps, new)
+    ids[is_new] = _sums(steps, new)
     ids = ids[_origins(origin)]
     if entries and int(ids.max()) >= layout.num_classes:
         raise StoreError(
             f"stored class id {int(ids.max())} is outside the {layout.num_classes} classes; the shard is damaged"
         )
-    keys = frames * np.int64(layout.num_classes) + ids
+    frames *= layout.num_classes
+    keys = ids + frames
     order = np.argsort(keys, kind="stable")
-    if (np.diff(keys[order]) == 0).any():
+    keys = keys[order]
+    if (keys[1:] == keys[:-1]).any():
         raise StoreError("a class stands twice in a frame; the shard is damaged")
     codes = _joined(columns, _planes(CODES, layout.code_bytes), entries)
-    return counts, ids[order].astype(np.int32), codes[order]
+    return counts, (keys - frames).astype(np.int32), codes[order]
 
 
 def _origins(source: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -136,10 +138,10 @@ def _steps(ids: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int6
 
 def _sums(steps: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """The inverse of `_steps`: one running sum, from which each frame takes off what the frames before have summed."""
-    first = _first_entries(counts)
-    sums = np.cumsum(steps + np.int64(1))
-    before = np.concatenate([np.zeros(1, dtype=np.int64), sums[first[1:] - 1]]) if len(first) else sums[:0]
-    return sums - 1 - np.repeat(before, counts[counts > 0])
+    sums = np.cumsum(steps, dtype=np.int64)
+    sums += np.arange(len(steps))
+    before = np.concatenate([np.zeros(1, dtype=np.int64), sums + 1])[np.cumsum(counts) - counts]
+    return sums - np.repeat(before, counts)
 
 
 def _planes(name: str, count: int) -> list[str]:
@@ -152,10 +154,11 @@ def _split(values: NDArray[np.int64], count: int) -> list[NDArray[np.uint8]]:
 
 
 def _joined(columns: Mapping[str, bytes | NDArray], planes: list[str], size: int) -> NDArray[np.int32]:
-    values = _bytes(columns, planes[0], size).astype(np.int32)
-    for number, plane in enumerate(planes[1:], 1):
-        values |= _bytes(columns, plane, size).astype(np.int32) << (8 * number)
-    return values
+    """Little-endian integers from their planes of bytes."""
+    joined = np.zeros((size, 4), dtype=np.uint8)
+    for number, plane in enumerate(planes):
+        joined[:, number] = _bytes(columns, plane, size)
+    return joined.view("<i4")[:, 0]
 
 
 def _first_entries(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -97,7 +97,7 @@ def _row(prefix: str, number: int, soft: bool, embed: str, front_end: FrontEnd, 
         "confidence": number / 100 if soft else None,
     }
     if embed == "features":
-        row["features"] = front_end(torch.from_numpy(samples / np.float32(32768))).flatten().numpy()
+        row["features"] = front_end(torch.from_numpy(samples / np.float32(32768))).numpy().astype("<f4").tobytes()
     if soft:
         scores = torch.from_numpy(rng.standard_normal((frames, classes)).astype(np.float32))
         codec = parse_codec("dense")

@@ -7,6 +7,7 @@ Every way gives batches of padded features and the 20 largest log-probabilities 
 run in a process of its own, kept to one core (no worker) or two (two workers). Needs: mosaicml-streaming, webdataset, datasets, h5py.
 
 - asrkd: `Loader` on a store with `topk:20`.
+- packed: the same with `unpack_on_device`, where a GPU would unpack the targets.
 - mosaicml: `streaming.StreamingDataset` (MDS shards, py1s shuffle), fixed batches.
 - webdataset: tar shards, shuffle buffer, fixed batches.
 - lhotse: Shar, DynamicBucketingSampler, a dataset in a DataLoader.
@@ -43,7 +44,7 @@ SECONDS = (1.0, 30.0)
 # Utterances of a batch, for those that cannot bucket; others have the same number of frames in the mean.
 BATCH = 16
 MAX_FRAMES = int(BATCH * (sum(SECONDS) / 2) * 100 / 3)
-WAYS = ("asrkd", "mosaicml", "webdataset", "lhotse", "datasets", "hdf5")
+WAYS = ("asrkd", "packed", "mosaicml", "webdataset", "lhotse", "datasets", "hdf5")
 
 
 def utterances(count: int) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
@@ -134,7 +135,7 @@ def write_asrkd(folder: Path, payload: str, count: int) -> None:
                 "num_samples": len(samples),
                 "num_frames": frames,
                 "audio": {"bytes": flac(samples), "path": None} if payload == "audio" else None,
-                "features": features_of(samples).reshape(-1) if payload == "features" else None,
+                "features": features_of(samples).tobytes() if payload == "features" else None,
                 **codec.pack(codec.encode(scores)),
             }
         )
@@ -142,7 +143,7 @@ def write_asrkd(folder: Path, payload: str, count: int) -> None:
         write_shard(str(folder), unit, [rows[number] for number in part], identity)
 
 
-def read_asrkd(folder: Path, payload: str, workers: int) -> Iterator[tuple[int, int]]:
+def read_asrkd(folder: Path, payload: str, workers: int, packed: bool = False) -> Iterator[tuple[int, int]]:
     from asrkd.streaming.loader import Loader
     from asrkd.streaming.source import Source
 
@@ -151,13 +152,24 @@ def read_asrkd(folder: Path, payload: str, workers: int) -> Iterator[tuple[int, 
         front_end=FRONT_END,
         max_frames=MAX_FRAMES,
         max_utterances=BATCH * 8,
+        # A store that is read in many blocks, as a large one is.
+        block_utterances=256,
         num_workers=workers,
         prefetch=2 if workers else 0,
         # Every epoch is decoded anew, as in a corpus that does not fit into memory.
         cache_mb=0,
+        unpack_on_device=packed,
     )
     for [batch] in loader.steps({"s": 1}):
         yield len(batch), int(batch.num_frames.sum())
+
+
+def write_packed(folder: Path, payload: str, count: int) -> None:
+    write_asrkd(folder, payload, count)
+
+
+def read_packed(folder: Path, payload: str, workers: int) -> Iterator[tuple[int, int]]:
+    return read_asrkd(folder, payload, workers, packed=True)
 
 
 def write_mosaicml(folder: Path, payload: str, count: int) -> None:
