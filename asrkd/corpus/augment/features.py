@@ -163,10 +163,9 @@ class TimeWarp:
 
     def frames(self, places: NDArray[np.float64], subsampling_factor: int, num_frames: int) -> NDArray[np.int64]:
         """(num_frames,) for each output frame, the one whose targets are now its."""
-        moved = np.rint(
-            places[np.minimum(np.arange(num_frames) * subsampling_factor, len(places) - 1)] / subsampling_factor
-        )
-        return np.minimum(moved.astype(np.int64), num_frames - 1)
+        # The output frame in whose group of input frames the nearest one lies.
+        taken = places[np.arange(num_frames) * subsampling_factor]
+        return np.rint(taken).astype(np.int64) // subsampling_factor
 
 
 def _span(length: int, widest: int, rng: np.random.Generator) -> tuple[int, int]:
