@@ -164,6 +164,34 @@ def test_what_does_not_fit_is_refused(corpus: Path, soft: Path, tmp_path: Path) 
         trainer(model={"factory": "one_short:OneShort"})
 
 
+def test_workers_change_no_weight_of_an_update_over_several_streams(corpus: Path, soft: Path, tmp_path: Path) -> None:
+    changes = mixture(corpus, soft)
+    changes["schedule"][0]["until"] = {"labeled": 1}
+    changes["batch"] = {"max_frames": 300, "max_utterances": 4, "streams": 3, "block_utterances": 16}
+    Trainer(settings(corpus, tmp_path / "plain", **changes)).train()
+    changes["loader"] = {"num_workers": 1, "prefetch": 2}
+    for stop in (6, 15):
+        Trainer(settings(corpus, tmp_path / "workers", **changes)).train(stop_at=stop)
+    assert_equal(weights(tmp_path / "plain"), weights(tmp_path / "workers"))
+
+
+def test_a_filtered_source_is_a_view_of_its_store(corpus: Path, soft: Path, tmp_path: Path) -> None:
+    changes = mixture(corpus, soft)
+    speakers = sorted({row["speaker"] for row in Source("soft", str(soft)).store.rows(["speaker"])})
+    changes["sources"]["soft"] |= {
+        "speakers": speakers[:1],
+        "bounds": {"confidence": [None, 1.0], "duration": [0.1, None]},
+    }
+    trainer = Trainer(settings(corpus, tmp_path / "run", **changes))
+    drawn = {speaker for batch in trainer.loader.epoch("soft") for speaker in batch.speakers}
+    assert drawn == {speakers[0]} and len(speakers) > 1
+    changes["sources"]["soft"]["bounds"] = {"confidence": [0.5]}
+    with pytest.raises(
+        ConfigError, match=r"sources.soft.bounds.confidence is \[0.5\], but must be a lowest and a highest"
+    ):
+        Trainer(settings(corpus, tmp_path / "other", **changes))
+
+
 def test_a_vocabulary_map_lets_a_student_have_other_units(corpus: Path, soft: Path, tmp_path: Path) -> None:
     (tmp_path / "lexicon.txt").write_text("low v\nhigh v\nup v v\n")
     table = tmp_path / "map.tsv"
