@@ -137,7 +137,7 @@ class Loader:
             AsrkdError: a worker process died.
         """
         phases = _phases(schedule, self.sources)
-        self.close_iterator()
+        self._end_iterator()
         planned = self.sampler.steps(phases, self._progress)
         items: Iterator[tuple[Progress, list[Batch | Failure]]]
         if self._num_workers:
@@ -181,15 +181,15 @@ class Loader:
             MismatchError: naming what differs (a source, the limits, the front end, the augmentation, the seed).
         """
         progress = from_state(state, self.sampler.seed, self.fingerprints)
-        self.close_iterator()
+        self._end_iterator()
         self._progress, self._lent = progress, False
 
     def close(self) -> None:
         """End the workers or the background thread; the state stays."""
-        self.close_iterator()
+        self._end_iterator()
         self._workers = None
 
-    def close_iterator(self) -> None:
+    def _end_iterator(self) -> None:
         """End the iterator of the last call of `steps`; workers stay for the next."""
         if isinstance(self._current, Prefetch):
             self._current.close()
@@ -245,6 +245,8 @@ class Loader:
                     more = False
                 except RuntimeError as error:
                     self._workers = None
+                    if "DataLoader worker" not in str(error):
+                        raise
                     raise AsrkdError(
                         f"a worker process of the loader died ({error}); it may have run out of memory: use fewer workers, or less "
                         "cache_mb and block_utterances. The state before this step is whole"
