@@ -21,6 +21,8 @@ MAX_LOG_CODE = 65535
 HEAD_GRID = 64
 # Posteriors (frames x classes) that are looked at together.
 _BLOCK = 1 << 18
+# Classes whose mass is summed up first when a point of the cumulated mass is searched.
+_GROUP = 64
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -89,8 +91,8 @@ def sampled(log_probs: Tensor, draws: int, keys: Tensor) -> Entries:
     """Independent draws with replacement, as counts (Anshumann et al. 2025, "Sparse logit sampling"); codes: count - 1."""
 
     def block(log_probs: Tensor, keys: Tensor) -> Entries:
-        cumulated = log_probs.double().exp().cumsum(dim=1)
-        ids = _search(cumulated, uniforms(keys, draws).sort(dim=1).values * cumulated[:, -1:], right=True)
+        mass = _Mass.of(_probs(log_probs))
+        ids = mass.find(uniforms(keys, draws).sort(dim=1).values * mass.total)
         places, counts = _counted(ids, torch.ones_like(ids, dtype=torch.bool), log_probs.shape[1])
         return _entries(places, counts - 1, log_probs)
 
@@ -108,24 +110,23 @@ def hybrid(log_probs: Tensor, head: int, draws: int, keys: Tensor) -> Entries:
     """
 
     def block(log_probs: Tensor, keys: Tensor) -> Entries:
-        probs = log_probs.double().exp()
+        probs = _probs(log_probs)
         offsets = uniforms(keys, 2)
-        ids = probs.topk(min(head, probs.shape[1]), dim=1).indices
-        shares = probs.gather(1, ids)
-        cumulated = probs.scatter_(1, ids, 0.0).cumsum(dim=1)
-        tail = cumulated[:, -1:]
-        units = tail / (tail + shares.sum(dim=1, keepdim=True)) * draws
+        ids = log_probs.topk(min(head, log_probs.shape[1]), dim=1).indices
+        shares = probs.gather(1, ids).double()
+        mass = _Mass.of(probs.scatter_(1, ids, 0.0) if head else probs)
+        units = mass.total / (mass.total + shares.sum(dim=1, keepdim=True)) * draws
         teeth = torch.arange(1, draws + 1, device=probs.device)
         hit = teeth <= torch.floor(units + offsets[:, :1])
-        at = (teeth - offsets[:, :1]) * (tail / units.clamp_min(_TINY))
-        places, counts = _counted(_search(cumulated, at, right=False), hit, probs.shape[1])
+        at = (teeth - offsets[:, :1]) * (mass.total / units.clamp_min(_TINY))
+        places, counts = _counted(mass.find(at), hit, log_probs.shape[1])
         if not head:
             return _entries(places, counts - 1, log_probs)
         # Nothing is left for the head where the tail took all units.
         grid = torch.where(hit.sum(dim=1, keepdim=True) < draws, HEAD_GRID, 0)
         shared = systematic_counts(shares, grid.double(), offsets[:, 1:])
         kept = shared > 0
-        places = torch.cat([places, _places(ids, probs.shape[1])[kept]])
+        places = torch.cat([places, _places(ids, log_probs.shape[1])[kept]])
         places, order = places.sort()
         return _entries(places, torch.cat([counts - 1, shared[kept] + draws - 1])[order], log_probs)
 
@@ -154,10 +155,46 @@ def _in_blocks(block: Callable[[Tensor, Tensor], Entries], log_probs: Tensor, ke
     return Entries(counts, ids, codes, log_probs.shape[1])
 
 
-def _search(cumulated: Tensor, at: Tensor, *, right: bool) -> Tensor:
-    """The class of each (M, K) point of the cumulated weights; rounding never chooses one beyond the last with weight."""
-    last = torch.searchsorted(cumulated, cumulated[:, -1:].contiguous())
-    return torch.minimum(torch.searchsorted(cumulated, at, right=right), last)
+def _probs(log_probs: Tensor) -> Tensor:
+    """(M, whole groups of classes) float32 probabilities, 0 behind the last class."""
+    frames, classes = log_probs.shape
+    probs = torch.zeros(frames, -(-classes // _GROUP) * _GROUP, device=log_probs.device)
+    torch.exp(log_probs.float(), out=probs[:, :classes])
+    return probs
+
+
+@dataclass(frozen=True)
+class _Mass:
+    """The probabilities of M frames, cumulated by groups of classes: a point is searched among groups, then within its group.
+
+    Cumulating all of some thousand classes in double precision would take longer than everything else.
+    """
+
+    grouped: Tensor
+    sums: Tensor
+    cumulated: Tensor
+
+    @classmethod
+    def of(cls, probs: Tensor) -> _Mass:
+        """Of what `_probs` gives."""
+        grouped = probs.view(len(probs), probs.shape[1] // _GROUP, _GROUP)
+        sums = grouped.sum(dim=2).double()
+        return cls(grouped, sums, sums.cumsum(dim=1))
+
+    @property
+    def total(self) -> Tensor:
+        """(M, 1) float64."""
+        return self.cumulated[:, -1:]
+
+    def find(self, points: Tensor) -> Tensor:
+        """The class of each (M, K) point of the cumulated mass; rounding never chooses one without mass beyond the last with."""
+        last = torch.searchsorted(self.cumulated, self.total.contiguous())
+        group = torch.minimum(torch.searchsorted(self.cumulated, points, right=True), last)
+        below = self.cumulated.gather(1, group) - self.sums.gather(1, group)
+        inside = self.grouped.gather(1, group[:, :, None].expand(-1, -1, _GROUP)).double().cumsum(dim=2)
+        within = torch.searchsorted(inside, (points - below)[:, :, None], right=True)
+        last = torch.searchsorted(inside, inside[:, :, -1:].contiguous())
+        return group * _GROUP + torch.minimum(within, last)[:, :, 0]
 
 
 def _counted(ids: Tensor, hit: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
