@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from asrkd.errors import ConfigError
 from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, check_share, one_thread
 from asrkd.labeling.leases import Leases
-from asrkd.labeling.status import quarantined, quarantined_units
+from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.store import Store
 from asrkd.store.files import exists
 from asrkd.store.schema import shard_name

@@ -11,7 +11,7 @@ import torch
 
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.labeling.plan import check_teacher
-from asrkd.labeling.status import quarantined, quarantined_units
+from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.labeling.worker import READ_SECONDS, Labeler, UnitResult
 from asrkd.store import Store
 from asrkd.store.identity import Identity

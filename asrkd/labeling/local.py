@@ -15,7 +15,7 @@ import torch
 from asrkd.errors import AsrkdError
 from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, finish, one_thread
 from asrkd.labeling.plan import check_teacher
-from asrkd.labeling.status import quarantined, quarantined_units
+from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.labeling.stop import follow_the_parent
 from asrkd.labeling.worker import UnitResult
 from asrkd.store import Store

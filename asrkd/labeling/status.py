@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from asrkd.errors import StoreError
+from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.store import Store
-from asrkd.store.files import exists, list_files, read_bytes
-from asrkd.store.schema import quarantine_name, unit_of
+from asrkd.store.files import list_files, read_bytes
+from asrkd.store.schema import unit_of
 
 # Speed is that of the last hour.
 _WINDOW_SECONDS = 3600.0
@@ -122,21 +123,6 @@ def status(root: str) -> Status:
         StoreError: there is no store.
     """
     return Watch(root).look()
-
-
-def quarantined(root: str, unit: int) -> list[tuple[str, str]]:
-    """(cut id, reason) of a unit's bad cuts."""
-    name = quarantine_name(unit)
-    if not exists(root, name):
-        return []
-    entries = [json.loads(line) for line in read_bytes(root, name).decode().splitlines()]
-    return [(entry["id"], entry["reason"]) for entry in entries]
-
-
-def quarantined_units(root: str) -> list[int]:
-    """The units that have bad cuts, in order."""
-    found = (unit_of(one.name) for one in list_files(root, "quarantine", ".jsonl"))
-    return sorted(unit for unit in found if unit is not None)
 
 
 def prometheus(found: Status) -> str:

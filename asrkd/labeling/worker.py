@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,14 +12,15 @@ import torch
 from torch import Tensor
 
 from asrkd.corpus.waveform import front_end_from_dict
+from asrkd.labeling import quarantine
 from asrkd.labeling.encoding import Encoded, encode, packed, pad
 from asrkd.labeling.readers import Readers
 from asrkd.labeling.reading import Batch, CutJson, batches
 from asrkd.prefetch import Prefetch
-from asrkd.store.files import create, exists, remove, write_atomic
+from asrkd.store.files import create, exists, write_atomic
 from asrkd.store.identity import Identity
 from asrkd.store.plan import read_cuts
-from asrkd.store.schema import quarantine_name, shard_name
+from asrkd.store.schema import shard_name
 from asrkd.store.writer import shard_bytes
 from asrkd.teachers import Teacher
 
@@ -168,16 +168,17 @@ class Labeler:
         data = shard_bytes(number, rows, self._identity)
         if self._may_commit is not None and (exists(root, shard_name(number)) or not self._may_commit(number)):
             return None
-        quarantine = quarantine_name(number)
+        before = quarantine.quarantined(root, number)
         if quarantined:  # before the shard, whose presence says that the unit is done
-            lines = [json.dumps({"id": key, "reason": why}, ensure_ascii=False) + "\n" for key, why in quarantined]
-            write_atomic(root, quarantine, "".join(lines).encode())
+            quarantine.write(root, number, quarantined)
         if self._may_commit is None:
             write_atomic(root, shard_name(number), data)
         elif not create(root, shard_name(number), data):
+            if quarantined:
+                quarantine.agree(root, number, dict(quarantined) | dict(before))
             return None
-        if not quarantined and exists(root, quarantine):  # of an earlier attempt
-            remove(root, quarantine)
+        if before and not quarantined:  # of an earlier attempt
+            quarantine.write(root, number, [])
         return UnitResult(number, len(rows), quarantined, sum(row["duration"] for row in rows), len(data))
 
 

@@ -9,15 +9,22 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import make_teacher
+from lhotse.cut import Cut
 from s3_server import S3Server
 
-from asrkd.errors import ConfigError
+from asrkd.corpus.cuts import read_audio
+from asrkd.errors import ConfigError, CorpusError
 from asrkd.labeling.array import _order, work
+from asrkd.labeling.job import Crew
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
+from asrkd.labeling.status import status
+from asrkd.store.files import create
+from asrkd.store.plan import read_cuts
 from asrkd.store.verify import verify
 
 UNIT_HOURS = 0.001
@@ -97,6 +104,32 @@ def test_a_task_that_sleeps_past_its_lease_does_no_harm(
     _, errors = sleeper.communicate(timeout=60)
     assert sleeper.returncode == 0, errors
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store/shards").iterdir()} == stamps
+
+
+def test_a_task_that_comes_second_with_other_luck_leaves_quarantine_and_shard_in_agreement(
+    corpus: Path, teacher: str, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = planned(corpus, str(tmp_path / "store"), teacher)
+    unlucky = {str(read_cuts(root, unit)[0]["id"]) for unit in (0, 1)}
+    reading, creating = read_audio, create
+
+    def read(cut: Cut, rate: int) -> Any:
+        if cut.id in unlucky:
+            raise CorpusError(f"cut {cut.id!r}: a disk was away for a while")
+        return reading(cut, rate)
+
+    def beaten(store: str, name: str, data: bytes) -> bool:
+        # In between, another task that could read all has created the shard.
+        if name.startswith("shards/"):
+            creating(store, name, whole[Path(name).name])
+        return creating(store, name, data)
+
+    monkeypatch.setattr("asrkd.labeling.reading.read_audio", read)
+    monkeypatch.setattr("asrkd.labeling.worker.create", beaten)
+    work(root, Crew(readers=0), index=0, count=1, max_quarantined=1.0)
+    assert shards(tmp_path / "store") == whole
+    assert status(root).quarantine == []
+    assert verify(root) == []
 
 
 @pytest.fixture(scope="module")
