@@ -1,4 +1,4 @@
-"""A loader over two small stores, and the comparison of its batches, for tests."""
+"""A loader over two small stores, the comparison of its batches, and gradients over ranks, for tests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from asrkd.corpus.augment import Augment, Gain, NoiseAugment, SpecAugment
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.losses.soft import soft_cross_entropy
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
@@ -44,3 +46,39 @@ def _same(first: Any, second: Any) -> bool:
     if hasattr(first, "__dataclass_fields__"):
         return all(_same(getattr(first, item.name), getattr(second, item.name)) for item in fields(first))
     return bool(first == second)
+
+
+def gradients(root: str, rank: int, world_size: int) -> list[Tensor]:
+    """Of a linear model, summed over this rank's batches of each global batch."""
+    loader = make_loader({"soft": root}, streams=4, rank=rank, world_size=world_size)
+    steps = loader.steps({"soft": 1})
+    found = []
+    for _ in range(3):
+        weight = torch.linspace(-1, 1, 3 * FRONT_END.feature_dim, dtype=torch.float64).view(3, -1).requires_grad_()
+        for batch in next(steps):
+            (mean_loss(batch, weight) * batch.weight).backward()
+        found.append(torch.zeros_like(weight) if weight.grad is None else weight.grad)
+    return found
+
+
+def mean_loss(batch: Batch, weight: Tensor) -> Tensor:
+    """Of a linear model, per frame."""
+    mask = torch.arange(batch.features.shape[1])[None] < batch.feature_lengths[:, None]
+    logits = batch.features.double()[mask] @ weight.T
+    targets = batch.targets
+    assert targets is not None
+    return soft_cross_entropy(logits, targets.row_splits, targets.ids, targets.log_probs, targets.missing)
+
+
+def add_up(root: str, rank: int, world_size: int, folder: str) -> None:
+    """What rank `rank` does; rank 0 writes the sums."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous-{world_size}", rank=rank, world_size=world_size
+    )
+    summed = gradients(root, rank, world_size)
+    for gradient in summed:
+        torch.distributed.all_reduce(gradient)
+    if rank == 0:
+        torch.save(summed, f"{folder}/{world_size}.pt")
+    torch.distributed.destroy_process_group()
