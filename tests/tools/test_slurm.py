@@ -51,7 +51,7 @@ def test_an_array_labels_a_store_and_takes_over_from_a_killed_task(
     wait_for(slurm, job)
     logs = "\n".join(path.read_text() for path in sorted(tmp_path.glob("log-*")))
     assert shards(root) == shards(whole) and verify(str(root)) == [], logs
-    assert "Traceback" not in logs and "label: 1/" in logs
+    assert "Traceback" not in logs and "/10 unit " in logs
     again = slurm.command(*submit[:2], "--array=0", *submit[3:], **environment).strip()
     wait_for(slurm, again)
     assert f"found {len(shards(whole))} finished" in (tmp_path / "log-0").read_text()

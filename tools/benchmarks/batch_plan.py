@@ -101,7 +101,7 @@ def memory(utterances: int, plot: str) -> tuple[float, float]:
 
     with tempfile.TemporaryDirectory(prefix="asrkd-benchmark-") as name:
         loading.write_asrkd(Path(name) / "store", "audio", utterances)
-        source = Source("s", f"{name}/store", cache_mb=16)
+        source = Source("s", f"{name}/store")
         loader = Loader(
             {"s": source},
             front_end=loading.FRONT_END,
