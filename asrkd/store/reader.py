@@ -41,10 +41,11 @@ class Store:
         self.identity: Identity = content.identity
         self.codec = parse_codec(self.identity.codec) if self.identity.codec else None
         self._checked: dict[int, pq.FileMetaData] = {}
+        self._footers: dict[int, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What goes to another process, which checks the shards that it reads by itself."""
-        return vars(self) | {"_checked": {}}
+        return vars(self) | {"_checked": {}, "_footers": {}}
 
     @classmethod
     def open(cls, root: str) -> Store:
@@ -92,9 +93,11 @@ class Store:
 
     def footer_fingerprint(self, unit: int) -> str:
         """A hash of a shard's footer, which another content of the shard would change (sizes, offsets, statistics of columns)."""
-        sink = pa.BufferOutputStream()
-        self.metadata(unit).write_metadata_file(sink)
-        return fingerprint.of_bytes(sink.getvalue())
+        if unit not in self._footers:
+            sink = pa.BufferOutputStream()
+            self.metadata(unit).write_metadata_file(sink)
+            self._footers[unit] = fingerprint.of_bytes(sink.getvalue())
+        return self._footers[unit]
 
     def index(self, columns: Sequence[str] = INDEX) -> pa.Table:
         """These columns of every row, in order, with `unit`, `row_group` and `row` (within the row group), int32."""
