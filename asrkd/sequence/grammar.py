@@ -1,0 +1,117 @@
+"""G: which words, and phone language models for LF-MMI."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from asrkd.errors import CorpusError
+from asrkd.sequence.dependency import check_kaldilm, import_k2
+
+# The word that stands on back-off arcs, until determinization is done.
+BACKOFF = "#0"
+SPECIAL = ("<s>", "</s>", "<unk>", "<UNK>", "<eps>")
+
+
+def word_loop(costs: Mapping[int, float]) -> Any:
+    """Any sequence of words, each at its cost, an acceptor."""
+    arcs = [f"0 0 {word} {-cost}" for word, cost in sorted(costs.items())]
+    return import_k2().Fsa.from_str("\n".join([*arcs, "0 1 -1 0", "1"]))
+
+
+def ngram(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False) -> Any:
+    """An ARPA language model as a transducer from words to words; back-off arcs have the label len(words) + 1 and the output 0.
+
+    Args:
+        words: word n at n - 1.
+        skip_unknown: leave out n-grams with words that are not among `words`; otherwise they are refused.
+
+    Raises:
+        CorpusError: not a readable ARPA file, a word that is not known, or no n-gram left.
+        DependencyError: kaldilm is not installed.
+    """
+    check_kaldilm()
+    unknown = sorted({word for word in _unigrams(path)} - set(words) - set(SPECIAL))
+    if unknown and not skip_unknown:
+        raise CorpusError(
+            f"language model {str(path)!r} has {len(unknown)} words that the lexicon cannot spell, so they could never be recognized: "
+            f"{', '.join(map(repr, unknown[:5]))}{', ...' if len(unknown) > 5 else ''}. Add them to the lexicon, or leave them out "
+            "with skip_unknown"
+        )
+    if not set(words) & set(_unigrams(path)):
+        raise CorpusError(
+            f"language model {str(path)!r} has none of the lexicon's {len(words)} words; give the model of this language"
+        )
+    with tempfile.TemporaryDirectory(prefix="asrkd-arpa-") as folder:
+        symbols = Path(folder) / "words.txt"
+        names = ["<eps>", *words, BACKOFF, "<s>", "</s>"]
+        symbols.write_text("".join(f"{name} {number}\n" for number, name in enumerate(names)), encoding="utf-8")
+        # In a process of its own: kaldilm aborts the process at a damaged file.
+        command = [sys.executable, "-m", "kaldilm", f"--disambig-symbol={BACKOFF}", f"--read-symbol-table={symbols}"]
+        ran = subprocess.run([*command, "--max-order=9", str(path)], capture_output=True, text=True)
+        if ran.returncode:
+            reasons = [line for line in ran.stderr.splitlines() if "[F]" in line or "Error" in line or "[E]" in line]
+            raise CorpusError(
+                f"language model {str(path)!r} is not a readable ARPA file: {(reasons or ['kaldilm gave up'])[0].strip()}"
+            )
+    return import_k2().Fsa.from_openfst(ran.stdout.strip(), acceptor=False)
+
+
+def _unigrams(path: str | Path) -> Iterator[str]:
+    """The words of an ARPA file."""
+    inside = found = False
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("\\"):
+                    found |= line.strip() == "\\data\\"
+                    inside = line.strip() == "\\1-grams:"
+                elif inside and len(parts := line.split()) > 1:
+                    yield parts[1]
+    except OSError as error:
+        raise CorpusError(f"language model {str(path)!r} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"language model {str(path)!r} is not UTF-8 text: {error}") from None
+    if not found:
+        raise CorpusError(f"language model {str(path)!r} has no line \\data\\, so it is not an ARPA file")
+
+
+def phone_ngram(sequences: Sequence[Sequence[int]], order: int = 2) -> Any:
+    """The phone language model of LF-MMI, an acceptor of tokens (Povey et al. 2016, section 3.2).
+
+    Maximum-likelihood n-grams: neither smoothed nor backed off, so that the graph stays small; what was never seen is not allowed.
+    Sentence ends are part of it. The tokens of every given sequence are a path.
+
+    Args:
+        sequences: tokens of the training set, silence among them where it was heard.
+        order: 2 for bigrams, 3 for trigrams.
+
+    Raises:
+        CorpusError: no tokens, or an order below 2.
+    """
+    if order < 2:
+        raise CorpusError(f"the order of the phone language model is {order}, but must be at least 2")
+    counts: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+    for own in sequences:
+        history: tuple[int, ...] = ()
+        for token in own:
+            counts[history][token] += 1
+            history = (*history, token)[-(order - 1) :]
+        if own:
+            counts[history][-1] += 1
+    if not counts:
+        raise CorpusError("a phone language model needs transcripts; every sequence is empty")
+    numbers = {history: number for number, history in enumerate(sorted(counts, key=lambda one: (len(one), one)))}
+    arcs = []
+    for history, number in numbers.items():
+        total = sum(counts[history].values())
+        for token, count in sorted(counts[history].items()):
+            after = len(numbers) if token == -1 else numbers[(*history, token)[-(order - 1) :]]
+            arcs.append(f"{number} {after} {token} {math.log(count / total)}")
+    return import_k2().arc_sort(import_k2().Fsa.from_str("\n".join([*arcs, str(len(numbers))])))

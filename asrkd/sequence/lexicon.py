@@ -1,0 +1,84 @@
+"""L: from tokens to words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from asrkd.errors import CorpusError
+from asrkd.sequence.dependency import import_k2
+
+Pronunciations = Sequence[tuple[int, Sequence[int]]]
+
+
+def disambiguated(pronunciations: Pronunciations, first: int) -> tuple[list[tuple[int, list[int]]], int]:
+    """Pronunciations with a token from `first` on behind those that stand twice or that begin another; and how many such tokens.
+
+    Without them the transducer could not be made deterministic (Mohri, Pereira & Riley 2002, section 3.1).
+    """
+    times = Counter(tuple(tokens) for _, tokens in pronunciations)
+    beginnings = {tuple(tokens[:end]) for _, tokens in pronunciations for end in range(1, len(tokens))}
+    used: Counter[tuple[int, ...]] = Counter()
+    result, most = [], 0
+    for word, tokens in pronunciations:
+        key = tuple(tokens)
+        if times[key] > 1 or key in beginnings:
+            used[key] += 1
+            most = max(most, used[key])
+            result.append((word, [*key, first + used[key] - 1]))
+        else:
+            result.append((word, list(key)))
+    return result, most
+
+
+def lexicon_transducer(
+    pronunciations: Pronunciations,
+    *,
+    silence: int | None = None,
+    silence_probability: float = 0.5,
+    silence_end: int | None = None,
+    backoff: tuple[int, int] | None = None,
+) -> Any:
+    """Any sequence of pronunciations, from tokens to words, with optional silence at the beginning and behind each word.
+
+    Args:
+        pronunciations: (word, tokens).
+        silence: the token of silence; None for none (CTC: blanks stand between tokens anyway).
+        silence_probability: of silence.
+        silence_end: a disambiguation token behind each silence.
+        backoff: (token, word) of a self-loop between words, where a grammar's back-off arcs are matched.
+
+    Raises:
+        CorpusError: no pronunciation, or one without tokens.
+    """
+    if not pronunciations:
+        raise CorpusError("the lexicon has no words; nothing could be decoded with it")
+    pause, free = -math.log(silence_probability), -math.log(1 - silence_probability)
+    arcs: list[tuple[int, int, int, int, float]] = []
+    # 0: begin; 1: between words; 2: silence; then 3 if silence ends with a token of its own.
+    between, number = (0, 1) if silence is None else (1, 3)
+    if silence is not None:
+        arcs += [(0, 1, 0, 0, free), (0, 2, 0, 0, pause)]
+        if silence_end is None:
+            arcs.append((2, 1, silence, 0, 0.0))
+        else:
+            arcs += [(2, 3, silence, 0, 0.0), (3, 1, silence_end, 0, 0.0)]
+            number = 4
+    if backoff is not None:
+        arcs.append((between, between, *backoff, 0.0))
+    for word, tokens in pronunciations:
+        if not tokens:
+            raise CorpusError(f"word {word} has no tokens, so it cannot be decoded")
+        state, output = between, word
+        for token in tokens[:-1]:
+            arcs.append((state, number, token, output, 0.0))
+            state, output, number = number, 0, number + 1
+        if silence is None:
+            arcs.append((state, between, tokens[-1], output, 0.0))
+        else:
+            arcs += [(state, between, tokens[-1], output, free), (state, 2, tokens[-1], output, pause)]
+    arcs.append((between, number, -1, -1, 0.0))
+    lines = [f"{a} {b} {label} {output} {-cost}" for a, b, label, output, cost in sorted(arcs, key=lambda arc: arc[0])]
+    return import_k2().Fsa.from_str("\n".join([*lines, str(number)]), aux_label_names=["aux_labels"])

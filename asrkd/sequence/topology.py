@@ -1,0 +1,49 @@
+"""H: from what a model emits frame by frame to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from asrkd.errors import ConfigError
+from asrkd.sequence.dependency import import_k2
+
+
+def ctc_topology(num_classes: int) -> Any:
+    """The CTC topology over classes 0 (blank) to `num_classes` - 1; token n is class n (Graves et al. 2006).
+
+    A transducer from classes to tokens: repeats collapse, and two equal tokens need a blank between them.
+    """
+    return import_k2().ctc_topo(max_token=num_classes - 1, modified=False)
+
+
+def hmm_topology(states: Sequence[Sequence[int]]) -> Any:
+    """Left-to-right HMMs, each state with a self-loop, from classes to tokens; any token may follow any other.
+
+    Transitions have no costs of their own: hybrid systems get theirs from the posteriors (Bourlard & Morgan 1994).
+
+    Args:
+        states: for token n at n - 1, the classes of its states in order.
+
+    Raises:
+        ConfigError: a token without states.
+    """
+    k2 = import_k2()
+    if not states or not all(states):
+        raise ConfigError(f"every token needs at least one HMM state; found {list(map(list, states))!r}")
+    first, number = [], 1
+    for own in states:
+        first.append(number)
+        number += len(own)
+    entries = [(first[n], own[0], n + 1) for n, own in enumerate(states)]
+    arcs = [f"0 {state} {label} {token} 0" for state, label, token in entries]
+    for n, own in enumerate(states):
+        for j, label in enumerate(own):
+            state = first[n] + j
+            arcs.append(f"{state} {state} {label} 0 0")
+            if j + 1 < len(own):
+                arcs.append(f"{state} {state + 1} {own[j + 1]} 0 0")
+            else:
+                arcs += [f"{state} {after} {label_after} {token} 0" for after, label_after, token in entries]
+                arcs.append(f"{state} {number} -1 -1 0")
+    return k2.arc_sort(k2.Fsa.from_str("\n".join([*arcs, str(number)]), aux_label_names=["aux_labels"]))

@@ -1,0 +1,66 @@
+"""Oracles for graphs: every path, one by one, in double precision."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def graph_paths(graph: Any, length: int) -> Iterator[tuple[tuple[int, ...], float]]:
+    """The classes and the graph's score of every path that takes `length` frames."""
+    arcs = [(*arc, score) for arc, score in zip(graph.arcs.values()[:, :3].tolist(), graph.scores.tolist())]  # noqa: B905
+    leaving: dict[int, list[tuple[int, int, float]]] = {}
+    for source, target, label, score in arcs:
+        leaving.setdefault(source, []).append((target, label, score))
+
+    def walk(state: int, left: int) -> Iterator[tuple[tuple[int, ...], float]]:
+        for target, label, score in leaving.get(state, []):
+            if label == -1:
+                if not left:
+                    yield (), score
+            elif left:
+                for rest, more in walk(target, left - 1):
+                    yield (label, *rest), score + more
+
+    return walk(0, length)
+
+
+def path_scores(graph: Any, scores: Tensor) -> tuple[list[tuple[int, ...]], Tensor]:
+    """Paths and their (P,) scores, differentiable, through (T, V) scores."""
+    found = list(graph_paths(graph, len(scores)))
+    acoustic = [scores[range(len(scores)), list(classes)].sum() for classes, _ in found]
+    return [classes for classes, _ in found], torch.stack(acoustic) + torch.tensor(
+        [one for _, one in found], dtype=scores.dtype
+    )
+
+
+def hmm_readings(path: Sequence[int], states: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
+    """Every token sequence that a path of classes can be read as: the definition of left-to-right HMMs with self-loops."""
+    if not path:
+        yield ()
+        return
+    for token, own in enumerate(states, 1):
+        for ends in itertools.combinations(range(1, len(path) + 1), len(own)):
+            begins = (0, *ends[:-1])
+            if all(set(path[a:b]) == {label} for a, b, label in zip(begins, ends, own)):  # noqa: B905
+                for rest in hmm_readings(path[ends[-1] :], states):
+                    yield (token, *rest)
+
+
+def ctc_reading(path: Sequence[int]) -> tuple[int, ...]:
+    return tuple(unit for i, unit in enumerate(path) if unit and (i == 0 or path[i - 1] != unit))
+
+
+def finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, step: float = 1e-5) -> Tensor:
+    """Central differences of a scalar function, in double precision."""
+    gradient = torch.zeros_like(at)
+    for index in itertools.product(*map(range, at.shape)):
+        up, down = at.clone(), at.clone()
+        up[index] += step
+        down[index] -= step
+        gradient[index] = (function(up) - function(down)) / (2 * step)
+    return gradient
