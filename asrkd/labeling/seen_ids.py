@@ -37,8 +37,10 @@ class SeenIds:
         largest = max(_LARGEST_RUN, self._total // 8)
         while len(self._runs) > 1 and len(self._runs[-2]) < min(2 * len(self._runs[-1]), largest):
             last = self._runs.pop()
-            # A stable sort of two sorted runs only merges them.
-            self._runs[-1] = np.sort(np.concatenate([self._runs[-1], last]), kind="stable")
+            both = np.concatenate([self._runs[-1], last])
+            # A stable sort of two sorted runs only merges them; in place, because a copy would be the peak of memory.
+            both.sort(kind="stable")
+            self._runs[-1] = both
         return repeated
 
     def _found(self, hashes: NDArray[np.bytes_]) -> NDArray[np.bool_]:

@@ -10,6 +10,8 @@ import torch
 
 k2 = pytest.importorskip("k2", reason="k2 is not installed; CI runs this on Python 3.10 with k2 1.23.4")
 
+from graph_oracles import ctc_reading, graph_paths, hmm_readings  # noqa: E402
+
 from asrkd.errors import ConfigError, CorpusError  # noqa: E402
 from asrkd.sequence.decode import decode  # noqa: E402
 from asrkd.sequence.grammar import ngram, phone_ngram, word_loop  # noqa: E402
@@ -20,7 +22,6 @@ from asrkd.sequence.graphs import (  # noqa: E402
     transcript_acceptor,
 )
 from asrkd.sequence.topology import ctc_topology, hmm_topology  # noqa: E402
-from graph_oracles import ctc_reading, graph_paths, hmm_readings  # noqa: E402
 
 # Silence of one state, a phone of two states, one of one state.
 STATES = [[0], [1, 2], [3]]

@@ -8,13 +8,14 @@ from torch import Tensor
 
 k2 = pytest.importorskip("k2", reason="k2 is not installed; CI runs this on Python 3.10 with k2 1.23.4")
 
+from graph_oracles import finite_difference, path_scores  # noqa: E402
+
 from asrkd.errors import ConfigError, CorpusError  # noqa: E402
 from asrkd.sequence.grammar import phone_ngram, word_loop  # noqa: E402
 from asrkd.sequence.graphs import decoding_graph, denominator, numerators, transcript_acceptor  # noqa: E402
 from asrkd.sequence.lattice import Beam, confidences, lattices, occupancies, total_scores  # noqa: E402
 from asrkd.sequence.losses import mmi, mwer, smbr  # noqa: E402
 from asrkd.sequence.topology import hmm_topology  # noqa: E402
-from graph_oracles import finite_difference, path_scores  # noqa: E402
 
 STATES = [[0], [1, 2], [3]]
 LENGTHS = torch.tensor([4, 5, 3])
