@@ -40,8 +40,15 @@ class FrameLaw:
 
     def num_features(self, num_samples: int) -> int:
         """Frames of the front end (after stacking) for `num_samples` samples."""
-        windows = 0 if num_samples < self.window else 1 + (num_samples - self.window) // self.shift
-        return 0 if windows < self.stack else 1 + (windows - self.stack) // self.stride
+        return self.num_stacked(self.num_windows(num_samples))
+
+    def num_windows(self, num_samples: int) -> int:
+        """Windows that fit into `num_samples` samples."""
+        return 0 if num_samples < self.window else 1 + (num_samples - self.window) // self.shift
+
+    def num_stacked(self, num_windows: int) -> int:
+        """Joined frames that `num_windows` windows make."""
+        return 0 if num_windows < self.stack else 1 + (num_windows - self.stack) // self.stride
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of the model's output for `num_samples` samples."""

@@ -122,13 +122,23 @@ class FrontEnd:
         law = self.frame_law()
         if law.num_features(len(samples)) == 0:
             return samples.new_zeros((0, self.feature_dim), dtype=torch.float32)
-        with torch.no_grad():
-            mel = _filterbank(self, samples.device)(samples.to(torch.float32)[None] * _INT16)[0]
-        mel = subtract_mean(mel, self.mean_norm)
-        # unfold: (T, num_mels, stack) -> frames in time order within each joined frame.
-        stacked = mel.unfold(0, self.stack, self.stride).transpose(1, 2).reshape(-1, self.feature_dim)
+        stacked = stack_frames(self, subtract_mean(log_mel(self, samples), self.mean_norm))
         law.check(len(samples), len(stacked), what="the front end's output")
-        return stacked.contiguous()
+        return stacked
+
+
+def log_mel(front_end: FrontEnd, samples: Tensor) -> Tensor:
+    """(num_samples,) -> (num_windows, num_mels) log-mel energies, before mean subtraction and stacking."""
+    with torch.no_grad():
+        return _filterbank(front_end, samples.device)(samples.to(torch.float32)[None] * _INT16)[0]
+
+
+def stack_frames(front_end: FrontEnd, frames: Tensor) -> Tensor:
+    """(num_windows, num_mels) -> (T, feature_dim): neighbors joined, in time order within each joined frame."""
+    if len(frames) < front_end.stack:
+        return frames.new_zeros(0, front_end.feature_dim)
+    joined = frames.unfold(0, front_end.stack, front_end.stride).transpose(1, 2)
+    return joined.reshape(-1, front_end.feature_dim).contiguous()
 
 
 # Window and filters are made once, not for every utterance.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asrkd.corpus.inventory import Inventory
 from asrkd.decoding.graph import DecodingGraph
-from asrkd.errors import CorpusError, MismatchError
+from asrkd.errors import ConfigError, CorpusError, MismatchError
 
 
 @dataclass(frozen=True)
@@ -53,24 +53,62 @@ def graph_decode(
     Raises:
         MismatchError: V is not the graph's inventory's.
         CorpusError: no path survives the beam, or the scores hold NaN.
+        ConfigError: a beam or number of states that cannot be used.
+    """
+    scores = check_scores(log_probs, graph, log_prior, acoustic_scale)
+    if not len(scores):
+        return Hypothesis((), 0.0, np.zeros(0, dtype=np.int64))
+    decoder = kaldi_decoder.FasterDecoder(graph.fst, search_options(beam, max_active))
+    decoder.decode(kaldi_decoder.DecodableCtc(scores))
+    return hypothesis_of(decoder, graph, len(scores), ended=True)
+
+
+def search_options(beam: float, max_active: int) -> kaldi_decoder.FasterDecoderOptions:
+    """Kaldi's options.
+
+    Raises:
+        ConfigError: a beam that is not above 0, or fewer than 2 states.
+    """
+    if not beam > 0 or max_active < 2:
+        raise ConfigError(f"beam is {beam} and max_active {max_active}, but they must be above 0 and at least 2")
+    return kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active, min_active=min(20, max_active - 1))
+
+
+def check_scores(
+    log_probs: NDArray[np.float32],
+    graph: DecodingGraph,
+    log_prior: NDArray[np.float32] | None = None,
+    acoustic_scale: float = 1.0,
+) -> NDArray[np.float32]:
+    """(T, V) acoustic scores: log-posteriors less log-priors, scaled.
+
+    Raises:
+        MismatchError: V is not the graph's inventory's.
+        CorpusError: NaN among the scores.
     """
     if log_probs.shape[1] != len(graph.inventory):
         raise MismatchError(
             f"the model gives {log_probs.shape[1]} classes, the graph was built for {len(graph.inventory)}; "
             "build the graph from the model's own inventory"
         )
-    if not len(log_probs):
-        return Hypothesis((), 0.0, np.zeros(0, dtype=np.int64))
     scores = log_probs if log_prior is None else log_probs - log_prior
     scores = np.ascontiguousarray(scores * acoustic_scale, dtype=np.float32)
     if np.isnan(scores).any():
         raise CorpusError("the acoustic scores hold NaN; the model or its input is broken")
-    options = kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active)
-    decoder = kaldi_decoder.FasterDecoder(graph.fst, options)
-    decoder.decode(kaldi_decoder.DecodableCtc(scores))
-    found, lattice = decoder.get_best_path()
+    return scores
+
+
+def hypothesis_of(
+    decoder: kaldi_decoder.FasterDecoder, graph: DecodingGraph, num_frames: int, *, ended: bool
+) -> Hypothesis:
+    """The best path of a decoder that has read `num_frames`; with `ended`, of paths that end at a word's end, if there is one.
+
+    Raises:
+        CorpusError: no path survives the beam.
+    """
+    found, lattice = decoder.get_best_path(ended)
     if not found:
-        raise CorpusError(f"no path survives a beam of {beam} over {len(log_probs)} frames; widen the beam")
+        raise CorpusError(f"no path survives the beam over {num_frames} frames; widen the beam or raise max_active")
     _, ilabels, olabels, weight = kaldifst.get_linear_symbol_sequence(lattice)
     words = tuple(graph.words[label] for label in olabels)
     return Hypothesis(

@@ -1,0 +1,172 @@
+"""Decoding while audio comes in: frame by frame through a graph, with endpoints, and a student on live samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import kaldi_decoder
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.live_front_end import LiveFrontEnd
+from asrkd.decoding.decode import Hypothesis, check_scores, hypothesis_of, search_options
+from asrkd.decoding.graph import DecodingGraph
+from asrkd.errors import ConfigError
+from asrkd.teachers import Teacher
+
+
+@dataclass(frozen=True)
+class EndpointRules:
+    """When an utterance has ended; any of them is enough (Kaldi's `online2/online-endpoint.h`, rules 1, 2 and 5).
+
+    Attributes:
+        silence_before_words: seconds of silence before any word.
+        silence_after_words: seconds of silence behind a word.
+        longest: seconds of an utterance.
+    """
+
+    silence_before_words: float = 5.0
+    silence_after_words: float = 0.8
+    longest: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ConfigError(f"endpoint rules: {name} is {value}, but must be above 0 seconds")
+
+
+class LiveDecoder:
+    """Kaldi's token-passing decoder, fed with chunks of log-posteriors.
+
+    The words are those of `graph_decode` of all frames at once with the same beam.
+
+    Args:
+        graph: the decoding graph.
+        log_prior: (V,), already scaled; for `hmm`.
+        acoustic_scale, beam, max_active: as in `graph_decode`.
+
+    Raises:
+        ConfigError: a beam or number of states that cannot be used.
+    """
+
+    def __init__(
+        self,
+        graph: DecodingGraph,
+        *,
+        log_prior: NDArray[np.float32] | None = None,
+        acoustic_scale: float = 1.0,
+        beam: float = 24.0,
+        max_active: int = 7000,
+    ) -> None:
+        self.graph = graph
+        self._log_prior, self._acoustic_scale = log_prior, acoustic_scale
+        self._decoder = kaldi_decoder.FasterDecoder(graph.fst, search_options(beam, max_active))
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin an utterance."""
+        self._decoder.init_decoding()
+        self.num_frames = 0
+
+    def accept(self, log_probs: NDArray[np.float32]) -> None:
+        """Go on with (C, V) log-posteriors.
+
+        Raises:
+            MismatchError: V is not the graph's inventory's.
+            CorpusError: NaN among the scores.
+        """
+        scores = check_scores(log_probs, self.graph, self._log_prior, self._acoustic_scale)
+        if len(scores):
+            self._decoder.advance_decoding(kaldi_decoder.DecodableCtc(scores, self.num_frames))
+            self.num_frames += len(scores)
+
+    def best(self, *, ended: bool = False) -> Hypothesis:
+        """The best path so far; with `ended`, of paths that end at a word's end, if there is one.
+
+        Raises:
+            CorpusError: no path survives the beam.
+        """
+        return hypothesis_of(self._decoder, self.graph, self.num_frames, ended=ended)
+
+
+def is_endpoint(found: Hypothesis, rules: EndpointRules, frame_seconds: float) -> bool:
+    """Whether an utterance ended, by its best path so far. Class 0 is silence (`hmm`) or blank (`ctc`)."""
+    spoken = np.flatnonzero(found.classes)
+    silence = len(found.classes) - (spoken[-1] + 1 if len(spoken) else 0)
+    longest_silence = rules.silence_after_words if found.words else rules.silence_before_words
+    return silence * frame_seconds >= longest_silence or len(found.classes) * frame_seconds >= rules.longest
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a recognizer has made of the audio so far.
+
+    Attributes:
+        words: of the running utterance, or of the one that has just ended.
+        ended: whether the utterance has ended; the next chunk begins another.
+        seconds: of audio since the utterance began.
+    """
+
+    words: tuple[str, ...]
+    ended: bool
+    seconds: float
+
+
+class LiveRecognizer:
+    """A streaming student on live samples: features, model and decoder chunk by chunk.
+
+    Model and features run on over endpoints, as they did over the words of an utterance in training; the decoder begins again.
+
+    Raises:
+        ConfigError: a model that cannot stream, or a front end that needs the whole utterance.
+    """
+
+    def __init__(self, model: Teacher, decoder: LiveDecoder, rules: EndpointRules | None = None) -> None:
+        network: Any = model.model
+        if not all(hasattr(network, name) for name in ("stream", "flush", "initial_state")):
+            raise ConfigError(
+                f"model {type(network).__name__} has no stream, flush and initial_state, so it cannot run on live audio; "
+                "use LSTMStudent or EmformerStudent"
+            )
+        self.model, self.decoder, self.rules = model, decoder, rules or EndpointRules()
+        if not isinstance(model.front_end, FrontEnd):
+            raise ConfigError("the model reads whole utterances of samples, so it cannot run on live audio")
+        law = model.front_end.frame_law(model.subsampling_factor)
+        self.frame_seconds = law.frame_shift / model.front_end.sampling_rate
+        self._network, self._front_end_settings = network, model.front_end
+        self._begin()
+
+    def _begin(self) -> None:
+        self._front_end = LiveFrontEnd(self._front_end_settings)
+        self._state = self._network.initial_state()
+        self.decoder.restart()
+
+    @torch.inference_mode()
+    def accept(self, samples: Tensor) -> Heard:
+        """Go on with (num_samples,) samples; what has been heard so far."""
+        logits, self._state = self._network.stream(self._front_end.accept(samples)[None], self._state)
+        return self._advance(logits, last=False)
+
+    @torch.inference_mode()
+    def finish(self) -> Heard:
+        """End the stream: what has been heard. The next chunk begins another stream."""
+        logits, self._state = self._network.flush(self._state)
+        found = self._advance(logits, last=True)
+        self._begin()
+        return found
+
+    def _advance(self, logits: Tensor, *, last: bool) -> Heard:
+        self.decoder.accept(logits[0].log_softmax(-1).numpy())
+        if not self.decoder.num_frames:
+            return Heard((), last, 0.0)
+        seconds = self.decoder.num_frames * self.frame_seconds
+        found = self.decoder.best(ended=last)
+        if not last and is_endpoint(found, self.rules, self.frame_seconds):
+            words = self.decoder.best(ended=True).words
+            self.decoder.restart()
+            return Heard(words, True, seconds)
+        return Heard(found.words, last, seconds)
