@@ -17,9 +17,16 @@ from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.graph import word_loop_graph
-from asrkd.errors import CorpusError
+from asrkd.decoding.k2_decode import K2Decoder
+from asrkd.decoding.ngram import ngram_graph
+from asrkd.errors import ConfigError, CorpusError
+from asrkd.sequence.lattice import Beam
 from asrkd.teachers import Teacher
 from asrkd.training import checkpoint
+
+DECODERS = ("kaldi", "k2")
+# Utterances that k2 decodes at a time.
+K2_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -90,26 +97,59 @@ def decode_scores(
     acoustic_scale: float = 1.0,
     prior_scale: float = 1.0,
     beam: float = 24.0,
+    max_active: int = 7000,
+    grammar: str | None = None,
+    decoder: str = "kaldi",
     only: Sequence[str] | None = None,
 ) -> dict[str, str]:
-    """Decode through the loop of the lexicon's words; text by utterance id.
+    """Decode through the loop of the lexicon's words, or an n-gram language model; text by utterance id.
 
     Args:
         log_prior: (V,); needed for `hmm`, not used for `ctc`.
         prior_scale: multiplies the log-prior.
+        beam, max_active: of the search.
+        grammar: an ARPA file, in place of the loop of words.
+        decoder: `kaldi` or `k2`.
         only: these utterances.
+
+    Raises:
+        CorpusError: no prior for an `hmm` model, a grammar that cannot be used, or no path survives the beam.
+        ConfigError: an unknown decoder, or an insertion penalty for a grammar.
+        DependencyError: k2 is needed and not installed.
     """
-    graph = word_loop_graph(lexicon, model.inventory, insertion_penalty=insertion_penalty)
+    if decoder not in DECODERS:
+        raise ConfigError(f"decoder is {decoder!r}, but must be one of {', '.join(DECODERS)}")
+    if grammar is None:
+        graph = word_loop_graph(lexicon, model.inventory, insertion_penalty=insertion_penalty)
+    elif insertion_penalty:
+        raise ConfigError("an insertion penalty is for the loop of words; a grammar has costs for words already")
+    else:
+        graph = ngram_graph(lexicon, model.inventory, grammar)
     prior = None
     if model.inventory.topology == "hmm":
         if log_prior is None:
             raise CorpusError("an 'hmm' model is decoded with its priors; give the run that holds them")
         prior = log_prior * prior_scale
-    texts = {}
-    for key in only if only is not None else scores.log_probs:
-        found = graph_decode(scores.log_probs[key], graph, log_prior=prior, acoustic_scale=acoustic_scale, beam=beam)
-        texts[key] = " ".join(found.words)
-    return texts
+    keys = list(only if only is not None else scores.log_probs)
+    if decoder == "k2":
+        search = K2Decoder(graph, device=model.device, beam=Beam(search=beam, output=8.0, max_active=max_active))
+        found = []
+        for begin in range(0, len(keys), K2_BATCH):
+            part = [scores.log_probs[key] for key in keys[begin : begin + K2_BATCH]]
+            found += search.decode(part, log_prior=prior, acoustic_scale=acoustic_scale)
+    else:
+        found = [
+            graph_decode(
+                scores.log_probs[key],
+                graph,
+                log_prior=prior,
+                acoustic_scale=acoustic_scale,
+                beam=beam,
+                max_active=max_active,
+            )
+            for key in keys
+        ]
+    return {key: " ".join(one.words) for key, one in zip(keys, found, strict=True)}
 
 
 def latency_ratio(model: Teacher, front_end: AnyFrontEnd, *, seconds: float = 10.0, repeats: int = 5) -> float:

@@ -56,13 +56,16 @@ class PhaseConfig:
     of `until` if it is given.
 
     Scheduled learning (Parthasarathi & Ström 2019, section 3.2) interleaves shares of unlabeled and labeled data
-    and ends on labeled data alone.
+    and ends on labeled data alone. `learning_rate` holds for the phase as it is, in place of the optimizer's schedule. `criterion`
+    is what labeled batches are trained with: `frame` (cross-entropy or CTC), or a sequence criterion, `mmi`, `lf_mmi`, `smbr` or `mwer`.
     """
 
     steps: int = MISSING
     mixture: dict[str, int] = field(default_factory=dict)
     until: dict[str, int] = field(default_factory=dict)
     learning_rate_scale: float = 1.0
+    learning_rate: float | None = None
+    criterion: str = "frame"
 
 
 @dataclass
@@ -71,6 +74,28 @@ class SoftLossConfig:
 
     missing_mass: str = "renormalize"
     temperature: float = 1.0
+
+
+@dataclass
+class SequenceConfig:
+    """Phases with a sequence criterion (`asrkd.sequence.losses`; needs k2). The lattices of `mmi`, `smbr` and `mwer` are made on the fly with
+    the loop of the lexicon's words or the ARPA file `grammar`, and pruned by the beams; `lf_mmi` has a phone n-gram of `phone_order` and keeps
+    every path. Scores (log-posteriors less `prior` for `hmm`) are multiplied by `acoustic_scale`. `boost` and `reject`: boosted MMI and frame
+    rejection. `smoothing` is the share of the frame loss (Su et al. 2013, f-smoothing), with the source's labels or its stored soft targets."""
+
+    acoustic_scale: float = 1.0
+    grammar: str = ""
+    phone_order: int = 2
+    boost: float = 0.0
+    reject: float = 0.0
+    ignore_silence: bool = False
+    smoothing: float = 0.1
+    smooth_with: str = "labels"
+    search_beam: float = 20.0
+    output_beam: float = 8.0
+    min_active: int = 30
+    max_active: int = 10000
+    num_paths: int = 100
 
 
 @dataclass
@@ -133,7 +158,9 @@ class LoaderConfig:
 
 @dataclass
 class TrainConfig:
-    """One training run. Everything that the run does follows from this and from the stores that it names."""
+    """One training run. Everything that the run does follows from this and from the stores that it names. `init` is a checkpoint to start
+    from. `prior` is a store whose mean posterior is the prior of an `hmm` model; without it, it is the mean posterior of the finished model,
+    or, with sequence criteria, that of `init`."""
 
     run: str = MISSING
     seed: int = 1
@@ -145,12 +172,14 @@ class TrainConfig:
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     schedule: list[PhaseConfig] = field(default_factory=list)
     soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
+    sequence: SequenceConfig = field(default_factory=SequenceConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     dev: str | None = None
     init: str | None = None
+    prior: str = ""
     log_steps: int = 20
     eval_steps: int = 200
     checkpoint_steps: int = 200

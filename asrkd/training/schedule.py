@@ -9,12 +9,14 @@ from asrkd.errors import ConfigError
 from asrkd.streaming.mixture import Phase
 from asrkd.training.config import OptimizerConfig, PhaseConfig
 
+CRITERIA = ("frame", "mmi", "lf_mmi", "smbr", "mwer")
+
 
 def check_schedule(phases: Sequence[PhaseConfig], sources: Sequence[str]) -> int:
     """Total steps of a schedule.
 
     Raises:
-        ConfigError: no phase, a phase without steps, an unknown source, or a share below 1.
+        ConfigError: no phase, a phase without steps, an unknown source or criterion, a share below 1, or a learning rate of 0.
     """
     if not phases:
         raise ConfigError("the schedule has no phases; give at least one with steps and a mixture")
@@ -27,6 +29,12 @@ def check_schedule(phases: Sequence[PhaseConfig], sources: Sequence[str]) -> int
         _check_shares(phase.until, sources, f"schedule[{number}].until", lowest=0)
         if phase.until and not any(phase.until.values()):
             raise ConfigError(f"schedule[{number}].until gives no source a share")
+        if phase.criterion not in CRITERIA:
+            raise ConfigError(
+                f"schedule[{number}].criterion is {phase.criterion!r}, but must be one of {', '.join(CRITERIA)}"
+            )
+        if phase.learning_rate is not None and not phase.learning_rate > 0:
+            raise ConfigError(f"schedule[{number}].learning_rate is {phase.learning_rate}, but must be above 0")
     return sum(phase.steps for phase in phases)
 
 
@@ -53,11 +61,14 @@ def phase_at(phases: Sequence[PhaseConfig], step: int) -> PhaseConfig:
 
 
 def learning_rate(step: int, total: int, optimizer: OptimizerConfig, phases: Sequence[PhaseConfig]) -> float:
-    """Learning rate of update `step`: linear warm-up, cosine decay over all phases, times the phase's own scale."""
+    """Learning rate of update `step`: the phase's own, or linear warm-up and cosine decay over all phases, times the phase's scale."""
+    phase = phase_at(phases, step)
+    if phase.learning_rate is not None:
+        return phase.learning_rate
     if step < optimizer.warmup_steps:
         scale = (step + 1) / optimizer.warmup_steps
     else:
         progress = (step - optimizer.warmup_steps) / max(1, total - optimizer.warmup_steps)
         low = optimizer.final_scale
         scale = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return optimizer.learning_rate * scale * phase_at(phases, step).learning_rate_scale
+    return optimizer.learning_rate * scale * phase.learning_rate_scale

@@ -21,6 +21,7 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
 from asrkd.models import build_model, check_model, count_parameters
+from asrkd.store.prior import log_prior
 from asrkd.store.reader import Store
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.disk_cache import DiskCache
@@ -31,7 +32,8 @@ from asrkd.targets.vocabulary_map import VocabularyMap
 from asrkd.training import checkpoint
 from asrkd.training.config import KINDS, SourceConfig, TrainConfig
 from asrkd.training.objective import Objective
-from asrkd.training.schedule import check_schedule, learning_rate, stream_schedule
+from asrkd.training.schedule import check_schedule, learning_rate, phase_at, stream_schedule
+from asrkd.training.sequence import SequenceObjective
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -84,6 +86,7 @@ class Trainer:
             num_classes=len(self.inventory),
         ).to(self.device)
         check_model(self.model, self.front_end.feature_dim, len(self.inventory), config.model.subsampling_factor)
+        self._init_prior: Tensor | None = None
         if config.init:
             self._initialise(config.init)
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.optimizer.ema_decay))
@@ -97,6 +100,8 @@ class Trainer:
             weights={name: source.weight for name, source in config.sources.items()},
             soft=config.soft_loss,
         )
+        self.prior = self._fixed_prior()
+        self.sequence = self._sequence_objective()
         self.step = 0
         self._prepare_run_folder()
         if (self.run / "last.pt").exists():
@@ -145,11 +150,46 @@ class Trainer:
         content = checkpoint.read(path)
         try:
             self.model.load_state_dict(content["model"])
+            self._init_prior = content.get("log_prior")
         except RuntimeError as error:
             text = " ".join(str(error).split())[:200]
             raise MismatchError(
                 f"init: {path!r} holds weights of another model ({text}); use the same factory and args"
             ) from None
+
+    def _fixed_prior(self) -> Tensor | None:
+        """(V,) log-priors that are known before training: of the store `prior`, or those that sequence training started with."""
+        if self.inventory.topology != "hmm":
+            if self.config.prior:
+                raise ConfigError(
+                    f"prior is {self.config.prior!r}, but a 'ctc' model has no use for priors; leave it out"
+                )
+            return None
+        if self.config.prior:
+            identity = Store.open(self.config.prior).identity
+            if identity.inventory != self.inventory:
+                raise MismatchError(
+                    f"prior: the store {self.config.prior!r} has targets over other units than the model; give one of the same inventory"
+                )
+            return torch.from_numpy(log_prior(self.config.prior))
+        return self._init_prior if self._criteria() else None
+
+    def _criteria(self) -> set[str]:
+        """The sequence criteria of the schedule."""
+        return {phase.criterion for phase in self.config.schedule} - {"frame"}
+
+    def _sequence_objective(self) -> SequenceObjective | None:
+        if not self._criteria():
+            return None
+        if self.inventory.topology == "hmm" and self.prior is None:
+            raise ConfigError(
+                "the schedule has a sequence criterion, which for 'hmm' needs the priors of the classes; start from a finished run "
+                "(init: RUN/final.pt) or name a labeled store (prior: STORE)"
+            )
+        labeled = [source.store for source in self.config.sources.values() if source.kind == "labeled"]
+        return SequenceObjective(
+            self._criteria(), self.config.sequence, self.objective, labeled, self.prior, self.device
+        )
 
     def _prepare_run_folder(self) -> None:
         """Write the resolved config, or refuse a folder that holds another run."""
@@ -202,6 +242,9 @@ class Trainer:
             self.loader.close()
         if self.step >= self.total_steps:
             self._finish()
+        if self.sequence and self.sequence.skipped:
+            lines = [f"{key}\t{why}\n" for key, why in sorted(self.sequence.skipped.items())]
+            _write(self.run / "skipped.tsv", "".join(lines))
         return last
 
     def _update(self, batches: Sequence[Batch]) -> list[dict[str, float]]:
@@ -224,7 +267,11 @@ class Trainer:
 
     def _accumulate(self, batch: Batch) -> dict[str, float]:
         logits, lengths = self.model(batch.features, batch.feature_lengths)
-        loss, losses = self.objective(logits, lengths, batch)
+        phase = phase_at(self.config.schedule, self.step)
+        if self.sequence and phase.criterion != "frame" and self.objective.kinds[batch.source[0]] == "labeled":
+            loss, losses = self.sequence(phase.criterion, logits, lengths, batch)
+        else:
+            loss, losses = self.objective(logits, lengths, batch)
         if not bool(torch.isfinite(loss)):
             raise AsrkdError(
                 f"the loss of update {self.step + 1} is {loss.item()}, so the weights would be lost; the last checkpoint is "
@@ -293,7 +340,7 @@ class Trainer:
                 "front_end": self.front_end.to_dict(),
                 "inventory": dataclasses.asdict(self.inventory) | {"units": list(self.inventory.units)},
                 "subsampling_factor": self.config.model.subsampling_factor,
-                "log_prior": self._log_prior(),
+                "log_prior": self._log_prior() if self.prior is None else self.prior,
                 "num_parameters": count_parameters(model),
             },
         )

@@ -1,0 +1,53 @@
+"""Decoding graphs with an n-gram language model, made with k2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import kaldifst
+
+from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokens import Tokens
+from asrkd.decoding.graph import DecodingGraph
+from asrkd.sequence.grammar import ngram
+from asrkd.sequence.graphs import decoding_graph
+from asrkd.sequence.openfst import to_openfst
+from asrkd.sequence.topology import ctc_topology, hmm_topology
+
+
+def topology_of(inventory: Inventory) -> Any:
+    """H as a k2 Fsa."""
+    return ctc_topology(len(inventory)) if inventory.topology == "ctc" else hmm_topology(Tokens.of(inventory).states)
+
+
+def ngram_graph(
+    lexicon: Lexicon,
+    inventory: Inventory,
+    arpa: str | Path,
+    *,
+    silence_probability: float = 0.5,
+    skip_unknown: bool = False,
+) -> DecodingGraph:
+    """HLG with the language model of an ARPA file.
+
+    Args:
+        silence_probability: of silence at the beginning and behind each word, for `hmm`.
+        skip_unknown: leave out n-grams with words that the lexicon does not have; otherwise they are refused.
+
+    Raises:
+        CorpusError: an ARPA file that cannot be used, or words that the lexicon does not have.
+        DependencyError: k2 or kaldilm is not installed.
+    """
+    tokens = Tokens.of(inventory)
+    graph = decoding_graph(
+        topology_of(inventory),
+        tokens.pronunciations(lexicon),
+        ngram(arpa, lexicon.words, skip_unknown=skip_unknown),
+        num_tokens=len(tokens.names),
+        num_words=len(lexicon.words),
+        silence=tokens.silence,
+        silence_probability=silence_probability,
+    )
+    return DecodingGraph(kaldifst.compile(to_openfst(graph), acceptor=False), ("<eps>", *lexicon.words), inventory)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asrkd import config as configs
+from asrkd.errors import ConfigError, DependencyError, MismatchError
+from asrkd.labeling.local import run as label
+from asrkd.labeling.plan import plan
+from asrkd.training import checkpoint
+from asrkd.training.align_store import align_store
+from asrkd.training.config import TrainConfig
+from asrkd.training.trainer import Trainer, read_metrics
+
+needs_k2 = pytest.mark.skipif(
+    __import__("importlib.util").util.find_spec("k2") is None,
+    reason="k2 is not installed; it has no wheel on PyPI for this torch (docs/sequence.md)",
+)
+
+
+def settings(corpus: Path, aligned: Path, run: Path, **changes: Any) -> TrainConfig:
+    given: dict[str, Any] = {
+        "run": str(run),
+        "threads": 1,
+        "model": {"args": {"hidden_dim": 16, "num_layers": 1, "output_delay": 1, "dropout": 0.0}},
+        "front_end": {"mean_norm": "causal"},
+        "inventory": {"lexicon": str(corpus / "lexicon.txt"), "topology": "hmm", "states_per_phone": 1},
+        "sources": {"labeled": {"store": str(aligned)}},
+        "schedule": [{"steps": 20, "mixture": {"labeled": 1}}],
+        "optimizer": {"learning_rate": 0.01, "warmup_steps": 3, "ema_decay": 0.0},
+        "batch": {"max_frames": 400, "max_utterances": 8},
+        "log_steps": 1,
+        "checkpoint_steps": 3,
+    }
+    return configs.from_dict(TrainConfig, given | changes)
+
+
+@pytest.fixture(scope="module")
+def aligned(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("aligned") / "store"
+    align_store(str(corpus / "stores/labeled"), str(out), corpus / "lexicon.txt", states_per_phone=1)
+    return out
+
+
+@pytest.fixture(scope="module")
+def started(corpus: Path, aligned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of cross-entropy."""
+    run = tmp_path_factory.mktemp("start") / "run"
+    Trainer(settings(corpus, aligned, run)).train()
+    return run
+
+
+@pytest.fixture(scope="module")
+def soft(corpus: Path, started: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The labeled set with soft targets, without alignments."""
+    root = str(tmp_path_factory.mktemp("soft") / "store")
+    plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=f"checkpoint:{started}", codec="hybrid:0:8", embed="audio")
+    label(root)
+    return Path(root)
+
+
+def phase(criterion: str, steps: int = 8) -> list[dict[str, Any]]:
+    return [{"steps": steps, "mixture": {"labeled": 1}, "criterion": criterion, "learning_rate": 0.003}]
+
+
+@needs_k2
+@pytest.mark.parametrize("criterion", ["mmi", "lf_mmi", "smbr", "mwer"])
+def test_a_sequence_phase_starts_from_a_run_and_lowers_its_criterion(
+    corpus: Path, aligned: Path, started: Path, tmp_path: Path, criterion: str
+) -> None:
+    config = settings(corpus, aligned, tmp_path / "run", init=str(started / "final.pt"), schedule=phase(criterion, 24))
+    Trainer(config).train()
+    lines = read_metrics(tmp_path / "run")
+    values = [line[f"labeled_{criterion}"] for line in lines]
+    assert len(values) == 24 and np.mean(values[-6:]) < np.mean(values[:6])
+    assert all("labeled" in line and line["learning_rate"] == 0.003 for line in lines)
+    # It is decoded with the priors that it was trained with.
+    before, after = (checkpoint.read(run / "final.pt")["log_prior"] for run in (started, tmp_path / "run"))
+    assert torch.equal(before, after)
+
+
+@needs_k2
+@pytest.mark.parametrize("criterion", ["smbr", "mwer"])
+def test_a_sequence_phase_goes_on_bit_for_bit(
+    corpus: Path, aligned: Path, started: Path, tmp_path: Path, criterion: str
+) -> None:
+    def config(name: str) -> TrainConfig:
+        schedule = [{"steps": 3, "mixture": {"labeled": 1}}, *phase(criterion, 6)]
+        return settings(corpus, aligned, tmp_path / name, init=str(started / "final.pt"), schedule=schedule)
+
+    Trainer(config("whole")).train()
+    for stop in (2, 5, 9):
+        Trainer(config("parts")).train(stop_at=stop)
+    one, other = (checkpoint.read(tmp_path / name / "final.pt")["model"] for name in ("whole", "parts"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@needs_k2
+def test_priors_may_come_from_a_store_and_smoothing_from_soft_targets(
+    corpus: Path, aligned: Path, started: Path, soft: Path, tmp_path: Path
+) -> None:
+    from asrkd.store.prior import mean_posterior
+
+    config = settings(
+        corpus, aligned, tmp_path / "run", init=str(started / "final.pt"), prior=str(soft), schedule=phase("lf_mmi", 2)
+    )
+    Trainer(config).train()
+    found = checkpoint.read(tmp_path / "run" / "final.pt")["log_prior"]
+    torch.testing.assert_close(found.double().exp(), torch.from_numpy(mean_posterior(str(soft))), rtol=1e-4, atol=1e-5)
+    smoothed = settings(
+        corpus,
+        aligned,
+        tmp_path / "other",
+        init=str(started / "final.pt"),
+        schedule=phase("lf_mmi", 2),
+        sequence={"smooth_with": "soft"},
+    )
+    with pytest.raises(MismatchError, match="utterances without soft targets"):
+        Trainer(smoothed).train()
+
+
+@needs_k2
+def test_utterances_without_a_path_are_skipped_counted_and_listed(
+    corpus: Path, aligned: Path, started: Path, tmp_path: Path
+) -> None:
+    config = settings(
+        corpus,
+        aligned,
+        tmp_path / "run",
+        init=str(started / "final.pt"),
+        schedule=phase("smbr", 2),
+        sequence={"search_beam": 1e-3, "output_beam": 1e-3, "min_active": 0, "max_active": 1, "acoustic_scale": 50.0},
+    )
+    Trainer(config).train()
+    assert sum(line.get("labeled_skipped", 0) for line in read_metrics(tmp_path / "run")) > 0
+    assert "lattice is empty: widen the beam" in (tmp_path / "run" / "skipped.tsv").read_text()
+
+
+@needs_k2
+def test_what_cannot_be_trained_is_refused(
+    corpus: Path, aligned: Path, started: Path, soft: Path, tmp_path: Path
+) -> None:
+    def refused(kind: type[Exception], match: str, **changes: Any) -> None:
+        given = {"schedule": phase("mmi"), "init": str(started / "final.pt")} | changes
+        with pytest.raises(kind, match=match):
+            Trainer(settings(corpus, aligned, tmp_path / "run", **given))
+
+    refused(ConfigError, r"schedule\[0\].criterion is 'mbr', but must be one of frame, mmi", schedule=phase("mbr"))
+    refused(ConfigError, "needs the priors of the classes", init=None)
+    refused(ConfigError, "smoothing is 1.0", sequence={"smoothing": 1.0})
+    refused(ConfigError, "acoustic_scale is 0", sequence={"acoustic_scale": 0.0})
+    refused(ConfigError, "smooth_with is 'both'", sequence={"smooth_with": "both"})
+    refused(ConfigError, "learning_rate is 0", schedule=[phase("mmi")[0] | {"learning_rate": 0.0}])
+    ctc = {"lexicon": str(corpus / "lexicon.txt"), "topology": "ctc"}
+    refused(ConfigError, "'ctc' model has no use for priors", inventory=ctc, init=None, prior=str(soft))
+    refused(ConfigError, "beams must be above 0", sequence={"search_beam": 0.0})
+
+
+def test_without_k2_a_sequence_phase_says_how_to_install_it(
+    corpus: Path, aligned: Path, started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "k2", None)
+    config = settings(corpus, aligned, tmp_path / "run", init=str(started / "final.pt"), schedule=phase("smbr"))
+    with pytest.raises(DependencyError, match="pip install k2 -f https://k2-fsa.github.io"):
+        Trainer(config)
