@@ -6,7 +6,7 @@ import click
 
 from asrkd import config
 from asrkd.cli.progress import Progress
-from asrkd.training.align_store import align_store
+from asrkd.training.align_store import ALIGNERS, align_store
 from asrkd.training.config import TrainConfig
 from asrkd.training.trainer import Trainer
 
@@ -34,10 +34,18 @@ def train(config_file: str, overrides: tuple[str, ...]) -> None:
 @click.option("--lexicon", required=True, type=click.Path(dir_okay=False), help="Pronunciations of every word.")
 @click.option("--states-per-phone", default=2, help="HMM states of a phone.")
 @click.option(
-    "--model", metavar="SPEC", help="Align with this hmm model; without one, a flat start from the transcripts alone."
+    "--model",
+    metavar="SPEC",
+    help="Align with this model; without one, a flat start for hmm from the transcripts alone.",
 )
-def align(store: str, out: str, lexicon: str, states_per_phone: int, model: str | None) -> None:
-    """Copy STORE to OUT with hard labels (the alignment column) for the hmm topology."""
+@click.option("--aligner", type=click.Choice(ALIGNERS), default="viterbi", help="Who finds the best path.")
+@click.option(
+    "--soft", metavar="CODEC", default="", help="Also store soft alignments as targets, with this codec (needs k2)."
+)
+def align(
+    store: str, out: str, lexicon: str, states_per_phone: int, model: str | None, aligner: str, soft: str
+) -> None:
+    """Copy STORE to OUT with hard labels (the alignment column), and soft ones if wanted."""
     progress = Progress()
     count = align_store(
         store,
@@ -45,6 +53,8 @@ def align(store: str, out: str, lexicon: str, states_per_phone: int, model: str 
         lexicon,
         states_per_phone=states_per_phone,
         model=model,
+        aligner=aligner,
+        soft=soft,
         progress=lambda done, total: progress.show("align", done, total),
     )
     progress.close()

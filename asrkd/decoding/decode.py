@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrkd.corpus.inventory import Inventory
-from asrkd.decoding.graph import DecodingGraph
 from asrkd.errors import ConfigError, CorpusError, MismatchError
+from asrkd.graphs import DecodingGraph
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from asrkd.decoding.decode import Hypothesis, check_scores
-from asrkd.decoding.graph import DecodingGraph
+from asrkd.graphs import DecodingGraph
 from asrkd.sequence.decode import decode
 from asrkd.sequence.lattice import Beam
 from asrkd.sequence.openfst import from_openfst

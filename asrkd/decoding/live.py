@@ -14,8 +14,8 @@ from torch import Tensor
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.live_front_end import LiveFrontEnd
 from asrkd.decoding.decode import Hypothesis, check_scores, hypothesis_of, search_options
-from asrkd.decoding.graph import DecodingGraph
 from asrkd.errors import ConfigError
+from asrkd.graphs import DecodingGraph
 from asrkd.teachers import Teacher
 
 

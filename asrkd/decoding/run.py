@@ -16,10 +16,9 @@ from asrkd.corpus.cuts import iterate, open_cuts, read_audio, speaker_of, text_o
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.decoding.decode import graph_decode
-from asrkd.decoding.graph import word_loop_graph
 from asrkd.decoding.k2_decode import K2Decoder
-from asrkd.decoding.ngram import ngram_graph
 from asrkd.errors import ConfigError, CorpusError
+from asrkd.graphs import ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam
 from asrkd.teachers import Teacher
 from asrkd.training import checkpoint

@@ -84,6 +84,14 @@ def packed(encoded: Encoded, identity: Identity) -> dict[str, Any]:
     return columns | vars(statistics(encoded.frames, targets))
 
 
+def encoded_columns(key: str, log_probs: Tensor, identity: Identity) -> dict[str, Any]:
+    """The columns of targets and statistics of one utterance, from its (T, V) log-posteriors."""
+    codec = parse_codec(identity.codec)
+    keys = frame_keys(key, identity.teacher_fingerprint, len(log_probs), log_probs.device)
+    entries, frames = _chunked(codec, log_probs, keys)
+    return packed(Encoded(entries, frames), identity)
+
+
 def _encode(heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher) -> list[Encoded]:
     codec = parse_codec(identity.codec)
     log_probs, lengths = teacher.log_probs(features, torch.tensor([len(one.features) for one in heard]))

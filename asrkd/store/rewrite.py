@@ -1,24 +1,26 @@
-"""Copies of a store with a column filled."""
+"""Copies of a store with columns filled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from asrkd.errors import StoreError
 from asrkd.store import manifest
 from asrkd.store.files import exists
+from asrkd.store.identity import Identity
 from asrkd.store.reader import Store, table_rows
 from asrkd.store.writer import write_shard
 
 
-def with_alignment(store: Store, out: str, labels: Mapping[str, NDArray[np.int64]]) -> None:
-    """Copy a store, shard by shard, with the `alignment` of each utterance in `labels`; the manifest comes last.
+def with_columns(
+    store: Store, out: str, columns: Mapping[str, Mapping[str, Any]], identity: Identity | None = None
+) -> None:
+    """Copy a store, shard by shard, with these columns of each utterance in place of its own; the manifest comes last.
 
     Args:
-        labels: (T,) class ids by utterance id.
+        columns: by utterance id, `alignment` ((T,) class ids) and others by name.
+        identity: of the copy, if it is not the store's.
 
     Raises:
         StoreError: `out` is a store already, or an alignment has another length than its utterance.
@@ -30,12 +32,12 @@ def with_alignment(store: Store, out: str, labels: Mapping[str, NDArray[np.int64
         for group in range(store.metadata(unit).num_row_groups):
             rows += table_rows(store.read_row_group(unit, group))
         for row in rows:
-            alignment = labels.get(row["id"])
+            row.update(columns.get(row["id"], {}))
+            alignment = row["alignment"]
             if alignment is not None and len(alignment) != row["num_frames"]:
                 raise StoreError(
                     f"the alignment of {row['id']!r} has {len(alignment)} frames, the store {row['num_frames']}; they are of "
                     "another front end"
                 )
-            row["alignment"] = alignment
-        write_shard(out, unit, rows, store.identity)
-    manifest.create(out, store.identity, store.manifest.plan)
+        write_shard(out, unit, rows, identity or store.identity)
+    manifest.create(out, identity or store.identity, store.manifest.plan)

@@ -19,6 +19,7 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import AsrkdError, TeacherError
 from asrkd.models import build_model
+from asrkd.teachers.lattice import lattice_teacher
 from asrkd.teachers.onnx import onnx_teacher
 from asrkd.teachers.teacher import Teacher
 from asrkd.teachers.waveform_models import torchaudio_teacher, transformers_teacher
@@ -31,6 +32,7 @@ KINDS = (
     "torchaudio:BUNDLE",
     "python:package.module:factory",
     "ensemble:SPEC_FILE",
+    "lattice:SPEC_FILE",
 )
 
 
@@ -44,6 +46,8 @@ def load_teacher(spec: str, device: str = "cpu", *, autocast: str = "", compile:
     - `torchaudio:BUNDLE`: a CTC bundle of torchaudio.pipelines.
     - `python:package.module:factory`: a function that returns a `Teacher`.
     - `ensemble:SPEC_FILE`: a YAML file, `teachers: [{spec: ..., weight: ...}]` and `domain: probability` or `log`.
+    - `lattice:SPEC_FILE`: a YAML file, `teacher`, `lexicon` and more (`asrkd.teachers.lattice.LatticeSettings`): a teacher's posteriors
+      given that the words are those of a lexicon and grammar.
 
     Args:
         spec: as above.
@@ -57,6 +61,10 @@ def load_teacher(spec: str, device: str = "cpu", *, autocast: str = "", compile:
     kind, _, rest = spec.partition(":")
     if kind == "ensemble" and rest:
         return _ensemble(spec, Path(rest), device, autocast, compile)
+    if kind == "lattice" and rest:
+        return lattice_teacher(
+            spec, Path(rest), lambda below: load_teacher(below, device, autocast=autocast, compile=compile)
+        )
     teacher = dataclasses.replace(_load(spec, kind, rest, device), autocast=autocast)
     if autocast and kind == "onnx":
         raise TeacherError(f"teacher {spec!r}: autocast {autocast} is torch's; convert the graph to that type instead")

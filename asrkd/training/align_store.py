@@ -1,29 +1,41 @@
-"""Aligns a labeled store: a copy of it with hard labels for the `hmm` topology."""
+"""Aligns a labeled store: a copy of it with hard labels, and soft ones if wanted."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asrkd import fingerprint
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.errors import CorpusError, MismatchError
+from asrkd.corpus.tokens import Tokens
+from asrkd.errors import ConfigError, CorpusError, MismatchError
+from asrkd.graphs import topology_of
+from asrkd.labeling.encoding import encoded_columns
+from asrkd.labeling.plan import teacher_identity
+from asrkd.sequence.decode import best_paths
+from asrkd.sequence.graphs import numerators, transcript_acceptor
+from asrkd.sequence.lattice import lattices, occupancies
 from asrkd.store import Store
-from asrkd.store.rewrite import with_alignment
+from asrkd.store.rewrite import with_columns
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
+from asrkd.targets.codecs import parse_codec
 from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
-from asrkd.training.alignment import TranscriptGraph, transcript_graph, viterbi
+from asrkd.training.alignment import TranscriptGraph, ctc_align, transcript_graph, viterbi
 from asrkd.training.flat_start import flat_start
 
 Progress = Callable[[int, int], None]
+ALIGNERS = ("viterbi", "k2")
 
 
 def align_store(
@@ -33,59 +45,125 @@ def align_store(
     *,
     states_per_phone: int = 2,
     model: str | None = None,
+    aligner: str = "viterbi",
+    soft: str = "",
     progress: Progress | None = None,
 ) -> int:
     """Copy a store with the alignment column filled; returns the number of utterances.
 
     Without a model this is a flat start (`asrkd.training.flat_start`), which holds the features of the labeled set in
-    memory. With an `hmm` model (a spec, with priors in its checkpoint) it is Viterbi over the scaled likelihoods.
+    memory. With a model (the spec of a run) it is the best path of the transcript through its scores (`hmm`: scaled likelihoods).
+
+    Args:
+        aligner: `viterbi` (for `ctc` torchaudio's `forced_align`, of first pronunciations) or `k2`.
+        soft: a codec spec; the copy then also has the posteriors of the classes given the transcript as targets: soft alignments, by k2.
 
     Raises:
         CorpusError: an utterance without a transcript, a word outside the lexicon, or too few frames.
-        MismatchError: the model is not `hmm`, or of another inventory or frame law.
+        MismatchError: the model is of another inventory or frame law.
+        ConfigError: an unknown aligner, or options that need a model.
+        DependencyError: k2 is needed and not installed.
     """
+    if aligner not in ALIGNERS:
+        raise ConfigError(f"aligner is {aligner!r}, but must be one of {', '.join(ALIGNERS)}")
+    if model is None and (soft or aligner != "viterbi"):
+        raise ConfigError("aligner k2 and soft alignments need the scores of a model; give one")
     store = Store.open(root)
     words = Lexicon.read(lexicon)
+    if model is not None:
+        return _with_model(store, out, words, states_per_phone, _Aligner(model, words, aligner), soft, progress)
     inventory = Inventory.from_lexicon(words, "hmm", states_per_phone=states_per_phone)
-    labels: dict[str, NDArray[np.int64]] = {}
-    if model is None:
-        ids, features, graphs = [], [], []
-        for key, text, frames in _transcribed(root, FrontEnd.from_dict(store.identity.front_end)):
-            ids.append(key)
-            graphs.append(_graph(key, text, words, inventory))
-            features.append(frames.numpy())
-        classes = flat_start(features, graphs, len(inventory), progress=progress)
-        labels = dict(zip(ids, classes, strict=True))
-    else:
-        labels = _with_model(store, model, words, inventory, progress)
-    with_alignment(store, out, labels)
-    return len(labels)
+    ids, features, graphs = [], [], []
+    for key, text, frames in _transcribed(root, FrontEnd.from_dict(store.identity.front_end)):
+        ids.append(key)
+        graphs.append(_graph(key, text, words, inventory))
+        features.append(frames.numpy())
+    classes = flat_start(features, graphs, len(inventory), progress=progress)
+    with_columns(store, out, {key: {"alignment": own} for key, own in zip(ids, classes, strict=True)})
+    return len(ids)
+
+
+class _Aligner:
+    """A model's scores of a transcript."""
+
+    def __init__(self, spec: str, words: Lexicon, kind: str) -> None:
+        self.teacher, self.words, self.kind = load_teacher(spec), words, kind
+        if not isinstance(self.teacher.front_end, FrontEnd):
+            raise MismatchError(
+                f"model {spec!r} reads samples, but a store is aligned by features; give a run of asrkd train"
+            )
+        self.front_end = self.teacher.front_end
+        self.inventory = self.teacher.inventory
+        self.tokens = Tokens.of(self.inventory)
+        self._prior: Tensor | None = None
+        if self.inventory.topology == "hmm":
+            path = Path(spec.partition(":")[2])
+            self._prior = checkpoint.read(path / "final.pt" if path.is_dir() else path)["log_prior"]
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(T, F) -> (T', V) log-posteriors, less log-priors for `hmm`."""
+        log_probs, _ = self.teacher.log_probs(features[None], torch.tensor([len(features)]))
+        return log_probs[0] if self._prior is None else log_probs[0] - self._prior
+
+    def path(self, key: str, text: str | None, scores: Tensor) -> NDArray[np.int64]:
+        """(T',) classes of the best path."""
+        if self.kind == "k2":
+            graph = self.transcript(key, text)
+            try:
+                return best_paths(lattices(scores[None], torch.tensor([len(scores)]), graph))[0].classes.numpy()
+            except CorpusError:
+                raise _too_short(key, len(scores)) from None
+        if self.inventory.topology == "hmm":
+            own = _graph(key, text, self.words, self.inventory)
+            return own.classes[viterbi(scores.numpy(), own)[0]]
+        spelled = self.tokens.spell(_checked(key, text), self.words, what=f"utterance {key!r}")
+        return ctc_align(scores, [token for spellings in spelled for token in spellings[0]], what=f"utterance {key!r}")
+
+    def soft(self, key: str, text: str | None, scores: Tensor) -> Tensor:
+        """(T', V) natural log of the posteriors of the classes given the transcript."""
+        found = occupancies(scores[None], torch.tensor([len(scores)]), self.transcript(key, text))[0]
+        if not bool(found.any()):
+            raise _too_short(key, len(scores))
+        return (found / found.sum(1, keepdim=True)).log()
+
+    def transcript(self, key: str, text: str | None) -> Any:
+        spelled = self.tokens.spell(_checked(key, text), self.words, what=f"utterance {key!r}")
+        acceptor = transcript_acceptor(spelled, silence=self.tokens.silence)
+        return numerators(topology_of(self.inventory), [acceptor])
 
 
 def _with_model(
-    store: Store, spec: str, words: Lexicon, inventory: Inventory, progress: Progress | None
-) -> dict[str, NDArray[np.int64]]:
-    teacher = load_teacher(spec)
-    if teacher.inventory != inventory:
+    store: Store, out: str, words: Lexicon, states_per_phone: int, found: _Aligner, soft: str, progress: Progress | None
+) -> int:
+    teacher, inventory = found.teacher, found.inventory
+    if inventory != Inventory.from_lexicon(words, inventory.topology, states_per_phone=states_per_phone):
         raise MismatchError(
-            f"model {spec!r} has {len(teacher.inventory)} units of topology {teacher.inventory.topology!r}, the lexicon with "
-            f"its states makes {len(inventory)} of topology 'hmm'; give the same lexicon and states_per_phone"
+            f"model {teacher.spec!r} has {len(inventory)} units of topology {inventory.topology!r}, which are not those that the lexicon "
+            "makes with its states; give the same lexicon and states_per_phone"
         )
-    if not isinstance(teacher.front_end, FrontEnd):
-        raise MismatchError(
-            f"model {spec!r} reads samples, but a store is aligned by features; give a run of asrkd train"
+    identity = None
+    if soft:
+        if store.identity.codec:
+            raise ConfigError(
+                f"{store.root!r} has soft targets already; soft alignments go into a copy of a store of transcripts"
+            )
+        aligned = dataclasses.replace(
+            teacher,
+            spec=f"{teacher.spec} given the transcripts",
+            fingerprint=fingerprint.of_json(["aligned", teacher.fingerprint]),
         )
-    path = Path(spec.partition(":")[2])
-    prior = checkpoint.read(path / "final.pt" if path.is_dir() else path)["log_prior"].numpy()
-    labels = {}
+        identity = teacher_identity(aligned, codec=parse_codec(soft).spec, embed=store.identity.embed)
+    columns: dict[str, dict[str, Any]] = {}
     total = int(store.manifest.plan["num_cuts"])
-    for key, text, features in _transcribed(store.root, teacher.front_end):
-        log_probs, _ = teacher.log_probs(features[None], torch.tensor([len(features)]))
-        graph = _graph(key, text, words, inventory)
-        labels[key] = graph.classes[viterbi(log_probs[0].numpy() - prior, graph)[0]]
+    for key, text, features in _transcribed(store.root, found.front_end):
+        scores = found.scores(features)
+        columns[key] = {"alignment": found.path(key, text, scores)}
+        if identity is not None:
+            columns[key] |= encoded_columns(key, found.soft(key, text, scores), identity)
         if progress:
-            progress(len(labels), total)
-    return labels
+            progress(len(columns), total)
+    with_columns(store, out, columns, identity)
+    return len(columns)
 
 
 def _transcribed(root: str, front_end: FrontEnd) -> Iterator[tuple[str, str | None, Tensor]]:
@@ -96,6 +174,16 @@ def _transcribed(root: str, front_end: FrontEnd) -> Iterator[tuple[str, str | No
 
 
 def _graph(key: str, text: str | None, words: Lexicon, inventory: Inventory) -> TranscriptGraph:
+    return transcript_graph(_checked(key, text), words, inventory, what=f"utterance {key!r}")
+
+
+def _checked(key: str, text: str | None) -> str:
     if text is None:
         raise CorpusError(f"utterance {key!r} has no transcript, so it cannot be aligned; leave it out")
-    return transcript_graph(text, words, inventory, what=f"utterance {key!r}")
+    return text
+
+
+def _too_short(key: str, frames: int) -> CorpusError:
+    return CorpusError(
+        f"utterance {key!r}: {frames} frames are too few for its transcript; check the transcript or leave the utterance out"
+    )

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from asrkd.corpus.tokens import Tokens
-from asrkd.decoding.graph import word_loop_graph
-from asrkd.decoding.ngram import ngram_graph, topology_of
 from asrkd.errors import ConfigError, CorpusError
+from asrkd.graphs import ngram_graph, topology_of, word_loop_graph
 from asrkd.sequence.ctc import ctc_align
 from asrkd.sequence.dependency import import_k2
 from asrkd.sequence.grammar import phone_ngram

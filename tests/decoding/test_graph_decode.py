@@ -9,8 +9,8 @@ import pytest
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.decode import graph_decode, greedy_tokens
-from asrkd.decoding.graph import word_loop_graph
 from asrkd.errors import CorpusError, MismatchError
+from asrkd.graphs import word_loop_graph
 
 LEXICON = Lexicon.from_pairs([("x", ["a", "b"]), ("y", ["b", "b"]), ("z", ["b", "a"]), ("w", ["a"]), ("w", ["c"])])
 

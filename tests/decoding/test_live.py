@@ -11,9 +11,9 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.decode import Hypothesis, graph_decode
-from asrkd.decoding.graph import word_loop_graph
 from asrkd.decoding.live import EndpointRules, LiveDecoder, LiveRecognizer, is_endpoint
 from asrkd.errors import ConfigError, CorpusError, MismatchError
+from asrkd.graphs import word_loop_graph
 from asrkd.models import BLSTMTeacher, EmformerStudent, LSTMStudent
 from asrkd.teachers import Teacher
 

@@ -18,7 +18,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store import Identity, Store, manifest
 from asrkd.store.files import list_names, write_atomic
-from asrkd.store.rewrite import with_alignment
+from asrkd.store.rewrite import with_columns
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
@@ -210,16 +210,17 @@ def test_verify_names_each_problem(root: str) -> None:
 
 def test_alignments_are_filled_in_a_copy(root: str, tmp_path: Path) -> None:
     labels = {f"u{n}": np.full(4, n % 6) for n in range(103)}
-    with_alignment(Store.open(root), str(tmp_path / "out"), labels)
+    columns = {key: {"alignment": own} for key, own in labels.items()}
+    with_columns(Store.open(root), str(tmp_path / "out"), columns)
     copied = list(Store.open(str(tmp_path / "out")).rows())
     assert [row["alignment"].tolist() for row in copied] == [labels[row["id"]].tolist() for row in copied]
     for before, after in zip(Store.open(root).rows(), copied, strict=True):
         assert before["audio"] == after["audio"]
         assert before["target_ids_0"] == after["target_ids_0"]
     with pytest.raises(StoreError, match="is a store already"):
-        with_alignment(Store.open(root), str(tmp_path / "out"), labels)
+        with_columns(Store.open(root), str(tmp_path / "out"), columns)
     with pytest.raises(StoreError, match="'u0' has 9 frames"):
-        with_alignment(Store.open(root), str(tmp_path / "bad"), {"u0": np.zeros(9)})
+        with_columns(Store.open(root), str(tmp_path / "bad"), {"u0": {"alignment": np.zeros(9)}})
 
 
 def test_a_uri_is_a_root_too(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from graph_helpers import needs_k2, run_settings
 
-from asrkd import config as configs
 from asrkd.errors import ConfigError, DependencyError, MismatchError
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
@@ -16,28 +16,6 @@ from asrkd.training import checkpoint
 from asrkd.training.align_store import align_store
 from asrkd.training.config import TrainConfig
 from asrkd.training.trainer import Trainer, read_metrics
-
-needs_k2 = pytest.mark.skipif(
-    __import__("importlib.util").util.find_spec("k2") is None,
-    reason="k2 is not installed; it has no wheel on PyPI for this torch (docs/sequence.md)",
-)
-
-
-def settings(corpus: Path, aligned: Path, run: Path, **changes: Any) -> TrainConfig:
-    given: dict[str, Any] = {
-        "run": str(run),
-        "threads": 1,
-        "model": {"args": {"hidden_dim": 16, "num_layers": 1, "output_delay": 1, "dropout": 0.0}},
-        "front_end": {"mean_norm": "causal"},
-        "inventory": {"lexicon": str(corpus / "lexicon.txt"), "topology": "hmm", "states_per_phone": 1},
-        "sources": {"labeled": {"store": str(aligned)}},
-        "schedule": [{"steps": 20, "mixture": {"labeled": 1}}],
-        "optimizer": {"learning_rate": 0.01, "warmup_steps": 3, "ema_decay": 0.0},
-        "batch": {"max_frames": 400, "max_utterances": 8},
-        "log_steps": 1,
-        "checkpoint_steps": 3,
-    }
-    return configs.from_dict(TrainConfig, given | changes)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +29,7 @@ def aligned(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def started(corpus: Path, aligned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of cross-entropy."""
     run = tmp_path_factory.mktemp("start") / "run"
-    Trainer(settings(corpus, aligned, run)).train()
+    Trainer(run_settings(corpus, aligned, run)).train()
     return run
 
 
@@ -73,7 +51,9 @@ def phase(criterion: str, steps: int = 8) -> list[dict[str, Any]]:
 def test_a_sequence_phase_starts_from_a_run_and_lowers_its_criterion(
     corpus: Path, aligned: Path, started: Path, tmp_path: Path, criterion: str
 ) -> None:
-    config = settings(corpus, aligned, tmp_path / "run", init=str(started / "final.pt"), schedule=phase(criterion, 24))
+    config = run_settings(
+        corpus, aligned, tmp_path / "run", init=str(started / "final.pt"), schedule=phase(criterion, 24)
+    )
     Trainer(config).train()
     lines = read_metrics(tmp_path / "run")
     values = [line[f"labeled_{criterion}"] for line in lines]
@@ -91,7 +71,7 @@ def test_a_sequence_phase_goes_on_bit_for_bit(
 ) -> None:
     def config(name: str) -> TrainConfig:
         schedule = [{"steps": 3, "mixture": {"labeled": 1}}, *phase(criterion, 6)]
-        return settings(corpus, aligned, tmp_path / name, init=str(started / "final.pt"), schedule=schedule)
+        return run_settings(corpus, aligned, tmp_path / name, init=str(started / "final.pt"), schedule=schedule)
 
     Trainer(config("whole")).train()
     for stop in (2, 5, 9):
@@ -106,13 +86,13 @@ def test_priors_may_come_from_a_store_and_smoothing_from_soft_targets(
 ) -> None:
     from asrkd.store.prior import mean_posterior
 
-    config = settings(
+    config = run_settings(
         corpus, aligned, tmp_path / "run", init=str(started / "final.pt"), prior=str(soft), schedule=phase("lf_mmi", 2)
     )
     Trainer(config).train()
     found = checkpoint.read(tmp_path / "run" / "final.pt")["log_prior"]
     torch.testing.assert_close(found.double().exp(), torch.from_numpy(mean_posterior(str(soft))), rtol=1e-4, atol=1e-5)
-    smoothed = settings(
+    smoothed = run_settings(
         corpus,
         aligned,
         tmp_path / "other",
@@ -128,7 +108,7 @@ def test_priors_may_come_from_a_store_and_smoothing_from_soft_targets(
 def test_utterances_without_a_path_are_skipped_counted_and_listed(
     corpus: Path, aligned: Path, started: Path, tmp_path: Path
 ) -> None:
-    config = settings(
+    config = run_settings(
         corpus,
         aligned,
         tmp_path / "run",
@@ -148,7 +128,7 @@ def test_what_cannot_be_trained_is_refused(
     def refused(kind: type[Exception], match: str, **changes: Any) -> None:
         given = {"schedule": phase("mmi"), "init": str(started / "final.pt")} | changes
         with pytest.raises(kind, match=match):
-            Trainer(settings(corpus, aligned, tmp_path / "run", **given))
+            Trainer(run_settings(corpus, aligned, tmp_path / "run", **given))
 
     refused(ConfigError, r"schedule\[0\].criterion is 'mbr', but must be one of frame, mmi", schedule=phase("mbr"))
     refused(ConfigError, "needs the priors of the classes", init=None)
@@ -165,6 +145,6 @@ def test_without_k2_a_sequence_phase_says_how_to_install_it(
     corpus: Path, aligned: Path, started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "k2", None)
-    config = settings(corpus, aligned, tmp_path / "run", init=str(started / "final.pt"), schedule=phase("smbr"))
+    config = run_settings(corpus, aligned, tmp_path / "run", init=str(started / "final.pt"), schedule=phase("smbr"))
     with pytest.raises(DependencyError, match="pip install k2 -f https://k2-fsa.github.io"):
         Trainer(config)

@@ -10,7 +10,7 @@ import kaldifst
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.tokens import Tokens
-from asrkd.decoding.graph import DecodingGraph
+from asrkd.graphs.graph import DecodingGraph
 from asrkd.sequence.grammar import ngram
 from asrkd.sequence.graphs import decoding_graph
 from asrkd.sequence.openfst import to_openfst

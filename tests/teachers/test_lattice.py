@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from graph_helpers import needs_k2, run_settings
+
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.errors import TeacherError
+from asrkd.graphs import word_loop_graph
+from asrkd.labeling.local import run as label
+from asrkd.labeling.plan import plan
+from asrkd.store import Store
+from asrkd.store.verify import verify
+from asrkd.teachers import load_teacher
+from asrkd.training.align_store import align_store
+from asrkd.training.trainer import Trainer
+
+pytestmark = needs_k2
+
+
+@pytest.fixture(scope="module", params=["hmm", "ctc"])
+def model(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    store = corpus / "stores/labeled"
+    if request.param == "hmm":
+        align_store(str(store), str(folder / "flat"), corpus / "lexicon.txt", states_per_phone=1)
+        store = folder / "flat"
+    Trainer(run_settings(corpus, store, folder / "run", request.param)).train()
+    return folder / "run"
+
+
+def spec(folder: Path, corpus: Path, model: Path, **changes: object) -> str:
+    content = {"teacher": f"checkpoint:{model}", "lexicon": str(corpus / "lexicon.txt")} | changes
+    path = folder / f"lattice-{len(list(folder.iterdir()))}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return f"lattice:{path}"
+
+
+def all_paths(scores: np.ndarray, lexicon: Lexicon, inventory) -> np.ndarray:
+    """(T, V) posteriors of the classes, by a forward-backward pass over the whole word loop (with epsilons), in double precision."""
+    text = word_loop_graph(lexicon, inventory).fst.to_str(show_weight_one=True, fst_field_separator=" ")
+    rows = [line.split() for line in text.splitlines() if line]
+    arcs = [(int(a), int(b), int(i), float(w)) for a, b, i, _, w in (row for row in rows if len(row) == 5)]
+    final = {int(row[0]): float(row[1]) for row in rows if len(row) == 2}
+    states = 1 + max(max(a, b) for a, b, _, _ in arcs)
+    moving = [arc for arc in arcs if arc[2]]
+    free = [arc for arc in arcs if not arc[2]]
+
+    def closed(alpha: np.ndarray, backward: bool) -> np.ndarray:
+        # Epsilon arcs lead from a word's end to a beginning and no further.
+        after = alpha.copy()
+        for a, b, _, w in free:
+            a, b = (b, a) if backward else (a, b)
+            after[b] = np.logaddexp(after[b], alpha[a] - w)
+        return after
+
+    start = np.full(states, -np.inf)
+    start[0] = 0.0
+    forward = [closed(start, False)]
+    for frame in scores:
+        after = np.full(states, -np.inf)
+        for a, b, i, w in moving:
+            after[b] = np.logaddexp(after[b], forward[-1][a] - w + frame[i - 1])
+        forward.append(closed(after, False))
+    end = np.full(states, -np.inf)
+    for state, weight in final.items():
+        end[state] = -weight
+    total = np.logaddexp.reduce(forward[-1] + end)
+    beta, found = closed(end, True), np.zeros(scores.shape)
+    for t in range(len(scores) - 1, -1, -1):
+        before = np.full(states, -np.inf)
+        for a, b, i, w in moving:
+            score = beta[b] - w + scores[t, i - 1]
+            found[t, i - 1] += np.exp(forward[t][a] + score - total)
+            before[a] = np.logaddexp(before[a], score)
+        beta = closed(before, True)
+    return found
+
+
+def test_posteriors_are_those_of_the_word_graph(corpus: Path, model: Path, tmp_path: Path) -> None:
+    lattice = load_teacher(spec(tmp_path, corpus, model, acoustic_scale=0.5, search_beam=1e3, output_beam=1e3))
+    below = load_teacher(f"checkpoint:{model}")
+    prior = 0.0
+    if below.inventory.topology == "hmm":
+        prior = torch.load(model / "final.pt", weights_only=True)["log_prior"].numpy()
+    features = torch.randn(2, 20, below.front_end.feature_dim, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([20, 13])
+    found, out_lengths = lattice.log_probs(features, lengths)
+    plain, _ = below.log_probs(features, lengths)
+    assert out_lengths.tolist() == [20, 13]
+    lexicon = Lexicon.read(corpus / "lexicon.txt")
+    for n, length in enumerate(out_lengths.tolist()):
+        scores = 0.5 * (plain[n, :length].numpy().astype(np.float64) - prior)
+        expected = all_paths(scores, lexicon, below.inventory)
+        np.testing.assert_allclose(expected.sum(1), 1, atol=1e-6)
+        np.testing.assert_allclose(found[n, :length].exp().numpy(), expected, atol=1e-4)
+
+
+def test_a_store_of_lattice_posteriors(corpus: Path, model: Path, tmp_path: Path) -> None:
+    root = str(tmp_path / "store")
+    teacher = spec(tmp_path, corpus, model)
+    plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=teacher, codec="nucleus:0.99:8", embed="audio")
+    label(root)
+    assert not verify(root).problems
+    rows = list(Store.open(root).rows())
+    assert len(rows) == 20 and all(0 < row["confidence"] <= 1 for row in rows)
+
+
+def test_the_graph_is_part_of_the_teachers_identity(corpus: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("low l\nhigh h\n")
+    found = {
+        load_teacher(spec(tmp_path, corpus, model, **changes)).fingerprint
+        for changes in ({}, {"output_beam": 4.0}, {"lexicon": str(tmp_path / "other.txt")}, {"insertion_penalty": 1.0})
+    }
+    assert len(found) == 4
+
+
+def test_what_cannot_be_used_is_refused(corpus: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match="may hold teacher, lexicon, grammar"):
+        load_teacher(spec(tmp_path, corpus, model, beam=3))
+    with pytest.raises(TeacherError, match="acoustic_scale is 0"):
+        load_teacher(spec(tmp_path, corpus, model, acoustic_scale=0))
+    with pytest.raises(TeacherError, match="cannot be read"):
+        load_teacher(f"lattice:{tmp_path / 'none.yaml'}")
+    narrow = load_teacher(
+        spec(tmp_path, corpus, model, search_beam=1e-3, output_beam=1e-3, max_active=30, acoustic_scale=50.0)
+    )
+    features = torch.randn(2, 7, narrow.front_end.feature_dim, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(TeacherError, match="no path through the words.*widen search_beam"):
+        narrow.log_probs(10 * features, torch.tensor([7, 7]))

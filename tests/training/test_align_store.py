@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graph_helpers import needs_k2, run_settings
+
+from asrkd.errors import ConfigError, CorpusError, DependencyError, MismatchError
+from asrkd.store import Store
+from asrkd.store.verify import verify
+from asrkd.training.align_store import align_store
+from asrkd.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module", params=["hmm", "ctc"])
+def model(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The spec of a run."""
+    folder = tmp_path_factory.mktemp(request.param)
+    store = corpus / "stores/labeled"
+    if request.param == "hmm":
+        align_store(str(store), str(folder / "flat"), corpus / "lexicon.txt", states_per_phone=1)
+        store = folder / "flat"
+    Trainer(run_settings(corpus, store, folder / "run", request.param)).train()
+    return f"checkpoint:{folder / 'run'}"
+
+
+def columns(root: Path, name: str) -> dict[str, np.ndarray]:
+    return {row["id"]: np.array(row[name]) for row in Store.open(str(root)).rows()}
+
+
+@needs_k2
+def test_k2_aligns_as_viterbi_does(corpus: Path, model: str, tmp_path: Path) -> None:
+    # One pronunciation a word, so that torchaudio's CTC aligner has the same choice.
+    for aligner in ("viterbi", "k2"):
+        align_store(
+            str(corpus / "stores/labeled"), str(tmp_path / aligner), corpus / "lexicon.txt",
+            states_per_phone=1, model=model, aligner=aligner,
+        )  # fmt: skip
+    ours, theirs = columns(tmp_path / "k2", "alignment"), columns(tmp_path / "viterbi", "alignment")
+    assert len(ours) == 24
+    agree = np.concatenate([ours[key] == theirs[key] for key in ours])
+    # Paths of equal scores in float32 may differ.
+    assert agree.mean() > 0.995
+
+
+@needs_k2
+def test_soft_alignments_are_targets_that_agree_with_the_hard_ones(corpus: Path, model: str, tmp_path: Path) -> None:
+    align_store(
+        str(corpus / "stores/labeled"), str(tmp_path / "soft"), corpus / "lexicon.txt",
+        states_per_phone=1, model=model, aligner="k2", soft="dense",
+    )  # fmt: skip
+    assert not verify(str(tmp_path / "soft")).problems
+    store = Store.open(str(tmp_path / "soft"))
+    assert store.identity.codec == "dense" and "given the transcripts" in store.identity.teacher
+    right = []
+    for row in store.rows():
+        chances = np.exp(store.targets(row).to_dense())
+        np.testing.assert_allclose(chances.sum(1), 1, atol=1e-4)
+        right.append(chances[np.arange(row["num_frames"]), row["alignment"]])
+        assert row["confidence"] == pytest.approx(chances.max(1).mean(), abs=1e-4)
+    assert np.concatenate(right).mean() > 0.6
+    with pytest.raises(ConfigError, match="has soft targets already"):
+        align_store(
+            str(tmp_path / "soft"), str(tmp_path / "again"), corpus / "lexicon.txt",
+            states_per_phone=1, model=model, soft="dense",
+        )  # fmt: skip
+
+
+@needs_k2
+def test_a_transcript_that_does_not_fit_is_named(corpus: Path, model: str, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("low" + 300 * " l" + "\nhigh h\nup l h\n")
+    with pytest.raises(CorpusError, match="utterance 'labeled-.*frames are too few for its transcript"):
+        align_store(
+            str(corpus / "stores/labeled"), str(tmp_path / "out"), tmp_path / "long.txt",
+            states_per_phone=1, model=model, aligner="k2",
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_options_are_refused(corpus: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = (str(corpus / "stores/labeled"), str(tmp_path / "out"), corpus / "lexicon.txt")
+    with pytest.raises(ConfigError, match="aligner is 'hand'"):
+        align_store(*given, model=model, aligner="hand")
+    with pytest.raises(ConfigError, match="need the scores of a model"):
+        align_store(*given, soft="dense")
+    with pytest.raises(MismatchError, match="give the same lexicon and states_per_phone"):
+        align_store(str(corpus / "stores/labeled"), str(tmp_path / "out"), other_lexicon(tmp_path), model=model)
+    monkeypatch.setitem(__import__("sys").modules, "k2", None)
+    with pytest.raises(DependencyError, match="pip install k2"):
+        align_store(*given, states_per_phone=1, model=model, aligner="k2")
+
+
+def other_lexicon(folder: Path) -> Path:
+    path = folder / "other.txt"
+    path.write_text("low l o\nhigh h\nup l h\n")
+    return path
