@@ -13,6 +13,7 @@ from asrkd.training.config import (
     ModelConfig,
     OptimizerConfig,
     PhaseConfig,
+    SequenceConfig,
     SoftLossConfig,
 )
 
@@ -40,6 +41,14 @@ class DecodingConfig:
 
 
 @dataclass
+class SequenceStageConfig:
+    """Sequence training on the labeled set that starts from a finished student."""
+
+    schedule: list[PhaseConfig] = field(default_factory=list)
+    settings: SequenceConfig = field(default_factory=SequenceConfig)
+
+
+@dataclass
 class StudyConfig:
     """One seed of a study.
 
@@ -51,6 +60,7 @@ class StudyConfig:
     `generations` has a schedule like `distilled` for each later generation: a teacher that is distilled from the one before
     it labels the untranscribed set anew, and the last generation teaches the student (Furlanello et al. 2018, "Born-again
     neural networks").
+    `sequence`: by name, sequence training of the students `labeled` and `distilled`, each from where cross-entropy left it (needs k2).
     `codecs`: further codecs beside `codec`; each stores the targets of the same teacher for a distilled student of its own.
     """
 
@@ -70,5 +80,6 @@ class StudyConfig:
     generations: list[list[PhaseConfig]] = field(default_factory=list)
     student: SystemConfig = field(default_factory=SystemConfig)
     distilled: list[PhaseConfig] = field(default_factory=list)
+    sequence: dict[str, SequenceStageConfig] = field(default_factory=dict)
     soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)

@@ -14,6 +14,7 @@ from asrkd.store.files import write_atomic
 from asrkd.store.inspect import statistics
 
 CODECS = "codecs.json"
+SEQUENCE = "sequence.json"
 SYSTEMS = ("teacher", "labeled", "distilled", "upper")
 NAMES = {
     "first": "teacher, first generation",
@@ -120,6 +121,41 @@ def codec_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | No
     return columns, rows
 
 
+def write_sequence(work: Path, kinds: Sequence[str]) -> None:
+    """Note the kinds of sequence training that were decoded."""
+    write_atomic(str(work / "results"), SEQUENCE, json.dumps(list(kinds)).encode())
+
+
+def sequence_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
+    """Students before and after sequence training: WER, and the paired difference to where it started and to labeled only.
+
+    None where a run has not been decoded with sequence training.
+    """
+    files = [work / "results" / SEQUENCE for work in works]
+    if not all(file.exists() for file in files):
+        return None
+    notes = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    kinds = [kind for kind in notes[0] if all(kind in note for note in notes)]
+    starts = {start: _read(works, start) for start in ("labeled", "distilled")}
+    columns = ["student"]
+    for test in starts["labeled"].tests:
+        columns += [f"WER {test} %", "difference to its start, points [95 %]", "to labeled only"]
+    rows = []
+    for start, first in starts.items():
+        systems = {NAMES[start]: first} | {
+            f"{NAMES[start]}, then {kind}": _read(works, f"{start}-{kind}") for kind in kinds
+        }
+        for name, result in systems.items():
+            cells = [name]
+            for test in first.tests:
+                own, _ = bootstrap_difference(result.tests[test], first.tests[test])
+                whole, _ = bootstrap_difference(result.tests[test], starts["labeled"].tests[test])
+                cells += [percent(rate(result.tests[test])), "-" if result is first else _interval(own)]
+                cells.append("-" if result is starts["labeled"] else _interval(whole))
+            rows.append(cells)
+    return columns, rows
+
+
 def rate(counts: BySpeaker) -> float:
     """Word error rate pooled over speakers and seeds."""
     return sum((one for errors in counts.values() for one in errors), Errors()).rate
@@ -205,6 +241,8 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
             parts.append(markdown_table(*table) + "\n")
         if (codecs := codec_table(folders)) is not None:
             parts.append(f"Students of the same teachers by codec:\n\n{markdown_table(*codecs)}\n")
+        if (sequence := sequence_table(folders)) is not None:
+            parts.append(f"Sequence training on the labeled set:\n\n{markdown_table(*sequence)}\n")
         for test in results["teacher"].tests:
             parts.append(f"Speakers, {test}:\n\n{markdown_table(*speaker_table(results, test))}\n")
     return "\n".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,14 +18,16 @@ from asrkd.store.files import exists
 from asrkd.study.config import StudyConfig, SystemConfig
 from asrkd.study.decode import decode_system
 from asrkd.study.jobs import train_all
-from asrkd.study.results import write_codecs
+from asrkd.study.results import write_codecs, write_sequence
 from asrkd.training.align_store import align_store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
 
 Progress = Callable[[str, int, int, str], None]
 
-STAGES = ("pack", "align", "teacher", "label", "generations", "students", "decode")
+STAGES = ("pack", "align", "teacher", "label", "generations", "students", "sequence", "decode")
 STUDENTS = ("labeled", "distilled", "upper")
+# Those that sequence training starts from.
+SEQUENCE_STARTS = ("labeled", "distilled")
 
 
 class Study:
@@ -115,6 +118,13 @@ class Study:
         jobs |= {_of_codec("distilled", codec): self._distilled_config(codec) for codec in self.config.codecs}
         train_all(jobs, self.workers, self.progress)
 
+    def sequence(self) -> None:
+        """Sequence training of the students, for each of the config's kinds."""
+        jobs: dict[str, TrainConfig] = {}
+        for kind in self.config.sequence:
+            jobs |= {f"{start}-{kind}": self._sequence_config(start, kind) for start in SEQUENCE_STARTS}
+        train_all(jobs, self.workers, self.progress)
+
     def decode(self) -> None:
         """Decode and score every system on every test set."""
         systems = {name: (f"checkpoint:{self.run_folder(name)}", [self.run_folder(name)]) for name in STUDENTS}
@@ -124,10 +134,14 @@ class Study:
         for codec in self.config.codecs:
             folder = self.run_folder(_of_codec("distilled", codec))
             systems[folder.name] = (f"checkpoint:{folder}", [folder])
+        for name in [f"{start}-{kind}" for kind in self.config.sequence for start in SEQUENCE_STARTS]:
+            systems[name] = (f"checkpoint:{self.run_folder(name)}", [self.run_folder(name)])
         for number, (name, (spec, runs)) in enumerate(systems.items()):
             self.progress("decode", number, len(systems), name)
             decode_system(self.config, spec, runs, self.work / "results" / name)
         self.progress("decode", len(systems), len(systems), "")
+        if self.config.sequence:
+            write_sequence(self.work, list(self.config.sequence))
         if self.config.codecs:
             write_codecs(
                 self.work,
@@ -227,6 +241,14 @@ class Study:
             return self._distilled_config(self.config.codec)
         sources = {"labeled": SourceConfig(self._store("labeled" if name == "labeled" else "transcribed"), "labeled")}
         return self._train_config(name, student, sources, [PhaseConfig(student.steps, {"labeled": 1})], seed=seed)
+
+    def _sequence_config(self, start: str, kind: str) -> TrainConfig:
+        given = self.config.sequence[kind]
+        sources = {"labeled": SourceConfig(self._store("labeled"), "labeled")}
+        config = self._train_config(
+            f"{start}-{kind}", self.config.student, sources, given.schedule, seed=self.config.seed
+        )
+        return dataclasses.replace(config, init=str(self.run_folder(start) / "final.pt"), sequence=given.settings)
 
     def _distilled_config(self, codec: str) -> TrainConfig:
         own = codec == self.config.codec

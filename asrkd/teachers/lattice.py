@@ -22,7 +22,6 @@ from asrkd.errors import TeacherError
 from asrkd.graphs import ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam, occupancies
 from asrkd.sequence.openfst import from_openfst
-from asrkd.store.prior import log_prior
 from asrkd.teachers.teacher import Teacher
 
 
@@ -34,7 +33,7 @@ class LatticeSettings:
         teacher: spec of the teacher whose scores make the lattices.
         lexicon: the words that there may be.
         grammar: ARPA file; empty for a loop of the words.
-        prior: a store whose mean posterior is the prior of an `hmm` teacher; empty for that of its checkpoint.
+        prior: the run whose priors an `hmm` teacher takes; empty for its own, if it is a checkpoint.
         acoustic_scale: multiplies the acoustic scores.
         insertion_penalty: cost of every word, without a grammar.
         search_beam, output_beam, max_active: how far the lattices are pruned.
@@ -99,15 +98,19 @@ def lattice_teacher(spec: str, path: Path, load: Callable[[str], Teacher]) -> Te
 def _prior(spec: str, settings: LatticeSettings, below: Teacher) -> np.ndarray | None:
     if below.inventory.topology == "ctc":
         return None
-    if settings.prior:
-        return log_prior(settings.prior)
     kind, _, rest = settings.teacher.partition(":")
-    if kind != "checkpoint":
+    if not settings.prior and kind != "checkpoint":
         raise TeacherError(
-            f"teacher {spec!r}: {settings.teacher!r} is an 'hmm' teacher without priors of its own; set prior to a store that it has labeled"
+            f"teacher {spec!r}: {settings.teacher!r} is an 'hmm' teacher without priors of its own; set prior to the folder of a run"
         )
-    found = Path(rest) / "final.pt" if Path(rest).is_dir() else Path(rest)
-    return torch.load(found, map_location="cpu", weights_only=True)["log_prior"].numpy()
+    path = Path(settings.prior or rest)
+    try:
+        content = torch.load(path / "final.pt" if path.is_dir() else path, map_location="cpu", weights_only=True)
+        return content["log_prior"].numpy()
+    except Exception as error:
+        raise TeacherError(
+            f"teacher {spec!r}: {str(path)!r} gives no priors ({type(error).__name__}: {' '.join(str(error).split())[:200]}); give a finished run"
+        ) from None
 
 
 class _Lattices:

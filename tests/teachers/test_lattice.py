@@ -126,6 +126,9 @@ def test_what_cannot_be_used_is_refused(corpus: Path, model: Path, tmp_path: Pat
         load_teacher(spec(tmp_path, corpus, model, acoustic_scale=0))
     with pytest.raises(TeacherError, match="cannot be read"):
         load_teacher(f"lattice:{tmp_path / 'none.yaml'}")
+    if "hmm" in str(model):
+        with pytest.raises(TeacherError, match="gives no priors .FileNotFoundError"):
+            load_teacher(spec(tmp_path, corpus, model, prior=str(tmp_path / "none.pt")))
     narrow = load_teacher(
         spec(tmp_path, corpus, model, search_beam=1e-3, output_beam=1e-3, max_active=30, acoustic_scale=50.0)
     )
