@@ -131,7 +131,7 @@ def decode_scores(
         prior = log_prior * prior_scale
     keys = list(only if only is not None else scores.log_probs)
     if decoder == "k2":
-        search = K2Decoder(graph, device=model.device, beam=Beam(search=beam, output=8.0, max_active=max_active))
+        search = K2Decoder(graph, device=model.device, beam=Beam(beam, 8.0, min(30, max_active - 1), max_active))
         found = []
         for begin in range(0, len(keys), K2_BATCH):
             part = [scores.log_probs[key] for key in keys[begin : begin + K2_BATCH]]

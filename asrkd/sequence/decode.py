@@ -65,7 +65,9 @@ def _path(fsa: Any, number: int) -> Path:
 
 
 def _words(fsa: Any) -> list[int]:
-    """The outputs of a linear fsa."""
+    """The outputs of a linear fsa; none for an acceptor."""
+    if not hasattr(fsa, "aux_labels"):
+        return []
     words = fsa.aux_labels
     flat = words if isinstance(words, Tensor) else words.values
     return [word for word in flat.tolist() if word > 0]

@@ -28,10 +28,8 @@ class Beam:
     max_active: int = 10000
 
     def __post_init__(self) -> None:
-        if not (
-            self.search > 0 and self.output > 0 and 0 <= self.min_active <= self.max_active and self.max_active > 0
-        ):
-            raise ConfigError(f"{self} cannot be used: beams must be above 0, and 0 <= min_active <= max_active")
+        if not (self.search > 0 and self.output > 0 and 0 <= self.min_active < self.max_active):
+            raise ConfigError(f"{self} cannot be used: beams must be above 0, and 0 <= min_active < max_active")
 
 
 def lattices(scores: Tensor, lengths: Tensor, graphs: Any, *, beam: Beam | None = None, frames: bool = False) -> Any:

@@ -76,7 +76,7 @@ def lattice_teacher(spec: str, path: Path, load: Callable[[str], Teacher]) -> Te
         graph = word_loop_graph(lexicon, below.inventory, insertion_penalty=settings.insertion_penalty)
     text = graph.fst.to_str(show_weight_one=True, fst_field_separator=" ")
     prior = _prior(spec, settings, below)
-    beam = Beam(settings.search_beam, settings.output_beam, max_active=settings.max_active)
+    beam = Beam(settings.search_beam, settings.output_beam, min(30, settings.max_active - 1), settings.max_active)
     identity = fingerprint.of_json(
         [
             "lattice",

@@ -48,10 +48,8 @@ def test_both_decoders_find_one_path_of_one_score(topology: str, grammar: bool, 
         else word_loop_graph(LEXICON, inventory, insertion_penalty=0.4)
     )
     rng = np.random.default_rng(0)
-    lengths = [12, 30, 0, 25]
-    log_probs = [
-        np.log(rng.dirichlet(np.full(len(inventory), 0.3), n) + 1e-6).astype(np.float32).reshape(n, -1) for n in lengths
-    ]
+    lengths = [12, 30, 1, 25]
+    log_probs = [np.log(rng.dirichlet(np.full(len(inventory), 0.3), n) + 1e-6).astype(np.float32) for n in lengths]
     log_probs[2] = np.zeros((0, len(inventory)), dtype=np.float32)
     prior = np.log(rng.dirichlet(np.ones(len(inventory)))).astype(np.float32)
     options = {"log_prior": prior, "acoustic_scale": 0.8}
@@ -62,6 +60,8 @@ def test_both_decoders_find_one_path_of_one_score(topology: str, grammar: bool, 
         assert (one.words, one.classes.tolist()) == (other.words, other.classes.tolist())
     with pytest.raises(MismatchError, match="gives 2 classes"):
         decoder.decode([np.zeros((3, 2), dtype=np.float32)])
+    if grammar:
+        return
     narrow = K2Decoder(graph, beam=Beam(1e-3, 1e-3, 0, 1))
     with pytest.raises(CorpusError, match="survives the beam"):
-        narrow.decode(log_probs[:1], acoustic_scale=50.0)
+        narrow.decode(log_probs, acoustic_scale=50.0)

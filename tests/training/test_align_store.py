@@ -50,7 +50,7 @@ def test_soft_alignments_are_targets_that_agree_with_the_hard_ones(corpus: Path,
         str(corpus / "stores/labeled"), str(tmp_path / "soft"), corpus / "lexicon.txt",
         states_per_phone=1, model=model, aligner="k2", soft="dense",
     )  # fmt: skip
-    assert not verify(str(tmp_path / "soft")).problems
+    assert not verify(str(tmp_path / "soft"))
     store = Store.open(str(tmp_path / "soft"))
     assert store.identity.codec == "dense" and "given the transcripts" in store.identity.teacher
     right = []
