@@ -168,9 +168,9 @@ def join_targets(targets: Sequence[SoftTargets]) -> SparseBatch:
     splits = [one.row_splits[1:] + offset for one, offset in zip(targets, entries[:-1], strict=True)]
     return SparseBatch(
         row_splits=torch.from_numpy(np.concatenate([np.zeros(1, np.int64), *splits])),
-        ids=torch.from_numpy(np.concatenate([one.ids for one in targets]).astype(np.int64)),
-        log_probs=torch.from_numpy(np.concatenate([one.log_probs for one in targets]).astype(np.float32)),
-        missing=torch.from_numpy(np.concatenate([one.missing for one in targets]).astype(np.float32)),
+        ids=torch.from_numpy(np.concatenate([one.ids for one in targets], dtype=np.int64)),
+        log_probs=torch.from_numpy(np.concatenate([one.log_probs for one in targets], dtype=np.float32)),
+        missing=torch.from_numpy(np.concatenate([one.missing for one in targets], dtype=np.float32)),
     )
 
 

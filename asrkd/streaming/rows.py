@@ -91,7 +91,7 @@ class SourceRows:
         return {column: facts[column] for column in self._target_columns} if self.has_targets(facts) else None
 
     def payload(self, place: Place, column: str) -> Any:
-        """The `audio` struct (a dict) or the bytes of the `features` (float32, row by row) of an utterance; None if not embedded."""
+        """The `audio` struct (a dict) or the bytes of the `features` (float32, row by row, not to be written to) of an utterance; None if not embedded."""
         return self._row(place, (column,))[column]
 
     def fetch(self, places: Iterable[Place]) -> None:
@@ -120,4 +120,4 @@ class SourceRows:
         else:
             key = [self.store.identity.fingerprint, self.store.footer_fingerprint(unit), unit, group, list(columns)]
             table = self._disk.table(key, lambda: self.store.read_row_group(unit, group, list(columns)))
-        return table_rows(table), table.nbytes
+        return table_rows(table, copy=False), table.nbytes

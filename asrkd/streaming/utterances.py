@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -167,7 +168,7 @@ class UtteranceReader:
     ) -> Tensor:
         key = (rows.name, place)
         if rows.store.identity.embed == "features":
-            return torch.from_numpy(self._cached(key, lambda: self._stored(rows, place, facts["num_samples"], what)))
+            return _unwritten(self._stored(rows, place, facts["num_samples"], what))
 
         def clean(exact: bool) -> NDArray[Any]:
             return samples_of(rows, place, facts, self._front_end.sampling_rate, exact=exact, what=what)
@@ -186,14 +187,14 @@ class UtteranceReader:
         return self._front_end(torch.from_numpy(samples))
 
     def _stored(self, rows: SourceRows, place: Place, num_samples: int, what: str) -> NDArray[np.float32]:
-        data = rows.payload(place, "features") or b""
+        data = rows.payload(place, "features")
+        data = b"" if data is None else data
         shape = (self._law.num_features(num_samples), self._front_end.feature_dim)
         if len(data) != 4 * shape[0] * shape[1]:
             raise MismatchError(
                 f"{what} has {len(data)} bytes of features, but {num_samples} samples make {shape[0]} frames of {shape[1]} float32"
             )
-        # A copy that can be written to, as tensors must be.
-        return np.frombuffer(bytearray(data), "<f4").reshape(shape)
+        return np.frombuffer(data, "<f4").reshape(shape)
 
     def _cached(self, key: tuple[str, Place], make: Any) -> NDArray[Any]:
         return self._cache.get(key, make, lambda array: array.nbytes)
@@ -232,6 +233,14 @@ def _decode(audio: Mapping[str, Any] | None, sampling_rate: int, exact: bool, wh
     if rate != sampling_rate:
         raise MismatchError(f"{what} has audio at {rate} Hz, but the front end takes {sampling_rate} Hz")
     return samples.mean(axis=1) if samples.ndim == 2 else samples
+
+
+def _unwritten(array: NDArray[Any]) -> Tensor:
+    """A tensor over memory that nobody writes to: batches are padded copies, and no transform works in place."""
+    with warnings.catch_warnings():
+        # That the array is not writable is known.
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(array)
 
 
 def _as_float(samples: NDArray[Any]) -> NDArray[np.float32]:

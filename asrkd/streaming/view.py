@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from asrkd.corpus.augment import Augment
@@ -58,9 +60,10 @@ class UtteranceView:
             which = self._position(which)
         if not -len(self) <= which < len(self):
             raise IndexError(f"position {which} is not within the {len(self)} utterances of {self._source.name!r}")
-        return self._reader.read(
-            self._source.rows, self._source.places(np.array([which % len(self)]))[0], epoch=self._epoch
-        )
+        place = self._source.places(np.array([which % len(self)]))[0]
+        utterance = self._reader.read(self._source.rows, place, epoch=self._epoch)
+        # The reader's may be the store's own memory.
+        return dataclasses.replace(utterance, features=utterance.features.clone())
 
     def _position(self, utterance_id: str) -> int:
         if self._positions is None:

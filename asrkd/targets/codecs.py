@@ -276,7 +276,7 @@ def _unpack_logs(columns: Mapping[str, bytes | NDArray], num_frames: int, layout
     """Codes are log-probabilities; what is not kept is missing, and nothing is where every class is kept."""
     counts, ids, codes = packing.unpack(columns, num_frames, layout)
     log_probs = np.multiply(codes, np.float32(-LOG_STEP), dtype=np.float32)
-    kept = np.bincount(_frames(counts), weights=_masses()[codes], minlength=num_frames)
+    kept = _sums(_masses()[codes], counts)
     missing = np.where(counts < layout.num_classes, np.clip(1.0 - kept, 0.0, 1.0), 0.0)
     return _soft_targets(counts, ids, log_probs, missing, layout)
 
@@ -285,6 +285,15 @@ def _unpack_logs(columns: Mapping[str, bytes | NDArray], num_frames: int, layout
 def _masses() -> NDArray[np.float64]:
     """(65536,) the probability that a 16-bit code of a log-probability stands for; looking up is cheaper than exp."""
     return np.exp(np.arange(1 << 16, dtype=np.float32) * np.float32(-LOG_STEP), dtype=np.float64)
+
+
+def _sums(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(T,) the sum of each frame's values."""
+    sums = np.zeros(len(counts))
+    some = counts > 0
+    if len(values):
+        sums[some] = np.add.reduceat(values, (np.cumsum(counts) - counts)[some])
+    return sums
 
 
 def _frames(counts: NDArray[np.int64]) -> NDArray[np.int64]:
