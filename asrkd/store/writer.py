@@ -16,6 +16,7 @@ from asrkd.store.schema import IDENTITY_KEY, UNIT_KEY, shard_name, shard_schema
 
 ROW_GROUP_ROWS = 64
 COMPRESSION_LEVEL = 9
+_BLOBS = ("target_", "audio", "features", "alignment", "text", "custom")
 
 
 def write_shard(root: str, unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity) -> int:
@@ -51,6 +52,8 @@ def shard_bytes(unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity
         # The lengths apart from the bytes, so that a compressor sees one kind of byte.
         column_encoding=dict.fromkeys(packed, "DELTA_LENGTH_BYTE_ARRAY"),
         write_page_checksum=True,
+        # Lowest and highest values of blobs are long, and of no use.
+        write_statistics=[leaf for leaf in _leaves(schema) if not leaf.startswith(_BLOBS)],
         # Parquet's own types say all; Arrow's copy of the schema takes 2 kB a shard and would hide the metadata below.
         store_schema=False,
     ) as writer:
