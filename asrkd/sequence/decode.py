@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +60,13 @@ def best_paths(lattice: Any) -> list[Path]:
 
 def _path(fsa: Any, number: int) -> Path:
     if not fsa.num_arcs:
-        raise CorpusError(f"no path of utterance {number} of the batch survives the beam; widen it")
+        raise _no_path(number)
     labels = fsa.labels
     return Path(tuple(_words(fsa)), float(fsa.scores.double().sum()), labels[labels >= 0].to(torch.int64))
+
+
+def _no_path(number: int) -> CorpusError:
+    return CorpusError(f"no path of utterance {number} of the batch survives the beam; widen it")
 
 
 def _words(fsa: Any) -> list[int]:
@@ -73,30 +78,72 @@ def _words(fsa: Any) -> list[int]:
     return [word for word in flat.tolist() if word > 0]
 
 
-def n_best(lattice: Any, count: int, *, num_paths: int = 1000, scale: float = 0.5) -> list[list[Path]]:
-    """For each lattice, up to `count` different word sequences, the best first, each with its best path.
+def n_best(lattice: Any, count: int) -> list[list[Path]]:
+    """For each lattice, the `count` best word sequences (or all, if there are fewer), the best first, each with its best path.
 
-    Paths are drawn from the lattice, so that sequences of small probability may be missing; the best path always stands first.
+    Exact: the lattice is made deterministic on words, so that each sequence has one path, and searched best first.
 
-    Args:
-        count: of word sequences.
-        num_paths: drawn.
-        scale: multiplies scores while drawing; smaller gives more different sequences.
+    Raises:
+        CorpusError: a lattice without a path.
     """
     k2 = import_k2()
-    first = best_paths(lattice)
-    drawn = k2.Nbest.from_lattice(lattice=lattice, num_paths=num_paths, use_double_scores=True, nbest_scale=scale)
-    exact = drawn.intersect(lattice)
-    splits = exact.shape.row_splits(1).tolist()
     found = []
-    for n, (begin, end) in enumerate(zip(splits, splits[1:])):  # noqa: B905
-        by_words = {first[n].words: first[n]}
-        for one in range(begin, end):
-            path = _path(exact.fsa[one], n)
-            if path.words not in by_words or path.score > by_words[path.words].score:
-                by_words[path.words] = path
-        found.append(sorted(by_words.values(), key=lambda path: -path.score)[:count])
+    for n in range(lattice.shape[0]):
+        if not lattice[n].num_arcs:
+            raise _no_path(n)
+        by_words = _inverted(lattice[n])
+        acceptor = by_words.clone()
+        del acceptor.aux_labels
+        acceptor = k2.connect(k2.determinize(k2.connect(k2.remove_epsilon(acceptor))))
+        found.append([_best_with(by_words, words) for words in _best_first(k2.top_sort(acceptor), count)])
     return found
+
+
+def _best_first(acceptor: Any, count: int) -> Iterator[tuple[int, ...]]:
+    """The labels of the `count` best paths of an acceptor without cycles, the best first (A* with exact costs to go)."""
+    whole = import_k2().create_fsa_vec([acceptor])
+    to_go = whole.get_backward_scores(use_double_scores=True, log_semiring=False).tolist()
+    leaving: dict[int, list[tuple[int, int, float]]] = {}
+    for (source, target, label), score in zip(acceptor.arcs.values()[:, :3].tolist(), acceptor.scores.tolist()):  # noqa: B905
+        leaving.setdefault(source, []).append((target, label, score))
+    waiting: list[tuple[float, tuple[int, ...], int, float]] = [(-to_go[0], (), 0, 0.0)]
+    while waiting and count:
+        _, words, state, score = heapq.heappop(waiting)
+        if words and words[-1] == -1:
+            count -= 1
+            yield words[:-1]
+        for target, label, more in leaving.get(state, []):
+            heapq.heappush(waiting, (-(score + more + to_go[target]), (*words, label), target, score + more))
+
+
+def _inverted(fsa: Any) -> Any:
+    """A lattice from words to classes + 1, which leaves 0 for epsilon."""
+    k2 = import_k2()
+    moved = fsa.clone()
+    labels = moved.labels.clone()
+    labels[labels >= 0] += 1
+    moved.labels = labels
+    return k2.arc_sort(k2.invert(moved))
+
+
+def _best_with(by_words: Any, words: Sequence[int]) -> Path:
+    """The best path of a lattice that says these words."""
+    k2 = import_k2()
+    said = k2.connect(k2.compose(_linear(words), by_words, treat_epsilons_specially=True))
+    best = k2.shortest_path(k2.create_fsa_vec([k2.top_sort(said)]), use_double_scores=True)[0]
+    classes = best.aux_labels
+    return Path(tuple(words), float(best.scores.double().sum()), classes[classes > 0].to(torch.int64) - 1)
+
+
+def _linear(words: Sequence[int]) -> Any:
+    """A transducer with one path, from these words to these words."""
+    # An epsilon where there is no word: k2 cannot select from graphs of a single arc.
+    labels = list(words) or [0]
+    lines = [f"{n} {n + 1} {label} {label} 0" for n, label in enumerate(labels)]
+    end = len(labels)
+    text = "\n".join([*lines, f"{end} {end + 1} -1 -1 0", str(end + 1)])
+    k2 = import_k2()
+    return k2.arc_sort(k2.Fsa.from_str(text, aux_label_names=["aux_labels"]))
 
 
 def grammar_scores(grammar: Any, sentences: Sequence[Sequence[int]], backoff: int | None = None) -> Tensor:
@@ -107,16 +154,20 @@ def grammar_scores(grammar: Any, sentences: Sequence[Sequence[int]], backoff: in
         backoff: the label of its back-off arcs, which take no word.
     """
     k2 = import_k2()
-    plain = k2.Fsa(grammar.arcs.clone() if hasattr(grammar.arcs, "clone") else grammar.arcs)
+    acceptor = grammar.clone()
+    if hasattr(acceptor, "aux_labels"):
+        del acceptor.aux_labels
     if backoff is not None:
-        labels = plain.labels.clone()
+        labels = acceptor.labels.clone()
         labels[labels == backoff] = 0
-        plain.labels = labels
-    plain = k2.arc_sort(plain)
-    linear = k2.add_epsilon_self_loops(k2.linear_fsa([list(own) for own in sentences]))
-    found = [k2.intersect(plain, linear[n], treat_epsilons_specially=False) for n in range(len(sentences))]
-    whole = k2.create_fsa_vec([k2.top_sort(k2.connect(one)) for one in found])
-    return whole.get_tot_scores(log_semiring=False, use_double_scores=True)
+        acceptor.labels = labels
+    acceptor = k2.arc_sort(acceptor)
+    totals = []
+    for own in sentences:
+        found = k2.connect(k2.intersect(acceptor, _linear(own), treat_epsilons_specially=True))
+        whole = k2.create_fsa_vec([k2.top_sort(found)])
+        totals.append(whole.get_tot_scores(log_semiring=False, use_double_scores=True))
+    return torch.cat(totals)
 
 
 def rescored(
