@@ -13,7 +13,7 @@ from torch import Tensor
 
 from asrkd.errors import MismatchError
 from asrkd.targets import device
-from asrkd.targets.codecs import Codec
+from asrkd.targets.codecs import Codec, unpack_together
 from asrkd.targets.soft_targets import SoftTargets, SparseBatch
 
 IGNORE = -100
@@ -128,10 +128,23 @@ def collate(
     step_frames: int | None = None,
     codec: Codec | None = None,
     num_classes: int = 0,
+    unpack: bool = False,
 ) -> Batch:
-    """Pad and join utterances; `step_frames`: None for a global batch of these alone; `codec`: of packed targets."""
+    """Pad and join utterances.
+
+    Args:
+        step_frames: None for a global batch of these alone.
+        codec, num_classes: of packed targets.
+        unpack: whether packed targets are unpacked here, all at once; otherwise `Batch.to` does it.
+
+    Raises:
+        StoreError: packed columns do not belong together.
+    """
     soft = [utterance.targets for utterance in utterances if utterance.targets is not None]
     packed = [one for one in utterances if one.packed is not None]
+    if packed and codec and unpack:
+        frames = [one.num_frames for one in packed]
+        soft, packed = [unpack_together(codec, [one.packed or {} for one in packed], frames, num_classes)], []
     if step_frames is None:
         step_frames = sum(utterance.num_frames for utterance in utterances)
     return Batch(

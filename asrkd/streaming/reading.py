@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from asrkd.errors import AsrkdError
+from asrkd.errors import AsrkdError, StoreError
 from asrkd.streaming.batch import Batch, collate
 from asrkd.streaming.rows import SourceRows
 from asrkd.streaming.sampler import BatchKey
@@ -33,13 +33,20 @@ class BatchReader:
         rows = self._sources[key.source]
         rows.fetch(key.places)
         read = [self._utterances.read(rows, at, epoch=key.epoch, augment=key.augment) for at in key.places]
-        return collate(
-            read,
-            step=key.step,
-            step_frames=key.step_frames,
-            codec=rows.store.codec,
-            num_classes=len(rows.store.identity.units),
-        )
+        try:
+            return collate(
+                read,
+                step=key.step,
+                step_frames=key.step_frames,
+                codec=rows.store.codec,
+                num_classes=len(rows.store.identity.units),
+                unpack=self._utterances.unpack,
+            )
+        except StoreError:
+            # One at a time, which names the damaged one.
+            for place in key.places:
+                rows.targets(rows.facts(place))
+            raise
 
 
 @dataclass(frozen=True)

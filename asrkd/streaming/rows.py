@@ -86,6 +86,12 @@ class SourceRows:
         targets = self.store.targets(facts)
         return self.vocabulary_map(targets) if self.vocabulary_map else targets
 
+    @property
+    def unpacks_together(self) -> bool:
+        """Whether the targets of several utterances may be unpacked at once: nothing maps them, and the codec packs them."""
+        mapped = self.vocabulary_map is not None or self.frame_rate_map is not None
+        return not mapped and self.store.identity.codec not in ("", "dense")
+
     def packed(self, facts: Mapping[str, Any]) -> dict[str, Any] | None:
         """The packed columns of an utterance's targets, None if it has none."""
         return {column: facts[column] for column in self._target_columns} if self.has_targets(facts) else None

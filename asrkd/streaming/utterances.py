@@ -36,7 +36,8 @@ class UtteranceReader:
         augment: transforms of samples (none for sources that embed features) and of features.
         seed: of the augmentation.
         cache_mb: memory for clean data: decoded samples where `augment` changes samples, features otherwise.
-        unpack: whether targets are unpacked here; otherwise utterances have them as stored.
+        unpack: whether batches have unpacked targets; otherwise they have them as stored.
+        together: whether targets are left for `collate` to unpack, all of a batch at once, where nothing has to be done to them before.
     """
 
     def __init__(
@@ -48,13 +49,14 @@ class UtteranceReader:
         seed: int,
         cache_mb: float,
         unpack: bool = True,
+        together: bool = False,
     ) -> None:
         self._front_end = front_end
         self._law = front_end.frame_law(subsampling_factor)
         self._augment = augment.samples
         self._transforms = augment.features
         self._time_warp = augment.time_warp
-        self._unpack = unpack
+        self.unpack, self._together = unpack, together
         self._augments = bool(augment.samples or augment.features or augment.time_warp)
         self._seed = seed
         self._cache: FillCache[NDArray[Any]] = FillCache(int(cache_mb * 1e6))
@@ -73,7 +75,7 @@ class UtteranceReader:
                 f"length, shift, stacking and subsampling factor, set sources.{source.name}.frame_rate_map, or label the "
                 "corpus again"
             )
-        if not self._unpack and identity.codec:
+        if not self.unpack and identity.codec:
             changed = {
                 "a vocabulary map": rows.vocabulary_map is not None,
                 "a frame-rate map": rows.frame_rate_map is not None,
@@ -128,7 +130,8 @@ class UtteranceReader:
         rng = utterance_rng(self._seed, epoch, facts["id"]) if augment and self._augments else None
         features = self._features(rows, place, facts, rng, what)
         num_frames = self._law.num_frames(facts["num_samples"])
-        targets, alignment = rows.targets(facts) if self._unpack else None, facts["alignment"]
+        at_once = not self.unpack or (self._together and self._time_warp is None and rows.unpacks_together)
+        targets, alignment = None if at_once else rows.targets(facts), facts["alignment"]
         if rows.frame_rate_map:
             # Hard labels at another frame rate are nobody's.
             alignment = None
@@ -144,7 +147,7 @@ class UtteranceReader:
             text=facts["text"],
             speaker=facts["speaker"],
             custom=facts["custom"],
-            packed=None if self._unpack else rows.packed(facts),
+            packed=rows.packed(facts) if at_once else None,
         )
         return utterance if rng is None else self._changed(utterance, rng)
 

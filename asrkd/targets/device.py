@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd.errors import ConfigError, StoreError
-from asrkd.targets.codecs import Codec, Hybrid, Nucleus, Sampled, TopK
+from asrkd.targets.codecs import Codec, Hybrid, Nucleus, Sampled, TopK, layout_of
 from asrkd.targets.packing import CARRIED, CODES, COUNTS, IDS, Layout
 from asrkd.targets.select import HEAD_GRID, LOG_STEP
 from asrkd.targets.soft_targets import SparseBatch
@@ -55,7 +55,7 @@ def join(
         ConfigError: the codec `dense`, which has nothing to unpack.
         StoreError: a column is missing or has another size than the others say.
     """
-    layout = _layout(codec, num_classes)
+    layout = layout_of(codec, num_classes)
     for row, frames in zip(rows, num_frames, strict=True):
         _check(row, frames, layout)
     columns = {name: _tensor(b"".join(bytes(row[name]) for row in rows)) for name in layout.columns}
@@ -69,7 +69,7 @@ def unpack(packed: PackedTargets) -> SparseBatch:
     Raises:
         StoreError: the columns contradict each other.
     """
-    layout = _layout(packed.codec, packed.num_classes)
+    layout = layout_of(packed.codec, packed.num_classes)
     device = packed.num_frames.device
     counts = _joined(packed.columns, [COUNTS], layout.count_type.itemsize)
     frames = len(counts)
@@ -166,14 +166,6 @@ def _joined(columns: Mapping[str, Tensor], names: Sequence[str], width: int) -> 
     """Little-endian integers of `width` bytes."""
     planes = columns[names[0]].view(-1, width).to(torch.int64)
     return sum((planes[:, number] << (8 * number) for number in range(width)), torch.zeros_like(planes[:, 0]))
-
-
-def _layout(codec: Codec, num_classes: int) -> Layout:
-    if isinstance(codec, (TopK, Nucleus, Sampled, Hybrid)):
-        return codec.layout(num_classes)
-    raise ConfigError(
-        f"codec {codec.spec!r} has nothing to unpack on a device; read the store without unpack_on_device, or label it with a sparse codec"
-    )
 
 
 def _check(row: Mapping[str, bytes | NDArray], num_frames: int, layout: Layout) -> None:

@@ -15,7 +15,7 @@ the new ones by ascending class id. Columns of bytes, one value an utterance:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +119,63 @@ def unpack(
     return counts, (keys - frames).astype(np.int32), codes[order]
 
 
+def join(rows: Sequence[Mapping[str, bytes | NDArray]], num_frames: Sequence[int], layout: Layout) -> Columns:
+    """The columns of several utterances as those of one, of the frames of all: to unpack them at once.
+
+    Nothing is carried from the last frame of an utterance, so it says so for what it has.
+
+    Raises:
+        StoreError: a column is missing or has another size than the others say.
+    """
+    used = [
+        (row, frames) for row, frames in zip(rows, num_frames, strict=True) if frames or any(map(len, row.values()))
+    ]
+    frames = np.array([frames for _, frames in used], dtype=np.int64)
+    parts = {name: [_column(row, name) for row, _ in used] for name in layout.columns}
+    _check_sizes(parts[COUNTS], frames * layout.count_type.itemsize, COUNTS)
+    whole: Columns = {name: b"".join(_bytes_of(value) for value in values) for name, values in parts.items()}
+    if not len(frames):
+        return whole
+    counts = np.frombuffer(whole[COUNTS], layout.count_type).astype(np.int64)
+    ends = np.cumsum(frames)
+    if not frames.all():
+        raise StoreError("an utterance without frames has targets; the shard is damaged")
+    entries, last = np.add.reduceat(counts, ends - frames), counts[ends - 1]
+    known = entries - last
+    sizes = (known + 7) // 8
+    _check_sizes(parts[CARRIED], sizes, CARRIED)
+    bits = np.unpackbits(np.frombuffer(whole[CARRIED], np.uint8), bitorder="little")
+    bits = bits[_in_turn(known, 8 * sizes - known)]
+    goes_on = np.zeros(int(entries.sum()), dtype=np.uint8)
+    goes_on[_in_turn(known, last)] = bits
+    ones = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(bits, dtype=np.int64)])
+    carried = np.diff(ones[np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(known)])])
+    for name in layout.columns[2:]:
+        _check_sizes(parts[name], entries - carried if name.startswith(IDS) else entries, name)
+    whole[CARRIED] = np.packbits(goes_on[: len(goes_on) - int(last[-1])], bitorder="little")
+    return whole
+
+
+def _bytes_of(value: bytes | NDArray) -> bytes | memoryview:
+    return value.data if isinstance(value, np.ndarray) else value
+
+
+def _in_turn(yes: NDArray[np.int64], no: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """yes[0] times True, no[0] times False, yes[1] times True, ..."""
+    kinds = np.zeros((len(yes), 2), dtype=bool)
+    kinds[:, 0] = True
+    return np.repeat(kinds.reshape(-1), np.stack([yes, no], axis=1).reshape(-1))
+
+
+def _check_sizes(values: Sequence[bytes | NDArray], sizes: NDArray[np.int64], name: str) -> None:
+    found = np.array([len(value) for value in values], dtype=np.int64)
+    if (found != sizes).any():
+        number = int(np.flatnonzero(found != sizes)[0])
+        raise StoreError(
+            f"column {name!r} has {found[number]} bytes where {sizes[number]} belong; the shard is damaged"
+        )
+
+
 def _origins(source: NDArray[np.int64]) -> NDArray[np.int64]:
     """Follow each entry's source to the end; an end is its own source. Doubles the distance in each round."""
     while True:
@@ -166,13 +223,17 @@ def _first_entries(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return (np.cumsum(counts) - counts)[counts > 0]
 
 
-def _bytes(columns: Mapping[str, bytes | NDArray], name: str, size: int) -> NDArray[np.uint8]:
-    """A column of the size that it must have."""
+def _column(columns: Mapping[str, bytes | NDArray], name: str) -> bytes | NDArray:
     if name not in columns:
         raise StoreError(
             f"column {name!r} is not among {', '.join(sorted(columns)) or 'no columns'}; the shard is of another codec"
         )
-    value = columns[name]
+    return columns[name]
+
+
+def _bytes(columns: Mapping[str, bytes | NDArray], name: str, size: int) -> NDArray[np.uint8]:
+    """A column of the size that it must have."""
+    value = _column(columns, name)
     if len(value) != size:
         raise StoreError(f"column {name!r} has {len(value)} bytes where {size} belong; the shard is damaged")
     return np.frombuffer(value, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Unpacking with torch, many utterances at a time, against unpacking with numpy, one at a time."""
+"""Unpacking many utterances at a time, with torch and with numpy, against unpacking one at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkd.errors import ConfigError, StoreError
-from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK
+from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, unpack_together
 from asrkd.targets.device import join, unpack
 from asrkd.targets.random import frame_keys
 
@@ -56,6 +56,12 @@ def test_a_batch_is_its_utterances_one_after_another(lengths: list[int], classes
     np.testing.assert_array_equal(batch.ids.numpy(), np.concatenate([one.ids for one in alone]))
     np.testing.assert_allclose(batch.log_probs.numpy(), np.concatenate([one.log_probs for one in alone]), atol=1e-6)
     np.testing.assert_allclose(batch.missing.numpy(), np.concatenate([one.missing for one in alone]), atol=1e-6)
+    # With numpy as well, there to the last bit.
+    together = unpack_together(codec, rows, lengths, classes)
+    np.testing.assert_array_equal(np.diff(together.row_splits), counts)
+    for name in ("ids", "log_probs"):
+        np.testing.assert_array_equal(getattr(together, name), np.concatenate([getattr(one, name) for one in alone]))
+    np.testing.assert_allclose(together.missing, np.concatenate([one.missing for one in alone]), atol=1e-6)
 
 
 def test_damage_is_refused_by_name() -> None:
@@ -63,12 +69,17 @@ def test_damage_is_refused_by_name() -> None:
     rows = [dict(codec.pack(codec.encode(_speech(9, 50, seed)))) for seed in range(2)]
     for name in rows[0]:
         broken = [rows[0], rows[1] | {name: rows[1][name] + b"\0"}]
-        with pytest.raises(StoreError, match=f"column {name!r} has .* bytes where .* belong"):
-            join(codec, broken, [9, 9], 50)
-        with pytest.raises(StoreError, match=f"column {name!r} is not among"):
-            join(codec, [rows[0], {key: value for key, value in rows[1].items() if key != name}], [9, 9], 50)
-    with pytest.raises(StoreError, match="column 'target_counts' has 9 bytes where 8 belong"):
-        join(codec, rows, [9, 8], 50)
+        lacking = [rows[0], {key: value for key, value in rows[1].items() if key != name}]
+        for work in (join, unpack_together):
+            with pytest.raises(StoreError, match=f"column {name!r} has .* bytes where .* belong"):
+                work(codec, broken, [9, 9], 50)
+            with pytest.raises(StoreError, match=f"column {name!r} is not among"):
+                work(codec, lacking, [9, 9], 50)
+    for work in (join, unpack_together):
+        with pytest.raises(StoreError, match="column 'target_counts' has 9 bytes where 8 belong"):
+            work(codec, rows, [9, 8], 50)
+        with pytest.raises(StoreError, match="column 'target_counts' has 9 bytes where 0 belong|without frames"):
+            work(codec, rows, [9, 0], 50)
     wrong = rows[1] | {"target_ids_0": bytes(len(rows[1]["target_ids_0"]) - 1) + b"\xff"}
     with pytest.raises(StoreError, match="outside the 50 classes"):
         unpack(join(codec, [wrong], [9], 50))

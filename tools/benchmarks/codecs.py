@@ -15,7 +15,8 @@ for the schemes of others (`peers.py`) their columns, in Parquet as well.
   features) and a bias; student logits are the teacher's / 2 + Gaussian noise of deviation 1.
 - variance: of that gradient over draws of the targets, over the square of the dense gradient's norm; of unbiased codecs.
 - choose, pack, unpack: thousands of frames a second on one core (CPU time, best of 3): posteriors to kept classes (all V classes
-  of a frame are read; on the teacher's device in production), kept classes to bytes, bytes to CSR arrays.
+  of a frame are read; on the teacher's device in production), kept classes to bytes, bytes to CSR arrays (64 utterances at a time, as the
+  loader does with a batch's).
 
 The second table is about a student close to the teacher (noise 0.5 on the teacher's logits), where any single batch is far off:
 the angle of the mean gradient over 1, 4, 16 and 64 draws of the targets. An unbiased codec goes to 0, others stay.
@@ -28,6 +29,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -43,12 +45,13 @@ from asrkd.store import Store, manifest
 from asrkd.store.identity import Identity
 from asrkd.store.inspect import statistics
 from asrkd.store.writer import COMPRESSION_LEVEL, write_shard
-from asrkd.targets.codecs import Codec, as_stored, parse_codec
+from asrkd.targets.codecs import Codec, as_stored, parse_codec, unpack_together
 from asrkd.targets.random import frame_keys
 from asrkd.targets.soft_targets import SoftTargets
 
 BATCH = 4096
 DRAWS = (1, 4, 16, 64)
+TOGETHER = 64
 CODECS = ("topk:20", "topk:8", "nucleus:0.95:64", "sampled:16", "sampled:22", "sampled:50")
 CODECS += ("hybrid:0:12", "hybrid:0:16", "hybrid:0:24", "hybrid:4:8", "hybrid:4:16")
 
@@ -144,7 +147,8 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         store = Store.open(folder)
         read = list(store.rows(["num_frames", *store.target_columns]))
-        unpacking = best_of(3, lambda: [store.targets(row) for row in read])
+        batches = [read[at : at + TOGETHER] for at in range(0, len(read), TOGETHER)]
+        unpacking = best_of(3, lambda: [together(codec, batch, parts[0].shape[1]) for batch in batches])
         sizes = statistics(folder)["bytes_per_frame"]
         return Stored(
             size / frames,
@@ -154,6 +158,13 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
             lambda draw: as_stored(codec, torch.cat(parts)[:BATCH], keys_of(f"draw-{draw}", BATCH)),
             codec.unbiased,
         )
+
+
+def together(codec: Codec, rows: Sequence[dict[str, Any]], classes: int) -> SoftTargets:
+    """As the loader unpacks a batch."""
+    if codec.spec == "dense":
+        return codec.unpack(rows[0], rows[0]["num_frames"], classes)
+    return unpack_together(codec, rows, [row["num_frames"] for row in rows], classes)
 
 
 def by_peer(name: str, parts: list[Tensor]) -> Stored:
