@@ -68,14 +68,19 @@ class Stored:
     unbiased: bool
 
 
-def sharpened(log_probs: Tensor, perplexity: float) -> Tensor:
-    """Log-posteriors at the temperature at which the perplexity of the mean entropy is `perplexity` (by bisection)."""
+def perplexities(log_probs: Tensor) -> tuple[float, float]:
+    """Of the mean entropy, and the mean over frames of each frame's own."""
+    entropy = torch.cat([-torch.special.xlogy(part.exp(), part.exp()).sum(1) for part in log_probs.split(4096)])
+    return float(entropy.mean().exp()), float(entropy.exp().mean())
+
+
+def sharpened(log_probs: Tensor, perplexity: float, *, of_frames: bool = False) -> Tensor:
+    """Log-posteriors at the temperature at which the perplexity of the mean entropy, or the mean over frames, is this (by bisection)."""
     low, high = 0.05, 20.0
     for _ in range(30):
         scale = (low * high) ** 0.5
-        found = (log_probs[::7] * scale).log_softmax(1)
-        entropy = -torch.special.xlogy(found.exp(), found.exp()).sum(1).mean()
-        low, high = (scale, high) if entropy.exp() > perplexity else (low, scale)
+        found = perplexities((log_probs[::7] * scale).log_softmax(1))[of_frames]
+        low, high = (scale, high) if found > perplexity else (low, scale)
     return (log_probs * low).log_softmax(1)
 
 
@@ -198,26 +203,31 @@ def by_peer(name: str, parts: list[Tensor]) -> Stored:
 @click.command(context_settings={"show_default": True})
 @click.argument("posteriors", type=click.Path(exists=True, path_type=Path))
 @click.option("--codec", "codecs", multiple=True, default=CODECS, help="Codec spec; may be given again.")
-@click.option("--perplexity", default=0.0, help="Sharpen the posteriors to this perplexity; 0 leaves them as they are.")
+@click.option(
+    "--perplexity",
+    default=0.0,
+    help="Sharpen the posteriors to this perplexity of the mean entropy; 0 leaves them as they are.",
+)
+@click.option("--mean-perplexity", default=0.0, help="The same, of the mean over frames of each frame's perplexity.")
 @click.option("--frames", default=1_000_000, help="Frames to use, at most.")
-def main(posteriors: Path, codecs: tuple[str, ...], perplexity: float, frames: int) -> None:
+def main(posteriors: Path, codecs: tuple[str, ...], perplexity: float, mean_perplexity: float, frames: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     loaded = np.load(posteriors)
     ends = [int(end) for end in loaded["row_splits"] if end <= max(frames, BATCH)]
     log_probs = torch.from_numpy(loaded["log_probs"][: ends[-1]])
-    if perplexity:
-        log_probs = sharpened(log_probs, perplexity)
+    if perplexity or mean_perplexity:
+        log_probs = sharpened(log_probs, perplexity or mean_perplexity, of_frames=not perplexity)
     parts = [log_probs[a:b] for a, b in zip(ends, ends[1:], strict=False)]
     probs = log_probs[:BATCH].exp()
     hidden = torch.cat([torch.from_numpy(loaded["hidden"][:BATCH]), torch.ones(BATCH, 1)], 1)
     student = (log_probs[:BATCH] / 2 + torch.randn(probs.shape)).softmax(1)
     near = (log_probs[:BATCH] + 0.5 * torch.randn(probs.shape)).softmax(1)
     truth, near_truth = hidden.T @ (student - probs), hidden.T @ (near - probs)
-    entropy = -torch.special.xlogy(log_probs.exp(), log_probs.exp()).sum(1)
+    of_mean, of_frames = perplexities(log_probs)
     click.echo(
-        f"{len(log_probs)} frames of {len(parts)} utterances, {log_probs.shape[1]} classes, perplexity {entropy.mean().exp():.1f} "
-        f"(of the mean entropy; mean over frames {entropy.exp().mean():.1f})\n"
+        f"{len(log_probs)} frames of {len(parts)} utterances, {log_probs.shape[1]} classes, perplexity {of_mean:.1f} "
+        f"(of the mean entropy; mean over frames {of_frames:.1f})\n"
     )
     rows, near_rows = [], []
     for name in (*PEERS, *codecs):
