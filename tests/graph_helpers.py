@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from asrkd import config as configs
+from asrkd.training.align_store import align_store
 from asrkd.training.config import TrainConfig
+from asrkd.training.trainer import Trainer
 
 needs_k2 = pytest.mark.skipif(
     find_spec("k2") is None, reason="k2 is not installed; it has no wheel on PyPI for this torch (docs/sequence.md)"
@@ -32,3 +34,13 @@ def run_settings(corpus: Path, store: Path, run: Path, topology: str = "hmm", **
         "checkpoint_steps": 3,
     }
     return configs.from_dict(TrainConfig, given | changes)
+
+
+def trained(corpus: Path, folder: Path, topology: str) -> Path:
+    """The folder of a small run on the labeled set, from a flat start for `hmm`."""
+    store = corpus / "stores/labeled"
+    if topology == "hmm":
+        align_store(str(store), str(folder / "flat"), corpus / "lexicon.txt", states_per_phone=1)
+        store = folder / "flat"
+    Trainer(run_settings(corpus, store, folder / "run", topology)).train()
+    return folder / "run"

@@ -14,8 +14,9 @@ import yaml
 from asrkd import config as configs
 from asrkd.errors import AsrkdError
 from asrkd.training.config import TrainConfig
+from asrkd.training.metrics import read_metrics
 from asrkd.training.schedule import check_schedule
-from asrkd.training.trainer import Trainer, read_metrics
+from asrkd.training.trainer import Trainer
 
 Progress = Callable[[str, int, int, str], None]
 

@@ -26,7 +26,7 @@ from asrkd.study.results import (
 )
 from asrkd.study.run import Study
 from asrkd.teachers import load_teacher
-from asrkd.training.trainer import read_metrics
+from asrkd.training.metrics import read_metrics
 
 
 def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = None) -> Path:

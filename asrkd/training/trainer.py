@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.vocabulary_map import VocabularyMap
 from asrkd.training import checkpoint
 from asrkd.training.config import KINDS, SourceConfig, TrainConfig
+from asrkd.training.metrics import Metrics, write_whole
 from asrkd.training.objective import Objective
 from asrkd.training.schedule import check_schedule, learning_rate, phase_at, stream_schedule
 from asrkd.training.sequence import SequenceObjective
@@ -203,9 +203,9 @@ class Trainer:
                 "Choose another run folder or remove this one"
             )
         if not path.exists():
-            _write(path, resolved)
+            write_whole(path, resolved)
             versions = {"python": sys.version.split()[0], "torch": torch.__version__, "command": sys.argv}
-            _write(self.run / "versions.json", json.dumps(versions, indent=2) + "\n")
+            write_whole(self.run / "versions.json", json.dumps(versions, indent=2) + "\n")
 
     @property
     def done(self) -> bool:
@@ -220,7 +220,7 @@ class Trainer:
         """
         if self.done:
             return {}
-        metrics = _Metrics(self.run, self.step)
+        metrics = Metrics(self.run, self.step)
         last: dict[str, float] = {}
         end = min(self.total_steps, stop_at or self.total_steps)
         steps = self.loader.steps(stream_schedule(self.config.schedule))
@@ -244,7 +244,7 @@ class Trainer:
             self._finish()
         if self.sequence and self.sequence.skipped:
             lines = [f"{key}\t{why}\n" for key, why in sorted(self.sequence.skipped.items())]
-            _write(self.run / "skipped.tsv", "".join(lines))
+            write_whole(self.run / "skipped.tsv", "".join(lines))
         return last
 
     def _update(self, batches: Sequence[Batch]) -> list[dict[str, float]]:
@@ -367,58 +367,6 @@ def _filter(name: str, given: SourceConfig) -> Filter:
             )
     bounds = {column: (low, high) for column, (low, high) in given.bounds.items()}
     return Filter(bounds, speakers=frozenset(given.speakers) or None)
-
-
-class _Metrics:
-    """Mean losses between log points, to `metrics.jsonl` and TensorBoard; lines after a resumed step are dropped."""
-
-    def __init__(self, run: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.path = run / "metrics.jsonl"
-        kept = [line for line in read_metrics(run) if line["step"] <= step]
-        _write(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
-
-    def add(self, losses: dict[str, float]) -> None:
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def flush(self, step: int, **extra: float) -> dict[str, float]:
-        means = {name: value / self.counts[name] for name, value in self.sums.items()}
-        self.sums, self.counts = {}, {}
-        return self.write(step, means | extra)
-
-    def write(self, step: int, values: dict[str, float]) -> dict[str, float]:
-        with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            self.board.add_scalar(f"train/{name}", value, step)
-        return values
-
-    def close(self) -> None:
-        self.board.close()
-
-
-def read_metrics(run: Path) -> list[dict[str, float]]:
-    """The lines of a run's `metrics.jsonl`; a last line that was cut off is left out."""
-    path = run / "metrics.jsonl"
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _first_difference(old: str, new: str) -> str:

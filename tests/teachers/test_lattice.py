@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from graph_helpers import needs_k2, run_settings
+from graph_helpers import needs_k2, trained
 
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import TeacherError
@@ -16,21 +16,13 @@ from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.verify import verify
 from asrkd.teachers import load_teacher
-from asrkd.training.align_store import align_store
-from asrkd.training.trainer import Trainer
 
 pytestmark = needs_k2
 
 
 @pytest.fixture(scope="module", params=["hmm", "ctc"])
 def model(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(request.param)
-    store = corpus / "stores/labeled"
-    if request.param == "hmm":
-        align_store(str(store), str(folder / "flat"), corpus / "lexicon.txt", states_per_phone=1)
-        store = folder / "flat"
-    Trainer(run_settings(corpus, store, folder / "run", request.param)).train()
-    return folder / "run"
+    return trained(corpus, tmp_path_factory.mktemp(request.param), request.param)
 
 
 def spec(folder: Path, corpus: Path, model: Path, **changes: object) -> str:

@@ -4,25 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graph_helpers import needs_k2, run_settings
+from graph_helpers import needs_k2, trained
 
 from asrkd.errors import ConfigError, CorpusError, DependencyError, MismatchError
 from asrkd.store import Store
 from asrkd.store.verify import verify
 from asrkd.training.align_store import align_store
-from asrkd.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module", params=["hmm", "ctc"])
 def model(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The spec of a run."""
-    folder = tmp_path_factory.mktemp(request.param)
-    store = corpus / "stores/labeled"
-    if request.param == "hmm":
-        align_store(str(store), str(folder / "flat"), corpus / "lexicon.txt", states_per_phone=1)
-        store = folder / "flat"
-    Trainer(run_settings(corpus, store, folder / "run", request.param)).train()
-    return f"checkpoint:{folder / 'run'}"
+    return f"checkpoint:{trained(corpus, tmp_path_factory.mktemp(request.param), request.param)}"
 
 
 def columns(root: Path, name: str) -> dict[str, np.ndarray]:

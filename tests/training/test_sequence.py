@@ -15,7 +15,8 @@ from asrkd.labeling.plan import plan
 from asrkd.training import checkpoint
 from asrkd.training.align_store import align_store
 from asrkd.training.config import TrainConfig
-from asrkd.training.trainer import Trainer, read_metrics
+from asrkd.training.metrics import read_metrics
+from asrkd.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from asrkd.streaming.source import Source
 from asrkd.training import checkpoint
 from asrkd.training.align_store import align_store
 from asrkd.training.config import TrainConfig
-from asrkd.training.trainer import Trainer, read_metrics
+from asrkd.training.metrics import read_metrics
+from asrkd.training.trainer import Trainer
 
 
 def settings(corpus: Path, run: Path, **changes: Any) -> TrainConfig:
