@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from asrkd.decoding.decode import Hypothesis, check_scores
-from asrkd.graphs import DecodingGraph
+from asrkd.graphs import DecodingGraph, k2_graph
 from asrkd.sequence.decode import decode
 from asrkd.sequence.lattice import Beam
-from asrkd.sequence.openfst import from_openfst
 
 
 class K2Decoder:
@@ -26,7 +25,7 @@ class K2Decoder:
     def __init__(self, graph: DecodingGraph, *, device: str = "cpu", beam: Beam | None = None) -> None:
         self.graph, self.device = graph, torch.device(device)
         self.beam = beam or Beam()
-        self.fsa: Any = from_openfst(graph.fst.to_str(show_weight_one=True, fst_field_separator=" ")).to(self.device)
+        self.fsa: Any = k2_graph(graph).to(self.device)
 
     def decode(
         self,

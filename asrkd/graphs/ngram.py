@@ -1,4 +1,4 @@
-"""Decoding graphs with an n-gram language model, made with k2."""
+"""Decoding graphs with an n-gram language model, made with k2; and any decoding graph as k2 takes it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ from asrkd.corpus.tokens import Tokens
 from asrkd.graphs.graph import DecodingGraph
 from asrkd.sequence.grammar import ngram
 from asrkd.sequence.graphs import decoding_graph
-from asrkd.sequence.openfst import to_openfst
+from asrkd.sequence.openfst import from_openfst, to_openfst
 from asrkd.sequence.topology import ctc_topology, hmm_topology
 
 
 def topology_of(inventory: Inventory) -> Any:
     """H as a k2 Fsa."""
     return ctc_topology(len(inventory)) if inventory.topology == "ctc" else hmm_topology(Tokens.of(inventory).states)
+
+
+def k2_graph(graph: DecodingGraph) -> Any:
+    """A decoding graph as k2 takes it, without epsilons.
+
+    Raises:
+        DependencyError: k2 is not installed.
+    """
+    return from_openfst(graph.fst.to_str(show_weight_one=True, fst_field_separator=" "))
 
 
 def ngram_graph(

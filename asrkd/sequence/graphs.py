@@ -35,7 +35,7 @@ def decoding_graph(
     """
     k2 = import_k2()
     first = num_tokens + 1
-    spelled, most = disambiguated(pronunciations, first + 2)
+    spelled = disambiguated(pronunciations, first + 2)
     lexicon = lexicon_transducer(
         spelled,
         silence=silence,

@@ -13,24 +13,23 @@ from asrkd.sequence.dependency import import_k2
 Pronunciations = Sequence[tuple[int, Sequence[int]]]
 
 
-def disambiguated(pronunciations: Pronunciations, first: int) -> tuple[list[tuple[int, list[int]]], int]:
-    """Pronunciations with a token from `first` on behind those that stand twice or that begin another; and how many such tokens.
+def disambiguated(pronunciations: Pronunciations, first: int) -> list[tuple[int, list[int]]]:
+    """Pronunciations with a token from `first` on behind those that stand twice or that begin another.
 
     Without them the transducer could not be made deterministic (Mohri, Pereira & Riley 2002, section 3.1).
     """
     times = Counter(tuple(tokens) for _, tokens in pronunciations)
     beginnings = {tuple(tokens[:end]) for _, tokens in pronunciations for end in range(1, len(tokens))}
     used: Counter[tuple[int, ...]] = Counter()
-    result, most = [], 0
+    result = []
     for word, tokens in pronunciations:
         key = tuple(tokens)
         if times[key] > 1 or key in beginnings:
             used[key] += 1
-            most = max(most, used[key])
             result.append((word, [*key, first + used[key] - 1]))
         else:
             result.append((word, list(key)))
-    return result, most
+    return result
 
 
 def lexicon_transducer(

@@ -19,9 +19,8 @@ from torch import Tensor
 from asrkd import fingerprint
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import TeacherError
-from asrkd.graphs import ngram_graph, word_loop_graph
+from asrkd.graphs import k2_graph, ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam, occupancies
-from asrkd.sequence.openfst import from_openfst
 from asrkd.teachers.teacher import Teacher
 
 
@@ -89,7 +88,7 @@ def lattice_teacher(spec: str, path: Path, load: Callable[[str], Teacher]) -> Te
             settings.max_active,
         ]
     )
-    model = _Lattices(below, from_openfst(text).to(torch.device(below.device)), prior, settings.acoustic_scale, beam)
+    model = _Lattices(below, k2_graph(graph).to(torch.device(below.device)), prior, settings.acoustic_scale, beam)
     return Teacher(
         model, below.front_end, below.inventory, below.subsampling_factor, spec, identity, below.device, below.autocast
     )

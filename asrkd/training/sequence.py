@@ -11,14 +11,13 @@ from torch import Tensor
 
 from asrkd.corpus.tokens import Tokens
 from asrkd.errors import ConfigError, CorpusError
-from asrkd.graphs import ngram_graph, topology_of, word_loop_graph
+from asrkd.graphs import k2_graph, ngram_graph, topology_of, word_loop_graph
 from asrkd.sequence.ctc import ctc_align
 from asrkd.sequence.dependency import import_k2
 from asrkd.sequence.grammar import phone_ngram
 from asrkd.sequence.graphs import denominator, numerators, transcript_acceptor
 from asrkd.sequence.lattice import Beam
 from asrkd.sequence.losses import SequenceLoss, mmi, mwer, smbr
-from asrkd.sequence.openfst import from_openfst
 from asrkd.store import Store
 from asrkd.streaming.batch import Batch
 from asrkd.training.config import SequenceConfig
@@ -92,7 +91,7 @@ class SequenceObjective:
             graph = ngram_graph(self.lexicon, self.inventory, self.settings.grammar)
         else:
             graph = word_loop_graph(self.lexicon, self.inventory)
-        return from_openfst(graph.fst.to_str(show_weight_one=True, fst_field_separator=" "))
+        return k2_graph(graph)
 
     def __call__(
         self, criterion: str, logits: Tensor, lengths: Tensor, batch: Batch

@@ -240,12 +240,19 @@ class Trainer:
         finally:
             metrics.close()
             self.loader.close()
+            self._list_skipped()
         if self.step >= self.total_steps:
             self._finish()
-        if self.sequence and self.sequence.skipped:
-            lines = [f"{key}\t{why}\n" for key, why in sorted(self.sequence.skipped.items())]
-            write_whole(self.run / "skipped.tsv", "".join(lines))
         return last
+
+    def _list_skipped(self) -> None:
+        """Note the utterances without a loss, beside those of an earlier part of the run."""
+        if self.sequence is None or not self.sequence.skipped:
+            return
+        path = self.run / "skipped.tsv"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        listed = dict(line.split("\t", 1) for line in lines) | self.sequence.skipped
+        write_whole(path, "".join(f"{key}\t{why}\n" for key, why in sorted(listed.items())))
 
     def _update(self, batches: Sequence[Batch]) -> list[dict[str, float]]:
         """One update on a global batch; the losses of its batches."""

@@ -31,9 +31,9 @@ from asrkd.report.tables import text_table
 from asrkd.teachers import load_teacher
 
 
-def live(recognizer: LiveRecognizer, samples: torch.Tensor, chunk: int, rate: int) -> tuple[float, float, float, float]:
-    """Time of the first words, time of the final words, seconds of the last computation, seconds of all (audio's clock)."""
-    free = spent = 0.0
+def live(recognizer: LiveRecognizer, samples: torch.Tensor, chunk: int, rate: int) -> tuple[float, float, float]:
+    """Time of the first words, time of the final words, seconds of the last computation (audio's clock)."""
+    free = 0.0
     first = final = last = np.nan
     position = 0
     for part in samples.split(chunk):
@@ -43,14 +43,13 @@ def live(recognizer: LiveRecognizer, samples: torch.Tensor, chunk: int, rate: in
         took = time.perf_counter() - began
         # A chunk waits until the one before is done.
         free = max(position / rate, free) + took
-        spent += took
         if heard.words and np.isnan(first):
             first = free
         if heard.ended and heard.words:
             final, last = free, took
             break
     recognizer.finish()
-    return first, final, last, spent
+    return first, final, last
 
 
 def background(samples: torch.Tensor, count: int, rate: int) -> torch.Tensor:
@@ -119,7 +118,7 @@ def main(
         live_seconds += time.perf_counter() - began
         same += heard.words == found.words
         padded = torch.cat([samples, background(samples, int(silence * rate), rate)])
-        first, final, last, _ = live(endpoints, padded, rate * chunk_ms // 1000, rate)
+        first, final, last = live(endpoints, padded, rate * chunk_ms // 1000, rate)
         spoken = np.flatnonzero(found.classes)
         if len(spoken):
             firsts.append(first - spoken[0] * endpoints.frame_seconds)
