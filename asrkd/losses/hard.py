@@ -8,24 +8,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from asrkd.errors import MismatchError
+from asrkd.errors import ConfigError, MismatchError
 
 PADDING = -100
 
 
-def frame_cross_entropy(logits: Tensor, alignment: Tensor) -> tuple[Tensor, int]:
+def frame_cross_entropy(logits: Tensor, alignment: Tensor, *, label_smoothing: float = 0.0) -> tuple[Tensor, int]:
     """Cross-entropy of each frame with its label, in nats.
 
     Args:
         logits: (N, T', V) student logits.
         alignment: (N, T') int64 class ids, `PADDING` (-100) where there is no label.
+        label_smoothing: share of a label's mass that is spread evenly over all V classes (Szegedy et al. 2016, section 7).
 
     Returns:
         The sum over the labeled frames (a scalar; 0 without any), and how many there are.
 
     Raises:
         MismatchError: the shapes differ, or a label is not a class of the student.
+        ConfigError: a label smoothing outside 0..1.
     """
+    if not 0 <= label_smoothing <= 1:
+        raise ConfigError(f"label_smoothing is {label_smoothing}, but must be a share from 0 to 1")
     if alignment.shape != logits.shape[:2]:
         raise MismatchError(
             f"the model gives (utterances, frames) {tuple(logits.shape[:2])}, the alignments have "
@@ -38,7 +42,9 @@ def frame_cross_entropy(logits: Tensor, alignment: Tensor) -> tuple[Tensor, int]
             f"has {logits.shape[2]} classes; they are of another inventory"
         )
     exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss = functional.cross_entropy(exact.transpose(1, 2), alignment, ignore_index=PADDING, reduction="sum")
+    loss = functional.cross_entropy(
+        exact.transpose(1, 2), alignment, ignore_index=PADDING, reduction="sum", label_smoothing=label_smoothing
+    )
     return loss, int(labeled.sum())
 
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from asrkd.errors import MismatchError
+from asrkd.errors import ConfigError, MismatchError
 from asrkd.losses.hard import ctc_loss, frame_cross_entropy
 
 
@@ -18,6 +18,23 @@ def test_frame_cross_entropy_equals_a_plain_loop_and_counts_labeled_frames() -> 
     )
     torch.testing.assert_close(loss, expected)
     assert frames == 6
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_smoothed_labels_are_distributions_of_their_own(smoothing: float) -> None:
+    logits = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    alignment = torch.tensor([[0, 3, 4], [2, -100, -100]])
+    loss, _ = frame_cross_entropy(logits, alignment, label_smoothing=smoothing)
+    expected = logits.new_zeros(())
+    for n, t in ((0, 0), (0, 1), (0, 2), (1, 0)):
+        target = torch.full((5,), smoothing / 5, dtype=torch.float64)
+        target[alignment[n, t]] += 1 - smoothing
+        expected = expected - (target * logits[n, t].log_softmax(0)).sum()
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    found, wanted = (torch.autograd.grad(one, logits)[0] for one in (loss, expected))
+    torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-7)
+    with pytest.raises(ConfigError, match="label_smoothing is 1.5"):
+        frame_cross_entropy(logits, alignment, label_smoothing=1.5)
 
 
 def test_frame_cross_entropy_without_labels_is_zero() -> None:
