@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,11 @@ class Identity:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON. The units are named by their number and fingerprint: `inventory.txt` holds them, once."""
+        return copy.deepcopy(self._values)
+
+    @functools.cached_property
+    def _values(self) -> dict[str, Any]:
+        # Once: it is compared with every shard, and there are thousands of units and shards.
         values = dataclasses.asdict(self)
         del values["units"]
         inventory = self.inventory.fingerprint if self.inventory else ""
@@ -109,7 +115,7 @@ class Identity:
 
     def check_dict(self, theirs: Mapping[str, Any], *, what: str) -> None:
         """The same for what `to_dict` returned, as it stands in a shard."""
-        for name, value in self.to_dict().items():
+        for name, value in self._values.items():
             # The spec is a name for people: the same teacher may be named by another path.
             if name != "teacher" and theirs.get(name) != value:
                 raise MismatchError(

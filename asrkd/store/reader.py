@@ -17,7 +17,7 @@ from asrkd import fingerprint
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import MismatchError, StoreError
 from asrkd.store import manifest
-from asrkd.store.files import attempts, filesystem, list_names
+from asrkd.store.files import attempts, filesystem, is_local, list_names
 from asrkd.store.identity import Identity
 from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name, unit_of
 from asrkd.targets.codecs import parse_codec
@@ -69,7 +69,8 @@ class Store:
 
     def check(self, units: Sequence[int]) -> None:
         """Compare the identities of shards with the store's, some at a time; raises what `metadata` raises."""
-        with ThreadPoolExecutor(_CHECKED_AT_A_TIME) as pool:
+        # Parsing a footer keeps Python's lock, so several at a time are faster only where reading one takes a while.
+        with ThreadPoolExecutor(1 if is_local(self.root) else _CHECKED_AT_A_TIME) as pool:
             for _ in pool.map(self.metadata, units):
                 pass
 
