@@ -18,6 +18,7 @@ ORDER = (
     "fingerprint",
     "config",
     "prefetch",
+    "callables",
     "corpus",
     "sequence",
     "graphs",

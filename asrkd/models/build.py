@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
-import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from asrkd.callables import find_callable
 from asrkd.errors import ConfigError, MismatchError
-
-_SPEC = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def build_model(factory: str, args: Mapping[str, Any], *, input_dim: int, num_classes: int) -> nn.Module:
@@ -24,45 +18,14 @@ def build_model(factory: str, args: Mapping[str, Any], *, input_dim: int, num_cl
     Raises:
         ConfigError: the spec cannot be imported, refuses the arguments, or does not return an `nn.Module`.
     """
-    module_name, _, name = factory.partition(":")
-    if not _SPEC.fullmatch(factory):
-        raise ConfigError(f"model factory {factory!r} is not of the form 'package.module:factory'")
+    make = find_callable(factory, what="model factory")
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(
-            f"model factory {factory!r}: module {module_name!r} cannot be imported ({error}){_near_module(module_name)}"
-        ) from None
-    if not callable(getattr(module, name, None)):
-        near = difflib.get_close_matches(name, dir(module), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"model factory {factory!r}: {module_name!r} has no callable {name!r}{hint}")
-    try:
-        model = getattr(module, name)(input_dim=input_dim, num_classes=num_classes, **args)
+        model = make(input_dim=input_dim, num_classes=num_classes, **args)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model factory {factory!r} refuses the arguments {dict(args)!r}: {error}") from None
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model factory {factory!r} returns a {type(model).__name__}, not an nn.Module")
     return model
-
-
-def _near_module(name: str) -> str:
-    """A hint at the module that `name` may be a misspelling of: the first part of it that is not there is compared."""
-    found: Any = None
-    parts = name.split(".")
-    for number, part in enumerate(parts):
-        paths = None if found is None else list(getattr(found, "__path__", []))
-        names = [module.name for module in pkgutil.iter_modules(paths)]
-        if found is None:  # An editable install's packages are in no folder of sys.path, but those in use are imported.
-            names += [name for name in sys.modules if "." not in name]
-        if part not in names:
-            near = difflib.get_close_matches(part, names, n=1)
-            return f"; did you mean {'.'.join([*parts[:number], *near])!r}?" if near else ""
-        try:
-            found = importlib.import_module(".".join(parts[: number + 1]))
-        except ImportError:
-            return ""
-    return ""
 
 
 @torch.no_grad()

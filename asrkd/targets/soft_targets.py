@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -65,3 +66,12 @@ class SparseBatch:
     ids: Tensor
     log_probs: Tensor
     missing: Tensor
+
+    def frames(self, places: Tensor) -> SparseBatch:
+        """The targets of some frames, by their (K,) places among the M, in that order."""
+        counts = self.row_splits.diff()[places]
+        row_splits = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        # The entries of a frame follow each other: where its first stands, plus how far an entry is from that.
+        starts = (self.row_splits[places] - row_splits[:-1]).repeat_interleave(counts)
+        entries = starts + torch.arange(len(starts), device=starts.device)
+        return SparseBatch(row_splits, self.ids[entries], self.log_probs[entries], self.missing[places])

@@ -70,10 +70,28 @@ class PhaseConfig:
 
 @dataclass
 class SoftLossConfig:
-    """The loss on stored targets: policy for the mass not kept, temperature."""
+    """The loss on stored targets: policy for the mass not kept, temperature.
+
+    `alpha` is the weight of the soft targets, 1 - alpha that of the utterance's own hard labels (Hinton, Vinyals & Dean 2015), which its store
+    must then have. `targets`: `soft`, or `top` for the teacher's most probable class alone as a hard pseudo-label (`hmm`) or its best path as
+    a pseudo-transcript (`ctc`). `around_labels` (`ctc`) keeps the frames whose top class is no blank and so many on either side; all without
+    it. `delay`: the student answers so many frames later. `function` is a loss of your own, `package.module:function`, called
+    with (logits (M, V), targets, batch) of the M frames that are kept, for a sum over frames."""
 
     missing_mass: str = "renormalize"
     temperature: float = 1.0
+    alpha: float = 1.0
+    targets: str = "soft"
+    around_labels: int | None = None
+    delay: int = 0
+    function: str = ""
+
+
+@dataclass
+class HardLossConfig:
+    """The loss on hard labels: `label_smoothing` is the share of an alignment's label that is spread over all classes."""
+
+    label_smoothing: float = 0.0
 
 
 @dataclass
@@ -172,6 +190,7 @@ class TrainConfig:
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     schedule: list[PhaseConfig] = field(default_factory=list)
     soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
+    hard_loss: HardLossConfig = field(default_factory=HardLossConfig)
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from asrkd.callables import find_callable
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.errors import CorpusError, MismatchError
+from asrkd.errors import ConfigError, CorpusError, MismatchError
+from asrkd.losses.frames import around_labels, best_path, delayed, top_classes
 from asrkd.losses.hard import ctc_loss, frame_cross_entropy
 from asrkd.losses.soft import soft_cross_entropy
 from asrkd.streaming.batch import Batch
-from asrkd.training.config import SoftLossConfig
+from asrkd.targets.soft_targets import SparseBatch
+from asrkd.training.config import HardLossConfig, SoftLossConfig
+
+TARGETS = ("soft", "top")
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,9 @@ class Objective:
     Attributes:
         kinds: by source name, `soft` or `labeled`.
         weights: by source name, the factor of its loss.
+
+    Raises:
+        ConfigError: a setting that cannot be, or does not go with the topology.
     """
 
     lexicon: Lexicon
@@ -31,11 +39,30 @@ class Objective:
     kinds: Mapping[str, str]
     weights: Mapping[str, float]
     soft: SoftLossConfig
+    hard: HardLossConfig = field(default_factory=HardLossConfig)
+
+    def __post_init__(self) -> None:
+        soft, topology = self.soft, self.inventory.topology
+        if soft.targets not in TARGETS:
+            raise ConfigError(f"soft_loss.targets is {soft.targets!r}, but must be one of {', '.join(TARGETS)}")
+        if not 0 <= soft.alpha <= 1:
+            raise ConfigError(f"soft_loss.alpha is {soft.alpha}, but must be a share from 0 to 1")
+        if soft.around_labels is not None and topology != "ctc":
+            raise ConfigError(
+                f"soft_loss.around_labels is {soft.around_labels}, but topology {topology!r} has no blank; leave it out"
+            )
+        if self.hard.label_smoothing and topology != "hmm":
+            raise ConfigError(
+                f"hard_loss.label_smoothing is {self.hard.label_smoothing}, but topology {topology!r} has no label for a frame; leave it out"
+            )
+        if soft.function:
+            find_callable(soft.function, what="soft_loss.function")
 
     def __call__(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Mean loss per frame of a batch from one source, and the same by name of the source.
 
-        Utterances whose frames are too few for their CTC tokens count 0, and are counted as `NAME_too_short`.
+        Utterances whose frames are too few for their CTC tokens count 0, and are counted as `NAME_too_short`. Where soft and hard
+        loss are summed up, they are also given apart, as `NAME_soft` and `NAME_hard`.
 
         Args:
             logits: (N, T', V).
@@ -46,31 +73,50 @@ class Objective:
             CorpusError: a labeled utterance without a transcript or alignment.
         """
         name = batch.source[0]
-        frames = int(lengths.sum())
-        mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
-        counted: dict[str, float] = {}
-        if self.kinds[name] == "soft":
-            total = self._soft(logits[mask], batch)
-        elif self.inventory.topology == "hmm":
-            total = self._hard(logits, batch)
+        if self.kinds[name] != "soft":
+            loss, counted = self._labeled(logits, lengths, batch)
+        elif self.soft.alpha == 1:
+            loss, counted = self._soft(logits, lengths, batch)
         else:
-            total, too_short = self._ctc(logits, lengths, batch)
-            if too_short:
-                counted[f"{name}_too_short"] = float(too_short)
-        loss = total / max(frames, 1)
+            soft, counted = self._soft(logits, lengths, batch)
+            hard, hard_counted = self._labeled(logits, lengths, batch)
+            loss = self.soft.alpha * soft + (1 - self.soft.alpha) * hard
+            counted |= hard_counted | {f"{name}_soft": float(soft.detach()), f"{name}_hard": float(hard.detach())}
         return loss * self.weights[name], {name: float(loss.detach()), **counted}
 
-    def _soft(self, logits: Tensor, batch: Batch) -> Tensor:
-        targets = batch.targets
-        if targets is None or not bool(batch.has_targets.all()):
-            raise MismatchError(
-                f"batch of source {batch.source[0]!r}: utterances without soft targets; label them first"
-            )
-        if len(targets.missing) != len(logits):
-            raise MismatchError(
-                f"the model gives {len(logits)} frames for this batch, the stored targets have {len(targets.missing)}; "
-                "the model's subsampling factor or its frames are not those of the teacher"
-            )
+    def _labeled(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        frames = max(int(lengths.sum()), 1)
+        if self.inventory.topology == "hmm":
+            return self._hard(logits, batch) / frames, {}
+        tokens = [self.tokens(text, what=key) for key, text in zip(batch.ids, batch.texts, strict=True)]
+        total, too_short = ctc_loss(logits, lengths, tokens)
+        return total / frames, {f"{batch.source[0]}_too_short": float(too_short)} if too_short else {}
+
+    def _soft(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
+        targets = self._targets(int(mask.sum()), batch)
+        if self.soft.targets == "top" and self.inventory.topology == "ctc":
+            top = top_classes(targets.row_splits, targets.ids, targets.log_probs)
+            total, too_short = ctc_loss(logits, lengths, best_path(top, lengths))
+            counted = {f"{batch.source[0]}_too_short": float(too_short)} if too_short else {}
+            return total / max(len(top), 1), counted
+        frames = logits[mask]
+        if self.soft.delay or self.soft.around_labels is not None:
+            student, teacher = delayed(lengths, self.soft.delay)
+            if self.soft.around_labels is not None:
+                top = top_classes(targets.row_splits, targets.ids, targets.log_probs)
+                kept = around_labels(top, lengths, self.soft.around_labels)[teacher]
+                student, teacher = student[kept], teacher[kept]
+            frames, targets = frames[student], targets.frames(teacher)
+        return self._frame_loss(frames, targets, batch) / max(len(frames), 1), {}
+
+    def _frame_loss(self, logits: Tensor, targets: SparseBatch, batch: Batch) -> Tensor:
+        if self.soft.function:
+            loss: Tensor = find_callable(self.soft.function, what="soft_loss.function")(logits, targets, batch)
+            return loss
+        if self.soft.targets == "top":
+            top = top_classes(targets.row_splits, targets.ids, targets.log_probs)
+            return frame_cross_entropy(logits[None], top[None])[0]
         return soft_cross_entropy(
             logits,
             targets.row_splits,
@@ -82,22 +128,32 @@ class Objective:
             reduction="sum",
         )
 
+    def _targets(self, num_frames: int, batch: Batch) -> SparseBatch:
+        targets = batch.targets
+        if targets is None or not bool(batch.has_targets.all()):
+            raise MismatchError(
+                f"batch of source {batch.source[0]!r}: utterances without soft targets; label them first"
+            )
+        if len(targets.missing) != num_frames:
+            raise MismatchError(
+                f"the model gives {num_frames} frames for this batch, the stored targets have {len(targets.missing)}; "
+                "the model's subsampling factor or its frames are not those of the teacher"
+            )
+        return targets
+
     def _hard(self, logits: Tensor, batch: Batch) -> Tensor:
         if batch.alignment is None:
             raise CorpusError(
                 f"source {batch.source[0]!r} has no alignments, which the 'hmm' topology trains on; make them with asrkd align"
             )
-        return frame_cross_entropy(logits, batch.alignment)[0]
-
-    def _ctc(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        tokens = [self.tokens(text, what=key) for key, text in zip(batch.ids, batch.texts, strict=True)]
-        return ctc_loss(logits, lengths, tokens)
+        return frame_cross_entropy(logits, batch.alignment, label_smoothing=self.hard.label_smoothing)[0]
 
     def tokens(self, text: str | None, *, what: str) -> list[int]:
         """CTC tokens of a transcript: the first pronunciation of each word."""
         if text is None:
             raise CorpusError(
-                f"utterance {what!r} has no transcript, but its source is of kind 'labeled'; set kind 'soft'"
+                f"utterance {what!r} has no transcript, which its hard labels are made of; set its source's kind to 'soft' and "
+                "soft_loss.alpha to 1"
             )
         spelled = self.lexicon.spell(text, what=f"utterance {what!r}")
         return [unit for spellings in spelled for unit in self.inventory.ids(spellings[0])]

@@ -29,7 +29,7 @@ from asrkd.streaming.source import Filter, Source
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.vocabulary_map import VocabularyMap
 from asrkd.training import checkpoint
-from asrkd.training.config import KINDS, SourceConfig, TrainConfig
+from asrkd.training.config import KINDS, HardLossConfig, SourceConfig, TrainConfig
 from asrkd.training.metrics import Metrics, write_whole
 from asrkd.training.objective import Objective
 from asrkd.training.schedule import check_schedule, learning_rate, phase_at, stream_schedule
@@ -99,6 +99,7 @@ class Trainer:
             kinds={name: source.kind for name, source in config.sources.items()},
             weights={name: source.weight for name, source in config.sources.items()},
             soft=config.soft_loss,
+            hard=config.hard_loss,
         )
         self.prior = self._fixed_prior()
         self.sequence = self._sequence_objective()
@@ -300,7 +301,9 @@ class Trainer:
             max_utterances=self.config.batch.max_utterances,
             seed=0,
         )
-        objective = dataclasses.replace(self.objective, kinds={"dev": "labeled"}, weights={"dev": 1.0})
+        objective = dataclasses.replace(
+            self.objective, kinds={"dev": "labeled"}, weights={"dev": 1.0}, hard=HardLossConfig()
+        )
         state = torch.random.get_rng_state()
         self.averaged.eval()
         summed = count = 0.0
