@@ -16,8 +16,9 @@ from pyarrow import fs
 from asrkd import fingerprint
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import MismatchError, StoreError
+from asrkd.fingerprint import canonical_json
 from asrkd.store import manifest
-from asrkd.store.files import attempts, filesystem, is_local, list_names
+from asrkd.store.files import attempts, filesystem, list_names
 from asrkd.store.identity import Identity
 from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name, unit_of
 from asrkd.targets.codecs import parse_codec
@@ -69,9 +70,15 @@ class Store:
 
     def check(self, units: Sequence[int]) -> None:
         """Compare the identities of shards with the store's, some at a time; raises what `metadata` raises."""
-        # Parsing a footer keeps Python's lock, so several at a time are faster only where reading one takes a while.
-        with ThreadPoolExecutor(1 if is_local(self.root) else _CHECKED_AT_A_TIME) as pool:
-            for _ in pool.map(self.metadata, units):
+        # A shard carries its identity as this text; where it stands in the footer's bytes there is nothing to parse and compare.
+        same = canonical_json(self.identity.to_dict()).encode()
+
+        def check(unit: int) -> None:
+            if unit not in self._checked and same not in self._footer(unit):
+                self.metadata(unit)
+
+        with ThreadPoolExecutor(_CHECKED_AT_A_TIME) as pool:
+            for _ in pool.map(check, units):
                 pass
 
     def metadata(self, unit: int) -> pq.FileMetaData:
@@ -82,7 +89,7 @@ class Store:
             MismatchError: it is of another identity.
         """
         if unit not in self._checked:
-            found = self._footer(unit)
+            found = self._attempts(unit, lambda: pq.read_metadata(pa.BufferReader(self._footer(unit))))
             stored = (found.metadata or {}).get(IDENTITY_KEY)
             if stored is None:
                 raise MismatchError(
@@ -168,17 +175,18 @@ class Store:
 
         return self._attempts(unit, read)
 
-    def _footer(self, unit: int) -> pq.FileMetaData:
-        """The footer, and not a byte more: Arrow reads the last 64 KiB of a file, which may be most of a shard."""
+    def _footer(self, unit: int) -> bytes:
+        """The footer's bytes, and not one more: Arrow reads the last 64 KiB of a file, which may be most of a shard."""
         system, base = filesystem(self.root)
 
-        def read() -> pq.FileMetaData:
+        def read() -> bytes:
             with system.open_input_file(f"{base}/{shard_name(unit)}") as shard:
                 end = shard.read_at(_TAIL, max(0, shard.size() - _TAIL))
                 length = int.from_bytes(end[:4], "little") + _TAIL
                 if end[4:] != b"PAR1" or length > shard.size():
                     raise pa.ArrowInvalid("it does not end as a Parquet file")
-                return pq.read_metadata(pa.BufferReader(shard.read_at(length, shard.size() - length)))
+                found: bytes = shard.read_at(length, shard.size() - length)
+                return found
 
         return self._attempts(unit, read)
 
