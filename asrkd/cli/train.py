@@ -6,26 +6,54 @@ import click
 
 from asrkd import config
 from asrkd.cli.progress import Progress
+from asrkd.report.tables import text_table
 from asrkd.training.align_store import ALIGNERS, align_store
 from asrkd.training.config import TrainConfig
+from asrkd.training.dry_run import DryRun
+from asrkd.training.dry_run import dry_run as measure
 from asrkd.training.trainer import Trainer
 
 
 @click.command()
 @click.argument("config_file", metavar="CONFIG", type=click.Path(dir_okay=False))
 @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
-def train(config_file: str, overrides: tuple[str, ...]) -> None:
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Make a few updates and say what the whole would take; the run folder stays as it is.",
+)
+def train(config_file: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Train a teacher or student by CONFIG; a run that was stopped goes on where it was.
 
     Any key can be overridden: asrkd train student.yaml seed=2 optimizer.learning_rate=0.001
+
+    On several processes or GPUs: torchrun --nproc-per-node 4 -m asrkd train student.yaml batch.streams=4
     """
-    trainer = Trainer(config.load(TrainConfig, config_file, overrides))
+    given = config.load(TrainConfig, config_file, overrides)
+    if dry_run:
+        _show(measure(given))
+        return
+    trainer = Trainer(given)
     progress = Progress()
     try:
         trainer.train(lambda step, total, losses: progress.show("train", step, total, losses))
     finally:
         progress.close()
-    click.echo(f"trained {trainer.total_steps} updates; result in {trainer.run / 'final.pt'}")
+    if trainer.ranks.first:
+        early = f" (of {trainer.total_steps}: the dev loss no longer fell)" if trainer.stopped else ""
+        click.echo(f"trained {trainer.step} updates{early}; result in {trainer.run / 'final.pt'}")
+
+
+def _show(found: DryRun) -> None:
+    rows = [
+        ["parameters", f"{found.parameters:,} ({4 * found.parameters / 1e6:.1f} MB in float32)"],
+        ["updates", f"{found.updates:,}"],
+        ["an update", f"{found.seconds_per_update:.2f} s, RTFx {found.rtfx:.0f}"],
+        ["evaluations", f"{found.evaluations}, {found.seconds_per_evaluation:.1f} s each"],
+        ["memory", f"{found.memory_mb:,.0f} MB at most, so far"],
+        ["whole training", f"{found.hours:.2f} h"],
+    ]
+    click.echo(text_table(["what", "how much"], rows))
 
 
 @click.command()

@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from asrkd.training.config import (
     AugmentConfig,
     BatchConfig,
+    HardLossConfig,
     ModelConfig,
     OptimizerConfig,
     PhaseConfig,
@@ -49,6 +50,20 @@ class SequenceStageConfig:
 
 
 @dataclass
+class VariantConfig:
+    """A further student that learns from the same store, with the same seed, in another way.
+
+    `schedule` in place of the study's `distilled`; losses as in a training's config; `unlabeled_speakers`: of how many speakers it sees the
+    untranscribed speech (0 all), chosen by the seed, the fewer among the more; `init`: the student whose end it starts from."""
+
+    schedule: list[PhaseConfig] = field(default_factory=list)
+    soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
+    hard_loss: HardLossConfig = field(default_factory=HardLossConfig)
+    unlabeled_speakers: int = 0
+    init: str = ""
+
+
+@dataclass
 class StudyConfig:
     """One seed of a study.
 
@@ -61,6 +76,7 @@ class StudyConfig:
     it labels the untranscribed set anew, and the last generation teaches the student (Furlanello et al. 2018, "Born-again
     neural networks").
     `sequence`: by name, sequence training of the students `labeled` and `distilled`, each from where cross-entropy left it (needs k2).
+    `variants`: by name, further distilled students.
     `codecs`: further codecs beside `codec`; each stores the targets of the same teacher for a distilled student of its own.
     """
 
@@ -81,5 +97,6 @@ class StudyConfig:
     student: SystemConfig = field(default_factory=SystemConfig)
     distilled: list[PhaseConfig] = field(default_factory=list)
     sequence: dict[str, SequenceStageConfig] = field(default_factory=dict)
+    variants: dict[str, VariantConfig] = field(default_factory=dict)
     soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asrkd.errors import ConfigError
 from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference
@@ -15,6 +16,7 @@ from asrkd.store.inspect import statistics
 
 CODECS = "codecs.json"
 SEQUENCE = "sequence.json"
+VARIANTS = "variants.json"
 SYSTEMS = ("teacher", "labeled", "distilled", "upper")
 NAMES = {
     "first": "teacher, first generation",
@@ -100,10 +102,9 @@ def codec_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | No
 
     None where a run has not been decoded with several codecs.
     """
-    files = [work / "results" / CODECS for work in works]
-    if not all(file.exists() for file in files):
+    notes = _notes(works, CODECS)
+    if notes is None:
         return None
-    notes = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     codecs = [codec for codec in notes[0] if all(codec in note for note in notes)]
     results = {codec: _read(works, notes[0][codec]["student"]) for codec in codecs}
     reference = "dense" if "dense" in codecs else codecs[0]
@@ -114,11 +115,51 @@ def codec_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | No
     for codec, result in results.items():
         size = sum(note[codec]["target_bytes_per_frame"] for note in notes) / len(notes)
         cells = [codec, f"{size:.1f}"]
-        for test in tests:
-            difference, _ = bootstrap_difference(result.tests[test], results[reference].tests[test])
-            cells += [percent(rate(result.tests[test])), "-" if codec == reference else _interval(difference)]
-        rows.append(cells)
+        rows.append(cells + _compared(result, [results[reference]]))
     return columns, rows
+
+
+def write_variants(work: Path, names: Sequence[str]) -> None:
+    """Note the variants of the distilled student that were decoded, beside those of earlier runs."""
+    file = work / "results" / VARIANTS
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    write_atomic(str(work / "results"), VARIANTS, json.dumps(list(dict.fromkeys([*before, *names]))).encode())
+
+
+def variant_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
+    """Students of the same targets that learned in other ways: WER, and the paired differences to the distilled one and to labeled only.
+
+    None where a run has not been decoded with variants.
+    """
+    notes = _notes(works, VARIANTS)
+    if notes is None:
+        return None
+    names = [name for name in notes[0] if all(name in note for note in notes)]
+    labeled, distilled = _read(works, "labeled"), _read(works, "distilled")
+    columns = ["student"]
+    for test in distilled.tests:
+        columns += [f"WER {test} %", "difference to distilled, points [95 %]", "to labeled only"]
+    systems = {NAMES["labeled"]: labeled, NAMES["distilled"]: distilled} | {name: _read(works, name) for name in names}
+    return columns, [[name, *_compared(result, [distilled, labeled])] for name, result in systems.items()]
+
+
+def _notes(works: Sequence[Path], name: str) -> list[Any] | None:
+    """The content of a file of results in every work folder; None where one lacks it."""
+    files = [work / "results" / name for work in works]
+    if not all(file.exists() for file in files):
+        return None
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def _compared(result: SystemResult, references: Sequence[SystemResult]) -> list[str]:
+    """Cells for each test set: WER, and the paired difference to each reference."""
+    cells = []
+    for test, counts in result.tests.items():
+        cells.append(percent(rate(counts)))
+        for reference in references:
+            difference, _ = bootstrap_difference(counts, reference.tests[test])
+            cells.append("-" if result is reference else _interval(difference))
+    return cells
 
 
 def write_sequence(work: Path, kinds: Sequence[str]) -> None:
@@ -131,10 +172,9 @@ def sequence_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] |
 
     None where a run has not been decoded with sequence training.
     """
-    files = [work / "results" / SEQUENCE for work in works]
-    if not all(file.exists() for file in files):
+    notes = _notes(works, SEQUENCE)
+    if notes is None:
         return None
-    notes = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     kinds = [kind for kind in notes[0] if all(kind in note for note in notes)]
     starts = {start: _read(works, start) for start in ("labeled", "distilled")}
     columns = ["student"]
@@ -145,14 +185,7 @@ def sequence_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] |
         systems = {NAMES[start]: first} | {
             f"{NAMES[start]}, then {kind}": _read(works, f"{start}-{kind}") for kind in kinds
         }
-        for name, result in systems.items():
-            cells = [name]
-            for test in first.tests:
-                own, _ = bootstrap_difference(result.tests[test], first.tests[test])
-                whole, _ = bootstrap_difference(result.tests[test], starts["labeled"].tests[test])
-                cells += [percent(rate(result.tests[test])), "-" if result is first else _interval(own)]
-                cells.append("-" if result is starts["labeled"] else _interval(whole))
-            rows.append(cells)
+        rows += [[name, *_compared(result, [first, starts["labeled"]])] for name, result in systems.items()]
     return columns, rows
 
 
@@ -241,6 +274,8 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
             parts.append(markdown_table(*table) + "\n")
         if (codecs := codec_table(folders)) is not None:
             parts.append(f"Students of the same teachers by codec:\n\n{markdown_table(*codecs)}\n")
+        if (variants := variant_table(folders)) is not None:
+            parts.append(f"Students of the same targets that learned in other ways:\n\n{markdown_table(*variants)}\n")
         if (sequence := sequence_table(folders)) is not None:
             parts.append(f"Sequence training on the labeled set:\n\n{markdown_table(*sequence)}\n")
         for test in results["teacher"].tests:

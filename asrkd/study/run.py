@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +15,12 @@ from asrkd.errors import ConfigError
 from asrkd.labeling import local
 from asrkd.labeling.job import Crew
 from asrkd.labeling.plan import plan
-from asrkd.store import manifest
+from asrkd.store import Store, manifest
 from asrkd.store.files import exists
 from asrkd.study.config import StudyConfig, SystemConfig
 from asrkd.study.decode import decode_system
 from asrkd.study.jobs import train_all
-from asrkd.study.results import write_codecs, write_sequence
+from asrkd.study.results import write_codecs, write_sequence, write_variants
 from asrkd.training.align_store import align_store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
 
@@ -26,6 +28,8 @@ Progress = Callable[[str, int, int, str], None]
 
 STAGES = ("pack", "align", "teacher", "label", "generations", "students", "sequence", "decode")
 STUDENTS = ("labeled", "distilled", "upper")
+# How the names of other runs begin.
+RUNS = ("teacher-", "generation-", *(f"{student}-" for student in STUDENTS))
 # Those that sequence training starts from.
 SEQUENCE_STARTS = ("labeled", "distilled")
 
@@ -54,6 +58,11 @@ class Study:
                 raise ConfigError(f"stage {name!r} does not exist; the stages are {', '.join(STAGES)}")
         if self.config.codec in self.config.codecs:
             raise ConfigError(f"codecs holds {self.config.codec!r}, which is the study's codec already; name others")
+        for name in self.config.variants:
+            if not re.fullmatch(r"[\w.-]+", name) or name in (*STUDENTS, "teacher", "first") or name.startswith(RUNS):
+                raise ConfigError(
+                    f"variant {name!r} cannot be a folder beside those of {', '.join(STUDENTS)}; give another name of letters, digits, . _ and -"
+                )
         if not self.config.tests:
             raise ConfigError(
                 "the study names no test set, so nothing could be scored; set tests, e.g. {clean: test_clean}"
@@ -117,6 +126,8 @@ class Study:
         jobs = {name: self._student_config(name) for name in STUDENTS}
         jobs |= {_of_codec("distilled", codec): self._distilled_config(codec) for codec in self.config.codecs}
         train_all(jobs, self.workers, self.progress)
+        # Behind those, because one may start where they ended.
+        train_all({name: self._variant_config(name) for name in self.config.variants}, self.workers, self.progress)
 
     def sequence(self) -> None:
         """Sequence training of the students, for each of the config's kinds."""
@@ -134,12 +145,15 @@ class Study:
         for codec in self.config.codecs:
             folder = self.run_folder(_of_codec("distilled", codec))
             systems[folder.name] = (f"checkpoint:{folder}", [folder])
-        for name in [f"{start}-{kind}" for kind in self.config.sequence for start in SEQUENCE_STARTS]:
+        sequences = [f"{start}-{kind}" for kind in self.config.sequence for start in SEQUENCE_STARTS]
+        for name in (*self.config.variants, *sequences):
             systems[name] = (f"checkpoint:{self.run_folder(name)}", [self.run_folder(name)])
         for number, (name, (spec, runs)) in enumerate(systems.items()):
             self.progress("decode", number, len(systems), name)
             decode_system(self.config, spec, runs, self.work / "results" / name)
         self.progress("decode", len(systems), len(systems), "")
+        if self.config.variants:
+            write_variants(self.work, list(self.config.variants))
         if self.config.sequence:
             write_sequence(self.work, list(self.config.sequence))
         if self.config.codecs:
@@ -249,6 +263,32 @@ class Study:
             f"{start}-{kind}", self.config.student, sources, given.schedule, seed=self.config.seed
         )
         return dataclasses.replace(config, init=str(self.run_folder(start) / "final.pt"), sequence=given.settings)
+
+    def _variant_config(self, name: str) -> TrainConfig:
+        given = self.config.variants[name]
+        base = self._distilled_config(self.config.codec)
+        soft = base.sources["soft"]
+        if given.unlabeled_speakers:
+            soft = dataclasses.replace(soft, speakers=self._some_speakers(name, given.unlabeled_speakers))
+        return dataclasses.replace(
+            base,
+            run=str(self.run_folder(name)),
+            sources=base.sources | {"soft": soft},
+            schedule=given.schedule or base.schedule,
+            soft_loss=given.soft_loss,
+            hard_loss=given.hard_loss,
+            init=str(self.run_folder(given.init) / "final.pt") if given.init else None,
+        )
+
+    def _some_speakers(self, name: str, count: int) -> list[str]:
+        """Untranscribed speakers in an order of the seed's."""
+        speakers = sorted({row["speaker"] for row in Store.open(str(self.soft_store)).rows(["speaker"])})
+        if not 0 < count <= len(speakers):
+            raise ConfigError(
+                f"variants.{name}.unlabeled_speakers is {count}, but the untranscribed set has {len(speakers)} speakers"
+            )
+        random.Random(self.config.seed).shuffle(speakers)
+        return sorted(speakers[:count])
 
     def _distilled_config(self, codec: str) -> TrainConfig:
         own = codec == self.config.codec

@@ -175,10 +175,28 @@ class LoaderConfig:
 
 
 @dataclass
+class ScaleConfig:
+    """How the processes of one training (torchrun) work together, and in what precision; see docs/training.md.
+
+    `precision` of the forward pass: `float32`, `bf16`, or `fp16` with loss scaling. Processes update one model (DDP); `gtc_threshold`
+    compresses their gradients (0: not). With `bmuf_block` each group of `group_size` processes updates a model of its own, and after so many
+    updates these are averaged and filtered with `bmuf_momentum` and `bmuf_rate`; `group_size` must divide their number."""
+
+    precision: str = "float32"
+    gtc_threshold: float = 0.0
+    bmuf_block: int = 0
+    bmuf_momentum: float = 0.0
+    bmuf_rate: float = 1.0
+    bmuf_nesterov: bool = True
+    group_size: int = 1
+
+
+@dataclass
 class TrainConfig:
     """One training run. Everything that the run does follows from this and from the stores that it names. `init` is a checkpoint to start
     from. `prior` is a store whose mean posterior is the prior of an `hmm` model; without it, it is the mean posterior of the finished model,
-    or, with sequence criteria, that of `init`."""
+    or, with sequence criteria, that of `init`. `keep_best`: the result is the mean of the weights of so many checkpoints with the lowest dev
+    loss, kept as `best-STEP.pt`; with 0, of the last one. `patience`: stop after so many evaluations in a row without a new lowest; 0 never."""
 
     run: str = MISSING
     seed: int = 1
@@ -193,6 +211,7 @@ class TrainConfig:
     hard_loss: HardLossConfig = field(default_factory=HardLossConfig)
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
@@ -202,3 +221,5 @@ class TrainConfig:
     log_steps: int = 20
     eval_steps: int = 200
     checkpoint_steps: int = 200
+    keep_best: int = 0
+    patience: int = 0

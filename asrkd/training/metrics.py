@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from asrkd.streaming.batch import Batch
+from asrkd.training.ranks import ALONE, Ranks
 
 
 class Metrics:
-    """Mean losses between log points, to `metrics.jsonl` and TensorBoard; lines after a resumed step are dropped."""
+    """Mean losses between log points over all processes, to `metrics.jsonl` and TensorBoard; lines after a resumed step are dropped."""
 
-    def __init__(self, run: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.path = run / "metrics.jsonl"
-        kept = [line for line in read_metrics(run) if line["step"] <= step]
-        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+    def __init__(self, run: Path, step: int, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
+        self.path, self.board = run / "metrics.jsonl", None
+        if ranks.first:
+            from torch.utils.tensorboard import SummaryWriter
+
+            kept = [line for line in read_metrics(run) if line["step"] <= step]
+            write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def add(self, losses: dict[str, float]) -> None:
         for name, value in losses.items():
@@ -26,19 +33,59 @@ class Metrics:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def flush(self, step: int, **extra: float) -> dict[str, float]:
-        means = {name: value / self.counts[name] for name, value in self.sums.items()}
+        """The means over all processes, on the first; every process must call this."""
+        parts = self.ranks.gather((self.sums, self.counts))
         self.sums, self.counts = {}, {}
+        names = dict.fromkeys(name for sums, _ in parts for name in sums)
+        means = {
+            name: sum(sums.get(name, 0.0) for sums, _ in parts) / sum(counts.get(name, 0) for _, counts in parts)
+            for name in names
+        }
         return self.write(step, means | extra)
 
     def write(self, step: int, values: dict[str, float]) -> dict[str, float]:
+        if self.board is None:
+            return values
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             self.board.add_scalar(f"train/{name}", value, step)
         return values
 
+    def show(self, step: int, values: dict[str, float]) -> None:
+        """To TensorBoard alone: what differs from run to run, such as speed."""
+        for name, value in values.items():
+            if self.board is not None:
+                self.board.add_scalar(f"train/{name}", value, step)
+
     def close(self) -> None:
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
+
+
+class Speed:
+    """How fast a training goes: seconds of audio a second (RTFx) and output frames a second, over all processes."""
+
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
+        self._reset()
+
+    def _reset(self) -> None:
+        self.began, self.seconds, self.frames = time.monotonic(), 0.0, 0
+
+    def add(self, batches: Sequence[Batch]) -> None:
+        self.seconds += sum(batch.seconds for batch in batches)
+        self.frames += sum(int(batch.num_frames.sum()) for batch in batches)
+
+    def measure(self) -> dict[str, float]:
+        """Since the last call, on the first process; every process must call this."""
+        took = max(time.monotonic() - self.began, 1e-9)
+        parts = self.ranks.gather((self.seconds, self.frames))
+        self._reset()
+        return {
+            "rtfx": sum(seconds for seconds, _ in parts) / took,
+            "frames_per_second": sum(frames for _, frames in parts) / took,
+        }
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:

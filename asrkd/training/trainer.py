@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,27 +11,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from asrkd import config as configs
+from asrkd import fingerprint
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
 from asrkd.models import build_model, check_model, count_parameters
-from asrkd.store.prior import log_prior
-from asrkd.store.reader import Store
 from asrkd.streaming.batch import Batch
-from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.loader import Loader
-from asrkd.streaming.source import Filter, Source
-from asrkd.targets.frame_rate_map import FrameRateMap
-from asrkd.targets.vocabulary_map import VocabularyMap
+from asrkd.streaming.source import Source
 from asrkd.training import checkpoint
-from asrkd.training.config import KINDS, HardLossConfig, SourceConfig, TrainConfig
-from asrkd.training.metrics import Metrics, write_whole
+from asrkd.training.best import Best
+from asrkd.training.config import HardLossConfig, TrainConfig
+from asrkd.training.metrics import Metrics, Speed, write_whole
 from asrkd.training.objective import Objective
+from asrkd.training.parallel import Parallel
+from asrkd.training.prior import fixed_prior, mean_posterior
+from asrkd.training.ranks import join
+from asrkd.training.run_folder import prepare
 from asrkd.training.schedule import check_schedule, learning_rate, phase_at, stream_schedule
 from asrkd.training.sequence import SequenceObjective
+from asrkd.training.sources import open_sources
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -55,7 +54,8 @@ class Trainer:
         """
         self.config = config
         self.run = Path(config.run)
-        self.device = torch.device(config.device)
+        self.ranks, device = join(config.device)
+        self.device = torch.device(device)
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
@@ -65,7 +65,7 @@ class Trainer:
             self.lexicon, config.inventory.topology, states_per_phone=config.inventory.states_per_phone
         )
         self.total_steps = check_schedule(config.schedule, list(config.sources))
-        sources = self._open_sources()
+        sources = open_sources(config, self.inventory)
         self.loader = Loader(
             sources,
             front_end=self.front_end,
@@ -78,6 +78,8 @@ class Trainer:
             unpack_on_device=config.loader.unpack_on_device,
             pin_memory=self.device.type == "cuda",
             seed=config.seed,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
         )
         self.model = build_model(
             config.model.factory,
@@ -89,7 +91,10 @@ class Trainer:
         self._init_prior: Tensor | None = None
         if config.init:
             self._initialise(config.init)
-        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.optimizer.ema_decay))
+        self.parallel = Parallel(self.model, config.scale, self.ranks, self.device)
+        # A block of updates counts as so many.
+        decay = config.optimizer.ema_decay ** max(config.scale.bmuf_block, 1)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.optimizer.learning_rate, weight_decay=config.optimizer.weight_decay
         )
@@ -101,51 +106,24 @@ class Trainer:
             soft=config.soft_loss,
             hard=config.hard_loss,
         )
-        self.prior = self._fixed_prior()
+        self.prior = fixed_prior(config, self.inventory, self._init_prior if self._criteria() else None)
         self.sequence = self._sequence_objective()
         self.step = 0
-        self._prepare_run_folder()
-        if (self.run / "last.pt").exists():
-            self._resume(self.run / "last.pt")
-
-    def _open_sources(self) -> dict[str, Source]:
-        sources = {}
-        settings = self.config.loader
-        disk_cache = DiskCache(settings.disk_cache, settings.disk_cache_gb) if settings.disk_cache else None
-        for name, given in self.config.sources.items():
-            if given.kind not in KINDS:
-                raise ConfigError(f"sources.{name}.kind is {given.kind!r}, but must be one of {', '.join(KINDS)}")
-            identity = Store.open(given.store).identity
-            mapped = None
-            if given.kind == "soft":
-                if not identity.codec:
-                    raise MismatchError(
-                        f"sources.{name} is {given.store!r}, a store of transcripts without soft targets, but its kind "
-                        "is 'soft'; label it with a teacher first (asrkd label plan --teacher) or set the kind to 'labeled'"
-                    )
-                if given.vocabulary_map and identity.topology == self.inventory.topology:
-                    mapped = VocabularyMap.read(
-                        given.vocabulary_map, identity.units, self.inventory.units, lossy=given.lossy_map
-                    )
-                elif identity.inventory != self.inventory:
-                    raise MismatchError(
-                        f"sources.{name}: the store {given.store!r} has targets over {len(identity.units)} units of "
-                        f"topology {identity.topology!r}, the student's inventory has {len(self.inventory)} units of "
-                        f"topology {self.inventory.topology!r} or other names; their classes would be mixed up. Use the "
-                        f"lexicon, topology and states_per_phone of the teacher, or, for one topology, set sources.{name}.vocabulary_map"
-                    )
-            rate = FrameRateMap(given.frame_rate_map) if given.frame_rate_map else None
-            sources[name] = Source(
-                name,
-                given.store,
-                filter=_filter(name, given),
-                vocabulary_map=mapped,
-                frame_rate_map=rate,
-                snapshot=given.snapshot,
-                audio=given.audio,
-                disk_cache=disk_cache,
+        self.best = Best(self.run, config.keep_best, config.patience)
+        self.stopped = False
+        if (config.keep_best or config.patience) and not config.dev:
+            raise ConfigError(
+                f"keep_best is {config.keep_best} and patience {config.patience}, but the config names no dev store to tell the best by; "
+                "set dev"
             )
-        return sources
+        if self.ranks.first:
+            prepare(self.run, config)
+        # Dropout of its own on every process, from the seed alone.
+        if not self.ranks.first:
+            torch.manual_seed(int(fingerprint.of_json([config.seed, self.ranks.rank])[:15], 16))
+        last = self.run / "last.pt"
+        if self.ranks.broadcast(last.exists()):
+            self._resume(last)
 
     def _initialise(self, path: str) -> None:
         content = checkpoint.read(path)
@@ -157,23 +135,6 @@ class Trainer:
             raise MismatchError(
                 f"init: {path!r} holds weights of another model ({text}); use the same factory and args"
             ) from None
-
-    def _fixed_prior(self) -> Tensor | None:
-        """(V,) log-priors that are known before training: of the store `prior`, or those that sequence training started with."""
-        if self.inventory.topology != "hmm":
-            if self.config.prior:
-                raise ConfigError(
-                    f"prior is {self.config.prior!r}, but a 'ctc' model has no use for priors; leave it out"
-                )
-            return None
-        if self.config.prior:
-            identity = Store.open(self.config.prior).identity
-            if identity.inventory != self.inventory:
-                raise MismatchError(
-                    f"prior: the store {self.config.prior!r} has targets over other units than the model; give one of the same inventory"
-                )
-            return torch.from_numpy(log_prior(self.config.prior))
-        return self._init_prior if self._criteria() else None
 
     def _criteria(self) -> set[str]:
         """The sequence criteria of the schedule."""
@@ -192,59 +153,63 @@ class Trainer:
             self._criteria(), self.config.sequence, self.objective, labeled, self.prior, self.device
         )
 
-    def _prepare_run_folder(self) -> None:
-        """Write the resolved config, or refuse a folder that holds another run."""
-        self.run.mkdir(parents=True, exist_ok=True)
-        resolved = configs.to_yaml(self.config)
-        path = self.run / "config.yaml"
-        if path.exists() and path.read_text(encoding="utf-8") != resolved:
-            changed = _first_difference(path.read_text(encoding="utf-8"), resolved)
-            raise ConfigError(
-                f"run folder {str(self.run)!r} holds a run of another config ({changed}); going on would mix the two. "
-                "Choose another run folder or remove this one"
-            )
-        if not path.exists():
-            write_whole(path, resolved)
-            versions = {"python": sys.version.split()[0], "torch": torch.__version__, "command": sys.argv}
-            write_whole(self.run / "versions.json", json.dumps(versions, indent=2) + "\n")
-
     @property
     def done(self) -> bool:
-        """Whether the schedule has ended and `final.pt` is there."""
-        return self.step >= self.total_steps and (self.run / "final.pt").exists()
+        """Whether the schedule has ended (or the dev loss has not fallen for too long) and `final.pt` is there."""
+        return self._ended and (self.run / "final.pt").exists()
+
+    @property
+    def _ended(self) -> bool:
+        return self.stopped or self.step >= self.total_steps
 
     def train(self, progress: Progress | None = None, stop_at: int | None = None) -> dict[str, float]:
         """Train to the end of the schedule (or to update `stop_at`); returns the last measured losses.
+
+        Every process of a training calls this; the first writes the files and shows progress.
 
         Raises:
             AsrkdError: a loss or gradient that is not finite (with the utterances of the batch), or a full disk.
         """
         if self.done:
             return {}
-        metrics = Metrics(self.run, self.step)
+        metrics = Metrics(self.run, self.step, self.ranks)
+        speed = Speed(self.ranks)
         last: dict[str, float] = {}
         end = min(self.total_steps, stop_at or self.total_steps)
         steps = self.loader.steps(stream_schedule(self.config.schedule))
         try:
-            while self.step < end:
-                for losses in self._update(next(steps)):
+            while self.step < end and not self.stopped:
+                batches = next(steps)
+                for losses in self._update(batches):
                     metrics.add(losses)
+                speed.add(batches)
                 self.step += 1
                 if self.step % self.config.log_steps == 0 or self.step == end:
                     last = metrics.flush(self.step, learning_rate=self.optimizer.param_groups[0]["lr"])
+                    found = speed.measure() | self.parallel.traffic()
+                    metrics.show(self.step, found)
+                    last |= found
                 if self.config.dev and (self.step % self.config.eval_steps == 0 or self.step == self.total_steps):
-                    last |= metrics.write(self.step, {"dev": self.dev_loss()})
-                if self.step % self.config.checkpoint_steps == 0 or self.step == end:
+                    last |= metrics.write(self.step, {"dev": self._evaluate()})
+                if self.step % self.config.checkpoint_steps == 0 or self.step == end or self.stopped:
                     self._checkpoint()
-                if progress:
+                if progress and self.ranks.first:
                     progress(self.step, self.total_steps, last)
         finally:
             metrics.close()
             self.loader.close()
             self._list_skipped()
-        if self.step >= self.total_steps:
+        if self._ended:
             self._finish()
         return last
+
+    def _evaluate(self) -> float:
+        """The dev loss, measured by the first process; what it says about the best checkpoints and the end."""
+        loss = self.ranks.broadcast(self.dev_loss() if self.ranks.first else None)
+        if self.ranks.first:
+            self.best.add(loss, self.step, self.averaged.module.state_dict())
+        self.stopped = self.ranks.broadcast(self.best.enough)
+        return float(loss)
 
     def _list_skipped(self) -> None:
         """Note the utterances without a loss, beside those of an earlier part of the run."""
@@ -260,21 +225,31 @@ class Trainer:
         rate = learning_rate(self.step, self.total_steps, self.config.optimizer, self.config.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.model.train()
+        self.parallel.module.train()
         self.optimizer.zero_grad(set_to_none=True)
-        losses = [self._accumulate(batch.to(self.device)) for batch in batches]
+        factors = self.parallel.factors(batches)
+        losses = []
+        for number, (batch, factor) in enumerate(zip(batches, factors, strict=True), 1):
+            with self.parallel.accumulating(last=number == len(batches)):
+                losses.append(self._accumulate(batch.to(self.device), factor))
+        scaler = self.parallel.scaler
+        scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
-        if not bool(torch.isfinite(norm)):
+        # With scaling a gradient that overflows is skipped, and the scale lowered.
+        if not scaler.is_enabled() and not bool(torch.isfinite(norm)):
             raise AsrkdError(
                 f"the gradient of update {self.step + 1} is not finite; the last checkpoint is whole. Utterances: "
                 f"{', '.join(batches[0].ids[:8])}. Lower optimizer.learning_rate or look at these utterances"
             )
-        self.optimizer.step()
-        self.averaged.update_parameters(self.model)
+        scaler.step(self.optimizer)
+        scaler.update()
+        if self.parallel.end_update(self.step + 1, final=self.step + 1 == self.total_steps):
+            with self.parallel.evaluated():
+                self.averaged.update_parameters(self.model)
         return losses
 
-    def _accumulate(self, batch: Batch) -> dict[str, float]:
-        logits, lengths = self.model(batch.features, batch.feature_lengths)
+    def _accumulate(self, batch: Batch, factor: float) -> dict[str, float]:
+        logits, lengths = self.parallel.forward(batch.features, batch.feature_lengths)
         phase = phase_at(self.config.schedule, self.step)
         if self.sequence and phase.criterion != "frame" and self.objective.kinds[batch.source[0]] == "labeled":
             loss, losses = self.sequence(phase.criterion, logits, lengths, batch)
@@ -285,7 +260,7 @@ class Trainer:
                 f"the loss of update {self.step + 1} is {loss.item()}, so the weights would be lost; the last checkpoint is "
                 f"whole. Utterances: {', '.join(batch.ids[:8])}. Lower optimizer.learning_rate or look at these utterances"
             )
-        (loss * batch.weight).backward()
+        self.parallel.scaler.scale(loss * factor).backward()
         return losses
 
     @torch.no_grad()
@@ -316,30 +291,53 @@ class Trainer:
         return summed / max(count, 1.0)
 
     def _checkpoint(self) -> None:
+        """Write where the run stands: what all processes share, and what each alone knows."""
+        own = {"torch_rng": torch.random.get_rng_state(), "parallel": self.parallel.state_dict()}
+        if self.parallel.blocks:
+            own |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        ranks = self.ranks.gather(own)
+        if not self.ranks.first:
+            return
         checkpoint.save(
             self.run / "last.pt",
             {
                 "step": self.step,
+                "stopped": self.stopped,
                 "model": self.model.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "loader": self.loader.state_dict(),
-                "torch_rng": torch.random.get_rng_state(),
+                "best": self.best.state_dict(),
+                "ranks": ranks,
             },
         )
 
     def _resume(self, path: Path) -> None:
         state = checkpoint.read(path)
-        self.model.load_state_dict(state["model"])
+        if len(state["ranks"]) != self.ranks.world_size:
+            raise MismatchError(
+                f"{str(path)!r} was written by a training of {len(state['ranks'])} processes, this one has {self.ranks.world_size}; each has "
+                "random numbers (and with blocks or compression a model or residual) of its own, so start as many as before"
+            )
+        own = state["ranks"][self.ranks.rank]
+        self.model.load_state_dict(own.get("model", state["model"]))
         self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(own.get("optimizer", state["optimizer"]))
         self.loader.load_state_dict(state["loader"])
-        torch.random.set_rng_state(state["torch_rng"])
-        self.step = state["step"]
+        self.parallel.load_state_dict(own["parallel"])
+        torch.random.set_rng_state(own["torch_rng"])
+        self.step, self.stopped = state["step"], state["stopped"]
+        if self.ranks.first:
+            self.best.load_state_dict(state["best"])
 
     def _finish(self) -> None:
         """Write the averaged model, with its priors, as the run's result."""
+        if not self.ranks.first:
+            return
         model: Any = self.averaged.module
+        mean = self.best.mean()
+        if mean is not None:
+            model.load_state_dict(mean)
         checkpoint.save(
             self.run / "final.pt",
             {
@@ -350,37 +348,12 @@ class Trainer:
                 "front_end": self.front_end.to_dict(),
                 "inventory": dataclasses.asdict(self.inventory) | {"units": list(self.inventory.units)},
                 "subsampling_factor": self.config.model.subsampling_factor,
-                "log_prior": self._log_prior() if self.prior is None else self.prior,
+                "log_prior": self._mean_posterior() if self.prior is None else self.prior,
                 "num_parameters": count_parameters(model),
             },
         )
 
-    @torch.no_grad()
-    def _log_prior(self, batches: int = 40) -> Tensor:
-        """(V,) log of the mean posterior over training data (Kaldi's `adjust-priors`), floored at 1e-5."""
-        self.averaged.eval()
-        total = torch.zeros(len(self.inventory), dtype=torch.float64)
-        for number, batch in enumerate(self.loader.epoch(next(iter(self.config.schedule[-1].mixture)))):
-            if number == batches:
-                break
-            logits, lengths = self.averaged(batch.features.to(self.device), batch.feature_lengths.to(self.device))
-            mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
-            total += logits.softmax(-1)[mask].double().sum(dim=0).cpu()
-        return (total / total.sum()).clamp_min(1e-5).log().float()
-
-
-def _filter(name: str, given: SourceConfig) -> Filter:
-    for column, pair in given.bounds.items():
-        if len(pair) != 2:
-            raise ConfigError(
-                f"sources.{name}.bounds.{column} is {list(pair)!r}, but must be a lowest and a highest value (null for none)"
-            )
-    bounds = {column: (low, high) for column, (low, high) in given.bounds.items()}
-    return Filter(bounds, speakers=frozenset(given.speakers) or None)
-
-
-def _first_difference(old: str, new: str) -> str:
-    for before, after in zip(old.splitlines(), new.splitlines(), strict=False):
-        if before != after:
-            return f"{before.strip()!r} there, {after.strip()!r} here"
-    return "other length"
+    def _mean_posterior(self) -> Tensor:
+        """(V,) log of the averaged model's mean posterior over the last phase's first source."""
+        batches = self.loader.epoch(next(iter(self.config.schedule[-1].mixture)))
+        return mean_posterior(self.averaged, batches, len(self.inventory), self.device)

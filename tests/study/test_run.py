@@ -14,7 +14,7 @@ from asrkd.store import Store
 from asrkd.study.config import StudyConfig
 from asrkd.study.jobs import _train
 from asrkd.study.report import write_report
-from asrkd.study.results import codec_table, read_results, results_markdown, system_table
+from asrkd.study.results import codec_table, read_results, results_markdown, system_table, variant_table
 from asrkd.study.run import Study
 
 
@@ -96,6 +96,49 @@ def test_codecs_are_compared_on_students_of_the_same_teacher(data: Path, tmp_pat
     assert "Students of the same teachers by codec" in results_markdown("study", {"ctc": [work]})
     with pytest.raises(ConfigError, match="codecs holds 'topk:20', which is the study's codec already"):
         study(data, work, codecs=["topk:20"]).run()
+
+
+def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    variants = {
+        "pseudo": {"soft_loss": {"targets": "top"}},
+        "one-speaker": {"unlabeled_speakers": 1},
+        "on": {"init": "distilled", "schedule": [{"steps": 2, "mixture": {"labeled": 1}}]},
+    }
+    study(data, work, variants=variants).run()
+    configs_of = {
+        name: yaml.safe_load((work / f"runs/{name}/config.yaml").read_text()) for name in (*variants, "distilled")
+    }
+    stores = {name: content["sources"]["soft"]["store"] for name, content in configs_of.items()}
+    assert len(set(stores.values())) == 1
+    assert configs_of["pseudo"]["soft_loss"]["targets"] == "top"
+    assert len(configs_of["one-speaker"]["sources"]["soft"]["speakers"]) == 1
+    assert configs_of["on"]["init"] == str(work / "runs/distilled/final.pt")
+    changed = {"run", "soft_loss"}
+    assert {key: value for key, value in configs_of["pseudo"].items() if key not in changed} == {
+        key: value for key, value in configs_of["distilled"].items() if key not in changed
+    }
+    columns, rows = variant_table([work]) or ([], [])
+    assert columns == ["student", "WER test %", "difference to distilled, points [95 %]", "to labeled only"]
+    assert [row[0] for row in rows] == ["student, labeled only", "student, distilled", *variants]
+    assert rows[0][3] == rows[1][2] == "-" and "[" in rows[2][2]
+    assert "learned in other ways" in results_markdown("study", {"ctc": [work]})
+    # Further variants come beside those that are there.
+    study(data, work, variants={"warm": {"soft_loss": {"temperature": 2.0}}}).run()
+    assert [row[0] for row in (variant_table([work]) or ([], []))[1]][2:] == [*variants, "warm"]
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ({"upper": {}}, "variant 'upper' cannot be a folder beside those of labeled, distilled, upper"),
+        ({"a/b": {}}, "variant 'a/b' cannot be a folder"),
+        ({"many": {"unlabeled_speakers": 9}}, "many.unlabeled_speakers is 9, but the untranscribed set has . speakers"),
+    ],
+)
+def test_variants_that_cannot_be(data: Path, tmp_path: Path, variants: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        study(data, tmp_path, variants=variants).run()
 
 
 def test_an_unknown_stage_is_refused(data: Path, tmp_path: Path) -> None:

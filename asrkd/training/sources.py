@@ -1,0 +1,68 @@
+"""The sources of a training, opened and compared with the student."""
+
+from __future__ import annotations
+
+from asrkd.corpus.inventory import Inventory
+from asrkd.errors import ConfigError, MismatchError
+from asrkd.store.reader import Store
+from asrkd.streaming.disk_cache import DiskCache
+from asrkd.streaming.source import Filter, Source
+from asrkd.targets.frame_rate_map import FrameRateMap
+from asrkd.targets.vocabulary_map import VocabularyMap
+from asrkd.training.config import KINDS, SourceConfig, TrainConfig
+
+
+def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]:
+    """The sources of a config, for a student with this inventory.
+
+    Raises:
+        ConfigError: an unknown kind, or a bound that is none.
+        MismatchError: a source without soft targets, or with targets over other units than the student's.
+    """
+    sources = {}
+    settings = config.loader
+    disk_cache = DiskCache(settings.disk_cache, settings.disk_cache_gb) if settings.disk_cache else None
+    for name, given in config.sources.items():
+        if given.kind not in KINDS:
+            raise ConfigError(f"sources.{name}.kind is {given.kind!r}, but must be one of {', '.join(KINDS)}")
+        identity = Store.open(given.store).identity
+        mapped = None
+        if given.kind == "soft":
+            if not identity.codec:
+                raise MismatchError(
+                    f"sources.{name} is {given.store!r}, a store of transcripts without soft targets, but its kind "
+                    "is 'soft'; label it with a teacher first (asrkd label plan --teacher) or set the kind to 'labeled'"
+                )
+            if given.vocabulary_map and identity.topology == inventory.topology:
+                mapped = VocabularyMap.read(
+                    given.vocabulary_map, identity.units, inventory.units, lossy=given.lossy_map
+                )
+            elif identity.inventory != inventory:
+                raise MismatchError(
+                    f"sources.{name}: the store {given.store!r} has targets over {len(identity.units)} units of "
+                    f"topology {identity.topology!r}, the student's inventory has {len(inventory)} units of "
+                    f"topology {inventory.topology!r} or other names; their classes would be mixed up. Use the "
+                    f"lexicon, topology and states_per_phone of the teacher, or, for one topology, set sources.{name}.vocabulary_map"
+                )
+        rate = FrameRateMap(given.frame_rate_map) if given.frame_rate_map else None
+        sources[name] = Source(
+            name,
+            given.store,
+            filter=_filter(name, given),
+            vocabulary_map=mapped,
+            frame_rate_map=rate,
+            snapshot=given.snapshot,
+            audio=given.audio,
+            disk_cache=disk_cache,
+        )
+    return sources
+
+
+def _filter(name: str, given: SourceConfig) -> Filter:
+    for column, pair in given.bounds.items():
+        if len(pair) != 2:
+            raise ConfigError(
+                f"sources.{name}.bounds.{column} is {list(pair)!r}, but must be a lowest and a highest value (null for none)"
+            )
+    bounds = {column: (low, high) for column, (low, high) in given.bounds.items()}
+    return Filter(bounds, speakers=frozenset(given.speakers) or None)

@@ -1,0 +1,30 @@
+"""Functions that run on several gloo processes, for tests."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def on_ranks(world_size: int, work: Callable[..., Any], *args: Any) -> list[Any]:
+    """What `work(rank, world_size, *args)` returns on each of so many processes that can talk to each other."""
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_run, (world_size, folder, work, args), nprocs=world_size)  # type: ignore[no-untyped-call]
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
+
+
+def _run(rank: int, world_size: int, folder: str, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    # As torchrun says it.
+    os.environ |= {"OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+    torch.save(work(rank, world_size, *args), Path(folder) / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
