@@ -68,6 +68,17 @@ def from_dict(cls: type[T], given: Any, overrides: Iterable[str] = ()) -> T:
         raise ConfigError(f"config: {error}; a key has a list where a mapping belongs, or the reverse") from None
 
 
+def changed(config: T, values: Mapping[str, Any]) -> T:
+    """The config with some keys, also nested ones, at other values; raises what `load` raises."""
+    _check_keys(type(config), values, "")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(config), OmegaConf.create(dict(values)))
+        return cast(T, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        text = str(error).strip().split("\n")[0]
+        raise ConfigError(f"config key {getattr(error, 'full_key', None)!r}: {text}") from None
+
+
 def _check_keys(kind: Any, given: Any, prefix: str) -> None:
     """Refuse keys that a dataclass does not have, naming the nearest, also within lists, mappings and optionals."""
     arguments = typing.get_args(kind)

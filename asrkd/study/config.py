@@ -10,7 +10,6 @@ from omegaconf import MISSING
 from asrkd.training.config import (
     AugmentConfig,
     BatchConfig,
-    HardLossConfig,
     ModelConfig,
     OptimizerConfig,
     PhaseConfig,
@@ -51,16 +50,17 @@ class SequenceStageConfig:
 
 @dataclass
 class VariantConfig:
-    """A further student that learns from the same store, with the same seed, in another way.
+    """A further student with the same data and seed, trained in another way.
 
-    `schedule` in place of the study's `distilled`; losses as in a training's config; `unlabeled_speakers`: of how many speakers it sees the
-    untranscribed speech (0 all), chosen by the seed, the fewer among the more; `init`: the student whose end it starts from."""
+    `of`: the student that it differs from, `distilled` or `labeled`. `train`: keys of a training's config (`asrkd.training.config`) in place of
+    that student's, e.g. {soft_loss: {temperature: 2}}. `unlabeled_speakers`: of how many speakers it sees the untranscribed speech (0 all), chosen by
+    the seed, the fewer among the more. `init`: the student whose end it starts from. `processes`: how many train it, by torchrun."""
 
-    schedule: list[PhaseConfig] = field(default_factory=list)
-    soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
-    hard_loss: HardLossConfig = field(default_factory=HardLossConfig)
+    of: str = "distilled"
+    train: dict[str, Any] = field(default_factory=dict)
     unlabeled_speakers: int = 0
     init: str = ""
+    processes: int = 1
 
 
 @dataclass
@@ -76,7 +76,7 @@ class StudyConfig:
     it labels the untranscribed set anew, and the last generation teaches the student (Furlanello et al. 2018, "Born-again
     neural networks").
     `sequence`: by name, sequence training of the students `labeled` and `distilled`, each from where cross-entropy left it (needs k2).
-    `variants`: by name, further distilled students.
+    `variants`: by name, further students.
     `codecs`: further codecs beside `codec`; each stores the targets of the same teacher for a distilled student of its own.
     """
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,8 +25,15 @@ from asrkd.training.trainer import Trainer
 Progress = Callable[[str, int, int, str], None]
 
 
-def train_all(jobs: Mapping[str, TrainConfig], workers: int, progress: Progress) -> None:
+def train_all(
+    jobs: Mapping[str, TrainConfig], workers: int, progress: Progress, processes: Mapping[str, int] | None = None
+) -> None:
     """Train every run to its end; runs that are finished take no time.
+
+    Args:
+        jobs: configs by name.
+        workers: trainings at a time.
+        processes: how many processes train a run, 1 if not said.
 
     Raises:
         AsrkdError: a training failed, or its process died.
@@ -33,7 +44,11 @@ def train_all(jobs: Mapping[str, TrainConfig], workers: int, progress: Progress)
     # Spawned processes, also for one worker: each training sees a fresh generator and one thread.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(waiting)), context) as pool:
-        futures = {pool.submit(_train, configs.to_yaml(job), os.getpid()): name for name, job in waiting.items()}
+        counts = processes or {}
+        futures = {
+            pool.submit(_train, configs.to_yaml(job), os.getpid(), counts.get(name, 1)): name
+            for name, job in waiting.items()
+        }
         running = set(futures)
         try:
             while running:
@@ -64,11 +79,44 @@ def _show(jobs: Mapping[str, TrainConfig], progress: Progress) -> None:
     progress("train " + ", ".join(jobs), done, total, "; ".join(notes))
 
 
-def _train(text: str, parent: int) -> None:
+def _train(text: str, parent: int, processes: int = 1) -> None:
     def stop_with_parent(*_: object) -> None:
         # A killed parent cannot tell its children; one that trained on would race with the run that is started next.
         if os.getppid() != parent:
             raise SystemExit("the process that started this training is gone")
 
     stop_with_parent()  # the next training may have been in the queue already
-    Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train(stop_with_parent)
+    if processes == 1:
+        Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train(stop_with_parent)
+    else:
+        _train_together(text, processes, stop_with_parent)
+
+
+def _train_together(text: str, processes: int, check: Callable[[], None]) -> None:
+    """The same on several processes, by torchrun.
+
+    Raises:
+        AsrkdError: a process failed, with the end of what they said.
+    """
+    with tempfile.TemporaryDirectory(prefix="asrkd-train-") as name:
+        folder = Path(name)
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        with open(folder / "log", "w", encoding="utf-8") as log:
+            running = subprocess.Popen(
+                [*command, "-m", "asrkd", "train", str(folder / "config.yaml")],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+            try:
+                while running.poll() is None:
+                    check()
+                    time.sleep(0.5)
+            finally:
+                # torchrun ends its processes when it is ended itself.
+                running.terminate()
+                running.wait()
+        if running.returncode:
+            said = [line for line in (folder / "log").read_text(encoding="utf-8").splitlines() if "rror" in line]
+            raise AsrkdError(f"a training of {processes} processes failed: {said[0] if said else 'it said nothing'}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from asrkd import config as configs
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError
 from asrkd.labeling import local
@@ -127,7 +128,9 @@ class Study:
         jobs |= {_of_codec("distilled", codec): self._distilled_config(codec) for codec in self.config.codecs}
         train_all(jobs, self.workers, self.progress)
         # Behind those, because one may start where they ended.
-        train_all({name: self._variant_config(name) for name in self.config.variants}, self.workers, self.progress)
+        variants = {name: self._variant_config(name) for name in self.config.variants}
+        processes = {name: given.processes for name, given in self.config.variants.items()}
+        train_all(variants, self.workers, self.progress, processes)
 
     def sequence(self) -> None:
         """Sequence training of the students, for each of the config's kinds."""
@@ -266,19 +269,21 @@ class Study:
 
     def _variant_config(self, name: str) -> TrainConfig:
         given = self.config.variants[name]
-        base = self._distilled_config(self.config.codec)
-        soft = base.sources["soft"]
+        if given.of not in SEQUENCE_STARTS:
+            raise ConfigError(f"variants.{name}.of is {given.of!r}, but must be one of {', '.join(SEQUENCE_STARTS)}")
+        base = dataclasses.replace(self._student_config(given.of), run=str(self.run_folder(name)))
+        if given.init:
+            base = dataclasses.replace(base, init=str(self.run_folder(given.init) / "final.pt"))
         if given.unlabeled_speakers:
-            soft = dataclasses.replace(soft, speakers=self._some_speakers(name, given.unlabeled_speakers))
-        return dataclasses.replace(
-            base,
-            run=str(self.run_folder(name)),
-            sources=base.sources | {"soft": soft},
-            schedule=given.schedule or base.schedule,
-            soft_loss=given.soft_loss,
-            hard_loss=given.hard_loss,
-            init=str(self.run_folder(given.init) / "final.pt") if given.init else None,
-        )
+            if given.of == "labeled":
+                raise ConfigError(
+                    f"variants.{name}.unlabeled_speakers is {given.unlabeled_speakers}, but the student 'labeled' sees no untranscribed "
+                    "speech; leave one of the two out"
+                )
+            speakers = self._some_speakers(name, given.unlabeled_speakers)
+            soft = dataclasses.replace(base.sources["soft"], speakers=speakers)
+            base = dataclasses.replace(base, sources=base.sources | {"soft": soft})
+        return configs.changed(base, given.train)
 
     def _some_speakers(self, name: str, count: int) -> list[str]:
         """Untranscribed speakers in an order of the seed's."""

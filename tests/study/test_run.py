@@ -16,6 +16,7 @@ from asrkd.study.jobs import _train
 from asrkd.study.report import write_report
 from asrkd.study.results import codec_table, read_results, results_markdown, system_table, variant_table
 from asrkd.study.run import Study
+from asrkd.training import checkpoint
 
 
 def small_system(factory: str) -> dict[str, Any]:
@@ -101,14 +102,17 @@ def test_codecs_are_compared_on_students_of_the_same_teacher(data: Path, tmp_pat
 def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     variants = {
-        "pseudo": {"soft_loss": {"targets": "top"}},
+        "pseudo": {"train": {"soft_loss": {"targets": "top"}}},
         "one-speaker": {"unlabeled_speakers": 1},
-        "on": {"init": "distilled", "schedule": [{"steps": 2, "mixture": {"labeled": 1}}]},
+        "on": {"init": "distilled", "train": {"schedule": [{"steps": 2, "mixture": {"labeled": 1}}]}},
+        "together": {"of": "labeled", "processes": 2, "train": {"batch": {"streams": 2}}},
     }
     study(data, work, variants=variants).run()
     configs_of = {
         name: yaml.safe_load((work / f"runs/{name}/config.yaml").read_text()) for name in (*variants, "distilled")
     }
+    assert "soft" not in configs_of.pop("together")["sources"]
+    assert len(checkpoint.read(work / "runs/together/last.pt")["ranks"]) == 2
     stores = {name: content["sources"]["soft"]["store"] for name, content in configs_of.items()}
     assert len(set(stores.values())) == 1
     assert configs_of["pseudo"]["soft_loss"]["targets"] == "top"
@@ -124,7 +128,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert rows[0][3] == rows[1][2] == "-" and "[" in rows[2][2]
     assert "learned in other ways" in results_markdown("study", {"ctc": [work]})
     # Further variants come beside those that are there.
-    study(data, work, variants={"warm": {"soft_loss": {"temperature": 2.0}}}).run()
+    study(data, work, variants={"warm": {"train": {"soft_loss": {"temperature": 2.0}}}}).run()
     assert [row[0] for row in (variant_table([work]) or ([], []))[1]][2:] == [*variants, "warm"]
 
 
@@ -133,6 +137,10 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     [
         ({"upper": {}}, "variant 'upper' cannot be a folder beside those of labeled, distilled, upper"),
         ({"a/b": {}}, "variant 'a/b' cannot be a folder"),
+        ({"few": {"of": "labeled", "unlabeled_speakers": 1}}, "'labeled' sees no untranscribed speech"),
+        ({"none": {"of": "upper"}}, "variants.none.of is 'upper', but must be one of labeled, distilled"),
+        ({"odd": {"train": {"soft_los": {}}}}, "config key 'soft_los' does not exist; did you mean 'soft_loss'"),
+        ({"odd": {"train": {"seed": "one"}}}, "config key 'seed': Value 'one'"),
         ({"many": {"unlabeled_speakers": 9}}, "many.unlabeled_speakers is 9, but the untranscribed set has . speakers"),
     ],
 )
