@@ -4,6 +4,7 @@ from asrkd.models.blstm import BLSTMTeacher
 from asrkd.models.build import build_model, check_model, count_parameters
 from asrkd.models.conformer import ConformerTeacher
 from asrkd.models.emformer import EmformerState, EmformerStudent
+from asrkd.models.int8 import int8_bytes, quantized_parameters, rounded_weights, to_int8
 from asrkd.models.lstm import LSTMState, LSTMStudent
 from asrkd.models.study import study_student, study_teacher
 
@@ -17,6 +18,10 @@ __all__ = [
     "build_model",
     "check_model",
     "count_parameters",
+    "int8_bytes",
+    "quantized_parameters",
+    "rounded_weights",
     "study_student",
     "study_teacher",
+    "to_int8",
 ]

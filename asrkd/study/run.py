@@ -150,7 +150,9 @@ class Study:
             systems[folder.name] = (f"checkpoint:{folder}", [folder])
         sequences = [f"{start}-{kind}" for kind in self.config.sequence for start in SEQUENCE_STARTS]
         for name in (*self.config.variants, *sequences):
-            systems[name] = (f"checkpoint:{self.run_folder(name)}", [self.run_folder(name)])
+            given = self.config.variants.get(name)
+            kind = "int8" if given and self._variant_config(name).model.int8 else "checkpoint"
+            systems[name] = (f"{kind}:{self.run_folder(name)}", [self.run_folder(name)])
         for number, (name, (spec, runs)) in enumerate(systems.items()):
             self.progress("decode", number, len(systems), name)
             decode_system(self.config, spec, runs, self.work / "results" / name)

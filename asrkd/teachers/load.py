@@ -18,7 +18,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import AsrkdError, TeacherError
-from asrkd.models import build_model
+from asrkd.models import build_model, to_int8
 from asrkd.teachers.lattice import lattice_teacher
 from asrkd.teachers.onnx import onnx_teacher
 from asrkd.teachers.teacher import Teacher
@@ -26,6 +26,7 @@ from asrkd.teachers.waveform_models import torchaudio_teacher, transformers_teac
 
 KINDS = (
     "checkpoint:PATH",
+    "int8:PATH",
     "torchscript:PATH",
     "onnx:PATH",
     "transformers:PATH_OR_NAME",
@@ -40,6 +41,7 @@ def load_teacher(spec: str, device: str = "cpu", *, autocast: str = "", compile:
     """Load the teacher that a spec names.
 
     - `checkpoint:PATH`: a checkpoint of `asrkd train` (`final.pt`), or its run folder.
+    - `int8:PATH`: the same, computing with weights of eight bits on a CPU (`asrkd.models.int8`).
     - `torchscript:PATH`: a scripted module with `PATH.json` beside it: `front_end`, `inventory`, `subsampling_factor`.
     - `onnx:PATH`: a graph, described like a scripted module (`asrkd.teachers.onnx`).
     - `transformers:PATH_OR_NAME`: a CTC model of transformers (`asrkd.teachers.waveform_models`).
@@ -81,6 +83,8 @@ def load_teacher(spec: str, device: str = "cpu", *, autocast: str = "", compile:
 def _load(spec: str, kind: str, rest: str, device: str) -> Teacher:
     if kind == "checkpoint" and rest:
         return _checkpoint(spec, Path(rest), device)
+    if kind == "int8" and rest:
+        return _int8(spec, Path(rest), device)
     if kind == "torchscript" and rest:
         return _torchscript(spec, Path(rest), device)
     if kind == "onnx" and rest:
@@ -128,6 +132,16 @@ def _checkpoint(spec: str, path: Path, device: str) -> Teacher:
     weights = fingerprint.of_state_dict(content["model"])
     identity = _identity(weights, [factory, args], front_end, inventory, factor)
     return Teacher(model, front_end, inventory, factor, spec, identity, device)
+
+
+def _int8(spec: str, path: Path, device: str) -> Teacher:
+    if device != "cpu":
+        raise TeacherError(f"teacher {spec!r} runs on a CPU alone, not on {device!r}; give checkpoint:{path} there")
+    teacher = _checkpoint(spec, path, device)
+    if not isinstance(teacher.model, nn.Module):
+        raise TeacherError(f"teacher {spec!r}: its model is no torch.nn.Module")
+    identity = fingerprint.of_json([teacher.fingerprint, "int8"])
+    return dataclasses.replace(teacher, model=to_int8(teacher.model), fingerprint=identity)
 
 
 def _torchscript(spec: str, path: Path, device: str) -> Teacher:

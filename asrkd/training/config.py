@@ -12,11 +12,13 @@ KINDS = ("labeled", "soft")
 
 @dataclass
 class ModelConfig:
-    """`package.module:factory` of an `nn.Module`, called with `input_dim`, `num_classes` and `args`."""
+    """`package.module:factory` of an `nn.Module`, called with `input_dim`, `num_classes` and `args`. `int8`: train it with the weights of LSTMs
+    and linear layers rounded to eight bits (`asrkd.models.int8`); the finished run is then used as `int8:RUN`."""
 
     factory: str = "asrkd.models:LSTMStudent"
     args: dict[str, Any] = field(default_factory=dict)
     subsampling_factor: int = 1
+    int8: bool = False
 
 
 @dataclass

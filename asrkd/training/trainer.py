@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
-from asrkd.models import build_model, check_model, count_parameters
+from asrkd.models import build_model, check_model, count_parameters, quantized_parameters, rounded_weights
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
@@ -88,6 +89,8 @@ class Trainer:
             num_classes=len(self.inventory),
         ).to(self.device)
         check_model(self.model, self.front_end.feature_dim, len(self.inventory), config.model.subsampling_factor)
+        if config.model.int8:
+            quantized_parameters(self.model)
         self._init_prior: Tensor | None = None
         if config.init:
             self._initialise(config.init)
@@ -229,9 +232,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         factors = self.parallel.factors(batches)
         losses = []
-        for number, (batch, factor) in enumerate(zip(batches, factors, strict=True), 1):
-            with self.parallel.accumulating(last=number == len(batches)):
-                losses.append(self._accumulate(batch.to(self.device), factor))
+        with self._as_used(self.model):
+            for number, (batch, factor) in enumerate(zip(batches, factors, strict=True), 1):
+                with self.parallel.accumulating(last=number == len(batches)):
+                    losses.append(self._accumulate(batch.to(self.device), factor))
         scaler = self.parallel.scaler
         scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
@@ -247,6 +251,10 @@ class Trainer:
             with self.parallel.evaluated():
                 self.averaged.update_parameters(self.model)
         return losses
+
+    def _as_used(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Inside, the model's weights are those that the finished model computes with."""
+        return rounded_weights(model) if self.config.model.int8 else nullcontext()
 
     def _accumulate(self, batch: Batch, factor: float) -> dict[str, float]:
         logits, lengths = self.parallel.forward(batch.features, batch.feature_lengths)
@@ -282,11 +290,12 @@ class Trainer:
         state = torch.random.get_rng_state()
         self.averaged.eval()
         summed = count = 0.0
-        for batch in loader.epoch("dev"):
-            logits, lengths = self.averaged(batch.features.to(self.device), batch.feature_lengths.to(self.device))
-            loss, _ = objective(logits, lengths, batch.to(self.device))
-            summed += float(loss) * len(batch.ids)
-            count += len(batch.ids)
+        with self._as_used(self.averaged):
+            for batch in loader.epoch("dev"):
+                logits, lengths = self.averaged(batch.features.to(self.device), batch.feature_lengths.to(self.device))
+                loss, _ = objective(logits, lengths, batch.to(self.device))
+                summed += float(loss) * len(batch.ids)
+                count += len(batch.ids)
         torch.random.set_rng_state(state)
         return summed / max(count, 1.0)
 
@@ -356,4 +365,5 @@ class Trainer:
     def _mean_posterior(self) -> Tensor:
         """(V,) log of the averaged model's mean posterior over the last phase's first source."""
         batches = self.loader.epoch(next(iter(self.config.schedule[-1].mixture)))
-        return mean_posterior(self.averaged, batches, len(self.inventory), self.device)
+        with self._as_used(self.averaged):
+            return mean_posterior(self.averaged, batches, len(self.inventory), self.device)

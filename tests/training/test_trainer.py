@@ -14,10 +14,12 @@ from training_helpers import settings
 
 from asrkd import config as configs
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.errors import AsrkdError, ConfigError, CorpusError, MismatchError
+from asrkd.errors import AsrkdError, ConfigError, CorpusError, MismatchError, TeacherError
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
+from asrkd.models import rounded_weights
 from asrkd.streaming.source import Source
+from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
 from asrkd.training.align_store import align_store
 from asrkd.training.metrics import read_metrics
@@ -257,3 +259,20 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(tmp_path: Path) 
         assert [path.name for path in place.iterdir()] == ["last.pt"]
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+def test_training_with_weights_of_eight_bits(corpus: Path, tmp_path: Path) -> None:
+    """The finished student computes in int8 what its training measured, and is its own teacher's kind."""
+    config = settings(corpus, tmp_path / "run")
+    config.model.int8 = True
+    trainer = Trainer(config)
+    before = trainer.dev_loss()
+    assert trainer.train()["dev"] < 0.8 * before
+    used, exact = load_teacher(f"int8:{tmp_path / 'run'}"), load_teacher(f"checkpoint:{tmp_path / 'run'}")
+    assert used.fingerprint != exact.fingerprint
+    features, lengths = torch.randn(1, 40, trainer.front_end.feature_dim), torch.tensor([40])
+    with rounded_weights(exact.model):  # type: ignore[arg-type]
+        rounded = exact.log_probs(features, lengths)[0]
+    assert (used.log_probs(features, lengths)[0] - rounded).abs().max() < 0.1
+    with pytest.raises(TeacherError, match="runs on a CPU alone, not on 'cuda:0'"):
+        load_teacher(f"int8:{tmp_path / 'run'}", "cuda:0")
