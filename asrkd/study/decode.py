@@ -7,11 +7,14 @@ import os
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.run import compute_scores, decode_scores, latency_ratio, read_prior
+from asrkd.errors import ConfigError
 from asrkd.evaluation.files import write_hypotheses, write_scores
 from asrkd.evaluation.wer import by_speaker, score, total
+from asrkd.models import count_parameters, int8_bytes
 from asrkd.study.config import StudyConfig
 from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
@@ -45,12 +48,15 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
     for penalty in settings.insertion_penalties:
         rates[penalty] = total(score(dev.references, decode(dev, penalty), dev.speakers)).rate
     best = min(rates, key=lambda penalty: (rates[penalty], abs(penalty)))
-    sizes = [checkpoint.read(run / "final.pt")["num_parameters"] for run in runs]
+    finals = [checkpoint.read(run / "final.pt") for run in runs]
+    sizes = [final["num_parameters"] for final in finals]
     result: dict = {
         "dev": rates[best],
         "insertion_penalty": best,
         "num_parameters": sum(sizes),
         "float_bytes": 4 * sum(sizes),
+        "int8_bytes": sum(_int8_bytes(run) for run in runs),
+        "train_seconds": sum(final.get("train_seconds", 0.0) for final in finals),
         "real_time_factor": latency_ratio(model, model.front_end),
         "tests": {},
     }
@@ -65,3 +71,12 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
     temporary = out / f".result.json.{os.getpid()}.tmp"
     temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
     os.replace(temporary, out / "result.json")
+
+
+def _int8_bytes(run: Path) -> int:
+    """Of a run's weights as a file with matrices of eight bits; as they are, where none can be rounded."""
+    model = load_teacher(f"checkpoint:{run}").model
+    try:
+        return int8_bytes(model) if isinstance(model, nn.Module) else 0
+    except ConfigError:
+        return 4 * count_parameters(model)  # type: ignore[arg-type]

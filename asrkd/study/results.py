@@ -34,14 +34,17 @@ class SystemResult:
 
     Attributes:
         runs: by test set, for each seed (or fold) the errors of each of its speakers.
-        num_parameters, real_time_factor: of the first seed.
+        num_parameters, real_time_factor, int8_bytes: of the first seed.
         penalties: insertion penalty chosen on dev, by seed.
+        train_seconds: the mean over seeds of what training took, on the machine that it ran on; of all teachers of an ensemble.
     """
 
     runs: Mapping[str, Sequence[Mapping[str, Errors]]]
     num_parameters: int
     real_time_factor: float
     penalties: Sequence[float]
+    int8_bytes: int
+    train_seconds: float
 
     @property
     def tests(self) -> dict[str, BySpeaker]:
@@ -84,6 +87,9 @@ def _read(works: Sequence[Path], system: str) -> SystemResult:
         loaded[0]["num_parameters"],
         loaded[0]["real_time_factor"],
         [one["insertion_penalty"] for one in loaded],
+        # Results of earlier versions have neither.
+        loaded[0].get("int8_bytes", 0),
+        sum(one.get("train_seconds", 0.0) for one in loaded) / len(loaded),
     )
 
 
@@ -206,6 +212,8 @@ def system_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[l
         *(f"WER {test} % [95 %]" for test in tests),
         "parameters",
         "float MB",
+        "int8 MB",
+        "training, min",
         "RTF",
         "teacher/student time",
     ]
@@ -217,7 +225,10 @@ def system_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[l
             cells.append(f"{percent(rate(result.tests[test]))} [{percent(low)}, {percent(high)}]")
         ratio = results["teacher"].real_time_factor / result.real_time_factor
         megabytes = 4 * result.num_parameters / 1e6
-        cells += [f"{result.num_parameters:,}", f"{megabytes:.1f}", f"{result.real_time_factor:.4f}", f"{ratio:.1f}"]
+        cells += [f"{result.num_parameters:,}", f"{megabytes:.1f}"]
+        cells += [f"{result.int8_bytes / 1e6:.1f}" if result.int8_bytes else "-"]
+        cells += [f"{result.train_seconds / 60:.1f}" if result.train_seconds else "-"]
+        cells += [f"{result.real_time_factor:.4f}", f"{ratio:.1f}"]
         rows.append(cells)
     return columns, rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -114,6 +115,7 @@ class Trainer:
         self.step = 0
         self.best = Best(self.run, config.keep_best, config.patience)
         self.stopped = False
+        self.seconds = 0.0
         if (config.keep_best or config.patience) and not config.dev:
             raise ConfigError(
                 f"keep_best is {config.keep_best} and patience {config.patience}, but the config names no dev store to tell the best by; "
@@ -177,6 +179,7 @@ class Trainer:
             return {}
         metrics = Metrics(self.run, self.step, self.ranks)
         speed = Speed(self.ranks)
+        began = time.monotonic() - self.seconds
         last: dict[str, float] = {}
         end = min(self.total_steps, stop_at or self.total_steps)
         steps = self.loader.steps(stream_schedule(self.config.schedule))
@@ -194,6 +197,7 @@ class Trainer:
                     last |= found
                 if self.config.dev and (self.step % self.config.eval_steps == 0 or self.step == self.total_steps):
                     last |= metrics.write(self.step, {"dev": self._evaluate()})
+                self.seconds = time.monotonic() - began
                 if self.step % self.config.checkpoint_steps == 0 or self.step == end or self.stopped:
                     self._checkpoint()
                 if progress and self.ranks.first:
@@ -312,6 +316,7 @@ class Trainer:
             {
                 "step": self.step,
                 "stopped": self.stopped,
+                "seconds": self.seconds,
                 "model": self.model.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -335,7 +340,7 @@ class Trainer:
         self.loader.load_state_dict(state["loader"])
         self.parallel.load_state_dict(own["parallel"])
         torch.random.set_rng_state(own["torch_rng"])
-        self.step, self.stopped = state["step"], state["stopped"]
+        self.step, self.stopped, self.seconds = state["step"], state["stopped"], state["seconds"]
         if self.ranks.first:
             self.best.load_state_dict(state["best"])
 
@@ -359,6 +364,7 @@ class Trainer:
                 "subsampling_factor": self.config.model.subsampling_factor,
                 "log_prior": self._mean_posterior() if self.prior is None else self.prior,
                 "num_parameters": count_parameters(model),
+                "train_seconds": self.seconds,
             },
         )
 
