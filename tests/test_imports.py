@@ -37,6 +37,7 @@ ORDER = (
     "study",
     "demo",
     "cli",
+    "__main__",
 )
 
 # Beyond the order: who must not know whom.

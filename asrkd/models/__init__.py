@@ -6,6 +6,7 @@ from asrkd.models.conformer import ConformerTeacher
 from asrkd.models.emformer import EmformerState, EmformerStudent
 from asrkd.models.int8 import int8_bytes, quantized_parameters, rounded_weights, to_int8
 from asrkd.models.lstm import LSTMState, LSTMStudent
+from asrkd.models.peers import Peers
 from asrkd.models.study import study_student, study_teacher
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "EmformerStudent",
     "LSTMState",
     "LSTMStudent",
+    "Peers",
     "build_model",
     "check_model",
     "count_parameters",

@@ -97,6 +97,16 @@ class HardLossConfig:
 
 
 @dataclass
+class MutualConfig:
+    """Mutual learning (Zhang et al. 2018): `students` of the same shape, from other random weights, learn in one run; each adds `weight` times the
+    mean of KL(peer || student) to its loss. The run's result is the first; the others are `peer-2.pt` and so on."""
+
+    students: int = 1
+    weight: float = 1.0
+    temperature: float = 1.0
+
+
+@dataclass
 class SequenceConfig:
     """Phases with a sequence criterion (`asrkd.sequence.losses`; needs k2). The lattices of `mmi`, `smbr` and `mwer` are made on the fly with
     the loop of the lexicon's words or the ARPA file `grammar`, and pruned by the beams; `lf_mmi` has a phone n-gram of `phone_order` and keeps
@@ -211,6 +221,7 @@ class TrainConfig:
     schedule: list[PhaseConfig] = field(default_factory=list)
     soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
     hard_loss: HardLossConfig = field(default_factory=HardLossConfig)
+    mutual: MutualConfig = field(default_factory=MutualConfig)
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)

@@ -19,7 +19,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
-from asrkd.models import build_model, check_model, count_parameters, quantized_parameters, rounded_weights
+from asrkd.models import Peers, build_model, check_model, count_parameters, quantized_parameters, rounded_weights
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
@@ -27,6 +27,7 @@ from asrkd.training import checkpoint
 from asrkd.training.best import Best
 from asrkd.training.config import HardLossConfig, TrainConfig
 from asrkd.training.metrics import Metrics, Speed, write_whole
+from asrkd.training.mutual import MutualObjective, check_mutual
 from asrkd.training.objective import Objective
 from asrkd.training.parallel import Parallel
 from asrkd.training.prior import fixed_prior, mean_posterior
@@ -83,12 +84,9 @@ class Trainer:
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
         )
-        self.model = build_model(
-            config.model.factory,
-            config.model.args,
-            input_dim=self.front_end.feature_dim,
-            num_classes=len(self.inventory),
-        ).to(self.device)
+        check_mutual(config)
+        students = [self._student() for _ in range(config.mutual.students)]
+        self.model = (Peers(students) if len(students) > 1 else students[0]).to(self.device)
         check_model(self.model, self.front_end.feature_dim, len(self.inventory), config.model.subsampling_factor)
         if config.model.int8:
             quantized_parameters(self.model)
@@ -110,6 +108,7 @@ class Trainer:
             soft=config.soft_loss,
             hard=config.hard_loss,
         )
+        self.frame_objective = MutualObjective(self.objective, config.mutual) if len(students) > 1 else self.objective
         self.prior = fixed_prior(config, self.inventory, self._init_prior if self._criteria() else None)
         self.sequence = self._sequence_objective()
         self.step = 0
@@ -129,6 +128,15 @@ class Trainer:
         last = self.run / "last.pt"
         if self.ranks.broadcast(last.exists()):
             self._resume(last)
+
+    def _student(self) -> nn.Module:
+        """A model of the config, with random weights."""
+        return build_model(
+            self.config.model.factory,
+            self.config.model.args,
+            input_dim=self.front_end.feature_dim,
+            num_classes=len(self.inventory),
+        )
 
     def _initialise(self, path: str) -> None:
         content = checkpoint.read(path)
@@ -266,7 +274,7 @@ class Trainer:
         if self.sequence and phase.criterion != "frame" and self.objective.kinds[batch.source[0]] == "labeled":
             loss, losses = self.sequence(phase.criterion, logits, lengths, batch)
         else:
-            loss, losses = self.objective(logits, lengths, batch)
+            loss, losses = self.frame_objective(logits, lengths, batch)
         if not bool(torch.isfinite(loss)):
             raise AsrkdError(
                 f"the loss of update {self.step + 1} is {loss.item()}, so the weights would be lost; the last checkpoint is "
@@ -352,8 +360,13 @@ class Trainer:
         mean = self.best.mean()
         if mean is not None:
             model.load_state_dict(mean)
+        students = model.students if isinstance(model, Peers) else [model]
+        for number, student in reversed(list(enumerate(students, 1))):
+            self._save_result(student, self.run / (f"peer-{number}.pt" if number > 1 else "final.pt"))
+
+    def _save_result(self, model: nn.Module, path: Path) -> None:
         checkpoint.save(
-            self.run / "final.pt",
+            path,
             {
                 "step": self.step,
                 "model": model.state_dict(),
@@ -362,14 +375,14 @@ class Trainer:
                 "front_end": self.front_end.to_dict(),
                 "inventory": dataclasses.asdict(self.inventory) | {"units": list(self.inventory.units)},
                 "subsampling_factor": self.config.model.subsampling_factor,
-                "log_prior": self._mean_posterior() if self.prior is None else self.prior,
+                "log_prior": self._mean_posterior(model) if self.prior is None else self.prior,
                 "num_parameters": count_parameters(model),
                 "train_seconds": self.seconds,
             },
         )
 
-    def _mean_posterior(self) -> Tensor:
-        """(V,) log of the averaged model's mean posterior over the last phase's first source."""
+    def _mean_posterior(self, model: nn.Module) -> Tensor:
+        """(V,) log of a model's mean posterior over the last phase's first source."""
         batches = self.loader.epoch(next(iter(self.config.schedule[-1].mixture)))
-        with self._as_used(self.averaged):
-            return mean_posterior(self.averaged, batches, len(self.inventory), self.device)
+        with self._as_used(model):
+            return mean_posterior(model, batches, len(self.inventory), self.device)
