@@ -13,7 +13,7 @@ from asrkd.cli.demo import demo
 from asrkd.cli.estimate import estimate
 from asrkd.cli.label import label
 from asrkd.cli.store import store
-from asrkd.cli.train import align, train
+from asrkd.cli.train import align, train, weigh
 from asrkd.errors import AsrkdError
 
 
@@ -35,7 +35,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for command in (demo, estimate, label, store, align, train, decode, score):
+for command in (demo, estimate, label, store, align, train, weigh, decode, score):
     cli.add_command(command)
 
 

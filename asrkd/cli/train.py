@@ -1,4 +1,4 @@
-"""`asrkd train` and `asrkd align`."""
+"""`asrkd train`, `asrkd align` and `asrkd weigh`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from asrkd.training.align_store import ALIGNERS, align_store
 from asrkd.training.config import TrainConfig
 from asrkd.training.dry_run import DryRun
 from asrkd.training.dry_run import dry_run as measure
+from asrkd.training.ensemble_weights import weigh as choose
 from asrkd.training.trainer import Trainer
 
 
@@ -87,3 +88,22 @@ def align(
     )
     progress.close()
     click.echo(f"aligned {count} utterances in {out}")
+
+
+@click.command()
+@click.argument("ensemble", type=click.Path(dir_okay=False))
+@click.argument("store")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--device", default="cpu", help="Where the teachers run.")
+@click.option("--max-frames", default=20_000, help="Frames to look at.")
+def weigh(ensemble: str, store: str, out: str, device: str, max_frames: int) -> None:
+    """Choose the weights of the teachers of ENSEMBLE (the file of ensemble:FILE) on the aligned STORE, and write them to OUT."""
+    found = choose(ensemble, store, out, device=device, max_frames=max_frames)
+    rows = [
+        [str(number), f"{weight:.3f}", f"{alone:.4f}"]
+        for number, (weight, alone) in enumerate(zip(found.weights, found.alone, strict=True), 1)
+    ]
+    click.echo(text_table(["teacher", "weight", "alone, nats a frame"], rows))
+    click.echo(
+        f"together {found.after:.4f} nats a frame, {found.before:.4f} with the weights before, over {found.frames} frames; {out}"
+    )

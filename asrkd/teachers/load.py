@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,21 @@ def _python(spec: str, factory: str, device: str) -> Teacher:
     return dataclasses.replace(teacher, spec=spec)
 
 
-def _ensemble(spec: str, path: Path, device: str, autocast: str, compile: bool) -> Teacher:
+@dataclass(frozen=True)
+class Ensemble:
+    """What the file of an ensemble says: specs of its teachers, their weights (which sum to 1), and the domain of the mean."""
+
+    specs: list[str]
+    weights: list[float]
+    domain: str
+
+
+def read_ensemble(spec: str, path: Path) -> Ensemble:
+    """Read the file of `ensemble:PATH`.
+
+    Raises:
+        TeacherError: it cannot be read, or says what cannot be.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         members = [(str(one["spec"]), float(one.get("weight", 1.0))) for one in content["teachers"]]
@@ -201,7 +216,13 @@ def _ensemble(spec: str, path: Path, device: str, autocast: str, compile: bool) 
             f"teacher {spec!r}: domain is {domain!r} (must be 'probability' or 'log') over {len(members)} teachers, whose "
             "weights must be above 0"
         )
-    teachers = [load_teacher(one, device, autocast=autocast, compile=compile) for one, _ in members]
+    total = sum(weight for _, weight in members)
+    return Ensemble([one for one, _ in members], [weight / total for _, weight in members], domain)
+
+
+def _ensemble(spec: str, path: Path, device: str, autocast: str, compile: bool) -> Teacher:
+    given = read_ensemble(spec, path)
+    teachers = [load_teacher(one, device, autocast=autocast, compile=compile) for one in given.specs]
     first = teachers[0]
     for teacher in teachers[1:]:
         for name in ("inventory", "front_end", "subsampling_factor"):
@@ -209,10 +230,8 @@ def _ensemble(spec: str, path: Path, device: str, autocast: str, compile: bool) 
                 raise TeacherError(
                     f"teacher {spec!r}: {teacher.spec!r} and {first.spec!r} differ in {name}, so their frames cannot be averaged"
                 )
-    total = sum(weight for _, weight in members)
-    weights = [weight / total for _, weight in members]
-    identity = fingerprint.of_json([domain, weights, [teacher.fingerprint for teacher in teachers]])
-    model = _Average(teachers, weights, domain)
+    identity = fingerprint.of_json([given.domain, given.weights, [teacher.fingerprint for teacher in teachers]])
+    model = _Average(teachers, given.weights, given.domain)
     return Teacher(model, first.front_end, first.inventory, first.subsampling_factor, spec, identity, device)
 
 
