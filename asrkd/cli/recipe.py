@@ -11,9 +11,10 @@ import torch
 from asrkd import config as configs
 from asrkd.cli.progress import Progress
 from asrkd.errors import ConfigError
+from asrkd.report.pictures import wer_curve
 from asrkd.study.config import StudyConfig
 from asrkd.study.report import write_report
-from asrkd.study.results import results_markdown
+from asrkd.study.results import results_markdown, speaker_curve, with_variants
 from asrkd.study.run import STAGES, Study
 
 Prepare = Callable[[Path | None, Path, Callable[[str, int, int], None]], None]
@@ -103,6 +104,12 @@ def recipe_command(
                 text + (tried.read_text(encoding="utf-8") if tried.exists() else ""), encoding="utf-8"
             )
             click.echo(f"results: {here / 'RESULTS.md'}")
+            for name, found in decoded.items():
+                points = speaker_curve(with_variants(found)) if with_variants(found) else None
+                if points:
+                    picture = here / f"speakers-{name}.png"
+                    picture.write_bytes(wer_curve(points, "untranscribed speakers").png)
+                    click.echo(f"learning curve: {picture}")
 
     if len(names) > 1:
         choice = click.Choice((*names, ALL))

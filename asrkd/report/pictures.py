@@ -34,6 +34,11 @@ class Figure:
     alt: str
     uri: str
 
+    @property
+    def png(self) -> bytes:
+        """The picture as a file."""
+        return base64.b64decode(self.uri.partition(",")[2])
+
 
 def learning_curves(curves: Mapping[str, Mapping[str, Curve]], *, caption: str = "Losses in training.") -> Figure:
     """One panel for each system, one line for each of its losses.
@@ -128,6 +133,40 @@ def wer_bars(
         canvas.legend(loc="outside upper right", ncols=len(conditions), frameon=False, fontsize=9)
     said = "; ".join(f"{system} on {condition} {100 * rate:.1f} %" for system, condition, rate, _, _ in results)
     return _figure(canvas, caption, f"Word error rates: {said}.")
+
+
+def wer_curve(
+    points: Sequence[tuple[str, float, float, float, float]],
+    xlabel: str,
+    *,
+    caption: str = "Word error rates; the bands are 95 % confidence intervals.",
+) -> Figure:
+    """Word error rates over an amount, one line for each condition, with intervals as bands.
+
+    Args:
+        points: (condition, amount, rate, lower end, upper end); rates as shares, shown in percent.
+        xlabel: what the amount is.
+
+    Raises:
+        ConfigError: no points.
+    """
+    if not points:
+        raise ConfigError("there are no word error rates, so there is nothing to draw; leave the picture out")
+    canvas = Canvas(figsize=(_WIDTH, 3.4), layout="constrained")
+    axes = canvas.add_subplot()
+    for number, condition in enumerate(dict.fromkeys(point[0] for point in points)):
+        own = sorted(point[1:] for point in points if point[0] == condition)
+        amounts, rates, low, high = (np.array(column) for column in zip(*own, strict=True))
+        axes.plot(amounts, 100 * rates, color=_color(number), marker="o", markersize=4, label=_plain(condition))
+        axes.fill_between(amounts, 100 * low, 100 * high, color=_color(number), alpha=0.15, linewidth=0)
+    axes.set_xticks(sorted({point[1] for point in points}))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("word error rate, %")
+    _sober(axes, grid="y")
+    canvas.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=9)
+    said = "; ".join(f"{condition} at {amount:g}: {100 * rate:.1f} %" for condition, amount, rate, _, _ in points)
+    return _figure(canvas, caption, f"Word error rates by {xlabel}: {said}.")
 
 
 def histogram(values_by_label: Mapping[str, ArrayLike], xlabel: str, *, bins: int = 40, caption: str = "") -> Figure:

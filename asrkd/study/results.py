@@ -125,28 +125,58 @@ def codec_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | No
     return columns, rows
 
 
-def write_variants(work: Path, names: Sequence[str]) -> None:
-    """Note the variants of the distilled student that were decoded, beside those of earlier runs."""
+def write_variants(work: Path, speakers: Mapping[str, int], total: int) -> None:
+    """Note the variants that were decoded, beside those of earlier runs.
+
+    Args:
+        speakers: of each variant, how many untranscribed speakers it was given; 0 where that is not what it varies.
+        total: untranscribed speakers that there are.
+    """
     file = work / "results" / VARIANTS
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    write_atomic(str(work / "results"), VARIANTS, json.dumps(list(dict.fromkeys([*before, *names]))).encode())
+    before = json.loads(file.read_text(encoding="utf-8"))["speakers"] if file.exists() else {}
+    content = {"total": total, "speakers": before | dict(speakers)}
+    write_atomic(str(work / "results"), VARIANTS, json.dumps(content, indent=1).encode())
+
+
+def with_variants(works: Sequence[Path]) -> list[Path]:
+    """The runs that were decoded with variants."""
+    return [work for work in works if (work / "results" / VARIANTS).exists()]
 
 
 def variant_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
-    """Students of the same targets that learned in other ways: WER, and the paired differences to the distilled one and to labeled only.
+    """Students of the same data that were trained in other ways: WER, and the paired differences to the distilled one and to labeled only.
 
     None where a run has not been decoded with variants.
     """
     notes = _notes(works, VARIANTS)
     if notes is None:
         return None
-    names = [name for name in notes[0] if all(name in note for note in notes)]
+    names = [name for name in notes[0]["speakers"] if all(name in note["speakers"] for note in notes)]
     labeled, distilled = _read(works, "labeled"), _read(works, "distilled")
     columns = ["student"]
     for test in distilled.tests:
         columns += [f"WER {test} %", "difference to distilled, points [95 %]", "to labeled only"]
     systems = {NAMES["labeled"]: labeled, NAMES["distilled"]: distilled} | {name: _read(works, name) for name in names}
     return columns, [[name, *_compared(result, [distilled, labeled])] for name, result in systems.items()]
+
+
+def speaker_curve(works: Sequence[Path]) -> list[tuple[str, float, float, float, float]] | None:
+    """(test set, untranscribed speakers, WER, ends of its interval): the labeled-only student at 0, the distilled one at all of them.
+
+    None where a run has no variants with fewer speakers.
+    """
+    notes = _notes(works, VARIANTS)
+    if notes is None:
+        return None
+    counts = {name: count for name, count in notes[0]["speakers"].items() if count}
+    if not counts or any(note["speakers"].get(name) != count for note in notes for name, count in counts.items()):
+        return None
+    systems = {"labeled": 0, **counts, "distilled": notes[0]["total"]}
+    points = []
+    for name, count in systems.items():
+        for test, errors in _read(works, name).tests.items():
+            points.append((test, float(count), rate(errors), *bootstrap(errors)))
+    return points
 
 
 def _notes(works: Sequence[Path], name: str) -> list[Any] | None:
@@ -285,8 +315,11 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
             parts.append(markdown_table(*table) + "\n")
         if (codecs := codec_table(folders)) is not None:
             parts.append(f"Students of the same teachers by codec:\n\n{markdown_table(*codecs)}\n")
-        if (variants := variant_table(folders)) is not None:
-            parts.append(f"Students of the same targets that learned in other ways:\n\n{markdown_table(*variants)}\n")
+        having = with_variants(folders)
+        if having and (variants := variant_table(having)) is not None:
+            parts.append(
+                f"Students of the same data, trained in other ways, {len(having)} runs:\n\n{markdown_table(*variants)}\n"
+            )
         if (sequence := sequence_table(folders)) is not None:
             parts.append(f"Sequence training on the labeled set:\n\n{markdown_table(*sequence)}\n")
         for test in results["teacher"].tests:

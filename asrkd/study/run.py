@@ -158,7 +158,8 @@ class Study:
             decode_system(self.config, spec, runs, self.work / "results" / name)
         self.progress("decode", len(systems), len(systems), "")
         if self.config.variants:
-            write_variants(self.work, list(self.config.variants))
+            counts = {name: given.unlabeled_speakers for name, given in self.config.variants.items()}
+            write_variants(self.work, counts, len(self._speakers()))
         if self.config.sequence:
             write_sequence(self.work, list(self.config.sequence))
         if self.config.codecs:
@@ -289,13 +290,17 @@ class Study:
 
     def _some_speakers(self, name: str, count: int) -> list[str]:
         """Untranscribed speakers in an order of the seed's."""
-        speakers = sorted({row["speaker"] for row in Store.open(str(self.soft_store)).rows(["speaker"])})
+        speakers = self._speakers()
         if not 0 < count <= len(speakers):
             raise ConfigError(
                 f"variants.{name}.unlabeled_speakers is {count}, but the untranscribed set has {len(speakers)} speakers"
             )
         random.Random(self.config.seed).shuffle(speakers)
         return sorted(speakers[:count])
+
+    def _speakers(self) -> list[str]:
+        """Of the untranscribed set."""
+        return sorted({row["speaker"] for row in Store.open(str(self.soft_store)).rows(["speaker"])})
 
     def _distilled_config(self, codec: str) -> TrainConfig:
         own = codec == self.config.codec

@@ -92,3 +92,11 @@ def test_tables_hold_every_cell() -> None:
     assert "a\\|b" in markdown_table(columns, rows)
     with pytest.raises(ConfigError):
         text_table(columns, [["only one"]])
+
+
+def test_rates_over_an_amount() -> None:
+    points = [("clean", 14.0, 0.1, 0.05, 0.2), ("clean", 0.0, 0.3, 0.2, 0.4), ("noisy", 0.0, 0.5, 0.4, 0.6)]
+    figure = pictures.wer_curve(points, "speakers")
+    assert figure.png.startswith(b"\x89PNG") and "clean at 14: 10.0 %; clean at 0: 30.0 %" in figure.alt
+    with pytest.raises(ConfigError, match="nothing to draw"):
+        pictures.wer_curve([], "speakers")

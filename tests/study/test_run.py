@@ -14,7 +14,7 @@ from asrkd.store import Store
 from asrkd.study.config import StudyConfig
 from asrkd.study.jobs import _train
 from asrkd.study.report import write_report
-from asrkd.study.results import codec_table, read_results, results_markdown, system_table, variant_table
+from asrkd.study.results import codec_table, read_results, results_markdown, speaker_curve, system_table, variant_table
 from asrkd.study.run import Study
 from asrkd.training import checkpoint
 
@@ -126,7 +126,13 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert columns == ["student", "WER test %", "difference to distilled, points [95 %]", "to labeled only"]
     assert [row[0] for row in rows] == ["student, labeled only", "student, distilled", *variants]
     assert rows[0][3] == rows[1][2] == "-" and "[" in rows[2][2]
-    assert "learned in other ways" in results_markdown("study", {"ctc": [work]})
+    assert "trained in other ways, 1 runs" in results_markdown("study", {"ctc": [work]})
+    total = len(study(data, work)._speakers())
+    assert [point[:2] for point in speaker_curve([work]) or []] == [
+        ("test", 0.0),
+        ("test", 1.0),
+        ("test", float(total)),
+    ]
     # Further variants come beside those that are there.
     study(data, work, variants={"warm": {"train": {"soft_loss": {"temperature": 2.0}}}}).run()
     assert [row[0] for row in (variant_table([work]) or ([], []))[1]][2:] == [*variants, "warm"]

@@ -295,6 +295,7 @@ def test_models_that_cannot_be_used(tmp_path: Path, corpus: Path) -> None:
     ):
         load_teacher(f"onnx:{tmp_path / 'toy.onnx'}")
     with pytest.raises(
-        TeacherError, match="'vosk:x' is of no known kind; give one of checkpoint:PATH, int8:PATH, torchscript:PATH, onnx"
+        TeacherError,
+        match="'vosk:x' is of no known kind; give one of checkpoint:PATH, int8:PATH, torchscript:PATH, onnx",
     ):
         load_teacher("vosk:x")
