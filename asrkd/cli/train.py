@@ -6,6 +6,7 @@ import click
 
 from asrkd import config
 from asrkd.cli.progress import Progress
+from asrkd.evaluation.dev_wer import dev_wer
 from asrkd.report.tables import text_table
 from asrkd.training.align_store import ALIGNERS, align_store
 from asrkd.training.config import TrainConfig
@@ -37,7 +38,7 @@ def train(config_file: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     trainer = Trainer(given)
     progress = Progress()
     try:
-        trainer.train(lambda step, total, losses: progress.show("train", step, total, losses))
+        trainer.train(lambda step, total, losses: progress.show("train", step, total, losses), measure=dev_wer(trainer))
     finally:
         progress.close()
     if trainer.ranks.first:

@@ -2,6 +2,7 @@
 
 from asrkd.models.blstm import BLSTMTeacher
 from asrkd.models.build import build_model, check_model, count_parameters
+from asrkd.models.chunked import Chunked
 from asrkd.models.conformer import ConformerTeacher
 from asrkd.models.emformer import EmformerState, EmformerStudent
 from asrkd.models.int8 import int8_bytes, quantized_parameters, rounded_weights, to_int8
@@ -11,6 +12,7 @@ from asrkd.models.study import study_student, study_teacher
 
 __all__ = [
     "BLSTMTeacher",
+    "Chunked",
     "ConformerTeacher",
     "EmformerState",
     "EmformerStudent",

@@ -60,6 +60,7 @@ class PhaseConfig:
     Scheduled learning (Parthasarathi & Ström 2019, section 3.2) interleaves shares of unlabeled and labeled data
     and ends on labeled data alone. `learning_rate` holds for the phase as it is, in place of the optimizer's schedule. `criterion`
     is what labeled batches are trained with: `frame` (cross-entropy or CTC), or a sequence criterion, `mmi`, `lf_mmi`, `smbr` or `mwer`.
+    `chunk_frames`: input frames through which the gradient flows back at most, in a model that streams; 0 for whole utterances.
     """
 
     steps: int = MISSING
@@ -68,6 +69,7 @@ class PhaseConfig:
     learning_rate_scale: float = 1.0
     learning_rate: float | None = None
     criterion: str = "frame"
+    chunk_frames: int = 0
 
 
 @dataclass
@@ -126,6 +128,17 @@ class SequenceConfig:
     min_active: int = 30
     max_active: int = 10000
     num_paths: int = 100
+
+
+@dataclass
+class DevDecodingConfig:
+    """Word error rate on the dev store in training, as `dev_wer`: after each `every`-th evaluation, 0 never. Decoded through the loop of the
+    lexicon's words; priors of an `hmm` model are its mean posteriors on the dev store."""
+
+    every: int = 0
+    acoustic_scale: float = 1.0
+    insertion_penalty: float = 0.0
+    beam: float = 16.0
 
 
 @dataclass
@@ -229,6 +242,7 @@ class TrainConfig:
     batch: BatchConfig = field(default_factory=BatchConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     dev: str | None = None
+    dev_decoding: DevDecodingConfig = field(default_factory=DevDecodingConfig)
     init: str | None = None
     prior: str = ""
     log_steps: int = 20

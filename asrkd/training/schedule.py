@@ -16,7 +16,7 @@ def check_schedule(phases: Sequence[PhaseConfig], sources: Sequence[str]) -> int
     """Total steps of a schedule.
 
     Raises:
-        ConfigError: no phase, a phase without steps, an unknown source or criterion, a share below 1, or a learning rate of 0.
+        ConfigError: no phase, a phase without steps, an unknown source or criterion, a share below 1, a learning rate of 0, or a negative chunk.
     """
     if not phases:
         raise ConfigError("the schedule has no phases; give at least one with steps and a mixture")
@@ -33,6 +33,8 @@ def check_schedule(phases: Sequence[PhaseConfig], sources: Sequence[str]) -> int
             raise ConfigError(
                 f"schedule[{number}].criterion is {phase.criterion!r}, but must be one of {', '.join(CRITERIA)}"
             )
+        if phase.chunk_frames < 0:
+            raise ConfigError(f"schedule[{number}].chunk_frames is {phase.chunk_frames}, but must be at least 0")
         if phase.learning_rate is not None and not phase.learning_rate > 0:
             raise ConfigError(f"schedule[{number}].learning_rate is {phase.learning_rate}, but must be above 0")
     return sum(phase.steps for phase in phases)

@@ -19,7 +19,15 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
-from asrkd.models import Peers, build_model, check_model, count_parameters, quantized_parameters, rounded_weights
+from asrkd.models import (
+    Chunked,
+    Peers,
+    build_model,
+    check_model,
+    count_parameters,
+    quantized_parameters,
+    rounded_weights,
+)
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
@@ -38,6 +46,8 @@ from asrkd.training.sequence import SequenceObjective
 from asrkd.training.sources import open_sources
 
 Progress = Callable[[int, int, dict[str, float]], None]
+# Further figures of the averaged model at an evaluation, by name, given its update.
+Measure = Callable[[nn.Module, int], dict[str, float]]
 
 
 class Trainer:
@@ -93,7 +103,8 @@ class Trainer:
         self._init_prior: Tensor | None = None
         if config.init:
             self._initialise(config.init)
-        self.parallel = Parallel(self.model, config.scale, self.ranks, self.device)
+        self.chunked = Chunked(self.model) if any(phase.chunk_frames for phase in config.schedule) else None
+        self.parallel = Parallel(self.chunked or self.model, config.scale, self.ranks, self.device)
         # A block of updates counts as so many.
         decay = config.optimizer.ema_decay ** max(config.scale.bmuf_block, 1)
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
@@ -175,10 +186,13 @@ class Trainer:
     def _ended(self) -> bool:
         return self.stopped or self.step >= self.total_steps
 
-    def train(self, progress: Progress | None = None, stop_at: int | None = None) -> dict[str, float]:
+    def train(
+        self, progress: Progress | None = None, stop_at: int | None = None, measure: Measure | None = None
+    ) -> dict[str, float]:
         """Train to the end of the schedule (or to update `stop_at`); returns the last measured losses.
 
-        Every process of a training calls this; the first writes the files and shows progress.
+        Every process of a training calls this; the first writes the files, shows progress and calls `measure` after evaluations on the dev set
+        (`asrkd.evaluation.dev_wer` for word error rates, which training knows nothing of).
 
         Raises:
             AsrkdError: a loss or gradient that is not finite (with the utterances of the batch), or a full disk.
@@ -204,7 +218,11 @@ class Trainer:
                     metrics.show(self.step, found)
                     last |= found
                 if self.config.dev and (self.step % self.config.eval_steps == 0 or self.step == self.total_steps):
-                    last |= metrics.write(self.step, {"dev": self._evaluate()})
+                    found = {"dev": self._evaluate()}
+                    if measure and self.ranks.first:
+                        with self._as_used(self.averaged):
+                            found |= measure(self.averaged.eval(), self.step)
+                    last |= metrics.write(self.step, found)
                 self.seconds = time.monotonic() - began
                 if self.step % self.config.checkpoint_steps == 0 or self.step == end or self.stopped:
                     self._checkpoint()
@@ -269,8 +287,10 @@ class Trainer:
         return rounded_weights(model) if self.config.model.int8 else nullcontext()
 
     def _accumulate(self, batch: Batch, factor: float) -> dict[str, float]:
-        logits, lengths = self.parallel.forward(batch.features, batch.feature_lengths)
         phase = phase_at(self.config.schedule, self.step)
+        if self.chunked:
+            self.chunked.chunk_frames = phase.chunk_frames
+        logits, lengths = self.parallel.forward(batch.features, batch.feature_lengths)
         if self.sequence and phase.criterion != "frame" and self.objective.kinds[batch.source[0]] == "labeled":
             loss, losses = self.sequence(phase.criterion, logits, lengths, batch)
         else:

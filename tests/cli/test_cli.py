@@ -46,6 +46,7 @@ def test_the_command_line_is_as_documented() -> None:
         "store stats",
         "store verify",
         "train",
+        "weigh",
     ]
 
 

@@ -22,6 +22,7 @@ from asrkd.streaming.source import Source
 from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
 from asrkd.training.align_store import align_store
+from asrkd.training.config import TrainConfig
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
 
@@ -276,3 +277,23 @@ def test_training_with_weights_of_eight_bits(corpus: Path, tmp_path: Path) -> No
     assert (used.log_probs(features, lengths)[0] - rounded).abs().max() < 0.1
     with pytest.raises(TeacherError, match="runs on a CPU alone, not on 'cuda:0'"):
         load_teacher(f"int8:{tmp_path / 'run'}", "cuda:0")
+
+
+def test_chunks_first_and_whole_utterances_later(corpus: Path, tmp_path: Path) -> None:
+    def config(name: str, chunk: int) -> TrainConfig:
+        schedule = [
+            {"steps": 6, "mixture": {"labeled": 1}, "chunk_frames": chunk},
+            {"steps": 6, "mixture": {"labeled": 1}},
+        ]
+        return settings(corpus, tmp_path / name, schedule=schedule)
+
+    for name, chunk in (("chunks", 7), ("whole", 0)):
+        Trainer(config(name, chunk)).train()
+    for stop in (3, 8, 12):
+        Trainer(config("parts", 7)).train(stop_at=stop)
+    assert_equal(weights(tmp_path / "parts"), weights(tmp_path / "chunks"))
+    assert any(
+        not torch.equal(one, weights(tmp_path / "whole")[name]) for name, one in weights(tmp_path / "chunks").items()
+    )
+    with pytest.raises(ConfigError, match=r"schedule\[0\].chunk_frames is -1"):
+        Trainer(config("wrong", -1))

@@ -1,0 +1,45 @@
+"""The word error rate while training is that of decoding the same model afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from training_helpers import settings
+
+from asrkd.decoding.run import compute_scores, decode_scores
+from asrkd.evaluation.dev_wer import dev_wer
+from asrkd.evaluation.wer import score, total
+from asrkd.teachers import load_teacher
+from asrkd.training.align_store import align_store
+from asrkd.training.metrics import read_metrics
+from asrkd.training.trainer import Trainer
+
+
+@pytest.mark.parametrize("topology", ["ctc", "hmm"])
+def test_it_is_the_rate_of_decoding_afterwards(corpus: Path, tmp_path: Path, topology: str) -> None:
+    store = str(corpus / "stores/labeled")
+    changes: dict[str, Any] = {"dev_decoding": {"every": 2}, "eval_steps": 5}
+    if topology == "hmm":
+        align_store(store, str(tmp_path / "aligned"), corpus / "lexicon.txt", states_per_phone=1)
+        store = str(tmp_path / "aligned")
+        changes["inventory"] = {"lexicon": str(corpus / "lexicon.txt"), "topology": "hmm", "states_per_phone": 1}
+        changes |= {"sources": {"labeled": {"store": store}}, "dev": store}
+    trainer = Trainer(settings(corpus, tmp_path / "run", **changes))
+    last = trainer.train(measure=dev_wer(trainer))
+    lines = [line for line in read_metrics(tmp_path / "run") if "dev" in line]
+    assert [line["step"] for line in lines if "dev_wer" in line] == [10, 20, 30]
+    assert lines[0]["step"] == 5 and last["dev_wer"] == lines[-1]["dev_wer"]
+    model = load_teacher(f"checkpoint:{tmp_path / 'run'}")
+    scores = compute_scores(model, str(corpus / "labeled.jsonl.gz"))
+    seen = np.concatenate([np.exp(one, dtype=np.float64) for one in scores.log_probs.values()])
+    prior = np.log(seen.mean(axis=0)).astype(np.float32)
+    texts = decode_scores(scores, model, trainer.lexicon, log_prior=prior, beam=16.0)
+    assert last["dev_wer"] == pytest.approx(total(score(scores.references, texts, scores.speakers)).rate)
+
+
+def test_without_settings_nothing_is_decoded(corpus: Path, tmp_path: Path) -> None:
+    assert dev_wer(Trainer(settings(corpus, tmp_path / "one"))) is None
+    assert dev_wer(Trainer(settings(corpus, tmp_path / "two", dev=None, dev_decoding={"every": 1}))) is None
