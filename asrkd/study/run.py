@@ -22,6 +22,7 @@ from asrkd.study.config import StudyConfig, SystemConfig
 from asrkd.study.decode import decode_system
 from asrkd.study.jobs import train_all
 from asrkd.study.results import write_codecs, write_sequence, write_variants
+from asrkd.study.variants import store_of, waves
 from asrkd.training.align_store import align_store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
 
@@ -127,10 +128,18 @@ class Study:
         jobs = {name: self._student_config(name) for name in STUDENTS}
         jobs |= {_of_codec("distilled", codec): self._distilled_config(codec) for codec in self.config.codecs}
         train_all(jobs, self.workers, self.progress)
-        # Behind those, because one may start where they ended.
-        variants = {name: self._variant_config(name) for name in self.config.variants}
+        self._train_variants()
+
+    def _train_variants(self) -> None:
+        """Further students: those that others learn from first, which then label the untranscribed set."""
+        teachers = [folder.name for n in range(1, self.last_generation + 1) for folder in self._teacher_runs(n)]
         processes = {name: given.processes for name, given in self.config.variants.items()}
-        train_all(variants, self.workers, self.progress, processes)
+        for names in waves(self.config.variants, [*teachers, *STUDENTS]):
+            for name in names:
+                if chosen := self.config.variants[name].teachers:
+                    spec = self._spec_of([self.run_folder(one) for one in chosen], f"ensemble-{'+'.join(chosen)}.yaml")
+                    self._fill(store_of(chosen), self._unlabeled, teacher=spec, codec=self.config.codec)
+            train_all({name: self._variant_config(name) for name in names}, self.workers, self.progress, processes)
 
     def sequence(self) -> None:
         """Sequence training of the students, for each of the config's kinds."""
@@ -197,24 +206,28 @@ class Study:
         return [self.run_folder(f"teacher-{n}") for n in range(1, self.config.teachers + 1)]
 
     def _spec(self, generation: int) -> str:
+        return self._spec_of(self._teacher_runs(generation), "ensemble.yaml")
+
+    def _spec_of(self, folders: list[Path], file: str) -> str:
         """One checkpoint, or the ensemble of several."""
-        folders = self._teacher_runs(generation)
         if len(folders) == 1:
             return f"checkpoint:{folders[0]}"
-        path = self.work / "ensemble.yaml"
+        path = self.work / file
         if not path.exists():
             content = {"teachers": [{"spec": f"checkpoint:{folder}"} for folder in folders], "domain": "probability"}
             path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return f"ensemble:{path}"
 
+    @property
+    def _unlabeled(self) -> str:
+        return str(self.data / "unlabeled.jsonl.gz")
+
     def _label(self, generation: int) -> None:
-        cuts = str(self.data / "unlabeled.jsonl.gz")
-        self._fill(_soft(generation), cuts, teacher=self._spec(generation), codec=self.config.codec)
+        self._fill(_soft(generation), self._unlabeled, teacher=self._spec(generation), codec=self.config.codec)
 
     def _label_codecs(self) -> None:
         for codec in self.config.codecs:
-            cuts = str(self.data / "unlabeled.jsonl.gz")
-            self._fill(_of_codec("soft", codec), cuts, teacher=self.teacher_spec, codec=codec)
+            self._fill(_of_codec("soft", codec), self._unlabeled, teacher=self.teacher_spec, codec=codec)
 
     def _fill(self, name: str, cuts: str, *, teacher: str | None = None, codec: str | None = None) -> None:
         """Plan a store where there is none, and label what is missing in it."""
@@ -277,14 +290,16 @@ class Study:
         base = dataclasses.replace(self._student_config(given.of), run=str(self.run_folder(name)))
         if given.init:
             base = dataclasses.replace(base, init=str(self.run_folder(given.init) / "final.pt"))
-        if given.unlabeled_speakers:
-            if given.of == "labeled":
-                raise ConfigError(
-                    f"variants.{name}.unlabeled_speakers is {given.unlabeled_speakers}, but the student 'labeled' sees no untranscribed "
-                    "speech; leave one of the two out"
-                )
-            speakers = self._some_speakers(name, given.unlabeled_speakers)
-            soft = dataclasses.replace(base.sources["soft"], speakers=speakers)
+        if given.of == "labeled" and (given.unlabeled_speakers or given.teachers):
+            raise ConfigError(
+                f"variants.{name} has unlabeled_speakers or teachers, but the student 'labeled' sees no untranscribed speech; leave them out"
+            )
+        if given.of == "distilled":
+            soft = base.sources["soft"]
+            if given.teachers:
+                soft = dataclasses.replace(soft, store=str(self._root(store_of(given.teachers))))
+            if given.unlabeled_speakers:
+                soft = dataclasses.replace(soft, speakers=self._some_speakers(name, given.unlabeled_speakers))
             base = dataclasses.replace(base, sources=base.sources | {"soft": soft})
         return configs.changed(base, given.train)
 

@@ -105,6 +105,9 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         "pseudo": {"train": {"soft_loss": {"targets": "top"}}},
         "one-speaker": {"unlabeled_speakers": 1},
         "on": {"init": "distilled", "train": {"schedule": [{"steps": 2, "mixture": {"labeled": 1}}]}},
+        "chain": {"teachers": ["medium"]},
+        "medium": {"train": {"model": {"args": {"hidden_dim": 6, "num_layers": 1}}}},
+        "both": {"teachers": ["teacher-1", "distilled"]},
         "together": {"of": "labeled", "processes": 2, "train": {"batch": {"streams": 2}}},
     }
     study(data, work, variants=variants).run()
@@ -114,6 +117,10 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert "soft" not in configs_of.pop("together")["sources"]
     assert len(checkpoint.read(work / "runs/together/last.pt")["ranks"]) == 2
     stores = {name: content["sources"]["soft"]["store"] for name, content in configs_of.items()}
+    labeled_by = {name: Store.open(stores.pop(name)).identity.teacher for name in ("chain", "both")}
+    assert labeled_by["chain"] == f"checkpoint:{work / 'runs/medium'}"
+    members = yaml.safe_load(Path(labeled_by["both"].removeprefix("ensemble:")).read_text())["teachers"]
+    assert [one["spec"].rsplit("/", 1)[1] for one in members] == ["teacher-1", "distilled"]
     assert len(set(stores.values())) == 1
     assert configs_of["pseudo"]["soft_loss"]["targets"] == "top"
     assert len(configs_of["one-speaker"]["sources"]["soft"]["speakers"]) == 1
@@ -144,6 +151,11 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         ({"upper": {}}, "variant 'upper' cannot be a folder beside those of labeled, distilled, upper"),
         ({"a/b": {}}, "variant 'a/b' cannot be a folder"),
         ({"few": {"of": "labeled", "unlabeled_speakers": 1}}, "'labeled' sees no untranscribed speech"),
+        (
+            {"a": {"teachers": ["b"]}, "b": {"init": "a"}},
+            "variants.a waits for 'b', which is no run of this study or waits for it in",
+        ),
+        ({"a": {"teachers": ["teacher-7"]}}, "variants.a waits for 'teacher-7'"),
         ({"none": {"of": "upper"}}, "variants.none.of is 'upper', but must be one of labeled, distilled"),
         ({"odd": {"train": {"soft_los": {}}}}, "config key 'soft_los' does not exist; did you mean 'soft_loss'"),
         ({"odd": {"train": {"seed": "one"}}}, "config key 'seed': Value 'one'"),
