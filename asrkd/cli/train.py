@@ -13,6 +13,7 @@ from asrkd.training.config import TrainConfig
 from asrkd.training.dry_run import DryRun
 from asrkd.training.dry_run import dry_run as measure
 from asrkd.training.ensemble_weights import weigh as choose
+from asrkd.training.ranks import leave
 from asrkd.training.trainer import Trainer
 
 
@@ -41,6 +42,7 @@ def train(config_file: str, overrides: tuple[str, ...], dry_run: bool) -> None:
         trainer.train(lambda step, total, losses: progress.show("train", step, total, losses), measure=dev_wer(trainer))
     finally:
         progress.close()
+        leave()
     if trainer.ranks.first:
         early = f" (of {trainer.total_steps}: the dev loss no longer fell)" if trainer.stopped else ""
         click.echo(f"trained {trainer.step} updates{early}; result in {trainer.run / 'final.pt'}")

@@ -73,3 +73,9 @@ def join(device: str) -> tuple[Ranks, str]:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return Ranks(rank, world_size), device
+
+
+def leave() -> None:
+    """Part from the other processes; nothing if there are none."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

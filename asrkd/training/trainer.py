@@ -248,7 +248,7 @@ class Trainer:
         """Note the utterances without a loss, beside those of an earlier part of the run."""
         if self.sequence is None or not self.sequence.skipped:
             return
-        path = self.run / "skipped.tsv"
+        path = self.run / ("skipped.tsv" if self.ranks.first else f"skipped-{self.ranks.rank}.tsv")
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         listed = dict(line.split("\t", 1) for line in lines) | self.sequence.skipped
         write_whole(path, "".join(f"{key}\t{why}\n" for key, why in sorted(listed.items())))
