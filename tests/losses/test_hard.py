@@ -88,3 +88,11 @@ def test_ctc_counts_utterances_that_are_too_short_and_gives_them_no_gradient() -
 def test_ctc_refuses_other_numbers_of_utterances() -> None:
     with pytest.raises(MismatchError, match="2 utterances of logits, 2 lengths and 1 transcripts"):
         ctc_loss(torch.zeros(2, 3, 4), torch.tensor([3, 3]), [[1]])
+
+
+def test_gradcheck_of_both() -> None:
+    logits = torch.randn(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    alignment = torch.tensor([[0, 3, 1, 2, 2], [1, 1, -100, -100, -100]])
+    torch.autograd.gradcheck(lambda x: frame_cross_entropy(x, alignment, label_smoothing=0.1)[0], (logits,))
+    lengths = torch.tensor([5, 3])
+    torch.autograd.gradcheck(lambda x: ctc_loss(x, lengths, [[1, 2, 2], [3]])[0], (logits,))

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from asrkd.errors import ConfigError, MismatchError
+from asrkd.losses.features import feature_cosine
+from asrkd.losses.hard import frame_cross_entropy
 from asrkd.losses.soft import POLICIES, soft_cross_entropy, soft_kl
 from asrkd.streaming.batch import join_targets
 from asrkd.targets.codecs import Dense, TopK, as_stored
@@ -235,3 +237,56 @@ def test_wrong_settings_are_refused() -> None:
         soft_cross_entropy(logits, *given_targets, reduction="mean")
     with pytest.raises(MismatchError, match="2 frames, the targets 1"):
         soft_cross_entropy(torch.zeros(2, 2), *given_targets)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_gradcheck_of_the_divergence(policy: str) -> None:
+    p = np.array([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.4, 0.3, 0.2, 0.1]])
+    keep = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]], dtype=bool)
+    logits = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    given_targets = arguments(sparse(p, keep))
+    torch.autograd.gradcheck(lambda x: soft_kl(x, *given_targets, missing_mass=policy, temperature=2.0), (logits,))
+
+
+def test_one_hot_and_uniform_targets_and_a_high_temperature_behave_as_the_equations_say() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 6, dtype=torch.float64, generator=generator, requires_grad=True)
+    everything = np.ones((5, 6), dtype=bool)
+    one_hot = np.eye(6)[[0, 3, 5, 1, 1]]
+    hard = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 3, 5, 1, 1]), reduction="sum")
+    torch.testing.assert_close(soft_cross_entropy(logits, *arguments(sparse(one_hot, one_hot > 0))), hard)
+    uniform = arguments(sparse(np.full((5, 6), 1 / 6), everything))
+    torch.testing.assert_close(soft_cross_entropy(logits, *uniform), -logits.log_softmax(1).mean(1).sum())
+    # A uniform teacher is uniform at every temperature.
+    torch.testing.assert_close(
+        soft_cross_entropy(logits, *uniform, temperature=20.0), -400 * (logits / 20).log_softmax(1).mean(1).sum()
+    )
+    # Hinton et al. 2015, equation 4: at a high temperature the gradient matches logits, (z - v) / V with means taken off.
+    teacher = torch.randn(5, 6, dtype=torch.float64, generator=generator)
+    targets = arguments(sparse(teacher.softmax(1).numpy(), everything))
+    (gradient,) = torch.autograd.grad(soft_cross_entropy(logits, *targets, temperature=1e4), logits)
+    centered = [one - one.mean(1, keepdim=True) for one in (logits.detach(), teacher)]
+    torch.testing.assert_close(gradient, (centered[0] - centered[1]) / 6, rtol=1e-3, atol=1e-4)
+
+
+def test_the_sum_of_task_soft_and_cosine_losses_of_distilbert() -> None:
+    """Sanh et al. 2019: three functions and two plus signs."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 5, dtype=torch.float64, generator=generator, requires_grad=True)
+    hidden = torch.randn(4, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    teacher = torch.randn(4, 5, dtype=torch.float64, generator=generator).softmax(1)
+    layer = torch.randn(4, 3, dtype=torch.float64, generator=generator)
+    labels = torch.tensor([[0, 2, 4, 1]])
+    targets = arguments(sparse(teacher.numpy(), np.ones((4, 5), dtype=bool)))
+
+    def loss(logits: Tensor, hidden: Tensor) -> Tensor:
+        task, _ = frame_cross_entropy(logits[None], labels)
+        return 2.0 * task + 5.0 * soft_kl(logits, *targets, temperature=2.0) + feature_cosine(hidden, layer)
+
+    log_q = (logits / 2).log_softmax(1)
+    tempered = (teacher.log() / 2).softmax(1)
+    expected = 2.0 * torch.nn.functional.cross_entropy(logits, labels[0], reduction="sum")
+    expected = expected + 5.0 * 4.0 * (tempered * (tempered.log() - log_q)).sum()
+    expected = expected + (1 - torch.nn.functional.cosine_similarity(hidden, layer)).sum()
+    torch.testing.assert_close(loss(logits, hidden), expected, rtol=1e-9, atol=1e-9)
+    torch.autograd.gradcheck(loss, (logits, hidden))
