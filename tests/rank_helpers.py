@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+ROOT = Path(__file__).parent.parent
+
 
 def on_ranks(world_size: int, work: Callable[..., Any], *args: Any) -> list[Any]:
     """What `work(rank, world_size, *args)` returns on each of so many processes that can talk to each other."""
-    with tempfile.TemporaryDirectory() as folder:
+    # The processes look for the test's own module, by which `work` is named.
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(sys, "path", [str(ROOT), *sys.path]):
         mp.spawn(_run, (world_size, folder, work, args), nprocs=world_size)  # type: ignore[no-untyped-call]
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
 

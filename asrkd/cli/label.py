@@ -1,4 +1,4 @@
-"""`asrkd label`: plan, grow, run, work, retry, status."""
+"""`asrkd label`: plan, codebooks, grow, run, work, retry, status."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from asrkd.labeling import array, local, ray_cluster
 from asrkd.labeling import plan as planning
 from asrkd.labeling import status as state
 from asrkd.labeling.job import Crew
+from asrkd.labeling.layer import make_codebooks
 from asrkd.labeling.stop import Terminated, terminated_by_signal
 from asrkd.labeling.worker import UnitResult
+from asrkd.teachers import load_teacher
 
 
 @click.group()
@@ -39,6 +41,8 @@ def label() -> None:
 @options.EMBED
 @options.AUTOCAST
 @options.COMPILE
+@click.option("--layer", default="", metavar="MODULE", help="Also store what this layer of the teacher's model gives.")
+@click.option("--codebooks", default="", metavar="FILE", help="Store it as indexes into these (label codebooks).")
 @options.UNIT_HOURS
 @options.WHERE
 @click.option(
@@ -52,6 +56,8 @@ def plan(
     embed: str,
     autocast: str | None,
     compile: bool,
+    layer: str,
+    codebooks: str,
     unit_hours: float,
     where: tuple[str, ...],
     front_end: str | None,
@@ -70,6 +76,8 @@ def plan(
         embed=embed,
         autocast=autocast or "",
         compile=compile,
+        layer=layer,
+        codebooks=codebooks,
         unit_hours=unit_hours,
         where=[parse_where(condition) for condition in where],
         front_end=settings,
@@ -82,6 +90,24 @@ def plan(
     )
     if made.plan["num_unreadable"]:
         click.echo(f"{made.plan['num_unreadable']} audio files cannot be opened; they will go to quarantine", err=True)
+
+
+@label.command("codebooks")
+@click.argument("cuts")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--teacher", required=True, metavar="SPEC", help="Whose layer.")
+@click.option("--layer", required=True, metavar="MODULE", help="Name of the layer in the teacher's model.")
+@click.option("--count", default=8, help="Codebooks; their number must divide the layer's dimensions.")
+@click.option("--entries", default=256, help="Entries of each, 2 to 256.")
+@click.option("--max-frames", default=50_000, help="Frames to fit them to, from the first cuts on.")
+def codebooks_command(cuts: str, out: str, teacher: str, layer: str, count: int, entries: int, max_frames: int) -> None:
+    """Fit codebooks to what a layer of a teacher gives for CUTS, for label plan --codebooks."""
+    frames, kept = make_codebooks(
+        cuts, out, teacher=load_teacher(teacher), layer=layer, count=count, entries=entries, max_frames=max_frames
+    )
+    click.echo(
+        f"{count} codebooks of {entries} entries in {out}, fitted to {frames} frames: they keep {kept:.1%} of the variance"
+    )
 
 
 @label.command()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from asrkd.errors import TeacherError
+from asrkd.labeling.layer import LayerEncoder
 from asrkd.labeling.reading import Heard
+from asrkd.models.layer import tapped
 from asrkd.store.identity import Identity
+from asrkd.store.schema import LAYER
 from asrkd.targets.codecs import Codec, parse_codec
 from asrkd.targets.random import frame_keys
 from asrkd.targets.select import Entries
@@ -28,10 +31,11 @@ class Encoded:
 
     entries: Entries
     frames: FrameStatistics
+    layer: bytes | None = None
 
 
 def encode(
-    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher
+    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher, layer: LayerEncoder | None = None
 ) -> tuple[list[Encoded | None], dict[str, str]]:
     """Run the teacher over utterances and encode its posteriors.
 
@@ -39,6 +43,7 @@ def encode(
 
     Args:
         features: (N, T, F) the padded features of `heard`, see `pad`.
+        layer: what is stored of a layer, if anything is.
 
     Returns:
         For each utterance what is kept, or None for one that is too long for the device; and the reasons for these by id.
@@ -50,7 +55,7 @@ def encode(
     if not heard:
         return [], {}
     try:
-        return list(_encode(heard, features, identity, teacher)), {}
+        return list(_encode(heard, features, identity, teacher, layer)), {}
     except RuntimeError as error:
         if not _out_of_memory(error):
             reason = " ".join(str(error).split())[:200]
@@ -66,8 +71,8 @@ def encode(
         reason = f"cut {cut['id']!r} of {cut['duration']:.1f} s needs more memory than {teacher.device} has; cut it up"
         return [None], {cut["id"]: f"{reason} (lhotse: cuts.cut_into_windows), or use a larger device"}
     half = len(heard) // 2
-    first, bad_first = encode(heard[:half], features[:half], identity, teacher)
-    second, bad_second = encode(heard[half:], features[half:], identity, teacher)
+    first, bad_first = encode(heard[:half], features[:half], identity, teacher, layer)
+    second, bad_second = encode(heard[half:], features[half:], identity, teacher, layer)
     return first + second, bad_first | bad_second
 
 
@@ -81,7 +86,8 @@ def packed(encoded: Encoded, identity: Identity) -> dict[str, Any]:
     codec = parse_codec(identity.codec)
     columns = codec.pack(encoded.entries)
     targets = codec.unpack(columns, len(encoded.entries.counts), len(identity.units))
-    return columns | vars(statistics(encoded.frames, targets))
+    stored = {LAYER: encoded.layer} if encoded.layer is not None else {}
+    return columns | vars(statistics(encoded.frames, targets)) | stored
 
 
 def encoded_columns(key: str, log_probs: Tensor, identity: Identity) -> dict[str, Any]:
@@ -92,9 +98,18 @@ def encoded_columns(key: str, log_probs: Tensor, identity: Identity) -> dict[str
     return packed(Encoded(entries, frames), identity)
 
 
-def _encode(heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher) -> list[Encoded]:
+def _encode(
+    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher, layer: LayerEncoder | None
+) -> list[Encoded]:
     codec = parse_codec(identity.codec)
-    log_probs, lengths = teacher.log_probs(features, torch.tensor([len(one.features) for one in heard]))
+    given = torch.tensor([len(one.features) for one in heard])
+    stored: list[bytes] | list[None] = [None for _ in heard]
+    if layer is None:
+        log_probs, lengths = teacher.log_probs(features, given)
+    else:
+        with tapped(cast(nn.Module, teacher.model), layer.name) as outputs:
+            log_probs, lengths = teacher.log_probs(features, given)
+        stored = layer.encode(outputs[-1], lengths.tolist(), log_probs.shape[1])
     rows, keys = [], []
     for one, frames, length in zip(heard, log_probs, lengths.tolist(), strict=True):
         what = f"cut {one.row['id']!r}: the teacher's output"
@@ -109,7 +124,7 @@ def _encode(heard: Sequence[Heard], features: Tensor, identity: Identity, teache
         _name_the_cut(codec, heard, rows, keys)
         raise
     sizes = [len(row) for row in rows]
-    return [Encoded(*parts) for parts in zip(entries.split(sizes), frames.split(sizes), strict=True)]
+    return [Encoded(*parts) for parts in zip(entries.split(sizes), frames.split(sizes), stored, strict=True)]
 
 
 def _chunked(codec: Codec, log_probs: Tensor, keys: Tensor) -> tuple[Entries, FrameStatistics]:

@@ -16,6 +16,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.waveform import Waveform
 from asrkd.corpus.where import Where
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
+from asrkd.labeling.layer import plan_layer
 from asrkd.labeling.seen_ids import SeenIds
 from asrkd.store import manifest
 from asrkd.store.delete import deleted_ids
@@ -38,6 +39,8 @@ def plan(
     embed: str = "none",
     autocast: str = "",
     compile: bool = False,
+    layer: str = "",
+    codebooks: str = "",
     unit_hours: float = 1.0,
     where: Sequence[Where] = (),
     front_end: FrontEnd | None = None,
@@ -55,6 +58,8 @@ def plan(
         codec: codec spec, default `topk:20`; only with a teacher.
         embed: `audio`, `features` or `none`: what the rows carry besides.
         autocast, compile: how the teacher computes, see `asrkd.teachers.load_teacher`. Fixed here, because the bytes depend on it.
+        layer: a layer of the teacher's model (`torch.nn.Module.get_submodule`) whose output is stored for every frame.
+        codebooks: a file by `asrkd.labeling.layer.make_codebooks`, whose indexes are stored in place of 16-bit numbers.
         unit_hours: hours of audio in a work unit.
         where: conditions that a cut must meet, all of them.
         front_end: for a store without a teacher; the default front end if None.
@@ -72,6 +77,15 @@ def plan(
             "another folder"
         )
     identity = _identity(teacher, codec, embed, autocast, compile, front_end)
+    if layer:
+        if teacher is None or compile:
+            raise ConfigError(
+                f"layer {layer!r} is given without a teacher, or with compile, which hides layers; leave one of them out"
+            )
+        loaded = load_teacher(teacher, autocast=autocast)
+        identity = dataclasses.replace(identity, **plan_layer(root, identity, loaded, layer, codebooks))
+    elif codebooks:
+        raise ConfigError(f"codebooks {codebooks!r} are given without the layer that they are of; name it")
     units = _Units(root, 0, unit_hours)
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
     _fill(units, corpora, where, progress)
@@ -270,8 +284,9 @@ def check_teacher(root: str, identity: Identity, device: str = "cpu") -> Teacher
             "plan a new store"
         )
     found = teacher_identity(teacher, codec=identity.codec, embed=identity.embed)
+    kept = ("autocast", "compile", "layer", "layer_codec", "codebooks_fingerprint")
     identity.check(
-        dataclasses.replace(found, autocast=identity.autocast, compile=identity.compile),
+        dataclasses.replace(found, **{name: getattr(identity, name) for name in kept}),
         what=f"teacher {teacher.spec!r}",
     )
     return teacher

@@ -14,6 +14,7 @@ from torch import Tensor
 from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.labeling import quarantine
 from asrkd.labeling.encoding import Encoded, encode, packed, pad
+from asrkd.labeling.layer import open_encoder
 from asrkd.labeling.readers import Readers
 from asrkd.labeling.reading import Batch, CutJson, batches
 from asrkd.prefetch import Prefetch
@@ -81,6 +82,7 @@ class Labeler:
         may_commit: Callable[[int], bool] | None = None,
     ) -> None:
         self._root, self._identity, self._teacher, self._may_commit = root, identity, teacher, may_commit
+        self._layer = open_encoder(root, identity)
         self._front_end = front_end_from_dict(identity.front_end)
         self._readers: Readers[_Place] = Readers(
             self._front_end, identity.embed, processes=readers, seconds=read_seconds
@@ -115,7 +117,7 @@ class Labeler:
                 unit.bad.update(batch.bad)
                 encoded: list[Encoded | None] = [None for _ in batch.heard]
                 if self._teacher is not None:
-                    encoded, too_long = encode(batch.heard, features, self._identity, self._teacher)
+                    encoded, too_long = encode(batch.heard, features, self._identity, self._teacher, self._layer)
                     unit.bad.update(too_long)
                 packing.append(self._writer.submit(self._pack, unit, batch, encoded))
                 if is_last:

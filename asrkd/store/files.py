@@ -84,6 +84,12 @@ def write_atomic(root: str, name: str, data: bytes) -> None:
         raise _unwritten(root, name, data, error) from None
 
 
+def copy(root: str, out: str, name: str) -> None:
+    """Copy a file of a store into another one, if it is there."""
+    if exists(root, name):
+        write_atomic(out, name, read_bytes(root, name))
+
+
 def create(root: str, name: str, data: bytes) -> bool:
     """Write a file as `write_atomic` does, unless one of this name is there; whether it was written.
 

@@ -35,6 +35,8 @@ class Identity:
         subsampling_factor: of the teacher.
         embed: what a row carries besides targets.
         autocast, compile: how the teacher computes, which changes the last digits: type of torch's autocast, and torch.compile.
+        layer, layer_codec: name of the teacher's layer whose output stands in the column `layer`, and how (`asrkd.targets.layer_codec`).
+        codebooks_fingerprint: of the codebooks that its indexes are of.
     """
 
     teacher: str = ""
@@ -48,6 +50,9 @@ class Identity:
     embed: str = "none"
     autocast: str = ""
     compile: bool = False
+    layer: str = ""
+    layer_codec: str = ""
+    codebooks_fingerprint: str = ""
 
     def __post_init__(self) -> None:
         if self.embed not in EMBEDS:
@@ -56,6 +61,8 @@ class Identity:
             raise ConfigError(
                 f"autocast is {self.autocast!r}, but must be one of {', '.join(filter(None, AUTOCASTS))}, or empty"
             )
+        if bool(self.layer) != bool(self.layer_codec):
+            raise ConfigError("a store has a layer and its codec together, or neither")
         if bool(self.codec) != bool(self.units):
             raise ConfigError("a store has a codec and units together (targets), or neither (transcripts only)")
 
@@ -68,6 +75,10 @@ class Identity:
         # Once: it is compared with every shard, and there are thousands of units and shards.
         values = dataclasses.asdict(self)
         del values["units"]
+        if not self.layer:
+            # As stores are that know of no layers.
+            for name in ("layer", "layer_codec", "codebooks_fingerprint"):
+                del values[name]
         inventory = self.inventory.fingerprint if self.inventory else ""
         return {"format": FORMAT} | values | {"num_units": len(self.units), "inventory_fingerprint": inventory}
 

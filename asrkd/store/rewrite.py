@@ -7,9 +7,10 @@ from typing import Any
 
 from asrkd.errors import StoreError
 from asrkd.store import manifest
-from asrkd.store.files import exists
+from asrkd.store.files import copy, exists
 from asrkd.store.identity import Identity
 from asrkd.store.reader import Store, table_rows
+from asrkd.store.schema import CODEBOOKS
 from asrkd.store.writer import write_shard
 
 
@@ -40,4 +41,5 @@ def with_columns(
                     "another front end"
                 )
         write_shard(out, unit, rows, identity or store.identity)
+    copy(store.root, out, CODEBOOKS)
     manifest.create(out, identity or store.identity, store.manifest.plan)

@@ -12,6 +12,10 @@ from asrkd.targets.codecs import parse_codec
 
 IDENTITY_KEY = b"asrkd.identity"
 UNIT_KEY = b"asrkd.unit"
+# The output of a teacher's layer, in stores that have one.
+LAYER = "layer"
+# What the indexes of a layer are of, in the store's folder: (C, K, D / C) float32 as numpy writes it.
+CODEBOOKS = "codebooks.npy"
 # Cheap columns, from which streams are planned.
 INDEX = ("id", "duration", "num_frames", "speaker", "kept_mass", "entropy", "confidence")
 
@@ -38,12 +42,13 @@ _FIXED = [
 
 
 def shard_schema(identity: Identity) -> pa.Schema:
-    """The Arrow schema of a store's shards: the fixed columns and the codec's packed ones."""
+    """The Arrow schema of a store's shards: the fixed columns, the codec's packed ones, and the teacher's layer if it is stored."""
     packed = []
     if identity.codec:
         columns = parse_codec(identity.codec).columns(len(identity.units))
         packed = [pa.field(name, _packed_type(dtype)) for name, dtype in columns.items()]
-    return pa.schema(_FIXED + packed)
+    layer = [pa.field(LAYER, pa.binary())] if identity.layer else []
+    return pa.schema(_FIXED + packed + layer)
 
 
 def _packed_type(dtype: np.dtype) -> pa.DataType:

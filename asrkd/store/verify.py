@@ -8,19 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from asrkd import fingerprint
 from asrkd.errors import AsrkdError, MismatchError, StoreError
 from asrkd.store.delete import deleted_ids
 from asrkd.store.files import exists, read_bytes
+from asrkd.store.identity import Identity
 from asrkd.store.plan import is_planned, read_cuts
 from asrkd.store.reader import Store, table_rows
-from asrkd.store.schema import UNIT_KEY, quarantine_name, shard_name, shard_schema
+from asrkd.store.schema import CODEBOOKS, LAYER, UNIT_KEY, quarantine_name, shard_name, shard_schema
+from asrkd.targets.layer_codec import parse_layer_codec
 from asrkd.targets.soft_targets import SoftTargets
 
 
 def verify(root: str) -> list[str]:
     """Problems found, one line each; none means that the store is whole.
 
-    Checked: the inventory file; of each shard its schema, identity, unit number and the checksum of every page; of each row
+    Checked: the inventory file and codebooks; of each shard its schema, identity, unit number and the checksum of every page; of each row
     the frame law, ids in range, finite log-probabilities, mass at most 1, and statistics that match the targets; over all
     rows their order in the plan, utterances twice or not planned, and planned ones that are neither
     in shards nor in quarantine nor deleted.
@@ -29,7 +32,7 @@ def verify(root: str) -> list[str]:
         store = Store.open(root)
     except MismatchError as error:
         return [str(error)]
-    problems: list[str] = []
+    problems = _codebook_problems(root, store.identity)
     has_plan = is_planned(root)
     seen: set[str] = set()
     for unit in store.units():
@@ -56,6 +59,15 @@ def verify(root: str) -> list[str]:
         expected = int(store.manifest.plan.get("num_units", 0))
         problems += [f"{shard_name(unit)} is not there" for unit in sorted(set(range(expected)) - set(store.units()))]
     return problems
+
+
+def _codebook_problems(root: str, identity: Identity) -> list[str]:
+    if not identity.codebooks_fingerprint:
+        return []
+    if not exists(root, CODEBOOKS):
+        return [f"{CODEBOOKS} is not there"]
+    same = fingerprint.of_bytes(read_bytes(root, CODEBOOKS)) == identity.codebooks_fingerprint
+    return [] if same else [f"{CODEBOOKS} is not the one that the store was planned with"]
 
 
 def _shard_problems(store: Store, unit: int) -> list[str]:
@@ -100,6 +112,8 @@ def _row_problems(store: Store, row: dict[str, Any]) -> list[str]:
         store.identity.frame_law.check(row["num_samples"], row["num_frames"], what=what)
         if row["alignment"] is not None and len(row["alignment"]) != row["num_frames"]:
             return [f"{what} has an alignment of {len(row['alignment'])} frames instead of {row['num_frames']}"]
+        if store.identity.layer and row[LAYER] is not None:
+            parse_layer_codec(store.identity.layer_codec).decode(row[LAYER], row["num_frames"])
         if not store.target_columns:
             return []
         targets = store.targets(row)

@@ -16,7 +16,7 @@ from asrkd.store.schema import IDENTITY_KEY, UNIT_KEY, shard_name, shard_schema
 
 ROW_GROUP_ROWS = 64
 COMPRESSION_LEVEL = 9
-_BLOBS = ("target_", "audio", "features", "alignment", "text", "custom")
+_BLOBS = ("target_", "audio", "features", "alignment", "text", "custom", "layer")
 
 
 def write_shard(root: str, unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity) -> int:

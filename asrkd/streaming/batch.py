@@ -38,6 +38,8 @@ class Batch:
         step: number of the global batch that this is part of.
         step_frames: output frames of the global batch, over all its batches and ranks.
         packed: in place of `targets`, where they are unpacked by `to` on the device.
+        layer: (N, max num_frames, D) float32 what the teacher's layer gave, or (N, max num_frames, C) int64 its indexes, padded with zeros;
+            None if it is not read, or not there for every utterance.
     """
 
     ids: list[str]
@@ -55,6 +57,7 @@ class Batch:
     step: int
     step_frames: int
     packed: device.PackedTargets | None = None
+    layer: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,12 +108,15 @@ class Utterance:
     speaker: str | None = None
     custom: dict[str, Any] = field(default_factory=dict)
     packed: Mapping[str, Any] | None = None
+    layer: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         if self.targets is not None:
             self._check_frames("soft targets", self.targets.num_frames)
         if self.alignment is not None:
             self._check_frames("an alignment", len(self.alignment))
+        if self.layer is not None:
+            self._check_frames("a layer", len(self.layer))
 
     def _check_frames(self, what: str, frames: int) -> None:
         if frames != self.num_frames:
@@ -166,6 +172,7 @@ def collate(
         step=step,
         step_frames=step_frames,
         packed=_join_packed(packed, codec, num_classes) if codec and packed else None,
+        layer=_pad_layers(utterances),
     )
 
 
@@ -196,6 +203,13 @@ def _pad_alignments(utterances: Sequence[Utterance]) -> Tensor | None:
         if utterance.alignment is not None:
             padded[row, : utterance.num_frames] = torch.from_numpy(utterance.alignment.astype(np.int64))
     return padded
+
+
+def _pad_layers(utterances: Sequence[Utterance]) -> Tensor | None:
+    parts = [torch.from_numpy(one.layer) for one in utterances if one.layer is not None]
+    if not parts or len(parts) < len(utterances):
+        return None
+    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -7,12 +7,17 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from asrkd.store.files import is_local
 from asrkd.store.reader import Store, table_rows
+from asrkd.store.schema import LAYER
 from asrkd.streaming.cache import LruCache
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.joined_audio import JoinedAudio
 from asrkd.targets.frame_rate_map import FrameRateMap
+from asrkd.targets.layer_codec import parse_layer_codec
 from asrkd.targets.soft_targets import SoftTargets
 from asrkd.targets.vocabulary_map import VocabularyMap
 
@@ -44,11 +49,14 @@ class SourceRows:
         joined_audio: JoinedAudio | None,
         cache_bytes: int,
         disk_cache: DiskCache | None,
+        layer: bool = False,
     ) -> None:
         self.name, self.store = name, store
+        self._layer = parse_layer_codec(store.identity.layer_codec) if layer else None
         self.vocabulary_map, self.frame_rate_map = vocabulary_map, frame_rate_map
         self.joined_audio = joined_audio
         self._target_columns = tuple(store.target_columns)
+        self._fact_columns = (*_FACTS, *self._target_columns, *((LAYER,) if layer else ()))
         self._groups: LruCache[list[dict[str, Any]]] = LruCache(cache_bytes)
         self._disk = disk_cache
 
@@ -66,7 +74,7 @@ class SourceRows:
 
         Lists are numpy arrays; `custom` is a dict.
         """
-        row = dict(self._row(place, (*_FACTS, *self._target_columns)))
+        row = dict(self._row(place, self._fact_columns))
         row["custom"] = json.loads(row["custom"]) if row["custom"] else {}
         return row
 
@@ -85,6 +93,16 @@ class SourceRows:
             return None
         targets = self.store.targets(facts)
         return self.vocabulary_map(targets) if self.vocabulary_map else targets
+
+    def layer(self, facts: Mapping[str, Any]) -> NDArray[np.float32] | NDArray[np.int64] | None:
+        """(T, D) what the teacher's layer gave an utterance, or (T, C) its indexes; None where it is not read or not there.
+
+        Raises:
+            StoreError: the row is damaged.
+        """
+        if self._layer is None or facts[LAYER] is None:
+            return None
+        return self._layer.decode(facts[LAYER], facts["num_frames"])
 
     @property
     def unpacks_together(self) -> bool:
@@ -105,7 +123,7 @@ class SourceRows:
         if is_local(self.store.root):
             return
         embedded = self.store.identity.embed
-        columns = [(*_FACTS, *self._target_columns), *([(embedded,)] if embedded != "none" else [])]
+        columns = [self._fact_columns, *([(embedded,)] if embedded != "none" else [])]
         wanted = [(unit, group, part) for unit, group in {place[:2]: None for place in places} for part in columns]
         missing = [one for one in wanted if one not in self._groups]
         with ThreadPoolExecutor(_AT_A_TIME) as pool:

@@ -92,6 +92,7 @@ class Source:
         snapshot: see above; "" for all finished units.
         audio: a lhotse manifest (JSON Lines) with the audio of a store that embeds none, joined by id.
         disk_cache: of row groups, for an object store.
+        layer: whether to read what the teacher's layer gave.
 
     Raises:
         StoreError: there is no store at `root`, or no such snapshot.
@@ -113,9 +114,15 @@ class Source:
         snapshot: str = "",
         audio: str = "",
         disk_cache: DiskCache | None = None,
+        layer: bool = False,
     ) -> None:
         self.name, self.repeat = name, repeat
         self.store = open_snapshot(str(root), snapshot) if snapshot else Store.open(str(root))
+        if layer and (not self.store.identity.layer or frame_rate_map):
+            raise ConfigError(
+                f"source {name!r}: what a layer of the teacher gave is wanted, but the store {str(root)!r} has none, or a frame-rate map would "
+                "leave it behind; label it with --layer, for a student of the teacher's frame rate"
+            )
         joined = JoinedAudio(audio) if audio else None
         self.rows = SourceRows(
             name,
@@ -125,6 +132,7 @@ class Source:
             joined_audio=joined,
             cache_bytes=int((cache_mb or 0) * 1e6),
             disk_cache=disk_cache,
+            layer=layer,
         )
         self._cache_mb = cache_mb
         chosen = filter or Filter()

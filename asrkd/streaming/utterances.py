@@ -148,20 +148,23 @@ class UtteranceReader:
             speaker=facts["speaker"],
             custom=facts["custom"],
             packed=rows.packed(facts) if at_once else None,
+            layer=rows.layer(facts),
         )
         return utterance if rng is None else self._changed(utterance, rng)
 
     def _changed(self, utterance: Utterance, rng: np.random.Generator) -> Utterance:
         """After the augmentation of features; a time warp moves targets and labels with them."""
         features, targets, alignment = utterance.features, utterance.targets, utterance.alignment
+        layer = utterance.layer
         if self._time_warp and (places := self._time_warp.draw(len(features), rng)) is not None:
             features = self._time_warp.features(features, places)
             moved = self._time_warp.frames(places, self._law.subsampling_factor, utterance.num_frames)
             targets = targets and take_frames(targets, moved)
             alignment = None if alignment is None else alignment[moved]
+            layer = None if layer is None else layer[moved]
         for transform in self._transforms:
             features = transform(features, rng, stack=self._front_end.stack)
-        return dataclasses.replace(utterance, features=features, targets=targets, alignment=alignment)
+        return dataclasses.replace(utterance, features=features, targets=targets, alignment=alignment, layer=layer)
 
     def _ratio(self, rows: SourceRows) -> int:
         return ratio_of(rows.store.identity.frame_law, self._law, what=f"source {rows.name!r}")

@@ -99,6 +99,17 @@ class HardLossConfig:
 
 
 @dataclass
+class LayerLossConfig:
+    """What a layer of the teacher gave, of soft sources that were labeled with `--layer` (`asrkd.training.layer_loss`). `layer`: the student's that is
+    compared with it, a module of the model, empty for none. `loss`: `mse`, `cosine` (through a linear layer to the teacher's width),
+    `similarity` or `attention` (of frames among each other) for numbers, `codebooks` for indexes. `weight`: its factor."""
+
+    layer: str = ""
+    loss: str = "mse"
+    weight: float = 1.0
+
+
+@dataclass
 class MutualConfig:
     """Mutual learning (Zhang et al. 2018): `students` of the same shape, from other random weights, learn in one run; each adds `weight` times the
     mean of KL(peer || student) to its loss. The run's result is the first; the others are `peer-2.pt` and so on."""
@@ -234,6 +245,7 @@ class TrainConfig:
     schedule: list[PhaseConfig] = field(default_factory=list)
     soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
     hard_loss: HardLossConfig = field(default_factory=HardLossConfig)
+    layer_loss: LayerLossConfig = field(default_factory=LayerLossConfig)
     mutual: MutualConfig = field(default_factory=MutualConfig)
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

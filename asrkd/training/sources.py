@@ -54,6 +54,7 @@ def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]
             snapshot=given.snapshot,
             audio=given.audio,
             disk_cache=disk_cache,
+            layer=bool(config.layer_loss.layer) and given.kind == "soft",
         )
     return sources
 

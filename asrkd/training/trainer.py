@@ -34,6 +34,7 @@ from asrkd.streaming.source import Source
 from asrkd.training import checkpoint
 from asrkd.training.best import Best
 from asrkd.training.config import HardLossConfig, TrainConfig
+from asrkd.training.layer_loss import with_layer
 from asrkd.training.metrics import Metrics, Speed, write_whole
 from asrkd.training.mutual import MutualObjective, check_mutual
 from asrkd.training.objective import Objective
@@ -104,12 +105,15 @@ class Trainer:
         if config.init:
             self._initialise(config.init)
         self.chunked = Chunked(self.model) if any(phase.chunk_frames for phase in config.schedule) else None
-        self.parallel = Parallel(self.chunked or self.model, config.scale, self.ranks, self.device)
+        self.with_layer = with_layer(self.model, config, sources, self.front_end.feature_dim)
+        # What has the weights that are trained: the model, and what helps it to learn.
+        self.trained = self.with_layer or self.model
+        self.parallel = Parallel(self.chunked or self.trained, config.scale, self.ranks, self.device)
         # A block of updates counts as so many.
         decay = config.optimizer.ema_decay ** max(config.scale.bmuf_block, 1)
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.optimizer.learning_rate, weight_decay=config.optimizer.weight_decay
+            self.trained.parameters(), lr=config.optimizer.learning_rate, weight_decay=config.optimizer.weight_decay
         )
         self.objective = Objective(
             self.lexicon,
@@ -268,7 +272,7 @@ class Trainer:
                     losses.append(self._accumulate(batch.to(self.device), factor))
         scaler = self.parallel.scaler
         scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.optimizer.clip_norm)
         # With scaling a gradient that overflows is skipped, and the scale lowered.
         if not scaler.is_enabled() and not bool(torch.isfinite(norm)):
             raise AsrkdError(
@@ -295,6 +299,10 @@ class Trainer:
             loss, losses = self.sequence(phase.criterion, logits, lengths, batch)
         else:
             loss, losses = self.frame_objective(logits, lengths, batch)
+        if self.with_layer:
+            alike = self.with_layer.loss(lengths, batch)
+            loss = loss + self.config.layer_loss.weight * self.objective.weights[batch.source[0]] * alike
+            losses |= {f"{batch.source[0]}_layer": float(alike.detach())} if batch.layer is not None else {}
         if not bool(torch.isfinite(loss)):
             raise AsrkdError(
                 f"the loss of update {self.step + 1} is {loss.item()}, so the weights would be lost; the last checkpoint is "
@@ -335,7 +343,7 @@ class Trainer:
         """Write where the run stands: what all processes share, and what each alone knows."""
         own = {"torch_rng": torch.random.get_rng_state(), "parallel": self.parallel.state_dict()}
         if self.parallel.blocks:
-            own |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+            own |= {"model": self.trained.state_dict(), "optimizer": self.optimizer.state_dict()}
         ranks = self.ranks.gather(own)
         if not self.ranks.first:
             return
@@ -345,7 +353,7 @@ class Trainer:
                 "step": self.step,
                 "stopped": self.stopped,
                 "seconds": self.seconds,
-                "model": self.model.state_dict(),
+                "model": self.trained.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "loader": self.loader.state_dict(),
@@ -362,7 +370,7 @@ class Trainer:
                 "random numbers (and with blocks or compression a model or residual) of its own, so start as many as before"
             )
         own = state["ranks"][self.ranks.rank]
-        self.model.load_state_dict(own.get("model", state["model"]))
+        self.trained.load_state_dict(own.get("model", state["model"]))
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(own.get("optimizer", state["optimizer"]))
         self.loader.load_state_dict(state["loader"])

@@ -29,6 +29,7 @@ def test_the_command_line_is_as_documented() -> None:
         "demo",
         "estimate",
         "label",
+        "label codebooks",
         "label grow",
         "label plan",
         "label retry",
