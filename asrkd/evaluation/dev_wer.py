@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import nn
 
 from asrkd.decoding.run import Scores, decode_scores
 from asrkd.errors import CorpusError
 from asrkd.evaluation.wer import score, total
-from asrkd.streaming.loader import Loader
-from asrkd.streaming.source import Source
 from asrkd.teachers import Teacher
+from asrkd.training.dev import dev_batches
 from asrkd.training.trainer import Measure, Trainer
 
 
@@ -54,17 +52,8 @@ def _scores(trainer: Trainer, model: nn.Module, root: str) -> Scores:
         CorpusError: an utterance without a transcript.
     """
     teacher = _as_teacher(trainer, model)
-    limits = trainer.config.batch
-    loader = Loader(
-        {"dev": Source("dev", root)},
-        front_end=trainer.front_end,
-        subsampling_factor=teacher.subsampling_factor,
-        max_frames=limits.max_frames,
-        max_utterances=limits.max_utterances,
-    )
     scores = Scores()
-    state = torch.random.get_rng_state()
-    for batch in loader.epoch("dev"):
+    for batch in dev_batches(trainer.config, trainer.front_end):
         log_probs, lengths = teacher.log_probs(batch.features, batch.feature_lengths)
         for n, length in enumerate(lengths.tolist()):
             key, text = batch.ids[n], batch.texts[n]
@@ -74,5 +63,4 @@ def _scores(trainer: Trainer, model: nn.Module, root: str) -> Scores:
                 )
             scores.log_probs[key] = log_probs[n, :length].cpu().numpy()
             scores.references[key], scores.speakers[key] = text, batch.speakers[n] or key
-    torch.random.set_rng_state(state)
     return scores

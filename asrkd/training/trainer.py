@@ -30,10 +30,10 @@ from asrkd.models import (
 )
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
-from asrkd.streaming.source import Source
 from asrkd.training import checkpoint
 from asrkd.training.best import Best
-from asrkd.training.config import HardLossConfig, TrainConfig
+from asrkd.training.config import TrainConfig
+from asrkd.training.dev import dev_loss
 from asrkd.training.layer_loss import with_layer
 from asrkd.training.metrics import Metrics, Speed, write_whole
 from asrkd.training.mutual import MutualObjective, check_mutual
@@ -311,33 +311,10 @@ class Trainer:
         self.parallel.scaler.scale(loss * factor).backward()
         return losses
 
-    @torch.no_grad()
     def dev_loss(self) -> float:
-        """Labeled loss of the averaged model on the dev store, a frame or an utterance, without augmentation."""
-        if self.config.dev is None:
-            raise ConfigError("the config names no dev store")
-        loader = Loader(
-            {"dev": Source("dev", self.config.dev)},
-            front_end=self.front_end,
-            subsampling_factor=self.config.model.subsampling_factor,
-            max_frames=self.config.batch.max_frames,
-            max_utterances=self.config.batch.max_utterances,
-            seed=0,
-        )
-        objective = dataclasses.replace(
-            self.objective, kinds={"dev": "labeled"}, weights={"dev": 1.0}, hard=HardLossConfig()
-        )
-        state = torch.random.get_rng_state()
-        self.averaged.eval()
-        summed = count = 0.0
+        """Labeled loss of the averaged model on the dev store (`asrkd.training.dev.dev_loss`)."""
         with self._as_used(self.averaged):
-            for batch in loader.epoch("dev"):
-                logits, lengths = self.averaged(batch.features.to(self.device), batch.feature_lengths.to(self.device))
-                loss, _ = objective(logits, lengths, batch.to(self.device))
-                summed += float(loss) * len(batch.ids)
-                count += len(batch.ids)
-        torch.random.set_rng_state(state)
-        return summed / max(count, 1.0)
+            return dev_loss(self.averaged, self.config, self.front_end, self.objective)
 
     def _checkpoint(self) -> None:
         """Write where the run stands: what all processes share, and what each alone knows."""

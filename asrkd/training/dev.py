@@ -1,0 +1,55 @@
+"""The dev set while a model trains: its batches, and the loss on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.errors import ConfigError
+from asrkd.streaming.batch import Batch
+from asrkd.streaming.loader import Loader
+from asrkd.streaming.source import Source
+from asrkd.training.config import HardLossConfig, TrainConfig
+from asrkd.training.objective import Objective
+
+_NAME = "dev"
+
+
+def dev_batches(config: TrainConfig, front_end: FrontEnd) -> Iterator[Batch]:
+    """Every utterance of the dev store once, without augmentation; the random numbers of training stay as they are.
+
+    Raises:
+        ConfigError: the config names no dev store.
+    """
+    if config.dev is None:
+        raise ConfigError("the config names no dev store; set dev")
+    loader = Loader(
+        {_NAME: Source(_NAME, config.dev)},
+        front_end=front_end,
+        subsampling_factor=config.model.subsampling_factor,
+        max_frames=config.batch.max_frames,
+        max_utterances=config.batch.max_utterances,
+    )
+    state = torch.random.get_rng_state()
+    yield from loader.epoch(_NAME)
+    torch.random.set_rng_state(state)
+
+
+@torch.no_grad()
+def dev_loss(model: nn.Module, config: TrainConfig, front_end: FrontEnd, objective: Objective) -> float:
+    """Labeled loss on the dev store, the mean over utterances of their batches' losses per frame, without smoothing of labels."""
+    plain = dataclasses.replace(objective, kinds={_NAME: "labeled"}, weights={_NAME: 1.0}, hard=HardLossConfig())
+    device = next(model.parameters()).device
+    model.eval()
+    summed = count = 0.0
+    for batch in dev_batches(config, front_end):
+        batch = batch.to(device)
+        logits, lengths = model(batch.features, batch.feature_lengths)
+        loss, _ = plain(logits, lengths, batch)
+        summed += float(loss) * len(batch)
+        count += len(batch)
+    return summed / max(count, 1.0)
