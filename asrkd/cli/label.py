@@ -41,8 +41,20 @@ def label() -> None:
 @options.EMBED
 @options.AUTOCAST
 @options.COMPILE
-@click.option("--layer", default="", metavar="MODULE", help="Also store what this layer of the teacher's model gives.")
-@click.option("--codebooks", default="", metavar="FILE", help="Store it as indexes into these (label codebooks).")
+@click.option(
+    "--layer",
+    default="",
+    show_default=False,
+    metavar="MODULE",
+    help="Also store what this layer of the teacher's model gives.",
+)
+@click.option(
+    "--codebooks",
+    default="",
+    show_default=False,
+    metavar="FILE",
+    help="Store it as indexes into these (label codebooks).",
+)
 @options.UNIT_HOURS
 @options.WHERE
 @click.option(
