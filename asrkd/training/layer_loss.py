@@ -79,10 +79,8 @@ class WithLayer(nn.Module):
             raise MismatchError("the loss of a layer is asked for before the forward pass")
         if batch.layer is None:
             # Processes that exchange gradients wait for every weight's.
-            weights = [] if self.projection is None else list(self.projection.parameters())
-            return self._frames.new_zeros(()) + sum(
-                (0.0 * weight.sum() for weight in weights), start=torch.zeros((), device=lengths.device)
-            )
+            parts = [] if self.projection is None else [0.0 * weight.sum() for weight in self.projection.parameters()]
+            return sum(parts, start=self._frames.new_zeros(()))
         if batch.layer.shape[:2] != self._frames.shape[:2]:
             raise MismatchError(
                 f"the student's layer has (utterances, frames) {tuple(self._frames.shape[:2])}, the teacher's {tuple(batch.layer.shape[:2])}; "
