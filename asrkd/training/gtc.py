@@ -85,6 +85,7 @@ def threshold_hook(state: ThresholdCompression, bucket: dist.GradBucket) -> torc
     """The mean over processes of what each sends of a bucket, for `DistributedDataParallel.register_comm_hook`."""
     world_size = dist.get_world_size(state.group)
     buffer: Tensor = bucket.buffer()
+    finite = bool(buffer.isfinite().all())
     messages, start = [], 0
     for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
         messages.append(state.compress(state.names[parameter], gradient) + 2 * start)
@@ -107,5 +108,7 @@ def threshold_hook(state: ThresholdCompression, bucket: dist.GradBucket) -> torc
     state.bytes_dense += round(2 * (world_size - 1) / world_size * 4 * buffer.numel())
     received = torch.cat([one[:size] for one, size in zip(gathered, sizes, strict=True)]).to(torch.int64)
     future: torch.futures.Future[Tensor] = torch.futures.Future()
-    future.set_result(state.decompress(received % (2 * _MAX_PLACES), buffer).div_(world_size))
+    mean = state.decompress(received % (2 * _MAX_PLACES), buffer).div_(world_size)
+    # NaN reaches no threshold: without this it would stay in the residual, and nobody would know.
+    future.set_result(mean if finite else mean.fill_(torch.nan))
     return future

@@ -40,6 +40,11 @@ class Parallel:
             raise ConfigError(
                 f"scale.gtc_threshold is {settings.gtc_threshold} and scale.bmuf_block {settings.bmuf_block}; neither may be negative"
             )
+        if settings.gtc_threshold and settings.precision == "fp16":
+            raise ConfigError(
+                f"scale.gtc_threshold is {settings.gtc_threshold} and scale.precision 'fp16', whose scaled gradients would be compared with the "
+                "threshold; use bf16 or float32 with compression"
+            )
         self.settings, self.ranks, self.device, self.block = settings, ranks, device, settings.bmuf_block
         self.dtype = _PRECISIONS[settings.precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)

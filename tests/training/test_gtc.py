@@ -121,3 +121,16 @@ def test_four_processes_do_what_a_plain_loop_does_and_send_less() -> None:
             torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
     sent, dense = found[0]["traffic"]
     assert 0 < sent and dense == 6 * round(2 * 3 / 4 * 4 * sum(weight.numel() for weight in expected.values()))
+
+
+def broken(rank: int, world_size: int) -> Tensor:
+    """The gradient after a loss whose gradient is NaN."""
+    ddp = DistributedDataParallel(nn.Linear(2, 2))
+    ddp.register_comm_hook(ThresholdCompression(ddp.module.named_parameters(), 0.5), threshold_hook)
+    (ddp(torch.ones(1, 2)).sum() * torch.nan).backward()
+    assert ddp.module.weight.grad is not None
+    return ddp.module.weight.grad
+
+
+def test_a_gradient_that_is_not_finite_does_not_hide_in_the_residual() -> None:
+    assert on_ranks(1, broken)[0].isnan().all()
