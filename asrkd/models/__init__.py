@@ -9,6 +9,7 @@ from asrkd.models.int8 import int8_bytes, quantized_parameters, rounded_weights,
 from asrkd.models.lstm import LSTMState, LSTMStudent
 from asrkd.models.peers import Peers
 from asrkd.models.study import study_student, study_teacher
+from asrkd.models.tdnn import TDNNState, TDNNStudent
 
 __all__ = [
     "BLSTMTeacher",
@@ -19,6 +20,8 @@ __all__ = [
     "LSTMState",
     "LSTMStudent",
     "Peers",
+    "TDNNState",
+    "TDNNStudent",
     "build_model",
     "check_model",
     "count_parameters",

@@ -59,6 +59,7 @@ class LSTMStudent(nn.Module):
                 "smaller; give a smaller one, or 0 for no projection"
             )
         self.output_delay = output_delay
+        self.projection_dim = projection_dim
         self.lstm = nn.LSTM(
             input_dim,
             hidden_dim,
@@ -79,9 +80,10 @@ class LSTMStudent(nn.Module):
 
     def initial_state(self, batch_size: int = 1) -> LSTMState:
         """The state before the first chunk."""
-        weight = self.output.weight
+        # A layer of eight bits, which runs on a CPU, has a method in its place.
+        weight = self.output.weight if isinstance(self.output.weight, Tensor) else torch.empty(0)
         layers, width = self.lstm.num_layers, self.lstm.hidden_size
-        hidden = weight.new_zeros(layers, batch_size, self.lstm.proj_size or width)
+        hidden = weight.new_zeros(layers, batch_size, self.projection_dim or width)
         return LSTMState(hidden, weight.new_zeros(layers, batch_size, width), 0)
 
     def stream(self, features: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:

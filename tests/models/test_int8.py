@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from asrkd.errors import ConfigError
-from asrkd.models import BLSTMTeacher, LSTMStudent, count_parameters
+from asrkd.models import BLSTMTeacher, LSTMStudent, TDNNStudent, count_parameters
 from asrkd.models.int8 import int8_bytes, quantized_parameters, rounded, rounded_weights, to_int8
 
 SIZES = {"input_dim": 20, "num_classes": 5, "hidden_dim": 24, "num_layers": 2}
@@ -40,6 +40,22 @@ def test_rounded_weights_are_those_of_the_int8_model() -> None:
         assert (logits - used).abs().max() < 0.05 * logits.std()
     for parameter, weight in zip(model.parameters(), before, strict=True):
         assert torch.equal(parameter, weight)
+
+
+@pytest.mark.parametrize(
+    "model", [LSTMStudent(**SIZES, output_delay=2), TDNNStudent(20, 5, 24, dilations=(1, 2), output_delay=2)]
+)
+@torch.no_grad()
+def test_a_model_of_eight_bits_streams(model: nn.Module) -> None:
+    used, features = to_int8(model), torch.randn(1, 30, 20)
+    state, parts = used.initial_state(1), []
+    for chunk in features.split(7, dim=1):
+        logits, state = used.stream(chunk, state)
+        parts.append(logits)
+    parts.append(used.flush(state)[0])
+    whole = used(features, torch.tensor([30]))[0]
+    # Activations are rounded chunk by chunk.
+    assert (torch.cat(parts, dim=1) - whole).abs().mean() < 0.05 * whole.std()
 
 
 def test_the_gradient_goes_straight_through_to_the_float_weights() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +16,7 @@ from asrkd.models import (
     ConformerTeacher,
     EmformerStudent,
     LSTMStudent,
+    TDNNStudent,
     build_model,
     check_model,
     count_parameters,
@@ -26,6 +30,7 @@ torch.manual_seed(0)
 def small(name: str, delay: int = 2) -> nn.Module:
     models = {
         "lstm": lambda: LSTMStudent(6, 5, hidden_dim=8, num_layers=2, output_delay=delay),
+        "tdnn": lambda: TDNNStudent(6, 5, hidden_dim=8, dilations=(1, 2, 3), output_delay=delay),
         "blstm": lambda: BLSTMTeacher(6, 5, hidden_dim=8, num_layers=2),
         "emformer": lambda: EmformerStudent(
             6, 5, 8, 2, 16, 2, segment_length=3, left_context_length=6, right_context_length=delay
@@ -45,7 +50,7 @@ def stream(model: nn.Module, features: Tensor, cuts: list[int]) -> Tensor:
     return torch.cat(outputs, dim=1)
 
 
-@pytest.mark.parametrize("name", ["lstm", "emformer"])
+@pytest.mark.parametrize("name", ["lstm", "tdnn", "emformer"])
 @settings(max_examples=25, deadline=None)
 @given(frames=st.integers(1, 25), delay=st.integers(0, 4), cuts=st.lists(st.integers(0, 7), max_size=8))
 @torch.no_grad()
@@ -56,7 +61,7 @@ def test_a_stream_of_chunks_gives_the_logits_of_the_whole(name: str, frames: int
     torch.testing.assert_close(stream(model, features, cuts), whole, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lstm", "blstm", "emformer", "conformer"])
+@pytest.mark.parametrize("name", ["lstm", "tdnn", "blstm", "emformer", "conformer"])
 @torch.no_grad()
 def test_an_utterance_does_not_depend_on_its_batch(name: str) -> None:
     model = small(name)
@@ -69,7 +74,7 @@ def test_an_utterance_does_not_depend_on_its_batch(name: str) -> None:
         torch.testing.assert_close(together[:length], alone[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lstm", "blstm", "emformer", "conformer"])
+@pytest.mark.parametrize("name", ["lstm", "tdnn", "blstm", "emformer", "conformer"])
 def test_padding_may_hold_anything_and_go_beyond_the_longest_utterance(name: str) -> None:
     model = small(name)
     lengths = torch.tensor([9, 4])
@@ -86,7 +91,7 @@ def test_padding_may_hold_anything_and_go_beyond_the_longest_utterance(name: str
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["lstm", "emformer"])
+@pytest.mark.parametrize("name", ["lstm", "tdnn", "emformer"])
 @torch.no_grad()
 def test_a_state_can_be_continued_twice(name: str) -> None:
     model = small(name)
@@ -142,6 +147,35 @@ def test_output_delay_is_how_far_a_student_looks_ahead(delay: int) -> None:
     (gradient,) = torch.autograd.grad(logits[0, 5].sum(), features)
     reached = gradient[0].abs().sum(dim=1) > 0
     assert reached.tolist() == [t <= 5 + delay for t in range(12)]
+
+
+@pytest.mark.parametrize("delay", [0, 2])
+def test_a_tdnn_sees_twice_its_dilations_and_its_delay(delay: int) -> None:
+    model = TDNNStudent(6, 5, hidden_dim=8, dilations=(1, 3), output_delay=delay)
+    features = torch.randn(1, 20, 6, requires_grad=True)
+    logits, _ = model(features, torch.tensor([20]))
+    (gradient,) = torch.autograd.grad((logits[0, 12] * torch.randn(5)).sum(), features)
+    reached = (gradient[0].abs().sum(dim=1) > 0).nonzero().flatten().tolist()
+    assert reached[0] >= 12 + delay - 8 and reached[-1] == 12 + delay
+
+
+@torch.no_grad()
+def test_a_tdnn_equals_dilated_convolutions() -> None:
+    model = TDNNStudent(6, 5, hidden_dim=8, dilations=(1, 3), output_delay=2).eval()
+    features = torch.randn(2, 15, 6)
+    hidden = model.input(nn.functional.pad(features, (0, 0, 0, 2)))
+    for norm, layer, dilation in zip(model.norms, model.layers, (1, 3), strict=True):
+        kernel = layer.weight.view(8, 3, 8).transpose(1, 2)
+        ahead = nn.functional.pad(norm(hidden).transpose(1, 2), (2 * dilation, 0))
+        hidden = hidden + nn.functional.conv1d(ahead, kernel, layer.bias, dilation=dilation).relu().transpose(1, 2)
+    expected = model.output(model.output_norm(hidden))[:, 2:]
+    torch.testing.assert_close(model(features, torch.tensor([15, 15]))[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("args", [{"output_delay": -1}, {"dilations": []}, {"dilations": [2, 0]}])
+def test_sizes_of_a_tdnn_that_cannot_be_are_refused(args: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=re.escape(str(next(iter(args.values()))))):
+        TDNNStudent(6, 5, hidden_dim=8, **args)
 
 
 def test_blstm_equals_torchs_own_with_packed_sequences() -> None:
@@ -213,7 +247,7 @@ def test_the_check_leaves_the_model_and_the_random_numbers_as_they_were() -> Non
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["lstm", "blstm", "emformer", "conformer"])
+@pytest.mark.parametrize("name", ["lstm", "tdnn", "blstm", "emformer", "conformer"])
 def test_the_models_keep_the_protocol(name: str) -> None:
     check_model(small(name), 6, 5)
 
