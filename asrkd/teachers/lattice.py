@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,13 @@ from torch import Tensor
 from asrkd import fingerprint
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import TeacherError
-from asrkd.graphs import k2_graph, ngram_graph, word_loop_graph
+from asrkd.graphs import ForwardBackward, k2_graph, ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam, occupancies
+from asrkd.teachers.ensemble import read_ensemble
 from asrkd.teachers.teacher import Teacher
+
+# (N, T, V) scores, (N,) lengths -> (N, T, V) probabilities of the classes.
+Occupancies = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,12 @@ class LatticeSettings:
         teacher: spec of the teacher whose scores make the lattices.
         lexicon: the words that there may be.
         grammar: ARPA file; empty for a loop of the words.
-        prior: the run whose priors an `hmm` teacher takes; empty for its own, if it is a checkpoint.
+        prior: the run whose priors an `hmm` teacher takes; empty for its own (of an ensemble: the mean of its members').
         acoustic_scale: multiplies the acoustic scores.
         insertion_penalty: cost of every word, without a grammar.
-        search_beam, output_beam, max_active: how far the lattices are pruned.
+        exact: every path counts and k2 is not needed (`asrkd.graphs.ForwardBackward`), which suits a loop of some hundreds of words; otherwise
+            lattices are made by k2 and pruned.
+        search_beam, output_beam, max_active: how far.
     """
 
     teacher: str
@@ -44,6 +50,7 @@ class LatticeSettings:
     prior: str = ""
     acoustic_scale: float = 1.0
     insertion_penalty: float = 0.0
+    exact: bool = False
     search_beam: float = 20.0
     output_beam: float = 8.0
     max_active: int = 10000
@@ -74,8 +81,8 @@ def lattice_teacher(spec: str, path: Path, load: Callable[[str], Teacher]) -> Te
     else:
         graph = word_loop_graph(lexicon, below.inventory, insertion_penalty=settings.insertion_penalty)
     text = graph.fst.to_str(show_weight_one=True, fst_field_separator=" ")
-    prior = _prior(spec, settings, below)
-    beam = Beam(settings.search_beam, settings.output_beam, min(30, settings.max_active - 1), settings.max_active)
+    prior = None if below.inventory.topology == "ctc" else _prior(spec, settings)
+    pruning = [settings.search_beam, settings.output_beam, settings.max_active]
     identity = fingerprint.of_json(
         [
             "lattice",
@@ -83,26 +90,38 @@ def lattice_teacher(spec: str, path: Path, load: Callable[[str], Teacher]) -> Te
             text,
             None if prior is None else prior.tolist(),
             settings.acoustic_scale,
-            settings.search_beam,
-            settings.output_beam,
-            settings.max_active,
+            *(["exact"] if settings.exact else pruning),
         ]
     )
-    model = _Lattices(below, k2_graph(graph).to(torch.device(below.device)), prior, settings.acoustic_scale, beam)
+    device = torch.device(below.device)
+    if settings.exact:
+        occupied: Occupancies = ForwardBackward(graph, device)
+    else:
+        beam = Beam(settings.search_beam, settings.output_beam, min(30, settings.max_active - 1), settings.max_active)
+        occupied = partial(occupancies, graphs=k2_graph(graph).to(device), beam=beam)
+    model = _Lattices(below, occupied, prior, settings.acoustic_scale)
     return Teacher(
         model, below.front_end, below.inventory, below.subsampling_factor, spec, identity, below.device, below.autocast
     )
 
 
-def _prior(spec: str, settings: LatticeSettings, below: Teacher) -> np.ndarray | None:
-    if below.inventory.topology == "ctc":
-        return None
+def _prior(spec: str, settings: LatticeSettings) -> np.ndarray:
+    """(V,) log-priors: of the run that is named, of the teacher itself, or of its members, each with its weight."""
+    if settings.prior:
+        return _prior_of(spec, Path(settings.prior))
     kind, _, rest = settings.teacher.partition(":")
-    if not settings.prior and kind != "checkpoint":
+    if kind in ("checkpoint", "int8"):
+        return _prior_of(spec, Path(rest))
+    members = read_ensemble(settings.teacher, Path(rest)) if kind == "ensemble" else None
+    if members is None or any(one.partition(":")[0] not in ("checkpoint", "int8") for one in members.specs):
         raise TeacherError(
             f"teacher {spec!r}: {settings.teacher!r} is an 'hmm' teacher without priors of its own; set prior to the folder of a run"
         )
-    path = Path(settings.prior or rest)
+    priors = [np.exp(_prior_of(spec, Path(one.partition(":")[2]))) for one in members.specs]
+    return np.log(np.average(priors, axis=0, weights=members.weights)).astype(np.float32)
+
+
+def _prior_of(spec: str, path: Path) -> np.ndarray:
     try:
         content = torch.load(path / "final.pt" if path.is_dir() else path, map_location="cpu", weights_only=True)
         return content["log_prior"].numpy()
@@ -115,8 +134,8 @@ def _prior(spec: str, settings: LatticeSettings, below: Teacher) -> np.ndarray |
 class _Lattices:
     """Log-occupancies of the classes in the lattices of a batch."""
 
-    def __init__(self, below: Teacher, graph: Any, prior: np.ndarray | None, scale: float, beam: Beam) -> None:
-        self.below, self.graph, self.scale, self.beam = below, graph, scale, beam
+    def __init__(self, below: Teacher, occupied: Occupancies, prior: np.ndarray | None, scale: float) -> None:
+        self.below, self.occupied, self.scale = below, occupied, scale
         self.prior = None if prior is None else torch.from_numpy(prior).to(below.device)
 
     def __call__(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,12 +149,12 @@ class _Lattices:
         return logits.masked_fill(~inside[..., None], 0.0), out_lengths
 
     def _log_occupancies(self, scores: Tensor, lengths: Tensor) -> Tensor:
-        found = occupancies(scores, lengths, self.graph, beam=self.beam)
+        found = self.occupied(scores, lengths)
         empty = int((found[:, 0].sum(dim=1) == 0).sum())
         if empty:
             raise TeacherError(
                 f"teacher {self.below.spec!r}: no path through the words of the lexicon survives for {empty} of {len(found)} "
-                "utterances of a batch; widen search_beam and output_beam, or raise max_active"
+                "utterances of a batch; widen search_beam and output_beam, raise max_active, or set exact"
             )
         # What rounding leaves of the sum 1 of each frame goes with the softmax.
-        return found.clamp_min(0).log()
+        return found.clamp_min(0).log().to(scores.dtype)

@@ -6,13 +6,11 @@ import dataclasses
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from asrkd import fingerprint
 from asrkd.corpus.front_end import FrontEnd
@@ -20,6 +18,7 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import AsrkdError, TeacherError
 from asrkd.models import build_model, to_int8
+from asrkd.teachers.ensemble import ensemble_teacher
 from asrkd.teachers.lattice import lattice_teacher
 from asrkd.teachers.onnx import onnx_teacher
 from asrkd.teachers.teacher import Teacher
@@ -62,12 +61,14 @@ def load_teacher(spec: str, device: str = "cpu", *, autocast: str = "", compile:
         TeacherError: the spec is not one of these, or what it names cannot be used, or not in this way.
     """
     kind, _, rest = spec.partition(":")
+
+    def below(spec: str) -> Teacher:
+        return load_teacher(spec, device, autocast=autocast, compile=compile)
+
     if kind == "ensemble" and rest:
-        return _ensemble(spec, Path(rest), device, autocast, compile)
+        return ensemble_teacher(spec, Path(rest), below)
     if kind == "lattice" and rest:
-        return lattice_teacher(
-            spec, Path(rest), lambda below: load_teacher(below, device, autocast=autocast, compile=compile)
-        )
+        return lattice_teacher(spec, Path(rest), below)
     teacher = dataclasses.replace(_load(spec, kind, rest, device), autocast=autocast)
     if autocast and kind == "onnx":
         raise TeacherError(f"teacher {spec!r}: autocast {autocast} is torch's; convert the graph to that type instead")
@@ -184,67 +185,3 @@ def _python(spec: str, factory: str, device: str) -> Teacher:
             f"teacher {spec!r} runs on {teacher.device!r} and cannot be moved to {device!r}: its model is no torch.nn.Module"
         )
     return dataclasses.replace(teacher, spec=spec)
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """What the file of an ensemble says: specs of its teachers, their weights (which sum to 1), and the domain of the mean."""
-
-    specs: list[str]
-    weights: list[float]
-    domain: str
-
-
-def read_ensemble(spec: str, path: Path) -> Ensemble:
-    """Read the file of `ensemble:PATH`.
-
-    Raises:
-        TeacherError: it cannot be read, or says what cannot be.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        members = [(str(one["spec"]), float(one.get("weight", 1.0))) for one in content["teachers"]]
-        domain = content.get("domain", "probability")
-    except OSError as error:
-        raise TeacherError(f"teacher {spec!r}: {str(path)!r} cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TeacherError(
-            f"teacher {spec!r}: {str(path)!r} is not of the form 'teachers: [{{spec: ..., weight: ...}}]' ({error})"
-        ) from None
-    if domain not in ("probability", "log") or not members or any(weight <= 0 for _, weight in members):
-        raise TeacherError(
-            f"teacher {spec!r}: domain is {domain!r} (must be 'probability' or 'log') over {len(members)} teachers, whose "
-            "weights must be above 0"
-        )
-    total = sum(weight for _, weight in members)
-    return Ensemble([one for one, _ in members], [weight / total for _, weight in members], domain)
-
-
-def _ensemble(spec: str, path: Path, device: str, autocast: str, compile: bool) -> Teacher:
-    given = read_ensemble(spec, path)
-    teachers = [load_teacher(one, device, autocast=autocast, compile=compile) for one in given.specs]
-    first = teachers[0]
-    for teacher in teachers[1:]:
-        for name in ("inventory", "front_end", "subsampling_factor"):
-            if getattr(teacher, name) != getattr(first, name):
-                raise TeacherError(
-                    f"teacher {spec!r}: {teacher.spec!r} and {first.spec!r} differ in {name}, so their frames cannot be averaged"
-                )
-    identity = fingerprint.of_json([given.domain, given.weights, [teacher.fingerprint for teacher in teachers]])
-    model = _Average(teachers, given.weights, given.domain)
-    return Teacher(model, first.front_end, first.inventory, first.subsampling_factor, spec, identity, device)
-
-
-class _Average:
-    """Weighted mean of posteriors, in the domain of probabilities or of logarithms (renormalised by the softmax)."""
-
-    def __init__(self, teachers: list[Teacher], weights: list[float], domain: str) -> None:
-        self.teachers, self.weights, self.domain = teachers, weights, domain
-
-    def __call__(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = [teacher.log_probs(features, lengths) for teacher in self.teachers]
-        stacked = torch.stack([log_probs for log_probs, _ in outputs])
-        weights = torch.tensor(self.weights, device=stacked.device).view(-1, 1, 1, 1)
-        if self.domain == "log":
-            return (weights * stacked).sum(dim=0), outputs[0][1]
-        return (stacked + weights.log()).logsumexp(dim=0), outputs[0][1]

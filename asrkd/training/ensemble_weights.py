@@ -13,7 +13,8 @@ from asrkd.errors import CorpusError, MismatchError, TeacherError
 from asrkd.losses.hard import PADDING
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
-from asrkd.teachers.load import Ensemble, load_teacher, read_ensemble
+from asrkd.teachers import load_teacher
+from asrkd.teachers.ensemble import Ensemble, read_ensemble
 from asrkd.training.metrics import write_whole
 
 

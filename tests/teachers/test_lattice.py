@@ -17,7 +17,8 @@ from asrkd.store import Store
 from asrkd.store.verify import verify
 from asrkd.teachers import load_teacher
 
-pytestmark = needs_k2
+EXACT = {"exact": True}
+BEAMS = pytest.param({"search_beam": 1e3, "output_beam": 1e3}, marks=needs_k2, id="beams")
 
 
 @pytest.fixture(scope="module", params=["hmm", "ctc"])
@@ -73,8 +74,11 @@ def all_paths(scores: np.ndarray, lexicon: Lexicon, inventory) -> np.ndarray:
     return found
 
 
-def test_posteriors_are_those_of_the_word_graph(corpus: Path, model: Path, tmp_path: Path) -> None:
-    lattice = load_teacher(spec(tmp_path, corpus, model, acoustic_scale=0.5, search_beam=1e3, output_beam=1e3))
+@pytest.mark.parametrize("paths", [pytest.param(EXACT, id="exact"), BEAMS])
+def test_posteriors_are_those_of_the_word_graph(
+    corpus: Path, model: Path, tmp_path: Path, paths: dict[str, object]
+) -> None:
+    lattice = load_teacher(spec(tmp_path, corpus, model, acoustic_scale=0.5, **paths))
     below = load_teacher(f"checkpoint:{model}")
     prior = 0.0
     if below.inventory.topology == "hmm":
@@ -94,7 +98,7 @@ def test_posteriors_are_those_of_the_word_graph(corpus: Path, model: Path, tmp_p
 
 def test_a_store_of_lattice_posteriors(corpus: Path, model: Path, tmp_path: Path) -> None:
     root = str(tmp_path / "store")
-    teacher = spec(tmp_path, corpus, model)
+    teacher = spec(tmp_path, corpus, model, **EXACT)
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=teacher, codec="nucleus:0.99:8", embed="audio")
     label(root)
     assert not verify(root)
@@ -105,10 +109,30 @@ def test_a_store_of_lattice_posteriors(corpus: Path, model: Path, tmp_path: Path
 def test_the_graph_is_part_of_the_teachers_identity(corpus: Path, model: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("low l\nhigh h\n")
     found = {
-        load_teacher(spec(tmp_path, corpus, model, **changes)).fingerprint
-        for changes in ({}, {"output_beam": 4.0}, {"lexicon": str(tmp_path / "other.txt")}, {"insertion_penalty": 1.0})
+        load_teacher(spec(tmp_path, corpus, model, **EXACT | changes)).fingerprint
+        for changes in (
+            {},
+            {"acoustic_scale": 0.5},
+            {"lexicon": str(tmp_path / "other.txt")},
+            {"insertion_penalty": 1.0},
+        )
     }
     assert len(found) == 4
+
+
+def test_an_ensemble_has_the_mean_of_its_members_priors(corpus: Path, model: Path, tmp_path: Path) -> None:
+    members = tmp_path / "members.yaml"
+    members.write_text(yaml.safe_dump({"teachers": [{"spec": f"checkpoint:{model}"}] * 2, "domain": "probability"}))
+    single = load_teacher(spec(tmp_path, corpus, model, **EXACT))
+    twice = load_teacher(spec(tmp_path, corpus, model, **EXACT, teacher=f"ensemble:{members}"))
+    features = torch.randn(1, 15, single.front_end.feature_dim, generator=torch.Generator().manual_seed(0))
+    expected, _ = single.log_probs(features, torch.tensor([15]))
+    found, _ = twice.log_probs(features, torch.tensor([15]))
+    np.testing.assert_allclose(found.exp(), expected.exp(), atol=1e-5)
+    members.write_text(yaml.safe_dump({"teachers": [{"spec": "python:a:b"}]}))
+    if "hmm" in str(model):
+        with pytest.raises(TeacherError, match="priors of its own|cannot be imported"):
+            load_teacher(spec(tmp_path, corpus, model, **EXACT, teacher=f"ensemble:{members}"))
 
 
 def test_what_cannot_be_used_is_refused(corpus: Path, model: Path, tmp_path: Path) -> None:
@@ -121,6 +145,10 @@ def test_what_cannot_be_used_is_refused(corpus: Path, model: Path, tmp_path: Pat
     if "hmm" in str(model):
         with pytest.raises(TeacherError, match="gives no priors .FileNotFoundError"):
             load_teacher(spec(tmp_path, corpus, model, prior=str(tmp_path / "none.pt")))
+
+
+@needs_k2
+def test_beams_without_a_path_are_told(corpus: Path, model: Path, tmp_path: Path) -> None:
     narrow = load_teacher(
         spec(tmp_path, corpus, model, search_beam=1e-3, output_beam=1e-3, max_active=2, acoustic_scale=50.0)
     )
