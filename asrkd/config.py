@@ -28,18 +28,27 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Iterable[str] 
         ConfigError: the file is missing or not YAML, a key does not exist, a value has the wrong type,
             or a mandatory value is absent.
     """
-    given: Any = {}
-    if path is not None:
-        try:
-            given = OmegaConf.to_container(OmegaConf.load(path)) or {}
-        except FileNotFoundError:
-            raise ConfigError(f"config file {str(path)!r} does not exist; give the path of a YAML file") from None
-        except OSError as error:
-            raise ConfigError(f"config file {str(path)!r} cannot be read: {error.strerror or error}") from None
-        except Exception as error:  # the YAML parser's own kinds
-            text = " ".join(str(error).split())
-            raise ConfigError(f"config file {str(path)!r} is not valid YAML: {text}") from None
-    return from_dict(cls, given, overrides)
+    return from_dict(cls, {} if path is None else read(path), overrides)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A YAML file as a mapping.
+
+    Raises:
+        ConfigError: the file is missing, not YAML, or no mapping.
+    """
+    try:
+        given = OmegaConf.to_container(OmegaConf.load(path)) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"config file {str(path)!r} does not exist; give the path of a YAML file") from None
+    except OSError as error:
+        raise ConfigError(f"config file {str(path)!r} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # the YAML parser's own kinds
+        text = " ".join(str(error).split())
+        raise ConfigError(f"config file {str(path)!r} is not valid YAML: {text}") from None
+    if not isinstance(given, dict):
+        raise ConfigError(f"a config must be a mapping of keys to values, not {type(given).__name__}")
+    return cast(dict[str, Any], given)
 
 
 def from_dict(cls: type[T], given: Any, overrides: Iterable[str] = ()) -> T:

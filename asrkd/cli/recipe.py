@@ -14,8 +14,9 @@ from asrkd.errors import ConfigError
 from asrkd.report.pictures import wer_curve
 from asrkd.study.config import StudyConfig
 from asrkd.study.report import write_report
-from asrkd.study.results import results_markdown, speaker_curve, with_variants
+from asrkd.study.results import is_decoded, record
 from asrkd.study.run import STAGES, Study
+from asrkd.study.tables import results_markdown, speaker_curve
 
 Prepare = Callable[[Path | None, Path, Callable[[str, int, int], None]], None]
 ALL = "all"
@@ -55,6 +56,11 @@ def recipe_command(
         help="Last stage. 'results' writes RESULTS.md over the seeds of every topology.",
     )
     @click.option("--workers", default=2, help="Processes, one thread each.")
+    @click.option(
+        "--variants",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="YAML file of further students, name: settings (asrkd.study.config.VariantConfig).",
+    )
     @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
     def run(
         corpus_dir: Path | None,
@@ -64,6 +70,7 @@ def recipe_command(
         stage: str,
         stop_stage: str,
         workers: int,
+        variants: Path | None,
         overrides: tuple[str, ...],
         fold: str = names[0],
     ) -> None:
@@ -84,7 +91,7 @@ def recipe_command(
                     corpus_dir, exp / name / "data", lambda what, *done: progress.show(f"prepare {what}", *done)
                 )
             for number in numbers if wanted else ():
-                config = _config(here, exp / name, topology, number, overrides)
+                config = _config(here, exp / name, topology, number, overrides, variants)
                 Study(config, workers=workers, progress=progress.show).run(wanted[0], wanted[-1])
                 if wanted[-1] == "decode":
                     click.echo(f"report: {write_report(config, Path(config.work) / 'report.html')}")
@@ -92,21 +99,25 @@ def recipe_command(
         if last == len(stages) - 1:
             decoded: dict[str, list[Path]] = {}
             for name in topologies:
-                works = [_work(exp / one, name, number) for one in names for number in numbers]
-                decoded[name] = [work for work in works if (work / "results/upper/result.json").exists()]
-            if not any(decoded.values()):
+                for one in names:
+                    for number in numbers:
+                        work, file = _work(exp / one, name, number), here / "results" / _file(one, name, number)
+                        if is_decoded(work):
+                            record(work, file)
+                        if is_decoded(file):
+                            decoded.setdefault(name, []).append(file)
+            if not decoded:
                 raise ConfigError(
-                    f"no run in {str(exp)!r} with seeds {seeds} is decoded; run the stages to 'decode' first"
+                    f"no run in {str(exp)!r} with seeds {seeds} is decoded, and none is recorded; run the stages to 'decode' first"
                 )
             tried = here / "tried.md"
-            text = results_markdown(here.name, {name: found for name, found in decoded.items() if found})
+            text = results_markdown(here.name, decoded)
             (here / "RESULTS.md").write_text(
                 text + (tried.read_text(encoding="utf-8") if tried.exists() else ""), encoding="utf-8"
             )
             click.echo(f"results: {here / 'RESULTS.md'}")
             for name, found in decoded.items():
-                points = speaker_curve(with_variants(found)) if with_variants(found) else None
-                if points:
+                if points := speaker_curve(found):
                     picture = here / f"speakers-{name}.png"
                     picture.write_bytes(wer_curve(points, "untranscribed speakers").png)
                     click.echo(f"learning curve: {picture}")
@@ -121,9 +132,19 @@ def _work(exp: Path, topology: str, seed: int) -> Path:
     return exp / topology / f"seed-{seed}"
 
 
-def _config(here: Path, exp: Path, topology: str, seed: int, overrides: tuple[str, ...]) -> StudyConfig:
+def _file(fold: str, topology: str, seed: int) -> str:
+    """Where the results of a run are recorded."""
+    return "-".join([*([fold] if fold else []), topology, f"seed-{seed}.json"])
+
+
+def _config(
+    here: Path, exp: Path, topology: str, seed: int, overrides: tuple[str, ...], variants: Path | None = None
+) -> StudyConfig:
     fixed = [f"work={_work(exp, topology, seed)}", f"data={exp / 'data'}", f"stores={exp / 'stores'}", f"seed={seed}"]
-    config = configs.load(StudyConfig, here / f"{topology}.yaml", [*fixed, *overrides])
+    given = configs.read(here / f"{topology}.yaml")
+    if variants:
+        given["variants"] = given.get("variants", {}) | configs.read(variants)
+    config = configs.from_dict(StudyConfig, given, [*fixed, *overrides])
     for system in (config.teacher, config.student):
         system.augment.noise = [str(exp / "data/noise/train")]
     return config

@@ -11,8 +11,9 @@ from asrkd.demo.corpus import make_corpus
 from asrkd.report.tables import text_table
 from asrkd.study.config import StudyConfig
 from asrkd.study.report import write_report
-from asrkd.study.results import comparison_table, read_results, system_table
+from asrkd.study.results import read_results
 from asrkd.study.run import Study
+from asrkd.study.tables import comparison_table, system_table
 
 Progress = Callable[[str, int, int, str], None]
 

@@ -41,6 +41,15 @@ class DecodingConfig:
 
 
 @dataclass
+class LatticeConfig:
+    """What the targets `lattice` are made with: the teacher's posteriors given that the words are the lexicon's, over every path of their loop
+    (`asrkd.teachers.lattice`)."""
+
+    acoustic_scale: float = 1.0
+    insertion_penalty: float = 0.0
+
+
+@dataclass
 class SequenceStageConfig:
     """Sequence training on the labeled set that starts from a finished student."""
 
@@ -55,13 +64,15 @@ class VariantConfig:
     `of`: the student that it differs from, `distilled` or `labeled`. `train`: keys of a training's config (`asrkd.training.config`) in place of
     that student's, e.g. {soft_loss: {temperature: 2}}. `unlabeled_speakers`: of how many speakers it sees the untranscribed speech (0 all), chosen by
     the seed, the fewer among the more. `teachers`: runs (teachers, students, other variants) whose mean posteriors it learns from, in place of the
-    study's teacher: a student of its own kind (born again), a chain of ever smaller ones, one member of the ensemble. `init`: the student whose end
+    study's teacher: a student of its own kind (born again), a chain of ever smaller ones, one member of the ensemble. `targets`: `posteriors` or
+    `lattice` in place of the study's. `init`: the student whose end
     it starts from. `processes`: how many train it, by torchrun."""
 
     of: str = "distilled"
     train: dict[str, Any] = field(default_factory=dict)
     unlabeled_speakers: int = 0
     teachers: list[str] = field(default_factory=list)
+    targets: str = ""
     init: str = ""
     processes: int = 1
 
@@ -78,6 +89,7 @@ class StudyConfig:
     `generations` has a schedule like `distilled` for each later generation: a teacher that is distilled from the one before
     it labels the untranscribed set anew, and the last generation teaches the student (Furlanello et al. 2018, "Born-again
     neural networks").
+    `targets`: what the students learn from, the teacher's `posteriors` as they are, or those of its `lattice`.
     `sequence`: by name, sequence training of the students `labeled` and `distilled`, each from where cross-entropy left it (needs k2).
     `variants`: by name, further students.
     `codecs`: further codecs beside `codec`; each stores the targets of the same teacher for a distilled student of its own.
@@ -91,6 +103,8 @@ class StudyConfig:
     topology: str = "ctc"
     states_per_phone: int = 2
     tests: dict[str, str] = field(default_factory=dict)
+    targets: str = "posteriors"
+    lattice: LatticeConfig = field(default_factory=LatticeConfig)
     codec: str = "topk:20"
     codecs: list[str] = field(default_factory=list)
     unit_hours: float = 0.1

@@ -14,17 +14,18 @@ from asrkd.report.html import Section
 from asrkd.report.tables import Table
 from asrkd.store import Store
 from asrkd.study.config import StudyConfig
-from asrkd.study.results import (
+from asrkd.study.results import SystemResult, read_results
+from asrkd.study.run import Study
+from asrkd.study.tables import (
     NAMES,
-    SystemResult,
     comparison_table,
     rate,
-    read_results,
     seed_table,
     speaker_table,
     system_table,
+    variant_costs,
+    variant_table,
 )
-from asrkd.study.run import Study
 from asrkd.teachers import load_teacher
 from asrkd.training.metrics import read_metrics
 
@@ -61,6 +62,8 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
             "Speakers", tables=[Table(*speaker_table(results, test), f"WER in percent, {test}.") for test in tests]
         ),
     ]
+    if (variants := variant_table(works or [study.work])) and (costs := variant_costs(works or [study.work])):
+        sections.append(Section("Students trained in other ways", tables=[Table(*variants), Table(*costs)]))
     if works and len(works) > 1:
         sections.append(Section("Seeds", tables=[Table(*seed_table(results), "WER in percent.")]))
     intro = f"Topology {config.topology}, {len(works or [study.work])} seed(s)."

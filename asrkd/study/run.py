@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,11 +19,11 @@ from asrkd.labeling.job import Crew
 from asrkd.labeling.plan import plan
 from asrkd.store import Store, manifest
 from asrkd.store.files import exists
-from asrkd.study.config import StudyConfig, SystemConfig
+from asrkd.study.config import StudyConfig, SystemConfig, VariantConfig
 from asrkd.study.decode import decode_system
 from asrkd.study.jobs import train_all
 from asrkd.study.results import write_codecs, write_sequence, write_variants
-from asrkd.study.variants import store_of, waves
+from asrkd.study.variants import TARGETS, store_of, waves, with_targets
 from asrkd.training.align_store import align_store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
 
@@ -65,6 +66,12 @@ class Study:
                 raise ConfigError(
                     f"variant {name!r} cannot be a folder beside those of {', '.join(STUDENTS)}; give another name of letters, digits, . _ and -"
                 )
+        chosen = {
+            f"variants.{name}.targets": given.targets or TARGETS[0] for name, given in self.config.variants.items()
+        }
+        for name, targets in ({"targets": self.config.targets} | chosen).items():
+            if targets not in TARGETS:
+                raise ConfigError(f"{name} is {targets!r}, but must be one of {', '.join(TARGETS)}")
         if not self.config.tests:
             raise ConfigError(
                 "the study names no test set, so nothing could be scored; set tests, e.g. {clean: test_clean}"
@@ -111,7 +118,7 @@ class Study:
             name = f"generation-{number}"
             sources = {
                 "labeled": SourceConfig(self._store("labeled"), "labeled"),
-                "soft": SourceConfig(self._store(_soft(number - 1)), "soft"),
+                "soft": SourceConfig(self._store(self._soft(number - 1)), "soft"),
             }
             seed = self.config.seed * 100 + 50 + number
             train_all(
@@ -136,9 +143,13 @@ class Study:
         processes = {name: given.processes for name, given in self.config.variants.items()}
         for names in waves(self.config.variants, [*teachers, *STUDENTS]):
             for name in names:
-                if chosen := self.config.variants[name].teachers:
-                    spec = self._spec_of([self.run_folder(one) for one in chosen], f"ensemble-{'+'.join(chosen)}.yaml")
-                    self._fill(store_of(chosen), self._unlabeled, teacher=spec, codec=self.config.codec)
+                given = self.config.variants[name]
+                if given.teachers or given.targets:
+                    spec = self.teacher_spec
+                    if given.teachers:
+                        folders = [self.run_folder(one) for one in given.teachers]
+                        spec = self._spec_of(folders, f"ensemble-{'+'.join(given.teachers)}.yaml")
+                    self._fill_soft(self._store_of(given), spec, given.targets or self.config.targets)
             train_all({name: self._variant_config(name) for name in names}, self.workers, self.progress, processes)
 
     def sequence(self) -> None:
@@ -198,7 +209,14 @@ class Study:
     @property
     def soft_store(self) -> Path:
         """The store of that teacher's soft targets."""
-        return self._root(_soft(self.last_generation))
+        return self._root(self._soft(self.last_generation))
+
+    def _soft(self, generation: int) -> str:
+        """Name of the store of a generation's soft targets."""
+        return with_targets(_posteriors(generation), self.config.targets)
+
+    def _store_of(self, given: VariantConfig) -> str:
+        return store_of(given, _posteriors(self.last_generation), self.config.targets)
 
     def _teacher_runs(self, generation: int) -> list[Path]:
         if generation > 1:
@@ -212,22 +230,42 @@ class Study:
         """One checkpoint, or the ensemble of several."""
         if len(folders) == 1:
             return f"checkpoint:{folders[0]}"
+        content = {"teachers": [{"spec": f"checkpoint:{folder}"} for folder in folders], "domain": "probability"}
+        return f"ensemble:{self._written(file, content)}"
+
+    def _written(self, file: str, content: Mapping[str, Any]) -> Path:
+        """A YAML file of the work folder, which stores are bound to once it is there.
+
+        Raises:
+            ConfigError: it is there and says something else.
+        """
         path = self.work / file
         if not path.exists():
-            content = {"teachers": [{"spec": f"checkpoint:{folder}"} for folder in folders], "domain": "probability"}
-            path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        return f"ensemble:{path}"
+            path.write_text(yaml.safe_dump(dict(content)), encoding="utf-8")
+        elif yaml.safe_load(path.read_text(encoding="utf-8")) != content:
+            raise ConfigError(
+                f"{str(path)!r} says something else than the config now, and the stores beside it were made with it; take another folder for "
+                "other settings, or remove the file and the stores"
+            )
+        return path
 
     @property
     def _unlabeled(self) -> str:
         return str(self.data / "unlabeled.jsonl.gz")
 
     def _label(self, generation: int) -> None:
-        self._fill(_soft(generation), self._unlabeled, teacher=self._spec(generation), codec=self.config.codec)
+        self._fill_soft(self._soft(generation), self._spec(generation), self.config.targets)
 
     def _label_codecs(self) -> None:
         for codec in self.config.codecs:
-            self._fill(_of_codec("soft", codec), self._unlabeled, teacher=self.teacher_spec, codec=codec)
+            self._fill_soft(_of_codec("soft", codec), self.teacher_spec, self.config.targets, codec)
+
+    def _fill_soft(self, name: str, teacher: str, targets: str, codec: str = "") -> None:
+        """Label the untranscribed set with a teacher's posteriors, or those of its lattices."""
+        if targets == "lattice":
+            content = {"teacher": teacher, "lexicon": str(self.lexicon), "exact": True}
+            teacher = f"lattice:{self._written(f'{name}.yaml', content | dataclasses.asdict(self.config.lattice))}"
+        self._fill(name, self._unlabeled, teacher=teacher, codec=codec or self.config.codec)
 
     def _fill(self, name: str, cuts: str, *, teacher: str | None = None, codec: str | None = None) -> None:
         """Plan a store where there is none, and label what is missing in it."""
@@ -290,14 +328,14 @@ class Study:
         base = dataclasses.replace(self._student_config(given.of), run=str(self.run_folder(name)))
         if given.init:
             base = dataclasses.replace(base, init=str(self.run_folder(given.init) / "final.pt"))
-        if given.of == "labeled" and (given.unlabeled_speakers or given.teachers):
+        if given.of == "labeled" and (given.unlabeled_speakers or given.teachers or given.targets):
             raise ConfigError(
-                f"variants.{name} has unlabeled_speakers or teachers, but the student 'labeled' sees no untranscribed speech; leave them out"
+                f"variants.{name} has unlabeled_speakers, teachers or targets, but the student 'labeled' sees no untranscribed speech; leave them out"
             )
         if given.of == "distilled":
             soft = base.sources["soft"]
-            if given.teachers:
-                soft = dataclasses.replace(soft, store=str(self._root(store_of(given.teachers))))
+            if given.teachers or given.targets:
+                soft = dataclasses.replace(soft, store=str(self._root(self._store_of(given))))
             if given.unlabeled_speakers:
                 soft = dataclasses.replace(soft, speakers=self._some_speakers(name, given.unlabeled_speakers))
             base = dataclasses.replace(base, sources=base.sources | {"soft": soft})
@@ -361,6 +399,6 @@ def _of_codec(name: str, codec: str) -> str:
     return f"{name}-codec-{codec.replace(':', '-')}"
 
 
-def _soft(generation: int) -> str:
-    """Name of the store of a generation's soft targets."""
+def _posteriors(generation: int) -> str:
+    """Name of the store of a generation's posteriors."""
     return "soft" if generation == 1 else f"soft-{generation}"

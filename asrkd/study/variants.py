@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from asrkd.errors import ConfigError
 from asrkd.study.config import VariantConfig
 
+TARGETS = ("posteriors", "lattice")
+
 
 def waves(variants: Mapping[str, VariantConfig], finished: Iterable[str]) -> list[list[str]]:
     """Names of variants, those of a list waiting for nothing but the lists before it.
@@ -34,9 +36,20 @@ def waves(variants: Mapping[str, VariantConfig], finished: Iterable[str]) -> lis
     return order
 
 
-def store_of(teachers: Iterable[str]) -> str:
-    """Name of the store of the soft targets of other teachers than the study's own."""
-    return f"soft-of-{'+'.join(teachers)}"
+def store_of(given: VariantConfig, own: str, own_targets: str) -> str:
+    """Name of the store that a variant learns from.
+
+    Args:
+        own: name of the store of the posteriors of the study's own teacher.
+        own_targets: the study's.
+    """
+    name = f"soft-of-{'+'.join(given.teachers)}" if given.teachers else own
+    return with_targets(name, given.targets or own_targets)
+
+
+def with_targets(name: str, targets: str) -> str:
+    """Name of the store of a kind of targets, given that of the posteriors."""
+    return name if targets == TARGETS[0] else f"{name}-{targets}"
 
 
 def _needed(given: VariantConfig) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import click
@@ -9,7 +10,15 @@ from click.testing import CliRunner
 
 from asrkd.cli.recipe import recipe_command
 from asrkd.errors import ConfigError
-from asrkd.study.results import SYSTEMS, comparison_table, read_results, results_markdown, seed_table, system_table
+from asrkd.study.results import SYSTEMS, read_results, record, write_variants
+from asrkd.study.tables import (
+    comparison_table,
+    results_markdown,
+    seed_table,
+    speaker_curve,
+    system_table,
+    variant_table,
+)
 
 # Errors in 100 words: teacher, labeled, distilled, upper.
 FOLDS = {"anna": (20, 40, 30, 20), "ben": (10, 20, 12, 10)}
@@ -82,3 +91,54 @@ def test_no_results_leave_the_old_file(tmp_path: Path) -> None:
     result = CliRunner().invoke(recipe(tmp_path), arguments)
     assert isinstance(result.exception, ConfigError) and "no run in" in str(result.exception)
     assert (tmp_path / "RESULTS.md").read_text() == "of before"
+
+
+def add_variant(work: Path, name: str, wrong: int, speakers: int = 0) -> None:
+    content = json.loads((work / "results/distilled/result.json").read_text())
+    content["tests"]["clean"] = {speaker: [wrong, 0, 0, 100] for speaker in content["tests"]["clean"]}
+    folder = work / "results" / name
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps(content))
+    write_variants(work, {name: speakers}, 14)
+
+
+def test_a_variant_is_compared_with_the_runs_that_have_it(folds: list[Path]) -> None:
+    add_variant(folds[0], "warm", 25)
+    add_variant(folds[0], "few", 35, speakers=3)
+    add_variant(folds[1], "warm", 11)
+    add_variant(folds[1], "odd", 9)
+    _, rows = variant_table(folds) or ([], [])
+    found = {row[0]: (row[1], row[2], row[3].split()[0]) for row in rows}
+    assert found["warm"] == ("2", "18.0", "-3.0")
+    assert found["few"] == ("1", "35.0", "+5.0") and found["odd"] == ("1", "9.0", "-3.0")
+    assert [point[1:3] for point in speaker_curve(folds) or []] == [(0.0, 0.4), (3.0, 0.35), (14.0, 0.3)]
+
+
+def test_recorded_results_give_the_same_tables(folds: list[Path], tmp_path: Path) -> None:
+    add_variant(folds[0], "warm", 25)
+    files = [tmp_path / f"{number}.json" for number in range(2)]
+    for work, file in zip(folds, files, strict=True):
+        record(work, file)
+    assert results_markdown("here", {"ctc": files}) == results_markdown("here", {"ctc": folds})
+    with pytest.raises(ConfigError, match="teacher/result.json' does not exist"):
+        read_results([tmp_path / "none.json"])
+    # What the folder has no longer is kept while the rest is the same; other runs replace it.
+    shutil.rmtree(folds[0] / "results/warm")
+    record(folds[0], files[0])
+    assert "warm/result.json" in json.loads(files[0].read_text())
+    write = json.loads((folds[0] / "results/labeled/result.json").read_text())
+    write["tests"]["clean"]["anna"] = [39, 0, 0, 100]
+    (folds[0] / "results/labeled/result.json").write_text(json.dumps(write))
+    record(folds[0], files[0])
+    assert "warm/result.json" not in json.loads(files[0].read_text())
+
+
+def test_a_recipe_without_its_runs_makes_its_tables_from_what_it_recorded(folds: list[Path], tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    arguments = ["--exp", str(tmp_path), "--stage", "results", "--stop-stage", "results"]
+    assert CliRunner().invoke(recipe(here), arguments).exit_code == 0
+    before = (here / "RESULTS.md").read_text()
+    (here / "RESULTS.md").unlink()
+    assert CliRunner().invoke(recipe(here), [*arguments, "--exp", str(tmp_path / "none")]).exit_code == 0
+    assert (here / "RESULTS.md").read_text() == before

@@ -14,8 +14,9 @@ from asrkd.store import Store
 from asrkd.study.config import StudyConfig
 from asrkd.study.jobs import _train
 from asrkd.study.report import write_report
-from asrkd.study.results import codec_table, read_results, results_markdown, speaker_curve, system_table, variant_table
+from asrkd.study.results import read_results
 from asrkd.study.run import Study
+from asrkd.study.tables import codec_table, results_markdown, speaker_curve, system_table, variant_costs, variant_table
 from asrkd.training import checkpoint
 
 
@@ -108,6 +109,8 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         "chain": {"teachers": ["medium"]},
         "medium": {"train": {"model": {"args": {"hidden_dim": 6, "num_layers": 1}}}},
         "both": {"teachers": ["teacher-1", "distilled"]},
+        "words": {"targets": "lattice"},
+        "chain-words": {"teachers": ["medium"], "targets": "lattice"},
         "together": {"of": "labeled", "processes": 2, "train": {"batch": {"streams": 2}}},
     }
     study(data, work, variants=variants).run()
@@ -117,7 +120,18 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert "soft" not in configs_of.pop("together")["sources"]
     assert len(checkpoint.read(work / "runs/together/last.pt")["ranks"]) == 2
     stores = {name: content["sources"]["soft"]["store"] for name, content in configs_of.items()}
-    labeled_by = {name: Store.open(stores.pop(name)).identity.teacher for name in ("chain", "both")}
+    labeled_by = {
+        name: Store.open(stores.pop(name)).identity.teacher for name in ("chain", "both", "words", "chain-words")
+    }
+    below = {
+        name: yaml.safe_load(Path(labeled_by[name].removeprefix("lattice:")).read_text())
+        for name in labeled_by
+        if "words" in name
+    }
+    assert {name: one["teacher"].rsplit("/", 1)[1] for name, one in below.items()} == {
+        "words": "teacher-1",
+        "chain-words": "medium",
+    }
     assert labeled_by["chain"] == f"checkpoint:{work / 'runs/medium'}"
     members = yaml.safe_load(Path(labeled_by["both"].removeprefix("ensemble:")).read_text())["teachers"]
     assert [one["spec"].rsplit("/", 1)[1] for one in members] == ["teacher-1", "distilled"]
@@ -130,10 +144,13 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         key: value for key, value in configs_of["distilled"].items() if key not in changed
     }
     columns, rows = variant_table([work]) or ([], [])
-    assert columns == ["student", "WER test %", "difference to distilled, points [95 %]", "to labeled only"]
+    assert columns == ["student", "runs", "WER test %", "difference to distilled, points [95 %]", "to labeled only"]
     assert [row[0] for row in rows] == ["student, labeled only", "student, distilled", *variants]
-    assert rows[0][3] == rows[1][2] == "-" and "[" in rows[2][2]
-    assert "trained in other ways, 1 runs" in results_markdown("study", {"ctc": [work]})
+    assert rows[0][4] == rows[1][3] == "-" and "[" in rows[2][3] and {row[1] for row in rows} == {"1"}
+    columns, costs = variant_costs([work]) or ([], [])
+    sizes = {row[0]: int(row[columns.index("parameters")].replace(",", "")) for row in costs}
+    assert sizes["medium"] < sizes["student, distilled"] == sizes["pseudo"]
+    assert "trained in other ways" in results_markdown("study", {"ctc": [work]})
     total = len(study(data, work)._speakers())
     assert [point[:2] for point in speaker_curve([work]) or []] == [
         ("test", 0.0),
@@ -143,6 +160,30 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     # Further variants come beside those that are there.
     study(data, work, variants={"warm": {"train": {"soft_loss": {"temperature": 2.0}}}}).run()
     assert [row[0] for row in (variant_table([work]) or ([], []))[1]][2:] == [*variants, "warm"]
+
+
+def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
+    schedule = [{"steps": 2, "mixture": {"soft": 1, "labeled": 1}}]
+    work = tmp_path / "work"
+    given = {
+        "targets": "lattice",
+        "lattice": {"acoustic_scale": 0.5, "insertion_penalty": 1.0},
+        "generations": [schedule],
+    }
+    study(data, work, **given, variants={"plain": {"targets": "posteriors"}}).run()
+    assert sources(work / "runs/generation-2")["soft"] == str(work / "stores/soft-lattice")
+    assert sources(work / "runs/distilled")["soft"] == str(work / "stores/soft-2-lattice")
+    assert sources(work / "runs/plain")["soft"] == str(work / "stores/soft-2")
+    file = Path(Store.open(str(work / "stores/soft-2-lattice")).identity.teacher.removeprefix("lattice:"))
+    assert yaml.safe_load(file.read_text()) == {
+        "teacher": f"checkpoint:{work / 'runs/generation-2'}",
+        "lexicon": str(data / "lexicon.txt"),
+        "exact": True,
+        "acoustic_scale": 0.5,
+        "insertion_penalty": 1.0,
+    }
+    with pytest.raises(ConfigError, match="says something else than the config now"):
+        study(data, work, **given | {"lattice": {"acoustic_scale": 0.7}}).run()
 
 
 @pytest.mark.parametrize(
@@ -156,6 +197,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
             "variants.a waits for 'b', which is no run of this study or waits for it in",
         ),
         ({"a": {"teachers": ["teacher-7"]}}, "variants.a waits for 'teacher-7'"),
+        ({"none": {"targets": "words"}}, "variants.none.targets is 'words', but must be one of posteriors, lattice"),
         ({"none": {"of": "upper"}}, "variants.none.of is 'upper', but must be one of labeled, distilled"),
         ({"odd": {"train": {"soft_los": {}}}}, "config key 'soft_los' does not exist; did you mean 'soft_loss'"),
         ({"odd": {"train": {"seed": "one"}}}, "config key 'seed': Value 'one'"),

@@ -1,0 +1,243 @@
+"""Tables of a study's results: rates, intervals, comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference
+from asrkd.report.tables import markdown_table
+from asrkd.study.results import (
+    CODECS,
+    SEQUENCE,
+    VARIANTS,
+    BySpeaker,
+    SystemResult,
+    read_notes,
+    read_results,
+    read_system,
+    with_variants,
+)
+
+COSTS = ("parameters", "float MB", "int8 MB", "training, min", "RTF", "teacher/student time")
+NAMES = {
+    "first": "teacher, first generation",
+    "teacher": "teacher",
+    "labeled": "student, labeled only",
+    "distilled": "student, distilled",
+    "upper": "student, all transcripts (upper bound)",
+}
+
+
+def codec_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
+    """Students of the same teachers by codec: bytes, WER, and the paired difference to `dense` (or the first codec).
+
+    None where a run has not been decoded with several codecs.
+    """
+    notes = read_notes(works, CODECS)
+    if notes is None:
+        return None
+    codecs = [codec for codec in notes[0] if all(codec in note for note in notes)]
+    results = {codec: read_system(works, notes[0][codec]["student"]) for codec in codecs}
+    reference = "dense" if "dense" in codecs else codecs[0]
+    tests = list(results[reference].tests)
+    columns = ["codec", "targets, B/frame"]
+    columns += [column for test in tests for column in (f"WER {test} %", f"difference to {reference}, points [95 %]")]
+    rows = []
+    for codec, result in results.items():
+        size = sum(note[codec]["target_bytes_per_frame"] for note in notes) / len(notes)
+        cells = [codec, f"{size:.1f}"]
+        rows.append(cells + _compared(result, [results[reference]]))
+    return columns, rows
+
+
+def variant_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
+    """Students of the same data that were trained in other ways: WER, and the paired differences to the distilled one and to labeled only.
+
+    Each over the runs that have it, and compared with the same runs of the others. None where no run has variants.
+    """
+    having = with_variants(works)
+    if not having:
+        return None
+    labeled, distilled = (read_system(having, name) for name in ("labeled", "distilled"))
+    columns = ["student", "runs"]
+    for test in distilled.tests:
+        columns += [f"WER {test} %", "difference to distilled, points [95 %]", "to labeled only"]
+    rows = [
+        [NAMES[name], str(len(having)), *_compared(result, [distilled, labeled])]
+        for name, result in (("labeled", labeled), ("distilled", distilled))
+    ]
+    for name, own in _variants(having).items():
+        references = [read_system(own, reference) for reference in ("distilled", "labeled")]
+        rows.append([name, str(len(own)), *_compared(read_system(own, name), references)])
+    return columns, rows
+
+
+def variant_costs(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
+    """What the same students cost: size, training, and inference beside the teacher. None where no run has variants."""
+    having = with_variants(works)
+    if not having:
+        return None
+    of_runs = dict.fromkeys(("labeled", "distilled"), having) | _variants(having)
+    rows = [
+        [NAMES.get(name, name), *_costs(read_system(own, name), read_system(own, "teacher"))]
+        for name, own in of_runs.items()
+    ]
+    return ["student", *COSTS], rows
+
+
+def _variants(works: Sequence[Path]) -> dict[str, list[Path]]:
+    """The runs that have each variant."""
+    found: dict[str, list[Path]] = {}
+    for work in works:
+        for name in (read_notes([work], VARIANTS) or [{"speakers": {}}])[0]["speakers"]:
+            found.setdefault(name, []).append(work)
+    return found
+
+
+def speaker_curve(works: Sequence[Path]) -> list[tuple[str, float, float, float, float]] | None:
+    """(test set, untranscribed speakers, WER, ends of its interval): the labeled-only student at 0, the distilled one at all of them.
+
+    Of the runs that have the same variants with fewer speakers; None where there is none.
+    """
+    notes = [(read_notes([work], VARIANTS) or [None])[0] for work in works]
+    having = [(work, note) for work, note in zip(works, notes, strict=True) if note and any(note["speakers"].values())]
+    if not having:
+        return None
+    counts = {name: count for name, count in having[0][1]["speakers"].items() if count}
+    own = [work for work, note in having if counts.items() <= note["speakers"].items()]
+    systems = {"labeled": 0, **counts, "distilled": having[0][1]["total"]}
+    points = []
+    for name, count in systems.items():
+        for test, errors in read_system(own, name).tests.items():
+            points.append((test, float(count), rate(errors), *bootstrap(errors)))
+    return points
+
+
+def _compared(result: SystemResult, references: Sequence[SystemResult]) -> list[str]:
+    """Cells for each test set: WER, and the paired difference to each reference."""
+    cells = []
+    for test, counts in result.tests.items():
+        cells.append(percent(rate(counts)))
+        for reference in references:
+            difference, _ = bootstrap_difference(counts, reference.tests[test])
+            cells.append("-" if result is reference else _interval(difference))
+    return cells
+
+
+def sequence_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
+    """Students before and after sequence training: WER, and the paired difference to where it started and to labeled only.
+
+    None where a run has not been decoded with sequence training.
+    """
+    notes = read_notes(works, SEQUENCE)
+    if notes is None:
+        return None
+    kinds = [kind for kind in notes[0] if all(kind in note for note in notes)]
+    starts = {start: read_system(works, start) for start in ("labeled", "distilled")}
+    columns = ["student"]
+    for test in starts["labeled"].tests:
+        columns += [f"WER {test} %", "difference to its start, points [95 %]", "to labeled only"]
+    rows = []
+    for start, first in starts.items():
+        systems = {NAMES[start]: first} | {
+            f"{NAMES[start]}, then {kind}": read_system(works, f"{start}-{kind}") for kind in kinds
+        }
+        rows += [[name, *_compared(result, [first, starts["labeled"]])] for name, result in systems.items()]
+    return columns, rows
+
+
+def rate(counts: BySpeaker) -> float:
+    """Word error rate pooled over speakers and seeds."""
+    return sum((one for errors in counts.values() for one in errors), Errors()).rate
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def system_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: WER with its interval for each test set, size, speed."""
+    tests = list(results["teacher"].tests)
+    columns = ["system", *(f"WER {test} % [95 %]" for test in tests), *COSTS]
+    rows = []
+    for system, result in results.items():
+        cells = [NAMES[system]]
+        for test in tests:
+            low, high = bootstrap(result.tests[test])
+            cells.append(f"{percent(rate(result.tests[test]))} [{percent(low)}, {percent(high)}]")
+        rows.append(cells + _costs(result, results["teacher"]))
+    return columns, rows
+
+
+def _costs(result: SystemResult, teacher: SystemResult) -> list[str]:
+    return [
+        f"{result.num_parameters:,}",
+        f"{4 * result.num_parameters / 1e6:.1f}",
+        f"{result.int8_bytes / 1e6:.1f}" if result.int8_bytes else "-",
+        f"{result.train_seconds / 60:.1f}" if result.train_seconds else "-",
+        f"{result.real_time_factor:.5f}",
+        f"{teacher.real_time_factor / result.real_time_factor:.1f}",
+    ]
+
+
+def comparison_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:
+    """Distilled against labeled only, paired over speakers: difference, relative change, share of the gap recovered."""
+    columns = ["test", "difference, points [95 %]", "relative, % [95 %]", "gap to the upper bound recovered, %"]
+    rows = []
+    for test in results["teacher"].tests:
+        labeled, distilled, upper = (results[name].tests[test] for name in ("labeled", "distilled", "upper"))
+        difference, relative = bootstrap_difference(distilled, labeled)
+        gap = rate(labeled) - rate(upper)
+        recovered = (rate(labeled) - rate(distilled)) / gap if gap > 0 else float("nan")
+        rows.append([test, _interval(difference), _interval(relative), f"{100 * recovered:.0f}"])
+    return columns, rows
+
+
+def speaker_table(results: Mapping[str, SystemResult], test: str) -> tuple[list[str], list[list[str]]]:
+    """WER of each test speaker, pooled over seeds."""
+    rows = [
+        [speaker, *(percent(rate({speaker: result.tests[test][speaker]})) for result in results.values())]
+        for speaker in results["teacher"].tests[test]
+    ]
+    return ["speaker", *results], rows
+
+
+def seed_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:
+    """WER of each run: a seed, or a speaker left out."""
+    rows = []
+    for test, runs in results["teacher"].runs.items():
+        for number in range(len(runs)):
+            own = [
+                {speaker: [errors] for speaker, errors in result.runs[test][number].items()}
+                for result in results.values()
+            ]
+            rows.append([test, str(number + 1), *(percent(rate(counts)) for counts in own)])
+    return ["test", "run", *results], rows
+
+
+def _interval(values: tuple[float, float, float]) -> str:
+    return f"{100 * values[0]:+.1f} [{100 * values[1]:+.1f}, {100 * values[2]:+.1f}]"
+
+
+def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
+    """The text of a recipe's `RESULTS.md`: by topology, over the seeds that have been decoded."""
+    parts = [
+        f"# {title}: results\n",
+        "Made by `python run.py --stage results --stop-stage results --seeds ...`. WER in percent over the unseen test speakers, pooled over the runs (seeds, or speakers left out); intervals are 95 % by the bootstrap over speakers (paired for differences).\n",
+    ]
+    for topology, folders in works.items():
+        results = read_results(folders)
+        parts.append(f"## Topology `{topology}`, {len(folders)} runs\n")
+        for table in (system_table(results), comparison_table(results), seed_table(results)):
+            parts.append(markdown_table(*table) + "\n")
+        if (codecs := codec_table(folders)) is not None:
+            parts.append(f"Students of the same teachers by codec:\n\n{markdown_table(*codecs)}\n")
+        if (variants := variant_table(folders)) is not None and (costs := variant_costs(folders)) is not None:
+            parts.append(f"Students of the same data, trained in other ways:\n\n{markdown_table(*variants)}\n")
+            parts.append(markdown_table(*costs) + "\n")
+        if (sequence := sequence_table(folders)) is not None:
+            parts.append(f"Sequence training on the labeled set:\n\n{markdown_table(*sequence)}\n")
+        for test in results["teacher"].tests:
+            parts.append(f"Speakers, {test}:\n\n{markdown_table(*speaker_table(results, test))}\n")
+    return "\n".join(parts)
