@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -16,7 +16,7 @@ from asrkd.study.config import StudyConfig
 from asrkd.study.report import write_report
 from asrkd.study.results import is_decoded, record
 from asrkd.study.run import STAGES, Study
-from asrkd.study.tables import results_markdown, speaker_curve
+from asrkd.study.tables import curve_file, results_markdown, speaker_curve
 
 Prepare = Callable[[Path | None, Path, Callable[[str, int, int], None]], None]
 ALL = "all"
@@ -59,7 +59,8 @@ def recipe_command(
     @click.option(
         "--variants",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="YAML file of further students, name: settings (asrkd.study.config.VariantConfig).",
+        multiple=True,
+        help="YAML file of further students, name: settings (asrkd.study.config.VariantConfig); may be given more than once.",
     )
     @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
     def run(
@@ -70,7 +71,7 @@ def recipe_command(
         stage: str,
         stop_stage: str,
         workers: int,
-        variants: Path | None,
+        variants: tuple[Path, ...],
         overrides: tuple[str, ...],
         fold: str = names[0],
     ) -> None:
@@ -118,7 +119,7 @@ def recipe_command(
             click.echo(f"results: {here / 'RESULTS.md'}")
             for name, found in decoded.items():
                 if points := speaker_curve(found):
-                    picture = here / f"speakers-{name}.png"
+                    picture = here / curve_file(name)
                     picture.write_bytes(wer_curve(points, "untranscribed speakers").png)
                     click.echo(f"learning curve: {picture}")
 
@@ -138,12 +139,12 @@ def _file(fold: str, topology: str, seed: int) -> str:
 
 
 def _config(
-    here: Path, exp: Path, topology: str, seed: int, overrides: tuple[str, ...], variants: Path | None = None
+    here: Path, exp: Path, topology: str, seed: int, overrides: tuple[str, ...], variants: Sequence[Path] = ()
 ) -> StudyConfig:
     fixed = [f"work={_work(exp, topology, seed)}", f"data={exp / 'data'}", f"stores={exp / 'stores'}", f"seed={seed}"]
     given = configs.read(here / f"{topology}.yaml")
-    if variants:
-        given["variants"] = given.get("variants", {}) | configs.read(variants)
+    for file in variants:
+        given["variants"] = given.get("variants", {}) | configs.read(file)
     config = configs.from_dict(StudyConfig, given, [*fixed, *overrides])
     for system in (config.teacher, config.student):
         system.augment.noise = [str(exp / "data/noise/train")]

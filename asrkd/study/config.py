@@ -63,16 +63,21 @@ class VariantConfig:
 
     `of`: the student that it differs from, `distilled` or `labeled`. `train`: keys of a training's config (`asrkd.training.config`) in place of
     that student's, e.g. {soft_loss: {temperature: 2}}. `unlabeled_speakers`: of how many speakers it sees the untranscribed speech (0 all), chosen by
-    the seed, the fewer among the more. `teachers`: runs (teachers, students, other variants) whose mean posteriors it learns from, in place of the
+    the seed, the fewer among the more; `without_speakers` leaves out so many of the first in that order: those that another variant has.
+    `teachers`: runs (teachers, students, other variants) whose mean posteriors it learns from, in place of the
     study's teacher: a student of its own kind (born again), a chain of ever smaller ones, one member of the ensemble. `targets`: `posteriors` or
-    `lattice` in place of the study's. `init`: the student whose end
+    `lattice` in place of the study's. `layer`: a module of the teacher's model (of one teacher, with `posteriors`), which is stored beside the targets, as
+    numbers or as indexes into so many `codebooks` of 256, for a `layer_loss`. `init`: the student whose end
     it starts from. `processes`: how many train it, by torchrun."""
 
     of: str = "distilled"
     train: dict[str, Any] = field(default_factory=dict)
     unlabeled_speakers: int = 0
+    without_speakers: int = 0
     teachers: list[str] = field(default_factory=list)
     targets: str = ""
+    layer: str = ""
+    codebooks: int = 0
     init: str = ""
     processes: int = 1
 

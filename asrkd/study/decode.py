@@ -57,6 +57,7 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         "float_bytes": 4 * sum(sizes),
         "int8_bytes": sum(_int8_bytes(run) for run in runs),
         "train_seconds": sum(final.get("train_seconds", 0.0) for final in finals),
+        "sent_share": finals[0].get("sent_share"),
         "real_time_factor": latency_ratio(model, model.front_end),
         "tests": {},
     }

@@ -30,6 +30,7 @@ class SystemResult:
         num_parameters, real_time_factor, int8_bytes: of the first seed.
         penalties: insertion penalty chosen on dev, by seed.
         train_seconds: the mean over seeds of what training took, on the machine that it ran on; of all teachers of an ensemble.
+        sent_share: of a training on several processes, the bytes that one sent as a share of what plain DDP sends; of the first seed.
     """
 
     runs: Mapping[str, Sequence[Mapping[str, Errors]]]
@@ -38,6 +39,7 @@ class SystemResult:
     penalties: Sequence[float]
     int8_bytes: int
     train_seconds: float
+    sent_share: float | None = None
 
     @property
     def tests(self) -> dict[str, BySpeaker]:
@@ -91,6 +93,7 @@ def read_system(works: Sequence[Path], system: str) -> SystemResult:
         # Results of earlier versions have neither.
         loaded[0].get("int8_bytes", 0),
         sum(one.get("train_seconds", 0.0) for one in loaded) / len(loaded),
+        loaded[0].get("sent_share"),
     )
 
 

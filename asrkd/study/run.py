@@ -5,25 +5,21 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from asrkd import config as configs
-from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError
-from asrkd.labeling import local
-from asrkd.labeling.job import Crew
-from asrkd.labeling.plan import plan
+from asrkd.labeling.layer import make_codebooks
 from asrkd.store import Store, manifest
 from asrkd.store.files import exists
 from asrkd.study.config import StudyConfig, SystemConfig, VariantConfig
 from asrkd.study.decode import decode_system
 from asrkd.study.jobs import train_all
 from asrkd.study.results import write_codecs, write_sequence, write_variants
-from asrkd.study.variants import TARGETS, store_of, waves, with_targets
+from asrkd.study.stores import Stores
+from asrkd.study.variants import TARGETS, has_own_store, store_of, waves, with_targets
+from asrkd.teachers import load_teacher
 from asrkd.training.align_store import align_store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
 
@@ -48,7 +44,7 @@ class Study:
         self.workers = workers
         self.progress: Progress = progress or (lambda label, done, total, note: None)
         self.lexicon = self.data / "lexicon.txt"
-        self.shared = Path(config.stores) if config.stores else self.work / "stores"
+        self.stores = Stores(config, workers, self.progress)
 
     def run(self, stage: str = STAGES[0], stop_stage: str = STAGES[-1]) -> None:
         """Run the stages from `stage` to `stop_stage`, both included.
@@ -82,18 +78,18 @@ class Study:
     def pack(self) -> None:
         """Stores of the transcribed sets: labeled, dev, and the upper bound's."""
         for name in ("labeled", "dev", "transcribed"):
-            self._fill(name, str(self.data / f"{name}.jsonl.gz"))
+            self.stores.fill(name, str(self.data / f"{name}.jsonl.gz"))
 
     def align(self) -> None:
         """Hard labels for `hmm`, each set from a flat start on its own transcripts."""
         if self.config.topology != "hmm":
             return
         for name in ("labeled", "dev", "transcribed"):
-            if not exists(str(self.shared / f"{name}-aligned"), manifest.NAME):
+            if not exists(str(self.stores.root(f"{name}-aligned")), manifest.NAME):
                 self.progress(f"align {name}", 0, 1, "")
                 align_store(
-                    str(self.shared / name),
-                    str(self.shared / f"{name}-aligned"),
+                    str(self.stores.root(name)),
+                    str(self.stores.root(f"{name}-aligned")),
                     self.lexicon,
                     states_per_phone=self.config.states_per_phone,
                     progress=lambda done, total, name=name: self.progress(f"align {name}", done, total, ""),  # type: ignore[misc]
@@ -117,8 +113,8 @@ class Study:
         for number, schedule in enumerate(self.config.generations, 2):
             name = f"generation-{number}"
             sources = {
-                "labeled": SourceConfig(self._store("labeled"), "labeled"),
-                "soft": SourceConfig(self._store(self._soft(number - 1)), "soft"),
+                "labeled": SourceConfig(self.stores.to_train_from("labeled"), "labeled"),
+                "soft": SourceConfig(self.stores.to_train_from(self._soft(number - 1)), "soft"),
             }
             seed = self.config.seed * 100 + 50 + number
             train_all(
@@ -143,14 +139,25 @@ class Study:
         processes = {name: given.processes for name, given in self.config.variants.items()}
         for names in waves(self.config.variants, [*teachers, *STUDENTS]):
             for name in names:
-                given = self.config.variants[name]
-                if given.teachers or given.targets:
-                    spec = self.teacher_spec
-                    if given.teachers:
-                        folders = [self.run_folder(one) for one in given.teachers]
-                        spec = self._spec_of(folders, f"ensemble-{'+'.join(given.teachers)}.yaml")
-                    self._fill_soft(self._store_of(given), spec, given.targets or self.config.targets)
+                if has_own_store(self.config.variants[name]):
+                    self._fill_for(self.config.variants[name])
             train_all({name: self._variant_config(name) for name in names}, self.workers, self.progress, processes)
+
+    def _fill_for(self, given: VariantConfig) -> None:
+        """The store of a variant that learns from other targets than the study's."""
+        spec, name = self.teacher_spec, self._store_of(given)
+        if given.teachers:
+            folders = [self.run_folder(one) for one in given.teachers]
+            spec = self.stores.spec_of(folders, f"ensemble-{'+'.join(given.teachers)}.yaml")
+        books = ""
+        if given.codebooks:
+            books = str(self.work / f"{name}.npy")
+            if not Path(books).exists():
+                teacher = load_teacher(spec)
+                make_codebooks(
+                    self.stores.unlabeled, books, teacher=teacher, layer=given.layer, count=given.codebooks, entries=256
+                )
+        self.stores.fill_soft(name, spec, given.targets or self.config.targets, layer=given.layer, codebooks=books)
 
     def sequence(self) -> None:
         """Sequence training of the students, for each of the config's kinds."""
@@ -178,7 +185,10 @@ class Study:
             decode_system(self.config, spec, runs, self.work / "results" / name)
         self.progress("decode", len(systems), len(systems), "")
         if self.config.variants:
-            counts = {name: given.unlabeled_speakers for name, given in self.config.variants.items()}
+            counts = {
+                name: 0 if given.init or given.without_speakers else given.unlabeled_speakers
+                for name, given in self.config.variants.items()
+            }
             write_variants(self.work, counts, len(self._speakers()))
         if self.config.sequence:
             write_sequence(self.work, list(self.config.sequence))
@@ -187,7 +197,7 @@ class Study:
                 self.work,
                 {self.config.codec: ("distilled", self.soft_store)}
                 | {
-                    codec: (_of_codec("distilled", codec), self._root(_of_codec("soft", codec)))
+                    codec: (_of_codec("distilled", codec), self.stores.root(_of_codec("soft", codec)))
                     for codec in self.config.codecs
                 },
             )
@@ -209,7 +219,7 @@ class Study:
     @property
     def soft_store(self) -> Path:
         """The store of that teacher's soft targets."""
-        return self._root(self._soft(self.last_generation))
+        return self.stores.root(self._soft(self.last_generation))
 
     def _soft(self, generation: int) -> str:
         """Name of the store of a generation's soft targets."""
@@ -224,84 +234,20 @@ class Study:
         return [self.run_folder(f"teacher-{n}") for n in range(1, self.config.teachers + 1)]
 
     def _spec(self, generation: int) -> str:
-        return self._spec_of(self._teacher_runs(generation), "ensemble.yaml")
-
-    def _spec_of(self, folders: list[Path], file: str) -> str:
-        """One checkpoint, or the ensemble of several."""
-        if len(folders) == 1:
-            return f"checkpoint:{folders[0]}"
-        content = {"teachers": [{"spec": f"checkpoint:{folder}"} for folder in folders], "domain": "probability"}
-        return f"ensemble:{self._written(file, content)}"
-
-    def _written(self, file: str, content: Mapping[str, Any]) -> Path:
-        """A YAML file of the work folder, which stores are bound to once it is there.
-
-        Raises:
-            ConfigError: it is there and says something else.
-        """
-        path = self.work / file
-        if not path.exists():
-            path.write_text(yaml.safe_dump(dict(content)), encoding="utf-8")
-        elif yaml.safe_load(path.read_text(encoding="utf-8")) != content:
-            raise ConfigError(
-                f"{str(path)!r} says something else than the config now, and the stores beside it were made with it; take another folder for "
-                "other settings, or remove the file and the stores"
-            )
-        return path
-
-    @property
-    def _unlabeled(self) -> str:
-        return str(self.data / "unlabeled.jsonl.gz")
+        return self.stores.spec_of(self._teacher_runs(generation), "ensemble.yaml")
 
     def _label(self, generation: int) -> None:
-        self._fill_soft(self._soft(generation), self._spec(generation), self.config.targets)
+        self.stores.fill_soft(self._soft(generation), self._spec(generation), self.config.targets)
 
     def _label_codecs(self) -> None:
         for codec in self.config.codecs:
-            self._fill_soft(_of_codec("soft", codec), self.teacher_spec, self.config.targets, codec)
-
-    def _fill_soft(self, name: str, teacher: str, targets: str, codec: str = "") -> None:
-        """Label the untranscribed set with a teacher's posteriors, or those of its lattices."""
-        if targets == "lattice":
-            content = {"teacher": teacher, "lexicon": str(self.lexicon), "exact": True}
-            teacher = f"lattice:{self._written(f'{name}.yaml', content | dataclasses.asdict(self.config.lattice))}"
-        self._fill(name, self._unlabeled, teacher=teacher, codec=codec or self.config.codec)
-
-    def _fill(self, name: str, cuts: str, *, teacher: str | None = None, codec: str | None = None) -> None:
-        """Plan a store where there is none, and label what is missing in it."""
-        root = str(self._root(name))
-        if not exists(root, manifest.NAME):
-            self.progress(f"plan {name}", 0, 1, "")
-            # A teacher brings its front end; transcripts take the teacher's settings, for its frame law.
-            front_end = None if teacher else FrontEnd.from_dict(self.config.teacher.front_end)
-            plan(
-                cuts,
-                root,
-                teacher=teacher,
-                codec=codec,
-                embed="audio",
-                unit_hours=self.config.unit_hours,
-                front_end=front_end,
-            )
-        local.run(
-            root,
-            Crew(workers=self.workers),
-            progress=lambda result, done, total: self.progress(f"label {name}", done, total, f"unit {result.unit}"),
-        )
-
-    def _store(self, name: str) -> str:
-        aligned = self.config.topology == "hmm" and not name.startswith("soft")
-        return str(self._root(f"{name}-aligned" if aligned else name))
-
-    def _root(self, name: str) -> Path:
-        """Soft targets belong to a seed's teacher; the other stores are the same for every seed."""
-        return (self.work / "stores" if name.startswith("soft") else self.shared) / name
+            self.stores.fill_soft(_of_codec("soft", codec), self.teacher_spec, self.config.targets, codec)
 
     def _teacher_config(self, number: int) -> TrainConfig:
         return self._train_config(
             f"teacher-{number}",
             self.config.teacher,
-            {"labeled": SourceConfig(self._store("labeled"), "labeled")},
+            {"labeled": SourceConfig(self.stores.to_train_from("labeled"), "labeled")},
             [PhaseConfig(self.config.teacher.steps, {"labeled": 1})],
             seed=self.config.seed * 100 + number,
         )
@@ -310,12 +256,16 @@ class Study:
         student, seed = self.config.student, self.config.seed
         if name == "distilled":
             return self._distilled_config(self.config.codec)
-        sources = {"labeled": SourceConfig(self._store("labeled" if name == "labeled" else "transcribed"), "labeled")}
+        sources = {
+            "labeled": SourceConfig(
+                self.stores.to_train_from("labeled" if name == "labeled" else "transcribed"), "labeled"
+            )
+        }
         return self._train_config(name, student, sources, [PhaseConfig(student.steps, {"labeled": 1})], seed=seed)
 
     def _sequence_config(self, start: str, kind: str) -> TrainConfig:
         given = self.config.sequence[kind]
-        sources = {"labeled": SourceConfig(self._store("labeled"), "labeled")}
+        sources = {"labeled": SourceConfig(self.stores.to_train_from("labeled"), "labeled")}
         config = self._train_config(
             f"{start}-{kind}", self.config.student, sources, given.schedule, seed=self.config.seed
         )
@@ -328,28 +278,33 @@ class Study:
         base = dataclasses.replace(self._student_config(given.of), run=str(self.run_folder(name)))
         if given.init:
             base = dataclasses.replace(base, init=str(self.run_folder(given.init) / "final.pt"))
-        if given.of == "labeled" and (given.unlabeled_speakers or given.teachers or given.targets):
+        if given.of == "labeled" and (given.unlabeled_speakers or given.without_speakers or has_own_store(given)):
             raise ConfigError(
-                f"variants.{name} has unlabeled_speakers, teachers or targets, but the student 'labeled' sees no untranscribed speech; leave them out"
+                f"variants.{name} has unlabeled_speakers, without_speakers, teachers, targets or a layer, but the student 'labeled' sees no untranscribed speech; leave them out"
             )
         if given.of == "distilled":
             soft = base.sources["soft"]
-            if given.teachers or given.targets:
-                soft = dataclasses.replace(soft, store=str(self._root(self._store_of(given))))
-            if given.unlabeled_speakers:
-                soft = dataclasses.replace(soft, speakers=self._some_speakers(name, given.unlabeled_speakers))
+            if has_own_store(given):
+                soft = dataclasses.replace(soft, store=str(self.stores.root(self._store_of(given))))
+            if given.unlabeled_speakers or given.without_speakers:
+                soft = dataclasses.replace(soft, speakers=self._some_speakers(name, given))
             base = dataclasses.replace(base, sources=base.sources | {"soft": soft})
+        if "factory" in (given.train.get("model") or {}):
+            # Another model has arguments of its own.
+            base = dataclasses.replace(base, model=dataclasses.replace(base.model, args={}))
         return configs.changed(base, given.train)
 
-    def _some_speakers(self, name: str, count: int) -> list[str]:
-        """Untranscribed speakers in an order of the seed's."""
+    def _some_speakers(self, name: str, given: VariantConfig) -> list[str]:
+        """Untranscribed speakers, chosen from an order of the seed's."""
         speakers = self._speakers()
-        if not 0 < count <= len(speakers):
+        count = given.unlabeled_speakers or len(speakers) - given.without_speakers
+        if count < 1 or given.without_speakers < 0 or given.without_speakers + count > len(speakers):
             raise ConfigError(
-                f"variants.{name}.unlabeled_speakers is {count}, but the untranscribed set has {len(speakers)} speakers"
+                f"variants.{name}.unlabeled_speakers is {given.unlabeled_speakers} and without_speakers {given.without_speakers}, but the "
+                f"untranscribed set has {len(speakers)} speakers"
             )
         random.Random(self.config.seed).shuffle(speakers)
-        return sorted(speakers[:count])
+        return sorted(speakers[given.without_speakers :][:count])
 
     def _speakers(self) -> list[str]:
         """Of the untranscribed set."""
@@ -357,9 +312,9 @@ class Study:
 
     def _distilled_config(self, codec: str) -> TrainConfig:
         own = codec == self.config.codec
-        store = self.soft_store if own else self._root(_of_codec("soft", codec))
+        store = self.soft_store if own else self.stores.root(_of_codec("soft", codec))
         sources = {
-            "labeled": SourceConfig(self._store("labeled"), "labeled"),
+            "labeled": SourceConfig(self.stores.to_train_from("labeled"), "labeled"),
             "soft": SourceConfig(str(store), "soft"),
         }
         name = "distilled" if own else _of_codec("distilled", codec)
@@ -387,7 +342,7 @@ class Study:
             optimizer=system.optimizer,
             augment=system.augment,
             batch=system.batch,
-            dev=self._store("dev"),
+            dev=self.stores.to_train_from("dev"),
             log_steps=20,
             eval_steps=100,
             checkpoint_steps=100,

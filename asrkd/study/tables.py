@@ -79,11 +79,13 @@ def variant_costs(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | 
     if not having:
         return None
     of_runs = dict.fromkeys(("labeled", "distilled"), having) | _variants(having)
-    rows = [
-        [NAMES.get(name, name), *_costs(read_system(own, name), read_system(own, "teacher"))]
-        for name, own in of_runs.items()
-    ]
-    return ["student", *COSTS], rows
+    results = {name: (read_system(own, name), read_system(own, "teacher")) for name, own in of_runs.items()}
+    rows = [[NAMES.get(name, name), *_costs(*pair)] for name, pair in results.items()]
+    if not any(result.sent_share for result, _ in results.values()):
+        return ["student", *COSTS], rows
+    shares = [result.sent_share for result, _ in results.values()]
+    sent = ["-" if share is None else f"{100 * share:.1f}" for share in shares]
+    return ["student", *COSTS, "sent, % of DDP"], [[*row, cell] for row, cell in zip(rows, sent, strict=True)]
 
 
 def _variants(works: Sequence[Path]) -> dict[str, list[Path]]:
@@ -220,6 +222,11 @@ def _interval(values: tuple[float, float, float]) -> str:
     return f"{100 * values[0]:+.1f} [{100 * values[1]:+.1f}, {100 * values[2]:+.1f}]"
 
 
+def curve_file(topology: str) -> str:
+    """Name of the picture of `speaker_curve` beside the text."""
+    return f"speakers-{topology}.png"
+
+
 def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
     """The text of a recipe's `RESULTS.md`: by topology, over the seeds that have been decoded."""
     parts = [
@@ -236,6 +243,8 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
         if (variants := variant_table(folders)) is not None and (costs := variant_costs(folders)) is not None:
             parts.append(f"Students of the same data, trained in other ways:\n\n{markdown_table(*variants)}\n")
             parts.append(markdown_table(*costs) + "\n")
+        if speaker_curve(folders):
+            parts.append(f"![Word error rate over untranscribed speakers]({curve_file(topology)})\n")
         if (sequence := sequence_table(folders)) is not None:
             parts.append(f"Sequence training on the labeled set:\n\n{markdown_table(*sequence)}\n")
         for test in results["teacher"].tests:

@@ -44,7 +44,13 @@ def store_of(given: VariantConfig, own: str, own_targets: str) -> str:
         own_targets: the study's.
     """
     name = f"soft-of-{'+'.join(given.teachers)}" if given.teachers else own
-    return with_targets(name, given.targets or own_targets)
+    name = with_targets(name, given.targets or own_targets)
+    return name + (f"-layer-{given.layer}" if given.layer else "") + (f"-{given.codebooks}" if given.codebooks else "")
+
+
+def has_own_store(given: VariantConfig) -> bool:
+    """Whether it learns from other targets than the study's distilled student."""
+    return bool(given.teachers or given.targets or given.layer)
 
 
 def with_targets(name: str, targets: str) -> str:

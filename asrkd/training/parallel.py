@@ -57,6 +57,8 @@ class Parallel:
         self.group_size = size
         self.group = _group_of(ranks, size)
         self.module = model
+        self.num_gradients = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        self.updates = 0
         self.compression: ThresholdCompression | None = None
         if size > 1:
             self.module = DistributedDataParallel(model, process_group=self.group)
@@ -116,6 +118,7 @@ class Parallel:
 
     def end_update(self, step: int, *, final: bool) -> bool:
         """After update `step` (from 1); whether the processes have one model now."""
+        self.updates += 1
         if not self.blocks:
             return True
         if step % self.block and not final:
@@ -133,11 +136,17 @@ class Parallel:
             yield
 
     def traffic(self) -> dict[str, float]:
-        """Megabytes that this process sent, by a ring, and the share of what DDP alone would have sent for the same gradients."""
-        if not self.compression or not self.compression.bytes_dense:
-            return {"sent_mb": self.blocks.bytes_sent / 1e6} if self.blocks and self.blocks.bytes_sent else {}
-        sent = self.compression.bytes_sent + (self.blocks.bytes_sent if self.blocks else 0)
-        return {"sent_mb": sent / 1e6, "sent_share": sent / self.compression.bytes_dense}
+        """Megabytes that this process sent, by a ring, and the share of what DDP over all processes would have sent in as many updates."""
+        if not (self.compression or self.blocks) or self.ranks.world_size == 1 or not self.updates:
+            return {}
+        sent = sum(part.bytes_sent for part in (self.compression, self.blocks) if part)
+        if self.group_size > 1 and not self.compression:
+            sent += self.updates * self._ring_bytes(self.group_size)
+        return {"sent_mb": sent / 1e6, "sent_share": sent / (self.updates * self._ring_bytes(self.ranks.world_size))}
+
+    def _ring_bytes(self, processes: int) -> int:
+        """What a process sends of all gradients in single precision to sum them up by a ring."""
+        return round(2 * (processes - 1) / processes * 4 * self.num_gradients)
 
     def state_dict(self) -> dict[str, Any]:
         """What this process alone knows."""

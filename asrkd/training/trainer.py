@@ -383,6 +383,7 @@ class Trainer:
                 "log_prior": self._mean_posterior(model) if self.prior is None else self.prior,
                 "num_parameters": count_parameters(model),
                 "train_seconds": self.seconds,
+                "sent_share": self.parallel.traffic().get("sent_share"),
             },
         )
 

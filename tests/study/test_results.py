@@ -136,8 +136,12 @@ def test_recorded_results_give_the_same_tables(folds: list[Path], tmp_path: Path
 def test_a_recipe_without_its_runs_makes_its_tables_from_what_it_recorded(folds: list[Path], tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
+    add_variant(folds[0], "few", 35, speakers=3)
     arguments = ["--exp", str(tmp_path), "--stage", "results", "--stop-stage", "results"]
     assert CliRunner().invoke(recipe(here), arguments).exit_code == 0
+    assert (
+        "(speakers-ctc.png)" in (here / "RESULTS.md").read_text() and (here / "speakers-ctc.png").stat().st_size > 5000
+    )
     before = (here / "RESULTS.md").read_text()
     (here / "RESULTS.md").unlink()
     assert CliRunner().invoke(recipe(here), [*arguments, "--exp", str(tmp_path / "none")]).exit_code == 0

@@ -105,6 +105,15 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     variants = {
         "pseudo": {"train": {"soft_loss": {"targets": "top"}}},
         "one-speaker": {"unlabeled_speakers": 1},
+        "layer": {
+            "targets": "posteriors",
+            "layer": "forward_layers.0",
+            "train": {"layer_loss": {"layer": "lstm", "loss": "cosine"}},
+        },
+        "others": {"without_speakers": 1},
+        "tdnn": {
+            "train": {"model": {"factory": "asrkd.models:TDNNStudent", "args": {"hidden_dim": 6, "dilations": [1]}}}
+        },
         "on": {"init": "distilled", "train": {"schedule": [{"steps": 2, "mixture": {"labeled": 1}}]}},
         "chain": {"teachers": ["medium"]},
         "medium": {"train": {"model": {"args": {"hidden_dim": 6, "num_layers": 1}}}},
@@ -138,6 +147,11 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert len(set(stores.values())) == 1
     assert configs_of["pseudo"]["soft_loss"]["targets"] == "top"
     assert len(configs_of["one-speaker"]["sources"]["soft"]["speakers"]) == 1
+    assert labeled_by["layer"] == f"checkpoint:{work / 'runs/teacher-1'}"
+    assert Store.open(str(work / "stores/soft-layer-forward_layers.0")).identity.layer
+    others = configs_of["others"]["sources"]["soft"]["speakers"]
+    assert others and not set(others) & set(configs_of["one-speaker"]["sources"]["soft"]["speakers"])
+    assert configs_of["tdnn"]["model"]["args"] == {"hidden_dim": 6, "dilations": [1]}
     assert configs_of["on"]["init"] == str(work / "runs/distilled/final.pt")
     changed = {"run", "soft_loss"}
     assert {key: value for key, value in configs_of["pseudo"].items() if key not in changed} == {
@@ -201,7 +215,8 @@ def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
         ({"none": {"of": "upper"}}, "variants.none.of is 'upper', but must be one of labeled, distilled"),
         ({"odd": {"train": {"soft_los": {}}}}, "config key 'soft_los' does not exist; did you mean 'soft_loss'"),
         ({"odd": {"train": {"seed": "one"}}}, "config key 'seed': Value 'one'"),
-        ({"many": {"unlabeled_speakers": 9}}, "many.unlabeled_speakers is 9, but the untranscribed set has . speakers"),
+        ({"none": {"without_speakers": 99}}, "is 0 and without_speakers 99, but the untranscribed set has . speakers"),
+        ({"many": {"unlabeled_speakers": 9}}, "many.unlabeled_speakers is 9 and without_speakers 0, but the"),
     ],
 )
 def test_variants_that_cannot_be(data: Path, tmp_path: Path, variants: dict[str, Any], message: str) -> None:

@@ -70,6 +70,12 @@ def test_two_tiers_go_on_bit_for_bit_where_they_were_stopped(corpus: Path, tmp_p
     assert any(not torch.equal(residuals[0][name], residuals[1][name]) for name in residuals[0])
 
 
+def test_blocks_of_two_updates_send_half_of_what_ddp_does(corpus: Path, tmp_path: Path) -> None:
+    found = on_ranks(2, trained, corpus, tmp_path / "run", [STEPS], {"bmuf_block": 2})
+    assert found[0]["said"]["sent_share"] == pytest.approx(0.5, abs=1e-6)
+    assert checkpoint.read(tmp_path / "run/final.pt")["sent_share"] == found[0]["said"]["sent_share"]
+
+
 def test_one_process_with_blocks_and_no_momentum_is_plain_training(corpus: Path, tmp_path: Path) -> None:
     plain = trained(0, 1, corpus, tmp_path / "plain", [STEPS], {})
     blocks = trained(0, 1, corpus, tmp_path / "blocks", [5, STEPS], {"bmuf_block": 2})

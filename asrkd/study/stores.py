@@ -1,0 +1,111 @@
+"""The stores of a study: transcripts, alignments, soft targets, and the specs of what labels them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.errors import ConfigError
+from asrkd.labeling import local
+from asrkd.labeling.job import Crew
+from asrkd.labeling.plan import plan
+from asrkd.store import manifest
+from asrkd.store.files import exists
+from asrkd.study.config import StudyConfig
+
+Progress = Callable[[str, int, int, str], None]
+
+
+class Stores:
+    """Stores of one seed, by name. Those of soft targets, whose names begin with `soft`, belong to the seed; the others are every seed's."""
+
+    def __init__(self, config: StudyConfig, workers: int, progress: Progress) -> None:
+        self.config, self.workers, self.progress = config, workers, progress
+        self.work, self.data = Path(config.work), Path(config.data)
+        self.shared = Path(config.stores) if config.stores else self.work / "stores"
+
+    @property
+    def unlabeled(self) -> str:
+        """The cuts of the untranscribed set."""
+        return str(self.data / "unlabeled.jsonl.gz")
+
+    def root(self, name: str) -> Path:
+        """The folder of a store."""
+        return (self.work / "stores" if name.startswith("soft") else self.shared) / name
+
+    def to_train_from(self, name: str) -> str:
+        """The folder of a store, for `hmm` of the one with alignments."""
+        aligned = self.config.topology == "hmm" and not name.startswith("soft")
+        return str(self.root(f"{name}-aligned" if aligned else name))
+
+    def fill_soft(
+        self, name: str, teacher: str, targets: str, codec: str = "", *, layer: str = "", codebooks: str = ""
+    ) -> None:
+        """Label the untranscribed set with a teacher's posteriors, or those of its lattices."""
+        if targets == "lattice":
+            content = {"teacher": teacher, "lexicon": str(self.data / "lexicon.txt"), "exact": True}
+            teacher = f"lattice:{self._written(f'{name}.yaml', content | dataclasses.asdict(self.config.lattice))}"
+        self.fill(
+            name, self.unlabeled, teacher=teacher, codec=codec or self.config.codec, layer=layer, codebooks=codebooks
+        )
+
+    def fill(
+        self,
+        name: str,
+        cuts: str,
+        *,
+        teacher: str | None = None,
+        codec: str | None = None,
+        layer: str = "",
+        codebooks: str = "",
+    ) -> None:
+        """Plan a store where there is none, and label what is missing in it."""
+        root = str(self.root(name))
+        if not exists(root, manifest.NAME):
+            self.progress(f"plan {name}", 0, 1, "")
+            # A teacher brings its front end; transcripts take the teacher's settings, for its frame law.
+            front_end = None if teacher else FrontEnd.from_dict(self.config.teacher.front_end)
+            plan(
+                cuts,
+                root,
+                teacher=teacher,
+                codec=codec,
+                embed="audio",
+                layer=layer,
+                codebooks=codebooks,
+                unit_hours=self.config.unit_hours,
+                front_end=front_end,
+            )
+        local.run(
+            root,
+            Crew(workers=self.workers),
+            progress=lambda result, done, total: self.progress(f"label {name}", done, total, f"unit {result.unit}"),
+        )
+
+    def spec_of(self, folders: list[Path], file: str) -> str:
+        """One checkpoint, or the ensemble of several."""
+        if len(folders) == 1:
+            return f"checkpoint:{folders[0]}"
+        content = {"teachers": [{"spec": f"checkpoint:{folder}"} for folder in folders], "domain": "probability"}
+        return f"ensemble:{self._written(file, content)}"
+
+    def _written(self, file: str, content: Mapping[str, Any]) -> Path:
+        """A YAML file of the work folder, which stores are bound to once it is there.
+
+        Raises:
+            ConfigError: it is there and says something else.
+        """
+        path = self.work / file
+        if not path.exists():
+            path.write_text(yaml.safe_dump(dict(content)), encoding="utf-8")
+        elif yaml.safe_load(path.read_text(encoding="utf-8")) != content:
+            raise ConfigError(
+                f"{str(path)!r} says something else than the config now, and the stores beside it were made with it; take another folder for "
+                "other settings, or remove the file and the stores"
+            )
+        return path

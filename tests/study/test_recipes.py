@@ -1,0 +1,54 @@
+"""The configs of the recipes can be read, and their variants are trainings of the same length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asrkd import config as configs
+from asrkd.cli.recipe import _config
+from asrkd.errors import ConfigError
+from asrkd.study.config import StudyConfig
+from asrkd.study.variants import waves
+from asrkd.training.config import InventoryConfig, SourceConfig, TrainConfig
+from asrkd.training.schedule import check_schedule
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_config_of_a_recipe(path: Path) -> None:
+    config = configs.load(StudyConfig, path, ["work=work", "data=data"])
+    assert config.topology == path.stem
+    check_schedule(config.distilled, ["soft", "labeled"])
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/variants/*.yaml")), ids=lambda path: path.stem)
+def test_variants_of_a_recipe(path: Path, tmp_path: Path) -> None:
+    config = _config(path.parents[1], tmp_path, "hmm", 1, (), [path])
+    assert config.variants
+    waves(config.variants, ["labeled", "distilled", "upper", *(f"teacher-{n + 1}" for n in range(config.teachers))])
+    sources = {name: SourceConfig(name, name) for name in ("soft", "labeled")}
+    for given in config.variants.values():
+        train = configs.changed(
+            TrainConfig(
+                run="run", inventory=InventoryConfig("lexicon.txt"), sources=sources, schedule=config.distilled
+            ),
+            given.train,
+        )
+        if not given.init:
+            assert check_schedule(train.schedule, ["soft", "labeled"]) == config.student.steps
+
+
+def test_variants_of_several_files_come_beside_those_of_the_config(tmp_path: Path) -> None:
+    (tmp_path / "ctc.yaml").write_text("variants: {own: {}}\n")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(f"{name}: {{unlabeled_speakers: 2}}\n")
+    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    assert list(_config(tmp_path, tmp_path, "ctc", 1, (), files).variants) == ["own", "a", "b"]
+    (tmp_path / "b.yaml").write_text("b: {unlabeled_speaker: 2}\n")
+    with pytest.raises(
+        ConfigError, match="unlabeled_speaker' does not exist; did you mean 'variants.b.unlabeled_speak"
+    ):
+        _config(tmp_path, tmp_path, "ctc", 1, (), files)
