@@ -31,6 +31,7 @@ class SystemResult:
         penalties: insertion penalty chosen on dev, by seed.
         train_seconds: the mean over seeds of what training took, on the machine that it ran on; of all teachers of an ensemble.
         sent_share: of a training on several processes, the bytes that one sent as a share of what plain DDP sends; of the first seed.
+        dev: word error rate on the dev set, by seed.
     """
 
     runs: Mapping[str, Sequence[Mapping[str, Errors]]]
@@ -40,6 +41,7 @@ class SystemResult:
     int8_bytes: int
     train_seconds: float
     sent_share: float | None = None
+    dev: Sequence[float] = ()
 
     @property
     def tests(self) -> dict[str, BySpeaker]:
@@ -94,6 +96,7 @@ def read_system(works: Sequence[Path], system: str) -> SystemResult:
         loaded[0].get("int8_bytes", 0),
         sum(one.get("train_seconds", 0.0) for one in loaded) / len(loaded),
         loaded[0].get("sent_share"),
+        [one["dev"] for one in loaded if "dev" in one],
     )
 
 

@@ -60,17 +60,26 @@ def variant_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | 
     if not having:
         return None
     labeled, distilled = (read_system(having, name) for name in ("labeled", "distilled"))
-    columns = ["student", "runs"]
+    columns = ["student", "runs", "WER dev %"]
     for test in distilled.tests:
         columns += [f"WER {test} %", "difference to distilled, points [95 %]", "to labeled only"]
     rows = [
-        [NAMES[name], str(len(having)), *_compared(result, [distilled, labeled])]
+        [NAMES[name], str(len(having)), _spread(result.dev), *_compared(result, [distilled, labeled])]
         for name, result in (("labeled", labeled), ("distilled", distilled))
     ]
     for name, own in _variants(having).items():
         references = [read_system(own, reference) for reference in ("distilled", "labeled")]
-        rows.append([name, str(len(own)), *_compared(read_system(own, name), references)])
+        result = read_system(own, name)
+        rows.append([name, str(len(own)), _spread(result.dev), *_compared(result, references)])
     return columns, rows
+
+
+def _spread(rates: Sequence[float]) -> str:
+    """The mean over runs, and from which to which they go."""
+    if not rates:
+        return "-"
+    ends = f" ({percent(min(rates))} to {percent(max(rates))})" if len(rates) > 1 else ""
+    return percent(sum(rates) / len(rates)) + ends
 
 
 def variant_costs(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:

@@ -158,9 +158,16 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         key: value for key, value in configs_of["distilled"].items() if key not in changed
     }
     columns, rows = variant_table([work]) or ([], [])
-    assert columns == ["student", "runs", "WER test %", "difference to distilled, points [95 %]", "to labeled only"]
+    assert columns == [
+        "student",
+        "runs",
+        "WER dev %",
+        "WER test %",
+        "difference to distilled, points [95 %]",
+        "to labeled only",
+    ]
     assert [row[0] for row in rows] == ["student, labeled only", "student, distilled", *variants]
-    assert rows[0][4] == rows[1][3] == "-" and "[" in rows[2][3] and {row[1] for row in rows} == {"1"}
+    assert rows[0][5] == rows[1][4] == "-" and "[" in rows[2][4] and {row[1] for row in rows} == {"1"}
     columns, costs = variant_costs([work]) or ([], [])
     sizes = {row[0]: int(row[columns.index("parameters")].replace(",", "")) for row in costs}
     assert sizes["medium"] < sizes["student, distilled"] == sizes["pseudo"]
