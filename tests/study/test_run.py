@@ -130,7 +130,8 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert len(checkpoint.read(work / "runs/together/last.pt")["ranks"]) == 2
     stores = {name: content["sources"]["soft"]["store"] for name, content in configs_of.items()}
     labeled_by = {
-        name: Store.open(stores.pop(name)).identity.teacher for name in ("chain", "both", "words", "chain-words")
+        name: Store.open(stores.pop(name)).identity.teacher
+        for name in ("chain", "both", "words", "chain-words", "layer")
     }
     below = {
         name: yaml.safe_load(Path(labeled_by[name].removeprefix("lattice:")).read_text())
