@@ -61,7 +61,8 @@ class SequenceStageConfig:
 class VariantConfig:
     """A further student with the same data and seed, trained in another way.
 
-    `of`: the student that it differs from, `distilled` or `labeled`. `train`: keys of a training's config (`asrkd.training.config`) in place of
+    `of`: the student that it differs from, `distilled`, `labeled` or `upper`. `labeled`, `upper`: the students without soft targets that the tables
+    compare it with, where the study's own would not be of its kind. `train`: keys of a training's config (`asrkd.training.config`) in place of
     that student's, e.g. {soft_loss: {temperature: 2}}. `unlabeled_speakers`: of how many speakers it sees the untranscribed speech (0 all), chosen by
     the seed, the fewer among the more; `without_speakers` leaves out so many of the first in that order: those that another variant has.
     `teachers`: runs (teachers, students, other variants) whose mean posteriors it learns from, in place of the
@@ -80,6 +81,8 @@ class VariantConfig:
     codebooks: int = 0
     init: str = ""
     processes: int = 1
+    labeled: str = "labeled"
+    upper: str = "upper"
 
 
 @dataclass

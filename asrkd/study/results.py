@@ -145,15 +145,22 @@ def write_codecs(work: Path, codecs: Mapping[str, tuple[str, Path]]) -> None:
     write_atomic(str(work / "results"), CODECS, json.dumps(content, indent=1).encode())
 
 
-def write_variants(work: Path, speakers: Mapping[str, int], total: int) -> None:
+def write_variants(
+    work: Path, speakers: Mapping[str, int], total: int, beside: Mapping[str, tuple[str, str]] | None = None
+) -> None:
     """Note the variants that were decoded, beside those of earlier runs.
 
     Args:
         speakers: of each variant, how many untranscribed speakers it was given; 0 where that is not what it varies.
         total: untranscribed speakers that there are.
+        beside: of each variant, the labeled-only student and the upper bound that it is compared with; the study's own if not said.
     """
-    before = (_content(work, VARIANTS) or {"speakers": {}})["speakers"]
-    content = {"total": total, "speakers": before | dict(speakers)}
+    before = _content(work, VARIANTS) or {"speakers": {}}
+    content = {
+        "total": total,
+        "speakers": before["speakers"] | dict(speakers),
+        "beside": before.get("beside", {}) | {name: list(pair) for name, pair in (beside or {}).items()},
+    }
     write_atomic(str(work / "results"), VARIANTS, json.dumps(content, indent=1).encode())
 
 

@@ -57,7 +57,10 @@ class Study:
                 raise ConfigError(f"stage {name!r} does not exist; the stages are {', '.join(STAGES)}")
         if self.config.codec in self.config.codecs:
             raise ConfigError(f"codecs holds {self.config.codec!r}, which is the study's codec already; name others")
-        for name in self.config.variants:
+        for name, given in self.config.variants.items():
+            for key, other in (("labeled", given.labeled), ("upper", given.upper)):
+                if other not in (*STUDENTS, *self.config.variants):
+                    raise ConfigError(f"variants.{name}.{key} is {other!r}, which is no student of this study")
             if not re.fullmatch(r"[\w.-]+", name) or name in (*STUDENTS, "teacher", "first") or name.startswith(RUNS):
                 raise ConfigError(
                     f"variant {name!r} cannot be a folder beside those of {', '.join(STUDENTS)}; give another name of letters, digits, . _ and -"
@@ -189,7 +192,8 @@ class Study:
                 name: 0 if given.init or given.without_speakers else given.unlabeled_speakers
                 for name, given in self.config.variants.items()
             }
-            write_variants(self.work, counts, len(self._speakers()))
+            beside = {name: (given.labeled, given.upper) for name, given in self.config.variants.items()}
+            write_variants(self.work, counts, len(self._speakers()), beside)
         if self.config.sequence:
             write_sequence(self.work, list(self.config.sequence))
         if self.config.codecs:
@@ -273,14 +277,14 @@ class Study:
 
     def _variant_config(self, name: str) -> TrainConfig:
         given = self.config.variants[name]
-        if given.of not in SEQUENCE_STARTS:
-            raise ConfigError(f"variants.{name}.of is {given.of!r}, but must be one of {', '.join(SEQUENCE_STARTS)}")
+        if given.of not in STUDENTS:
+            raise ConfigError(f"variants.{name}.of is {given.of!r}, but must be one of {', '.join(STUDENTS)}")
         base = dataclasses.replace(self._student_config(given.of), run=str(self.run_folder(name)))
         if given.init:
             base = dataclasses.replace(base, init=str(self.run_folder(given.init) / "final.pt"))
-        if given.of == "labeled" and (given.unlabeled_speakers or given.without_speakers or has_own_store(given)):
+        if given.of != "distilled" and (given.unlabeled_speakers or given.without_speakers or has_own_store(given)):
             raise ConfigError(
-                f"variants.{name} has unlabeled_speakers, without_speakers, teachers, targets or a layer, but the student 'labeled' sees no untranscribed speech; leave them out"
+                f"variants.{name} has unlabeled_speakers, without_speakers, teachers, targets or a layer, but the student {given.of!r} has no soft targets; leave them out"
             )
         if given.of == "distilled":
             soft = base.sources["soft"]

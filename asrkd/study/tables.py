@@ -52,26 +52,35 @@ def codec_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | No
 
 
 def variant_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
-    """Students of the same data that were trained in other ways: WER, and the paired differences to the distilled one and to labeled only.
+    """Students of the same data that were trained in other ways: WER on dev and tests, the paired difference to the distilled one, the relative
+    change from labeled only, and the share of the gap to the upper bound.
 
     Each over the runs that have it, and compared with the same runs of the others. None where no run has variants.
     """
     having = with_variants(works)
     if not having:
         return None
-    labeled, distilled = (read_system(having, name) for name in ("labeled", "distilled"))
     columns = ["student", "runs", "WER dev %"]
-    for test in distilled.tests:
-        columns += [f"WER {test} %", "difference to distilled, points [95 %]", "to labeled only"]
-    rows = [
-        [NAMES[name], str(len(having)), _spread(result.dev), *_compared(result, [distilled, labeled])]
-        for name, result in (("labeled", labeled), ("distilled", distilled))
-    ]
-    for name, own in _variants(having).items():
-        references = [read_system(own, reference) for reference in ("distilled", "labeled")]
-        result = read_system(own, name)
-        rows.append([name, str(len(own)), _spread(result.dev), *_compared(result, references)])
-    return columns, rows
+    for test in read_system(having, "distilled").tests:
+        columns += [f"WER {test} %", "difference to distilled, points [95 %]"]
+        columns += ["relative to labeled only, % [95 %]", "gap recovered, %"]
+    rows = [_variant_row(name, having) for name in ("labeled", "distilled", "upper")]
+    return columns, [*rows, *(_variant_row(name, own) for name, own in _variants(having).items())]
+
+
+def _variant_row(name: str, works: Sequence[Path]) -> list[str]:
+    notes = (read_notes(works, VARIANTS) or [{}])[0].get("beside", {})
+    names = ("distilled", *notes.get(name, ("labeled", "upper")))
+    result = read_system(works, name)
+    distilled, labeled, upper = (read_system(works, reference) for reference in names)
+    cells = [NAMES.get(name, name), str(len(works)), _spread(result.dev)]
+    for test, counts in result.tests.items():
+        difference, _ = bootstrap_difference(counts, distilled.tests[test])
+        _, relative = bootstrap_difference(counts, labeled.tests[test])
+        cells += [percent(rate(counts)), "-" if name == names[0] else _interval(difference)]
+        cells += ["-" if name == names[1] else _interval(relative)]
+        cells += ["-" if name in names[1:] else _recovered(counts, labeled.tests[test], upper.tests[test])]
+    return cells
 
 
 def _spread(rates: Sequence[float]) -> str:
@@ -199,10 +208,14 @@ def comparison_table(results: Mapping[str, SystemResult]) -> tuple[list[str], li
     for test in results["teacher"].tests:
         labeled, distilled, upper = (results[name].tests[test] for name in ("labeled", "distilled", "upper"))
         difference, relative = bootstrap_difference(distilled, labeled)
-        gap = rate(labeled) - rate(upper)
-        recovered = (rate(labeled) - rate(distilled)) / gap if gap > 0 else float("nan")
-        rows.append([test, _interval(difference), _interval(relative), f"{100 * recovered:.0f}"])
+        rows.append([test, _interval(difference), _interval(relative), _recovered(distilled, labeled, upper)])
     return columns, rows
+
+
+def _recovered(system: BySpeaker, labeled: BySpeaker, upper: BySpeaker) -> str:
+    """How much of the way from labeled only to the upper bound a system goes, in percent."""
+    gap = rate(labeled) - rate(upper)
+    return f"{100 * (rate(labeled) - rate(system)) / gap:.0f}" if gap > 0 else "nan"
 
 
 def speaker_table(results: Mapping[str, SystemResult], test: str) -> tuple[list[str], list[list[str]]]:

@@ -108,10 +108,16 @@ def test_a_variant_is_compared_with_the_runs_that_have_it(folds: list[Path]) -> 
     add_variant(folds[0], "few", 35, speakers=3)
     add_variant(folds[1], "warm", 11)
     add_variant(folds[1], "odd", 9)
+    for work, wrong in zip(folds, (30, 14), strict=True):
+        add_variant(work, "plain", wrong)
+        write_variants(work, {"warm": 0}, 14, {"warm": ("plain", "upper")})
     _, rows = variant_table(folds) or ([], [])
     found = {row[0]: (row[1], row[2], row[3], row[4].split()[0]) for row in rows}
     assert found["warm"] == ("2", "15.0 (10.0 to 20.0)", "18.0", "-3.0")
     assert found["few"] == ("1", "20.0", "35.0", "+5.0") and found["odd"] == ("1", "10.0", "9.0", "-3.0")
+    # 44 words wrong become 36; from 44 to the upper bound's 30 are 14.
+    ((relative, recovered),) = [(row[5], row[6]) for row in rows if row[0] == "warm"]
+    assert relative.split()[0] == "-18.2" and recovered == "57"
     assert [point[1:3] for point in speaker_curve(folds) or []] == [(0.0, 0.4), (3.0, 0.35), (14.0, 0.3)]
 
 

@@ -120,6 +120,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         "both": {"teachers": ["teacher-1", "distilled"]},
         "words": {"targets": "lattice"},
         "chain-words": {"teachers": ["medium"], "targets": "lattice"},
+        "higher": {"of": "upper", "train": {"model": {"args": {"hidden_dim": 6, "num_layers": 1}}}},
         "together": {"of": "labeled", "processes": 2, "train": {"batch": {"streams": 2}}},
     }
     study(data, work, variants=variants).run()
@@ -127,6 +128,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         name: yaml.safe_load((work / f"runs/{name}/config.yaml").read_text()) for name in (*variants, "distilled")
     }
     assert "soft" not in configs_of.pop("together")["sources"]
+    assert configs_of.pop("higher")["sources"]["labeled"]["store"].endswith("transcribed")
     assert len(checkpoint.read(work / "runs/together/last.pt")["ranks"]) == 2
     stores = {name: content["sources"]["soft"]["store"] for name, content in configs_of.items()}
     labeled_by = {
@@ -165,10 +167,12 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         "WER dev %",
         "WER test %",
         "difference to distilled, points [95 %]",
-        "to labeled only",
+        "relative to labeled only, % [95 %]",
+        "gap recovered, %",
     ]
-    assert [row[0] for row in rows] == ["student, labeled only", "student, distilled", *variants]
-    assert rows[0][5] == rows[1][4] == "-" and "[" in rows[2][4] and {row[1] for row in rows} == {"1"}
+    first = ["student, labeled only", "student, distilled", "student, all transcripts (upper bound)"]
+    assert [row[0] for row in rows] == [*first, *variants]
+    assert rows[0][5] == rows[1][4] == "-" and "[" in rows[3][4] and {row[1] for row in rows} == {"1"}
     columns, costs = variant_costs([work]) or ([], [])
     sizes = {row[0]: int(row[columns.index("parameters")].replace(",", "")) for row in costs}
     assert sizes["medium"] < sizes["student, distilled"] == sizes["pseudo"]
@@ -181,7 +185,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     ]
     # Further variants come beside those that are there.
     study(data, work, variants={"warm": {"train": {"soft_loss": {"temperature": 2.0}}}}).run()
-    assert [row[0] for row in (variant_table([work]) or ([], []))[1]][2:] == [*variants, "warm"]
+    assert [row[0] for row in (variant_table([work]) or ([], []))[1]][3:] == [*variants, "warm"]
 
 
 def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
@@ -213,14 +217,15 @@ def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
     [
         ({"upper": {}}, "variant 'upper' cannot be a folder beside those of labeled, distilled, upper"),
         ({"a/b": {}}, "variant 'a/b' cannot be a folder"),
-        ({"few": {"of": "labeled", "unlabeled_speakers": 1}}, "'labeled' sees no untranscribed speech"),
+        ({"few": {"of": "labeled", "unlabeled_speakers": 1}}, "the student 'labeled' has no soft targets"),
         (
             {"a": {"teachers": ["b"]}, "b": {"init": "a"}},
             "variants.a waits for 'b', which is no run of this study or waits for it in",
         ),
         ({"a": {"teachers": ["teacher-7"]}}, "variants.a waits for 'teacher-7'"),
         ({"none": {"targets": "words"}}, "variants.none.targets is 'words', but must be one of posteriors, lattice"),
-        ({"none": {"of": "upper"}}, "variants.none.of is 'upper', but must be one of labeled, distilled"),
+        ({"none": {"of": "lower"}}, "variants.none.of is 'lower', but must be one of labeled, distilled, upper"),
+        ({"none": {"labeled": "nobody"}}, "variants.none.labeled is 'nobody', which is no student of this study"),
         ({"odd": {"train": {"soft_los": {}}}}, "config key 'soft_los' does not exist; did you mean 'soft_loss'"),
         ({"odd": {"train": {"seed": "one"}}}, "config key 'seed': Value 'one'"),
         ({"none": {"without_speakers": 99}}, "is 0 and without_speakers 99, but the untranscribed set has . speakers"),
