@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -23,6 +24,9 @@ from asrkd.training.schedule import check_schedule
 from asrkd.training.trainer import Trainer
 
 Progress = Callable[[str, int, int, str], None]
+
+# Held by a process while it trains.
+_training = threading.Lock()
 
 
 def train_all(
@@ -43,7 +47,7 @@ def train_all(
         return
     # Spawned processes, also for one worker: each training sees a fresh generator and one thread.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(waiting)), context) as pool:
+    with ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_end_with_parent) as pool:
         counts = processes or {}
         futures = {
             pool.submit(_train, configs.to_yaml(job), os.getpid(), counts.get(name, 1)): name
@@ -85,11 +89,26 @@ def _train(text: str, parent: int, processes: int = 1) -> None:
         if os.getppid() != parent:
             raise SystemExit("the process that started this training is gone")
 
-    stop_with_parent()  # the next training may have been in the queue already
-    if processes == 1:
-        Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train(stop_with_parent)
-    else:
-        _train_together(text, processes, stop_with_parent)
+    with _training:
+        stop_with_parent()  # the next training may have been in the queue already
+        if processes == 1:
+            Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train(stop_with_parent)
+        else:
+            _train_together(text, processes, stop_with_parent)
+
+
+def _end_with_parent() -> None:
+    """A worker that waits for its next training does not notice that nobody will send one; this ends it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait_for_end() -> None:
+        parent.join()
+        with _training:  # which stops by itself, and what it started with it
+            os._exit(1)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
 
 
 def _train_together(text: str, processes: int, check: Callable[[], None]) -> None:

@@ -126,13 +126,12 @@ def record(work: Path, file: Path) -> None:
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     shared = [name for name in before if name.endswith(RESULT) and name in found]
     if shared and all(before[name]["tests"] == found[name]["tests"] for name in shared):
-        found = before | found
+        notes = _both(before.get(VARIANTS), found.get(VARIANTS))
+        found = before | found | ({VARIANTS: notes} if notes else {})
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(
-        str(file.parent),
-        file.name,
-        (json.dumps(found, indent=None, separators=(",", ":")) + "\n").replace('},"', '},\n"').encode(),
-    )
+    # A line for each system, so that a change shows which.
+    lines = (f"{json.dumps(name)}:{json.dumps(content, separators=(',', ':'))}" for name, content in found.items())
+    write_atomic(str(file.parent), file.name, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
 def write_codecs(work: Path, codecs: Mapping[str, tuple[str, Path]]) -> None:
@@ -155,13 +154,24 @@ def write_variants(
         total: untranscribed speakers that there are.
         beside: of each variant, the labeled-only student and the upper bound that it is compared with; the study's own if not said.
     """
-    before = _content(work, VARIANTS) or {"speakers": {}}
     content = {
         "total": total,
-        "speakers": before["speakers"] | dict(speakers),
-        "beside": before.get("beside", {}) | {name: list(pair) for name, pair in (beside or {}).items()},
+        "speakers": dict(speakers),
+        "beside": {name: list(pair) for name, pair in (beside or {}).items()},
     }
-    write_atomic(str(work / "results"), VARIANTS, json.dumps(content, indent=1).encode())
+    both = _both(_content(work, VARIANTS), content)
+    write_atomic(str(work / "results"), VARIANTS, json.dumps(both, indent=1).encode())
+
+
+def _both(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Notes of variants, those of earlier runs beside the later ones."""
+    notes = [one for one in (before, after) if one]
+    return {
+        key: value | {name: given for one in notes for name, given in one.get(key, {}).items()}
+        if isinstance(value, dict)
+        else value
+        for key, value in (notes[-1] if notes else {}).items()
+    }
 
 
 def write_sequence(work: Path, kinds: Sequence[str]) -> None:

@@ -133,6 +133,12 @@ def test_recorded_results_give_the_same_tables(folds: list[Path], tmp_path: Path
     shutil.rmtree(folds[0] / "results/warm")
     record(folds[0], files[0])
     assert "warm/result.json" in json.loads(files[0].read_text())
+    # A new folder of the same run has other variants; the file has both.
+    shutil.copytree(folds[0], tmp_path / "again")
+    (tmp_path / "again/results/variants.json").unlink()
+    add_variant(tmp_path / "again", "cold", 45)
+    record(tmp_path / "again", files[0])
+    assert {"warm", "cold"} <= set(json.loads(files[0].read_text())["variants.json"]["speakers"])
     write = json.loads((folds[0] / "results/labeled/result.json").read_text())
     write["tests"]["clean"]["anna"] = [39, 0, 0, 100]
     (folds[0] / "results/labeled/result.json").write_text(json.dumps(write))
