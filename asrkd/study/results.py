@@ -167,7 +167,7 @@ def _both(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> 
     """Notes of variants, those of earlier runs beside the later ones."""
     notes = [one for one in (before, after) if one]
     return {
-        key: value | {name: given for one in notes for name, given in one.get(key, {}).items()}
+        key: {name: given for one in notes for name, given in one.get(key, {}).items()}
         if isinstance(value, dict)
         else value
         for key, value in (notes[-1] if notes else {}).items()

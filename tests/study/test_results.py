@@ -138,7 +138,8 @@ def test_recorded_results_give_the_same_tables(folds: list[Path], tmp_path: Path
     (tmp_path / "again/results/variants.json").unlink()
     add_variant(tmp_path / "again", "cold", 45)
     record(tmp_path / "again", files[0])
-    assert {"warm", "cold"} <= set(json.loads(files[0].read_text())["variants.json"]["speakers"])
+    # In the order in which they came.
+    assert list(json.loads(files[0].read_text())["variants.json"]["speakers"]) == ["warm", "cold"]
     write = json.loads((folds[0] / "results/labeled/result.json").read_text())
     write["tests"]["clean"]["anna"] = [39, 0, 0, 100]
     (folds[0] / "results/labeled/result.json").write_text(json.dumps(write))
