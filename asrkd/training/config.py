@@ -154,9 +154,12 @@ class DevDecodingConfig:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW; linear warm-up, then cosine decay to `final_scale` of the peak over the whole schedule."""
+    """`name`: `adamw`, or `sgd` with Nesterov's `momentum` (0 for none); see `asrkd.training.optimizer`. Linear warm-up, then cosine decay to
+    `final_scale` of the peak over the whole schedule."""
 
+    name: str = "adamw"
     learning_rate: float = 1e-3
+    momentum: float = 0.9
     weight_decay: float = 0.0
     warmup_steps: int = 100
     final_scale: float = 0.02

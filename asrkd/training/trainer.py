@@ -38,6 +38,7 @@ from asrkd.training.layer_loss import with_layer
 from asrkd.training.metrics import Metrics, Speed, write_whole
 from asrkd.training.mutual import MutualObjective, check_mutual
 from asrkd.training.objective import Objective
+from asrkd.training.optimizer import make_optimizer
 from asrkd.training.parallel import Parallel
 from asrkd.training.prior import fixed_prior, mean_posterior
 from asrkd.training.ranks import join
@@ -112,9 +113,7 @@ class Trainer:
         # A block of updates counts as so many.
         decay = config.optimizer.ema_decay ** max(config.scale.bmuf_block, 1)
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        self.optimizer = torch.optim.AdamW(
-            self.trained.parameters(), lr=config.optimizer.learning_rate, weight_decay=config.optimizer.weight_decay
-        )
+        self.optimizer = make_optimizer(self.trained.parameters(), config.optimizer)
         self.objective = Objective(
             self.lexicon,
             self.inventory,
