@@ -63,7 +63,9 @@ class Parallel:
         if size > 1:
             self.module = DistributedDataParallel(model, process_group=self.group)
             if settings.gtc_threshold:
-                self.compression = ThresholdCompression(model.named_parameters(), settings.gtc_threshold, self.group)
+                self.compression = ThresholdCompression(
+                    model.named_parameters(), settings.gtc_threshold, self.group, counts=settings.gtc_counts
+                )
                 self.module.register_comm_hook(self.compression, threshold_hook)
         self.blocks: BlockMomentum | None = None
         if self.block:

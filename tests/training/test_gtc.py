@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from asrkd.errors import ConfigError, MismatchError
-from asrkd.training.gtc import ThresholdCompression, threshold_hook
+from asrkd.training.gtc import ThresholdCompression, _packed, _unpacked, threshold_hook
 
 WEIGHT = "weight"
 # Multiples of 2^-20 of up to 16: as gradients they span 24 bits.
@@ -26,18 +26,20 @@ def compression(threshold: float) -> ThresholdCompression:
 
 
 @settings(max_examples=100, deadline=None)
-@given(GRADIENTS, st.floats(1e-4, 20.0))
+@given(GRADIENTS, st.floats(1e-4, 20.0), st.sampled_from([1, 3, 1000]))
 def test_what_was_sent_and_the_residual_are_the_sum_of_the_gradients_without_rounding(
-    steps: list[list[int]], threshold: float
+    steps: list[list[int]], threshold: float, most: int
 ) -> None:
     state = compression(threshold)
     sent = [Fraction(0)] * 6
     for step in steps:
         gradient = torch.tensor([float(Fraction(value, 2**20)) for value in step]).view(2, 3)
-        received = state.decompress(state.compress(WEIGHT, gradient), gradient)
-        assert received.shape == gradient.shape
-        assert set(received.abs().unique().tolist()) <= {0.0, state.threshold}
-        sent = [a + Fraction(b) for a, b in zip(sent, received.flatten().tolist(), strict=True)]
+        places, counts = state.compress(WEIGHT, gradient, most)
+        assert all(1 <= abs(count) <= most for count in counts.tolist())
+        for place, count in zip(places.tolist(), counts.tolist(), strict=True):
+            sent[place] += count * Fraction(state.threshold)
+        expected = torch.zeros(6, dtype=torch.float64).index_add_(0, places, counts.double()) * state.threshold
+        assert torch.equal(state.decompress(places, counts, gradient), expected.float().view(2, 3))
     total = [sum(Fraction(step[place], 2**20) for step in steps) for place in range(6)]
     residual = [Fraction(value) for value in state.residuals[WEIGHT].tolist()]
     assert [a + b for a, b in zip(sent, residual, strict=True)] == total
@@ -46,10 +48,36 @@ def test_what_was_sent_and_the_residual_are_the_sum_of_the_gradients_without_rou
 def test_a_gradient_below_the_threshold_waits_until_it_adds_up() -> None:
     state = compression(0.25)
     gradient = torch.full((2, 3), 0.125)
-    assert len(state.compress(WEIGHT, gradient)) == 0
-    assert state.compress(WEIGHT, gradient).tolist() == [0, 2, 4, 6, 8, 10]
-    assert state.compress(WEIGHT, -2 * gradient).tolist() == [1, 3, 5, 7, 9, 11]
+    assert len(state.compress(WEIGHT, gradient)[0]) == 0
+    places, counts = state.compress(WEIGHT, gradient)
+    assert places.tolist() == [0, 1, 2, 3, 4, 5] and counts.tolist() == [1] * 6
+    assert state.compress(WEIGHT, -2 * gradient)[1].tolist() == [-1] * 6
     assert not state.residuals[WEIGHT].any()
+
+
+def test_a_count_leaves_less_than_a_threshold_where_single_messages_leave_the_rest() -> None:
+    gradient = torch.full((2, 3), -0.9)
+    one, many = compression(0.25), compression(0.25)
+    assert one.compress(WEIGHT, gradient)[1].tolist() == [-1] * 6
+    assert many.compress(WEIGHT, gradient, most=100)[1].tolist() == [-3] * 6
+    assert one.residuals[WEIGHT].abs().min() > 0.6 and many.residuals[WEIGHT].abs().max() < 0.25
+
+
+@given(st.integers(1, 30), st.data())
+def test_messages_of_32_bits_hold_every_place_count_and_sign(bits: int, data: st.DataObject) -> None:
+    most = (1 << (31 - bits)) - 1
+    number = st.integers(1, most) | st.just(most)
+    messages = data.draw(
+        st.lists(
+            st.tuples(st.integers(0, (1 << bits) - 1) | st.just((1 << bits) - 1), number, st.sampled_from([-1, 1]))
+        )
+    )
+    places = torch.tensor([place for place, _, _ in messages], dtype=torch.int64)
+    counts = torch.tensor([count * sign for _, count, sign in messages], dtype=torch.int64)
+    packed = _packed(places, counts, bits)
+    assert packed.dtype == torch.int32
+    found = _unpacked(packed, bits)
+    assert torch.equal(found[0], places) and torch.equal(found[1], counts)
 
 
 def test_settings_and_states_that_cannot_be() -> None:
@@ -68,10 +96,10 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 7), nn.Tanh(), nn.Linear(7, 3))
 
 
-def train(rank: int, world_size: int, threshold: float) -> dict[str, Any]:
+def train(rank: int, world_size: int, threshold: float, counts: bool) -> dict[str, Any]:
     """A few updates, with a state saved and loaded in between."""
     ddp = DistributedDataParallel(model(), bucket_cap_mb=1e-4)  # type: ignore[arg-type]
-    state = ThresholdCompression(ddp.module.named_parameters(), threshold) if threshold else None
+    state = ThresholdCompression(ddp.module.named_parameters(), threshold, counts=counts) if threshold else None
     if state:
         ddp.register_comm_hook(state, threshold_hook)
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.5)
@@ -87,8 +115,8 @@ def train(rank: int, world_size: int, threshold: float) -> dict[str, Any]:
     return {"weights": dict(ddp.module.state_dict()), "traffic": traffic}
 
 
-def plain_loop(world_size: int, threshold: float) -> dict[str, Tensor]:
-    """The same in one process, element by element as the paper says."""
+def plain_loop(world_size: int, threshold: float, counts: bool) -> dict[str, Tensor]:
+    """The same in one process, element by element as the paper says, or with whole numbers of thresholds."""
     student = model()
     residuals = [
         {name: torch.zeros_like(p).double() for name, p in student.named_parameters()} for _ in range(world_size)
@@ -101,7 +129,8 @@ def plain_loop(world_size: int, threshold: float) -> dict[str, Tensor]:
             for name, parameter in student.named_parameters():
                 assert parameter.grad is not None
                 residual = residuals[rank][name] + parameter.grad
-                sent = torch.where(residual.abs() >= threshold, residual.sign() * threshold, 0.0)
+                times = (residual.abs() / threshold).floor() if counts else 1.0
+                sent = torch.where(residual.abs() >= threshold, residual.sign() * threshold * times, 0.0)
                 residuals[rank][name] = residual - sent
                 sums[name] += sent.float()
         with torch.no_grad():
@@ -110,10 +139,11 @@ def plain_loop(world_size: int, threshold: float) -> dict[str, Tensor]:
     return dict(student.state_dict())
 
 
-def test_four_processes_do_what_a_plain_loop_does_and_send_less() -> None:
+@pytest.mark.parametrize("counts", [False, True])
+def test_four_processes_do_what_a_plain_loop_does_and_send_less(counts: bool) -> None:
     threshold = 2.0**-5
-    found = on_ranks(4, train, threshold)
-    expected = plain_loop(4, threshold)
+    found = on_ranks(4, train, threshold, counts)
+    expected = plain_loop(4, threshold, counts)
     for one in found:
         for name, weight in one["weights"].items():
             # Every process adds the same whole thresholds, so all have the same weights to the bit.
@@ -121,6 +151,12 @@ def test_four_processes_do_what_a_plain_loop_does_and_send_less() -> None:
             torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
     sent, dense = found[0]["traffic"]
     assert 0 < sent and dense == 6 * round(2 * 3 / 4 * 4 * sum(weight.numel() for weight in expected.values()))
+
+
+def test_with_counts_a_threshold_near_zero_is_ddp_without_a_hook() -> None:
+    plain = on_ranks(2, train, 0.0, True)[0]["weights"]
+    for name, weight in on_ranks(2, train, 2.0**-20, True)[0]["weights"].items():
+        torch.testing.assert_close(weight, plain[name], rtol=1e-4, atol=1e-5)
 
 
 def broken(rank: int, world_size: int) -> Tensor:
