@@ -67,7 +67,7 @@ class VariantConfig:
     the seed, the fewer among the more; `without_speakers` leaves out so many of the first in that order: those that another variant has.
     `teachers`: runs (teachers, students, other variants) whose mean posteriors it learns from, in place of the
     study's teacher: a student of its own kind (born again), a chain of ever smaller ones, one member of the ensemble. `targets`: `posteriors` or
-    `lattice` in place of the study's. `layer`: a module of the teacher's model (of one teacher, with `posteriors`), which is stored beside the targets, as
+    `lattice` in place of the study's; `codec` likewise. `layer`: a module of the teacher's model (of one teacher, with `posteriors`), which is stored beside the targets, as
     numbers or as indexes into so many `codebooks` of 256, for a `layer_loss`. `init`: the student whose end
     it starts from. `processes`: how many train it, by torchrun."""
 
@@ -77,6 +77,7 @@ class VariantConfig:
     without_speakers: int = 0
     teachers: list[str] = field(default_factory=list)
     targets: str = ""
+    codec: str = ""
     layer: str = ""
     codebooks: int = 0
     init: str = ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
 from asrkd.store import Store, manifest
 from asrkd.store.files import exists
+from asrkd.study.check import check
 from asrkd.study.config import StudyConfig, SystemConfig, VariantConfig
 from asrkd.study.decode import decode_system
 from asrkd.study.jobs import train_all
 from asrkd.study.results import write_codecs, write_sequence, write_variants
 from asrkd.study.stores import Stores
-from asrkd.study.variants import TARGETS, has_own_store, store_of, waves, with_targets
+from asrkd.study.variants import STUDENTS, has_own_store, of_codec, store_of, waves, with_targets
 from asrkd.teachers import load_teacher
 from asrkd.training.align_store import align_store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
@@ -26,9 +26,6 @@ from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, Tr
 Progress = Callable[[str, int, int, str], None]
 
 STAGES = ("pack", "align", "teacher", "label", "generations", "students", "sequence", "decode")
-STUDENTS = ("labeled", "distilled", "upper")
-# How the names of other runs begin.
-RUNS = ("teacher-", "generation-", *(f"{student}-" for student in STUDENTS))
 # Those that sequence training starts from.
 SEQUENCE_STARTS = ("labeled", "distilled")
 
@@ -50,31 +47,12 @@ class Study:
         """Run the stages from `stage` to `stop_stage`, both included.
 
         Raises:
-            ConfigError: there is no such stage, or no test set.
+            ConfigError: there is no such stage, or the config asks for what cannot be (`asrkd.study.check`).
         """
         for name in (stage, stop_stage):
             if name not in STAGES:
                 raise ConfigError(f"stage {name!r} does not exist; the stages are {', '.join(STAGES)}")
-        if self.config.codec in self.config.codecs:
-            raise ConfigError(f"codecs holds {self.config.codec!r}, which is the study's codec already; name others")
-        for name, given in self.config.variants.items():
-            for key, other in (("labeled", given.labeled), ("upper", given.upper)):
-                if other not in (*STUDENTS, *self.config.variants):
-                    raise ConfigError(f"variants.{name}.{key} is {other!r}, which is no student of this study")
-            if not re.fullmatch(r"[\w.-]+", name) or name in (*STUDENTS, "teacher", "first") or name.startswith(RUNS):
-                raise ConfigError(
-                    f"variant {name!r} cannot be a folder beside those of {', '.join(STUDENTS)}; give another name of letters, digits, . _ and -"
-                )
-        chosen = {
-            f"variants.{name}.targets": given.targets or TARGETS[0] for name, given in self.config.variants.items()
-        }
-        for name, targets in ({"targets": self.config.targets} | chosen).items():
-            if targets not in TARGETS:
-                raise ConfigError(f"{name} is {targets!r}, but must be one of {', '.join(TARGETS)}")
-        if not self.config.tests:
-            raise ConfigError(
-                "the study names no test set, so nothing could be scored; set tests, e.g. {clean: test_clean}"
-            )
+        check(self.config)
         for name in STAGES[STAGES.index(stage) : STAGES.index(stop_stage) + 1]:
             getattr(self, name)()
 
@@ -132,7 +110,7 @@ class Study:
     def students(self) -> None:
         """The student trained on the labeled set only, distilled, and on all transcripts (the upper bound)."""
         jobs = {name: self._student_config(name) for name in STUDENTS}
-        jobs |= {_of_codec("distilled", codec): self._distilled_config(codec) for codec in self.config.codecs}
+        jobs |= {of_codec("distilled", codec): self._distilled_config(codec) for codec in self.config.codecs}
         train_all(jobs, self.workers, self.progress)
         self._train_variants()
 
@@ -160,7 +138,8 @@ class Study:
                 make_codebooks(
                     self.stores.unlabeled, books, teacher=teacher, layer=given.layer, count=given.codebooks, entries=256
                 )
-        self.stores.fill_soft(name, spec, given.targets or self.config.targets, layer=given.layer, codebooks=books)
+        targets = given.targets or self.config.targets
+        self.stores.fill_soft(name, spec, targets, given.codec, layer=given.layer, codebooks=books)
 
     def sequence(self) -> None:
         """Sequence training of the students, for each of the config's kinds."""
@@ -176,7 +155,7 @@ class Study:
         if self.last_generation > 1:
             systems["first"] = (self._spec(1), self._teacher_runs(1))
         for codec in self.config.codecs:
-            folder = self.run_folder(_of_codec("distilled", codec))
+            folder = self.run_folder(of_codec("distilled", codec))
             systems[folder.name] = (f"checkpoint:{folder}", [folder])
         sequences = [f"{start}-{kind}" for kind in self.config.sequence for start in SEQUENCE_STARTS]
         for name in (*self.config.variants, *sequences):
@@ -201,7 +180,7 @@ class Study:
                 self.work,
                 {self.config.codec: ("distilled", self.soft_store)}
                 | {
-                    codec: (_of_codec("distilled", codec), self.stores.root(_of_codec("soft", codec)))
+                    codec: (of_codec("distilled", codec), self.stores.root(self._soft_of_codec(codec)))
                     for codec in self.config.codecs
                 },
             )
@@ -229,6 +208,10 @@ class Study:
         """Name of the store of a generation's soft targets."""
         return with_targets(_posteriors(generation), self.config.targets)
 
+    def _soft_of_codec(self, codec: str) -> str:
+        """Name of the store of the last generation's soft targets by a further codec."""
+        return of_codec(self._soft(self.last_generation), codec)
+
     def _store_of(self, given: VariantConfig) -> str:
         return store_of(given, _posteriors(self.last_generation), self.config.targets)
 
@@ -245,7 +228,7 @@ class Study:
 
     def _label_codecs(self) -> None:
         for codec in self.config.codecs:
-            self.stores.fill_soft(_of_codec("soft", codec), self.teacher_spec, self.config.targets, codec)
+            self.stores.fill_soft(self._soft_of_codec(codec), self.teacher_spec, self.config.targets, codec)
 
     def _teacher_config(self, number: int) -> TrainConfig:
         return self._train_config(
@@ -284,7 +267,7 @@ class Study:
             base = dataclasses.replace(base, init=str(self.run_folder(given.init) / "final.pt"))
         if given.of != "distilled" and (given.unlabeled_speakers or given.without_speakers or has_own_store(given)):
             raise ConfigError(
-                f"variants.{name} has unlabeled_speakers, without_speakers, teachers, targets or a layer, but the student {given.of!r} has no soft targets; leave them out"
+                f"variants.{name} has unlabeled_speakers, without_speakers, teachers, targets, a codec or a layer, but the student {given.of!r} has no soft targets; leave them out"
             )
         if given.of == "distilled":
             soft = base.sources["soft"]
@@ -316,12 +299,12 @@ class Study:
 
     def _distilled_config(self, codec: str) -> TrainConfig:
         own = codec == self.config.codec
-        store = self.soft_store if own else self.stores.root(_of_codec("soft", codec))
+        store = self.soft_store if own else self.stores.root(self._soft_of_codec(codec))
         sources = {
             "labeled": SourceConfig(self.stores.to_train_from("labeled"), "labeled"),
             "soft": SourceConfig(str(store), "soft"),
         }
-        name = "distilled" if own else _of_codec("distilled", codec)
+        name = "distilled" if own else of_codec("distilled", codec)
         return self._train_config(name, self.config.student, sources, self.config.distilled, seed=self.config.seed)
 
     def _train_config(
@@ -351,11 +334,6 @@ class Study:
             eval_steps=100,
             checkpoint_steps=100,
         )
-
-
-def _of_codec(name: str, codec: str) -> str:
-    """Name of the store or the student of a further codec."""
-    return f"{name}-codec-{codec.replace(':', '-')}"
 
 
 def _posteriors(generation: int) -> str:

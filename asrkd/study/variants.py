@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from asrkd.errors import ConfigError
 from asrkd.study.config import VariantConfig
 
+STUDENTS = ("labeled", "distilled", "upper")
 TARGETS = ("posteriors", "lattice")
 
 
@@ -45,17 +46,24 @@ def store_of(given: VariantConfig, own: str, own_targets: str) -> str:
     """
     name = f"soft-of-{'+'.join(given.teachers)}" if given.teachers else own
     name = with_targets(name, given.targets or own_targets)
+    if given.codec:
+        name = of_codec(name, given.codec)
     return name + (f"-layer-{given.layer}" if given.layer else "") + (f"-{given.codebooks}" if given.codebooks else "")
 
 
 def has_own_store(given: VariantConfig) -> bool:
     """Whether it learns from other targets than the study's distilled student."""
-    return bool(given.teachers or given.targets or given.layer)
+    return bool(given.teachers or given.targets or given.codec or given.layer)
 
 
 def with_targets(name: str, targets: str) -> str:
     """Name of the store of a kind of targets, given that of the posteriors."""
     return name if targets == TARGETS[0] else f"{name}-{targets}"
+
+
+def of_codec(name: str, codec: str) -> str:
+    """Name of the store or the student of a further codec."""
+    return f"{name}-codec-{codec.replace(':', '-')}"
 
 
 def _needed(given: VariantConfig) -> list[str]:

@@ -122,6 +122,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         "medium": {"train": {"model": {"args": {"hidden_dim": 6, "num_layers": 1}}}},
         "both": {"teachers": ["teacher-1", "distilled"]},
         "words": {"targets": "lattice"},
+        "coarse": {"codec": "topk:2", "train": {"soft_loss": {"missing_mass": "ghost"}}},
         "chain-words": {"teachers": ["medium"], "targets": "lattice"},
         "higher": {"of": "upper", "train": {"model": {"args": {"hidden_dim": 6, "num_layers": 1}}}},
         "together": {"of": "labeled", "processes": 2, "train": {"batch": {"streams": 2}}},
@@ -150,6 +151,9 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert labeled_by["chain"] == f"checkpoint:{work / 'runs/medium'}"
     members = yaml.safe_load(Path(labeled_by["both"].removeprefix("ensemble:")).read_text())["teachers"]
     assert [one["spec"].rsplit("/", 1)[1] for one in members] == ["teacher-1", "distilled"]
+    coarse, usual = (Store.open(stores[name]).identity for name in ("coarse", "pseudo"))
+    assert (coarse.codec, usual.codec, coarse.teacher) == ("topk:2", "topk:20", usual.teacher)
+    assert stores.pop("coarse") != stores["pseudo"]
     assert len(set(stores.values())) == 1
     assert configs_of["pseudo"]["soft_loss"]["targets"] == "top"
     assert len(configs_of["one-speaker"]["sources"]["soft"]["speakers"]) == 1
@@ -227,6 +231,7 @@ def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
         ),
         ({"a": {"teachers": ["teacher-7"]}}, "variants.a waits for 'teacher-7'"),
         ({"none": {"targets": "words"}}, "variants.none.targets is 'words', but must be one of posteriors, lattice"),
+        ({"none": {"codec": "top:2"}}, "codec 'top:2' is not known; give dense, topk:K,"),
         ({"none": {"of": "lower"}}, "variants.none.of is 'lower', but must be one of labeled, distilled, upper"),
         ({"none": {"labeled": "nobody"}}, "variants.none.labeled is 'nobody', which is no student of this study"),
         ({"odd": {"train": {"soft_los": {}}}}, "config key 'soft_los' does not exist; did you mean 'soft_loss'"),

@@ -1,0 +1,48 @@
+"""What a study's config must not ask for, said before a stage of hours begins."""
+
+from __future__ import annotations
+
+import re
+
+from asrkd.errors import ConfigError
+from asrkd.study.config import StudyConfig
+from asrkd.study.variants import STUDENTS, TARGETS
+from asrkd.targets.codecs import parse_codec
+
+# How the names of other runs begin.
+_RUNS = ("teacher-", "generation-", *(f"{student}-" for student in STUDENTS))
+
+
+def check(config: StudyConfig) -> None:
+    """Check names, targets and codecs.
+
+    Raises:
+        ConfigError: no test set; a kind of targets or a codec that does not exist, or the same codec twice; a variant with a name that another run
+            has, or compared with a student that the study does not have.
+    """
+    if not config.tests:
+        raise ConfigError(
+            "the study names no test set, so nothing could be scored; set tests, e.g. {clean: test_clean}"
+        )
+    _check_targets("targets", config.targets)
+    if config.codec in config.codecs:
+        raise ConfigError(f"codecs holds {config.codec!r}, which is the study's codec already; name others")
+    for codec in (config.codec, *config.codecs):
+        parse_codec(codec)
+    for name, given in config.variants.items():
+        if not re.fullmatch(r"[\w.-]+", name) or name in (*STUDENTS, "teacher", "first") or name.startswith(_RUNS):
+            raise ConfigError(
+                f"variant {name!r} cannot be a folder beside those of {', '.join(STUDENTS)}; give another name of letters, digits, . _ and -"
+            )
+        for key, other in (("labeled", given.labeled), ("upper", given.upper)):
+            if other not in (*STUDENTS, *config.variants):
+                raise ConfigError(f"variants.{name}.{key} is {other!r}, which is no student of this study")
+        if given.targets:
+            _check_targets(f"variants.{name}.targets", given.targets)
+        if given.codec:
+            parse_codec(given.codec)
+
+
+def _check_targets(key: str, targets: str) -> None:
+    if targets not in TARGETS:
+        raise ConfigError(f"{key} is {targets!r}, but must be one of {', '.join(TARGETS)}")
