@@ -17,18 +17,15 @@ def check(config: StudyConfig) -> None:
     """Check names, targets and codecs.
 
     Raises:
-        ConfigError: no test set; a kind of targets or a codec that does not exist, or the same codec twice; a variant with a name that another run
-            has, or compared with a student that the study does not have.
+        ConfigError: no test set; a kind of targets or a codec that does not exist; a variant with a name that another run has, or compared with a
+            student that the study does not have.
     """
     if not config.tests:
         raise ConfigError(
             "the study names no test set, so nothing could be scored; set tests, e.g. {clean: test_clean}"
         )
     _check_targets("targets", config.targets)
-    if config.codec in config.codecs:
-        raise ConfigError(f"codecs holds {config.codec!r}, which is the study's codec already; name others")
-    for codec in (config.codec, *config.codecs):
-        parse_codec(codec)
+    parse_codec(config.codec)
     for name, given in config.variants.items():
         if not re.fullmatch(r"[\w.-]+", name) or name in (*STUDENTS, "teacher", "first") or name.startswith(_RUNS):
             raise ConfigError(

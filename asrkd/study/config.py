@@ -101,7 +101,6 @@ class StudyConfig:
     `targets`: what the students learn from, the teacher's `posteriors` as they are, or those of its `lattice`.
     `sequence`: by name, sequence training of the students `labeled` and `distilled`, each from where cross-entropy left it (needs k2).
     `variants`: by name, further students.
-    `codecs`: further codecs beside `codec`; each stores the targets of the same teacher for a distilled student of its own.
     """
 
     work: str = MISSING
@@ -115,7 +114,6 @@ class StudyConfig:
     targets: str = "posteriors"
     lattice: LatticeConfig = field(default_factory=LatticeConfig)
     codec: str = "topk:20"
-    codecs: list[str] = field(default_factory=list)
     unit_hours: float = 0.1
     teachers: int = 1
     teacher: SystemConfig = field(default_factory=SystemConfig)

@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from asrkd import config as configs
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.run import compute_scores, decode_scores, latency_ratio, read_prior
 from asrkd.errors import ConfigError
 from asrkd.evaluation.files import write_hypotheses, write_scores
 from asrkd.evaluation.wer import by_speaker, score, total
 from asrkd.models import count_parameters, int8_bytes
+from asrkd.store.inspect import statistics
 from asrkd.study.config import StudyConfig
 from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
+from asrkd.training.config import TrainConfig
 
 
 def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -> None:
@@ -58,6 +61,7 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         "int8_bytes": sum(_int8_bytes(run) for run in runs),
         "train_seconds": sum(final.get("train_seconds", 0.0) for final in finals),
         "sent_share": finals[0].get("sent_share"),
+        "target_bytes": _target_bytes(runs[0]),
         "real_time_factor": latency_ratio(model, model.front_end),
         "tests": {},
     }
@@ -72,6 +76,16 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
     temporary = out / f".result.json.{os.getpid()}.tmp"
     temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
     os.replace(temporary, out / "result.json")
+
+
+def _target_bytes(run: Path) -> float | None:
+    """Of the soft targets that a run learned from, a frame; None where it had none."""
+    sources = configs.from_dict(TrainConfig, configs.read(run / "config.yaml")).sources.values()
+    stores = [source.store for source in sources if source.kind == "soft"]
+    if not stores:
+        return None
+    sizes = statistics(stores[0])["bytes_per_frame"]
+    return sum(size for name, size in sizes.items() if name.startswith("target_"))
 
 
 def _int8_bytes(run: Path) -> int:

@@ -11,9 +11,7 @@ from typing import Any
 from asrkd.errors import ConfigError
 from asrkd.evaluation.wer import Errors
 from asrkd.store.files import write_atomic
-from asrkd.store.inspect import statistics
 
-CODECS = "codecs.json"
 SEQUENCE = "sequence.json"
 VARIANTS = "variants.json"
 RESULT = "result.json"
@@ -32,6 +30,7 @@ class SystemResult:
         train_seconds: the mean over seeds of what training took, on the machine that it ran on; of all teachers of an ensemble.
         sent_share: of a training on several processes, the bytes that one sent as a share of what plain DDP sends; of the first seed.
         dev: word error rate on the dev set, by seed.
+        target_bytes: of the soft targets that it learned from, a frame; of the first seed.
     """
 
     runs: Mapping[str, Sequence[Mapping[str, Errors]]]
@@ -42,6 +41,7 @@ class SystemResult:
     train_seconds: float
     sent_share: float | None = None
     dev: Sequence[float] = ()
+    target_bytes: float | None = None
 
     @property
     def tests(self) -> dict[str, BySpeaker]:
@@ -92,11 +92,12 @@ def read_system(works: Sequence[Path], system: str) -> SystemResult:
         loaded[0]["num_parameters"],
         loaded[0]["real_time_factor"],
         [one["insertion_penalty"] for one in loaded],
-        # Results of earlier versions have neither.
+        # Results of earlier versions have not all of these.
         loaded[0].get("int8_bytes", 0),
         sum(one.get("train_seconds", 0.0) for one in loaded) / len(loaded),
         loaded[0].get("sent_share"),
         [one["dev"] for one in loaded if "dev" in one],
+        loaded[0].get("target_bytes"),
     )
 
 
@@ -132,16 +133,6 @@ def record(work: Path, file: Path) -> None:
     # A line for each system, so that a change shows which.
     lines = (f"{json.dumps(name)}:{json.dumps(content, separators=(',', ':'))}" for name, content in found.items())
     write_atomic(str(file.parent), file.name, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
-
-
-def write_codecs(work: Path, codecs: Mapping[str, tuple[str, Path]]) -> None:
-    """Note, for each codec, the student that learned from it (name of its results) and the bytes of its store's targets."""
-    content = {}
-    for codec, (student, store) in codecs.items():
-        sizes = statistics(str(store))["bytes_per_frame"]
-        targets = sum(size for name, size in sizes.items() if name.startswith("target_"))
-        content[codec] = {"student": student, "target_bytes_per_frame": targets}
-    write_atomic(str(work / "results"), CODECS, json.dumps(content, indent=1).encode())
 
 
 def write_variants(

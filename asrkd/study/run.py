@@ -16,9 +16,9 @@ from asrkd.study.check import check
 from asrkd.study.config import StudyConfig, SystemConfig, VariantConfig
 from asrkd.study.decode import decode_system
 from asrkd.study.jobs import train_all
-from asrkd.study.results import write_codecs, write_sequence, write_variants
+from asrkd.study.results import write_sequence, write_variants
 from asrkd.study.stores import Stores
-from asrkd.study.variants import STUDENTS, has_own_store, of_codec, store_of, waves, with_targets
+from asrkd.study.variants import STUDENTS, has_own_store, store_of, waves, with_targets
 from asrkd.teachers import load_teacher
 from asrkd.training.align_store import align_store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
@@ -84,10 +84,8 @@ class Study:
         train_all(jobs, self.workers, self.progress)
 
     def label(self) -> None:
-        """Soft targets of the untranscribed set by the first generation; by the last one with the further codecs."""
+        """Soft targets of the untranscribed set by the first generation."""
         self._label(1)
-        if self.last_generation == 1:
-            self._label_codecs()
 
     def generations(self) -> None:
         """Each later generation of the teacher: distilled from the one before, then it labels the untranscribed set."""
@@ -104,14 +102,10 @@ class Study:
                 self.progress,
             )
             self._label(number)
-        if self.last_generation > 1:
-            self._label_codecs()
 
     def students(self) -> None:
         """The student trained on the labeled set only, distilled, and on all transcripts (the upper bound)."""
-        jobs = {name: self._student_config(name) for name in STUDENTS}
-        jobs |= {of_codec("distilled", codec): self._distilled_config(codec) for codec in self.config.codecs}
-        train_all(jobs, self.workers, self.progress)
+        train_all({name: self._student_config(name) for name in STUDENTS}, self.workers, self.progress)
         self._train_variants()
 
     def _train_variants(self) -> None:
@@ -154,9 +148,6 @@ class Study:
         systems["teacher"] = (self.teacher_spec, self._teacher_runs(self.last_generation))
         if self.last_generation > 1:
             systems["first"] = (self._spec(1), self._teacher_runs(1))
-        for codec in self.config.codecs:
-            folder = self.run_folder(of_codec("distilled", codec))
-            systems[folder.name] = (f"checkpoint:{folder}", [folder])
         sequences = [f"{start}-{kind}" for kind in self.config.sequence for start in SEQUENCE_STARTS]
         for name in (*self.config.variants, *sequences):
             given = self.config.variants.get(name)
@@ -175,15 +166,6 @@ class Study:
             write_variants(self.work, counts, len(self._speakers()), beside)
         if self.config.sequence:
             write_sequence(self.work, list(self.config.sequence))
-        if self.config.codecs:
-            write_codecs(
-                self.work,
-                {self.config.codec: ("distilled", self.soft_store)}
-                | {
-                    codec: (of_codec("distilled", codec), self.stores.root(self._soft_of_codec(codec)))
-                    for codec in self.config.codecs
-                },
-            )
 
     def run_folder(self, name: str) -> Path:
         """The run folder of a system."""
@@ -208,10 +190,6 @@ class Study:
         """Name of the store of a generation's soft targets."""
         return with_targets(_posteriors(generation), self.config.targets)
 
-    def _soft_of_codec(self, codec: str) -> str:
-        """Name of the store of the last generation's soft targets by a further codec."""
-        return of_codec(self._soft(self.last_generation), codec)
-
     def _store_of(self, given: VariantConfig) -> str:
         return store_of(given, _posteriors(self.last_generation), self.config.targets)
 
@@ -226,10 +204,6 @@ class Study:
     def _label(self, generation: int) -> None:
         self.stores.fill_soft(self._soft(generation), self._spec(generation), self.config.targets)
 
-    def _label_codecs(self) -> None:
-        for codec in self.config.codecs:
-            self.stores.fill_soft(self._soft_of_codec(codec), self.teacher_spec, self.config.targets, codec)
-
     def _teacher_config(self, number: int) -> TrainConfig:
         return self._train_config(
             f"teacher-{number}",
@@ -240,15 +214,13 @@ class Study:
         )
 
     def _student_config(self, name: str) -> TrainConfig:
-        student, seed = self.config.student, self.config.seed
+        student, transcripts = self.config.student, "transcribed" if name == "upper" else "labeled"
+        sources = {"labeled": SourceConfig(self.stores.to_train_from(transcripts), "labeled")}
+        schedule = [PhaseConfig(student.steps, {"labeled": 1})]
         if name == "distilled":
-            return self._distilled_config(self.config.codec)
-        sources = {
-            "labeled": SourceConfig(
-                self.stores.to_train_from("labeled" if name == "labeled" else "transcribed"), "labeled"
-            )
-        }
-        return self._train_config(name, student, sources, [PhaseConfig(student.steps, {"labeled": 1})], seed=seed)
+            sources["soft"] = SourceConfig(str(self.soft_store), "soft")
+            schedule = self.config.distilled
+        return self._train_config(name, student, sources, schedule, seed=self.config.seed)
 
     def _sequence_config(self, start: str, kind: str) -> TrainConfig:
         given = self.config.sequence[kind]
@@ -296,16 +268,6 @@ class Study:
     def _speakers(self) -> list[str]:
         """Of the untranscribed set."""
         return sorted({row["speaker"] for row in Store.open(str(self.soft_store)).rows(["speaker"])})
-
-    def _distilled_config(self, codec: str) -> TrainConfig:
-        own = codec == self.config.codec
-        store = self.soft_store if own else self.stores.root(self._soft_of_codec(codec))
-        sources = {
-            "labeled": SourceConfig(self.stores.to_train_from("labeled"), "labeled"),
-            "soft": SourceConfig(str(store), "soft"),
-        }
-        name = "distilled" if own else of_codec("distilled", codec)
-        return self._train_config(name, self.config.student, sources, self.config.distilled, seed=self.config.seed)
 
     def _train_config(
         self,

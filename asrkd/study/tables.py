@@ -8,7 +8,6 @@ from pathlib import Path
 from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference
 from asrkd.report.tables import markdown_table
 from asrkd.study.results import (
-    CODECS,
     SEQUENCE,
     VARIANTS,
     BySpeaker,
@@ -27,28 +26,6 @@ NAMES = {
     "distilled": "student, distilled",
     "upper": "student, all transcripts (upper bound)",
 }
-
-
-def codec_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
-    """Students of the same teachers by codec: bytes, WER, and the paired difference to `dense` (or the first codec).
-
-    None where a run has not been decoded with several codecs.
-    """
-    notes = read_notes(works, CODECS)
-    if notes is None:
-        return None
-    codecs = [codec for codec in notes[0] if all(codec in note for note in notes)]
-    results = {codec: read_system(works, notes[0][codec]["student"]) for codec in codecs}
-    reference = "dense" if "dense" in codecs else codecs[0]
-    tests = list(results[reference].tests)
-    columns = ["codec", "targets, B/frame"]
-    columns += [column for test in tests for column in (f"WER {test} %", f"difference to {reference}, points [95 %]")]
-    rows = []
-    for codec, result in results.items():
-        size = sum(note[codec]["target_bytes_per_frame"] for note in notes) / len(notes)
-        cells = [codec, f"{size:.1f}"]
-        rows.append(cells + _compared(result, [results[reference]]))
-    return columns, rows
 
 
 def variant_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
@@ -99,11 +76,15 @@ def variant_costs(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | 
     of_runs = dict.fromkeys(("labeled", "distilled"), having) | _variants(having)
     results = {name: (read_system(own, name), read_system(own, "teacher")) for name, own in of_runs.items()}
     rows = [[NAMES.get(name, name), *_costs(*pair)] for name, pair in results.items()]
-    if not any(result.sent_share for result, _ in results.values()):
-        return ["student", *COSTS], rows
-    shares = [result.sent_share for result, _ in results.values()]
-    sent = ["-" if share is None else f"{100 * share:.1f}" for share in shares]
-    return ["student", *COSTS, "sent, % of DDP"], [[*row, cell] for row, cell in zip(rows, sent, strict=True)]
+    columns = ["student", *COSTS]
+    for column, values in {
+        "targets, B/frame": [result.target_bytes for result, _ in results.values()],
+        "sent, % of DDP": [result.sent_share and 100 * result.sent_share for result, _ in results.values()],
+    }.items():
+        if any(values):
+            columns.append(column)
+            rows = [[*row, f"{value:.1f}" if value else "-"] for row, value in zip(rows, values, strict=True)]
+    return columns, rows
 
 
 def _variants(works: Sequence[Path]) -> dict[str, list[Path]]:
@@ -260,8 +241,6 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
         parts.append(f"## Topology `{topology}`, {len(folders)} runs\n")
         for table in (system_table(results), comparison_table(results), seed_table(results)):
             parts.append(markdown_table(*table) + "\n")
-        if (codecs := codec_table(folders)) is not None:
-            parts.append(f"Students of the same teachers by codec:\n\n{markdown_table(*codecs)}\n")
         if (variants := variant_table(folders)) is not None and (costs := variant_costs(folders)) is not None:
             parts.append(f"Students of the same data, trained in other ways:\n\n{markdown_table(*variants)}\n")
             parts.append(markdown_table(*costs) + "\n")

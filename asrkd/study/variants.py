@@ -47,7 +47,7 @@ def store_of(given: VariantConfig, own: str, own_targets: str) -> str:
     name = f"soft-of-{'+'.join(given.teachers)}" if given.teachers else own
     name = with_targets(name, given.targets or own_targets)
     if given.codec:
-        name = of_codec(name, given.codec)
+        name += f"-codec-{given.codec.replace(':', '-')}"
     return name + (f"-layer-{given.layer}" if given.layer else "") + (f"-{given.codebooks}" if given.codebooks else "")
 
 
@@ -59,11 +59,6 @@ def has_own_store(given: VariantConfig) -> bool:
 def with_targets(name: str, targets: str) -> str:
     """Name of the store of a kind of targets, given that of the posteriors."""
     return name if targets == TARGETS[0] else f"{name}-{targets}"
-
-
-def of_codec(name: str, codec: str) -> str:
-    """Name of the store or the student of a further codec."""
-    return f"{name}-codec-{codec.replace(':', '-')}"
 
 
 def _needed(given: VariantConfig) -> list[str]:

@@ -19,7 +19,7 @@ from asrkd.study.jobs import _train
 from asrkd.study.report import write_report
 from asrkd.study.results import read_results
 from asrkd.study.run import Study
-from asrkd.study.tables import codec_table, results_markdown, speaker_curve, system_table, variant_costs, variant_table
+from asrkd.study.tables import results_markdown, speaker_curve, system_table, variant_costs, variant_table
 from asrkd.training import checkpoint
 
 
@@ -85,22 +85,6 @@ def test_generations_of_two_teachers(data: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
     study(data, work, teachers=2, generations=[schedule, schedule]).run()
     assert {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()} == before
-
-
-def test_codecs_are_compared_on_students_of_the_same_teacher(data: Path, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    study(data, work, codec="topk:2", codecs=["dense", "hybrid:0:4"]).run()
-    stores = {run: sources(work / f"runs/{run}")["soft"] for run in ("distilled", "distilled-codec-hybrid-0-4")}
-    identities = [Store.open(store).identity for store in stores.values()]
-    assert [one.codec for one in identities] == ["topk:2", "hybrid:0:4"]
-    assert len({one.teacher_fingerprint for one in identities}) == 1
-    columns, rows = codec_table([work]) or ([], [])
-    assert columns == ["codec", "targets, B/frame", "WER test %", "difference to dense, points [95 %]"]
-    assert [row[0] for row in rows] == ["topk:2", "dense", "hybrid:0:4"] and rows[1][3] == "-"
-    assert float(rows[1][1]) > float(rows[2][1]) > 0
-    assert "Students of the same teachers by codec" in results_markdown("study", {"ctc": [work]})
-    with pytest.raises(ConfigError, match="codecs holds 'topk:20', which is the study's codec already"):
-        study(data, work, codecs=["topk:20"]).run()
 
 
 def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: Path) -> None:
@@ -183,6 +167,9 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     columns, costs = variant_costs([work]) or ([], [])
     sizes = {row[0]: int(row[columns.index("parameters")].replace(",", "")) for row in costs}
     assert sizes["medium"] < sizes["student, distilled"] == sizes["pseudo"]
+    targets = {row[0]: row[columns.index("targets, B/frame")] for row in costs}
+    assert 0 < float(targets["coarse"]) < float(targets["student, distilled"]) == float(targets["pseudo"])
+    assert targets["student, labeled only"] == targets["higher"] == "-"
     assert "trained in other ways" in results_markdown("study", {"ctc": [work]})
     total = len(study(data, work)._speakers())
     assert [point[:2] for point in speaker_curve([work]) or []] == [
