@@ -14,7 +14,7 @@ from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.losses.frames import around_labels, best_path, delayed, top_classes
 from asrkd.losses.hard import ctc_loss, frame_cross_entropy
-from asrkd.losses.soft import soft_cross_entropy
+from asrkd.losses.soft import POLICIES, soft_cross_entropy
 from asrkd.streaming.batch import Batch
 from asrkd.targets.soft_targets import SparseBatch
 from asrkd.training.config import HardLossConfig, SoftLossConfig
@@ -45,8 +45,19 @@ class Objective:
         soft, topology = self.soft, self.inventory.topology
         if soft.targets not in TARGETS:
             raise ConfigError(f"soft_loss.targets is {soft.targets!r}, but must be one of {', '.join(TARGETS)}")
-        if not 0 <= soft.alpha <= 1:
-            raise ConfigError(f"soft_loss.alpha is {soft.alpha}, but must be a share from 0 to 1")
+        if soft.missing_mass not in POLICIES:
+            raise ConfigError(
+                f"soft_loss.missing_mass is {soft.missing_mass!r}, but must be one of {', '.join(POLICIES)}"
+            )
+        if not soft.temperature > 0:
+            raise ConfigError(f"soft_loss.temperature is {soft.temperature}, but must be above 0")
+        for name, share in (("soft_loss.alpha", soft.alpha), ("hard_loss.label_smoothing", self.hard.label_smoothing)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"{name} is {share}, but must be a share from 0 to 1")
+        if soft.delay < 0 or (soft.around_labels or 0) < 0:
+            raise ConfigError(
+                f"soft_loss.delay is {soft.delay} and around_labels {soft.around_labels}, but frames must be at least 0"
+            )
         if soft.around_labels is not None and topology != "ctc":
             raise ConfigError(
                 f"soft_loss.around_labels is {soft.around_labels}, but topology {topology!r} has no blank; leave it out"
