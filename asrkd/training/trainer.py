@@ -32,6 +32,7 @@ from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.training import checkpoint
 from asrkd.training.best import Best
+from asrkd.training.check import check_numbers
 from asrkd.training.config import TrainConfig
 from asrkd.training.dev import dev_loss
 from asrkd.training.layer_loss import with_layer
@@ -67,6 +68,7 @@ class Trainer:
             MismatchError: a store of another inventory or frame law than the model's.
             CorpusError: a transcript that the lexicon cannot spell.
         """
+        check_numbers(config)
         self.config = config
         self.run = Path(config.run)
         self.ranks, device = join(config.device)
