@@ -9,9 +9,10 @@ import click
 
 from asrkd.corpus.cuts import iterate, open_cuts, speaker_of
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.decoding.run import DECODERS, compute_scores, decode_scores, read_prior
+from asrkd.decoding.run import DECODERS, compute_scores, decode_scores, read_prior, search_graph
 from asrkd.evaluation import files
 from asrkd.evaluation.wer import score as align_words
+from asrkd.sequence.dependency import import_k2
 from asrkd.teachers import load_teacher
 
 
@@ -45,19 +46,21 @@ def decode(
     acoustic_scale: float,
 ) -> None:
     """Decode CUTS with the finished training run RUN through a loop of the lexicon's words or a grammar, and score."""
+    if decoder == "k2":
+        import_k2()
     model = load_teacher(f"checkpoint:{run}")
+    # What cannot be searched is said before the model runs over all the audio.
+    graph = search_graph(Lexicon.read(lexicon), model.inventory, grammar=grammar, insertion_penalty=insertion_penalty)
     scores = compute_scores(model, cuts)
     began = time.perf_counter()
     texts = decode_scores(
         scores,
         model,
-        Lexicon.read(lexicon),
+        graph,
         log_prior=read_prior(run),
         beam=beam,
         max_active=max_active,
-        grammar=grammar,
         decoder=decoder,
-        insertion_penalty=insertion_penalty,
         acoustic_scale=acoustic_scale,
     )
     searched = time.perf_counter() - began

@@ -13,12 +13,13 @@ from lhotse.cut import Cut
 from numpy.typing import NDArray
 
 from asrkd.corpus.cuts import iterate, open_cuts, read_audio, speaker_of, text_of
+from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.k2_decode import K2Decoder
 from asrkd.errors import ConfigError, CorpusError
-from asrkd.graphs import ngram_graph, word_loop_graph
+from asrkd.graphs import DecodingGraph, ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam
 from asrkd.teachers import Teacher
 from asrkd.training import checkpoint
@@ -86,44 +87,58 @@ def read_prior(run: str | Path) -> NDArray[np.float32]:
     return checkpoint.read(Path(run) / "final.pt")["log_prior"].numpy()
 
 
+def search_graph(
+    lexicon: Lexicon, inventory: Inventory, *, grammar: str | None = None, insertion_penalty: float = 0.0
+) -> DecodingGraph:
+    """The loop of the lexicon's words, or an n-gram language model.
+
+    Args:
+        grammar: an ARPA file, in place of the loop.
+        insertion_penalty: cost of every word of the loop, in nats.
+
+    Raises:
+        CorpusError: a grammar that cannot be used.
+        ConfigError: an insertion penalty for a grammar.
+        DependencyError: k2 or kaldilm is needed and not installed.
+    """
+    if grammar is None:
+        return word_loop_graph(lexicon, inventory, insertion_penalty=insertion_penalty)
+    if insertion_penalty:
+        raise ConfigError(
+            f"insertion_penalty is {insertion_penalty:g}, but it is for the loop of words; a grammar has costs for words already, so leave it out"
+        )
+    return ngram_graph(lexicon, inventory, grammar)
+
+
 def decode_scores(
     scores: Scores,
     model: Teacher,
-    lexicon: Lexicon,
+    graph: DecodingGraph,
     *,
     log_prior: NDArray[np.float32] | None = None,
-    insertion_penalty: float = 0.0,
     acoustic_scale: float = 1.0,
     prior_scale: float = 1.0,
     beam: float = 24.0,
     max_active: int = 7000,
-    grammar: str | None = None,
     decoder: str = "kaldi",
     only: Sequence[str] | None = None,
 ) -> dict[str, str]:
-    """Decode through the loop of the lexicon's words, or an n-gram language model; text by utterance id.
+    """Decode through a graph (`search_graph`); text by utterance id.
 
     Args:
         log_prior: (V,); needed for `hmm`, not used for `ctc`.
         prior_scale: multiplies the log-prior.
         beam, max_active: of the search.
-        grammar: an ARPA file, in place of the loop of words.
         decoder: `kaldi` or `k2`.
         only: these utterances.
 
     Raises:
-        CorpusError: no prior for an `hmm` model, a grammar that cannot be used, or no path survives the beam.
-        ConfigError: an unknown decoder, or an insertion penalty for a grammar.
+        CorpusError: no prior for an `hmm` model, or no path survives the beam.
+        ConfigError: an unknown decoder.
         DependencyError: k2 is needed and not installed.
     """
     if decoder not in DECODERS:
         raise ConfigError(f"decoder is {decoder!r}, but must be one of {', '.join(DECODERS)}")
-    if grammar is None:
-        graph = word_loop_graph(lexicon, model.inventory, insertion_penalty=insertion_penalty)
-    elif insertion_penalty:
-        raise ConfigError("an insertion penalty is for the loop of words; a grammar has costs for words already")
-    else:
-        graph = ngram_graph(lexicon, model.inventory, grammar)
     prior = None
     if model.inventory.topology == "hmm":
         if log_prior is None:

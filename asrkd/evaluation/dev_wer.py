@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from asrkd.decoding.run import Scores, decode_scores
+from asrkd.decoding.run import Scores, decode_scores, search_graph
 from asrkd.errors import CorpusError
 from asrkd.evaluation.wer import score, total
 from asrkd.teachers import Teacher
@@ -20,6 +20,8 @@ def dev_wer(trainer: Trainer) -> Measure | None:
     if not settings.every or not root:
         return None
 
+    graph = search_graph(trainer.lexicon, trainer.inventory, insertion_penalty=settings.insertion_penalty)
+
     def measure(model: nn.Module, step: int) -> dict[str, float]:
         """`dev_wer`, a share, at every so many evaluations and at the last update."""
         if step % (settings.every * config.eval_steps) and step != trainer.total_steps:
@@ -29,9 +31,8 @@ def dev_wer(trainer: Trainer) -> Measure | None:
         texts = decode_scores(
             scores,
             _as_teacher(trainer, model),
-            trainer.lexicon,
+            graph,
             log_prior=np.log(seen.mean(axis=0).clip(1e-5)).astype(np.float32),
-            insertion_penalty=settings.insertion_penalty,
             acoustic_scale=settings.acoustic_scale,
             beam=settings.beam,
         )

@@ -11,7 +11,7 @@ from torch import nn
 
 from asrkd import config as configs
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.decoding.run import compute_scores, decode_scores, latency_ratio, read_prior
+from asrkd.decoding.run import compute_scores, decode_scores, latency_ratio, read_prior, search_graph
 from asrkd.errors import ConfigError
 from asrkd.evaluation.files import write_hypotheses, write_scores
 from asrkd.evaluation.wer import by_speaker, score, total
@@ -38,9 +38,8 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         return decode_scores(
             scores,
             model,
-            lexicon,
+            search_graph(lexicon, model.inventory, insertion_penalty=penalty),
             log_prior=prior,
-            insertion_penalty=penalty,
             acoustic_scale=settings.acoustic_scale,
             prior_scale=settings.prior_scale,
             beam=settings.beam,

@@ -19,7 +19,7 @@ from lhotse import CutSet
 
 from asrkd.cli import run_command
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.decoding.run import compute_scores, decode_scores, read_prior
+from asrkd.decoding.run import compute_scores, decode_scores, read_prior, search_graph
 from asrkd.errors import ConfigError
 from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference, by_speaker, score
 from asrkd.report.tables import markdown_table
@@ -87,9 +87,8 @@ def of_seed(data: Path, work: Path) -> dict[tuple[str, str], dict[str, Errors]]:
         texts = decode_scores(
             scores,
             model,
-            lexicon,
+            search_graph(lexicon, model.inventory, insertion_penalty=chosen["insertion_penalty"]),
             log_prior=read_prior(run),
-            insertion_penalty=chosen["insertion_penalty"],
             acoustic_scale=0.4,
             beam=24.0,
         )

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from training_helpers import settings
 
 from asrkd.cli import cli, run_command
+from asrkd.training.trainer import Trainer
 
 Command = Callable[..., list[str]]
 
@@ -103,6 +106,29 @@ def test_wrong_inputs_are_one_line(
     (tmp_path / "ref.txt").write_text("u a\nv b\n")
     check(1, "'v'", "score", tmp_path / "hyp.txt", tmp_path / "ref.txt")
     check(1, "'low'", "align", store, tmp_path / "aligned", "--lexicon", _lexicon(tmp_path))
+
+
+def test_what_cannot_be_decoded_is_said_before_the_model_runs(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Trainer(settings(corpus, tmp_path / "run", schedule=[{"steps": 2, "mixture": {"labeled": 1}}])).train()
+    monkeypatch.setitem(sys.modules, "k2", None)  # not installed
+
+    def run_model(*_: object) -> None:
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr(sys.modules["asrkd.cli.decode"], "compute_scores", run_model)
+    command = ["decode", tmp_path / "run", corpus / "labeled.jsonl.gz", tmp_path / "out", "--lexicon"]
+    lexicon = corpus / "lexicon.txt"
+    for said, arguments in {
+        "k2": [lexicon, "--decoder", "k2"],
+        "needs k": [lexicon, "--grammar", tmp_path / "lm.arpa"],
+        "insertion_penalty is 2": [lexicon, "--grammar", tmp_path / "lm.arpa", "--insertion-penalty", 2],
+        "none.txt": [tmp_path / "none.txt"],
+    }.items():
+        code, text = fails(capsys, monkeypatch, *command, *arguments)
+        assert code == 1 and said in text, text
+    assert not (tmp_path / "out").exists()
 
 
 def _lexicon(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from training_helpers import settings
 
-from asrkd.decoding.run import compute_scores, decode_scores
+from asrkd.decoding.run import compute_scores, decode_scores, search_graph
 from asrkd.evaluation.dev_wer import dev_wer
 from asrkd.evaluation.wer import score, total
 from asrkd.teachers import load_teacher
@@ -36,7 +36,7 @@ def test_it_is_the_rate_of_decoding_afterwards(corpus: Path, tmp_path: Path, top
     scores = compute_scores(model, str(corpus / "labeled.jsonl.gz"))
     seen = np.concatenate([np.exp(one, dtype=np.float64) for one in scores.log_probs.values()])
     prior = np.log(seen.mean(axis=0)).astype(np.float32)
-    texts = decode_scores(scores, model, trainer.lexicon, log_prior=prior, beam=16.0)
+    texts = decode_scores(scores, model, search_graph(trainer.lexicon, model.inventory), log_prior=prior, beam=16.0)
     assert last["dev_wer"] == pytest.approx(total(score(scores.references, texts, scores.speakers)).rate)
 
 
