@@ -238,7 +238,7 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
     ]
     for topology, folders in works.items():
         results = read_results(folders)
-        parts.append(f"## Topology `{topology}`, {len(folders)} runs\n")
+        parts.append(f"## Topology `{topology}`, {len(folders)} {'run' if len(folders) == 1 else 'runs'}\n")
         for table in (system_table(results), comparison_table(results), seed_table(results)):
             parts.append(markdown_table(*table) + "\n")
         if (variants := variant_table(folders)) is not None and (costs := variant_costs(folders)) is not None:
