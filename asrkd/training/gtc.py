@@ -5,7 +5,8 @@ waits. Few places have a message, so a fraction of the bytes goes over the wire.
 of all gradients, without rounding (the residual is in double precision).
 
 A message of the paper is a place of 31 bits and a sign, one threshold. A place whose gradient is of many thresholds then sends for as many updates
-what a single one said, and learning slows down however small the threshold is. Here the bits that a place does not need count thresholds.
+what a single one said, and learning slows down however small the threshold is. Here a message counts thresholds, and where many places have one, all
+of them together are written in fewer bits (`asrkd.training.gtc_messages`), so that a small threshold, which delays little, is cheap.
 """
 
 from collections.abc import Iterable
@@ -15,11 +16,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from asrkd.errors import ConfigError, MismatchError
+from asrkd.training.gtc_messages import largest_count, pack_planes, pack_words, unpack_planes, unpack_words
 
 # No `from __future__ import annotations` here: DDP looks at the hook's annotations themselves.
 
-# Of a message; the other 31 are a place and a count.
-_SIGN = 1 << 31
+# Of a process and a bucket: the length of its messages in bytes, and whether they are planes.
+_HEADER_BYTES = 16
 
 
 class ThresholdCompression:
@@ -44,7 +46,7 @@ class ThresholdCompression:
             named_parameters: of the model.
             threshold: of what is sent, in units of the gradient.
             group: of the processes; None for all.
-            counts: whether a message says how many thresholds; otherwise it is one, as in the paper.
+            counts: whether a message says how many thresholds; otherwise it is one, and a word of 32 bits, as in the paper.
 
         Raises:
             ConfigError: a threshold that is not above 0 (0 is DDP without a hook).
@@ -99,44 +101,48 @@ def threshold_hook(state: ThresholdCompression, bucket: dist.GradBucket) -> torc
     world_size = dist.get_world_size(state.group)
     buffer: Tensor = bucket.buffer()
     finite = bool(buffer.isfinite().all())
-    bits = max((buffer.numel() - 1).bit_length(), 1)
-    if bits > 30:
-        raise ConfigError(
-            f"a bucket of {buffer.numel()} gradients is too large for messages of 32 bits; lower DDP's bucket_cap_mb"
-        )
-    most = (1 << (31 - bits)) - 1 if state.counts else 1
-    messages, start = [], 0
+    size = buffer.numel()
+    most = largest_count(size) if state.counts else 1
+    places, counts, start = [], [], 0
     for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
-        places, counts = state.compress(state.names[parameter], gradient, most)
-        messages.append(_packed(places + start, counts, bits))
+        found = state.compress(state.names[parameter], gradient, most)
+        places.append(found[0] + start)
+        counts.append(found[1])
         start += gradient.numel()
-    mine = torch.cat(messages)
-    lengths = [torch.zeros(1, dtype=torch.int64, device=mine.device) for _ in range(world_size)]
-    dist.all_gather(lengths, torch.tensor([len(mine)], device=mine.device), group=state.group)
-    sizes = [int(length) for length in lengths]
-    padded = torch.zeros(max(sizes), dtype=torch.int32, device=mine.device)
-    padded[: len(mine)] = mine
-    gathered = [torch.empty_like(padded) for _ in sizes]
-    if max(sizes):
-        dist.all_gather(gathered, padded, group=state.group)
-    state.bytes_sent += (world_size - 1) * (8 + 4 * max(sizes))
-    state.bytes_dense += round(2 * (world_size - 1) / world_size * 4 * buffer.numel())
-    received = torch.cat([one[:size] for one, size in zip(gathered, sizes, strict=True)])
+    mine, in_planes = _shortest(torch.cat(places), torch.cat(counts), size, state.counts)
+    received = _exchanged(mine, in_planes, state)
+    state.bytes_sent += (world_size - 1) * (_HEADER_BYTES + max(len(content) for content, _ in received))
+    state.bytes_dense += round(2 * (world_size - 1) / world_size * 4 * size)
+    messages = [(unpack_planes if planes else unpack_words)(content, size) for content, planes in received]
     future: torch.futures.Future[Tensor] = torch.futures.Future()
-    mean = state.decompress(*_unpacked(received, bits), buffer).div_(world_size)
+    mean = state.decompress(
+        torch.cat([places for places, _ in messages]), torch.cat([counts for _, counts in messages]), buffer
+    ).div_(world_size)
     # NaN reaches no threshold: without this it would stay in the residual, and nobody would know.
     future.set_result(mean if finite else mean.fill_(torch.nan))
     return future
 
 
-def _packed(places: Tensor, counts: Tensor, bits: int) -> Tensor:
-    """(K,) int32: a sign, a count, and a place of so many bits."""
-    # The sign bit of an int32 stands for -2^31.
-    return ((counts.abs() << bits) + places - _SIGN * (counts < 0)).to(torch.int32)
+def _shortest(places: Tensor, counts: Tensor, size: int, planes: bool) -> tuple[Tensor, bool]:
+    """The messages of a bucket as bytes, and whether they are planes, which are taken only if they may be."""
+    # Planes take at least a bit for every place and two for each that is sent.
+    if planes and size + 2 * len(places) < 32 * len(places):
+        content = pack_planes(places, counts, size)
+        if len(content) < 4 * len(places):
+            return content, True
+    return pack_words(places, counts, size), False
 
 
-def _unpacked(messages: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Places and counts (K,) int64."""
-    whole = messages.long()
-    size = whole + _SIGN * (whole < 0)
-    return size & ((1 << bits) - 1), (size >> bits) * torch.where(whole < 0, -1, 1)
+def _exchanged(mine: Tensor, in_planes: bool, state: ThresholdCompression) -> list[tuple[Tensor, bool]]:
+    """The bytes of every process of the group, and whether they are planes."""
+    header = torch.tensor([len(mine), in_planes], dtype=torch.int64, device=mine.device)
+    headers = [torch.zeros_like(header) for _ in range(dist.get_world_size(state.group))]
+    dist.all_gather(headers, header, group=state.group)
+    lengths = [(int(length), bool(planes)) for length, planes in headers]
+    # All send as much: the longest.
+    padded = torch.zeros(max(length for length, _ in lengths), dtype=torch.uint8, device=mine.device)
+    padded[: len(mine)] = mine
+    gathered = [torch.empty_like(padded) for _ in lengths]
+    if len(padded):
+        dist.all_gather(gathered, padded, group=state.group)
+    return [(content[:length], planes) for content, (length, planes) in zip(gathered, lengths, strict=True)]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from asrkd.errors import ConfigError, MismatchError
-from asrkd.training.gtc import ThresholdCompression, _packed, _unpacked, threshold_hook
+from asrkd.training.gtc import ThresholdCompression, _shortest, threshold_hook
 
 WEIGHT = "weight"
 # Multiples of 2^-20 of up to 16: as gradients they span 24 bits.
@@ -63,21 +63,15 @@ def test_a_count_leaves_less_than_a_threshold_where_single_messages_leave_the_re
     assert one.residuals[WEIGHT].abs().min() > 0.6 and many.residuals[WEIGHT].abs().max() < 0.25
 
 
-@given(st.integers(1, 30), st.data())
-def test_messages_of_32_bits_hold_every_place_count_and_sign(bits: int, data: st.DataObject) -> None:
-    most = (1 << (31 - bits)) - 1
-    number = st.integers(1, most) | st.just(most)
-    messages = data.draw(
-        st.lists(
-            st.tuples(st.integers(0, (1 << bits) - 1) | st.just((1 << bits) - 1), number, st.sampled_from([-1, 1]))
-        )
-    )
-    places = torch.tensor([place for place, _, _ in messages], dtype=torch.int64)
-    counts = torch.tensor([count * sign for _, count, sign in messages], dtype=torch.int64)
-    packed = _packed(places, counts, bits)
-    assert packed.dtype == torch.int32
-    found = _unpacked(packed, bits)
-    assert torch.equal(found[0], places) and torch.equal(found[1], counts)
+def test_few_places_are_sent_as_words_and_many_as_planes_which_are_shorter() -> None:
+    size = 1000
+    few, many = torch.tensor([7, 900]), torch.arange(0, size, 3)
+    for places, planes, length in ((few, False, 8), (many, True, -(-(size + 2 * len(many)) // 8))):
+        content, in_planes = _shortest(places, torch.ones_like(places), size, True)
+        assert (in_planes, len(content)) == (planes, length)
+    # Large counts take more bits in planes than in words.
+    assert not _shortest(many, torch.full_like(many, 1 << 20), size, True)[1]
+    assert not _shortest(many, torch.ones_like(many), size, False)[1]
 
 
 def test_settings_and_states_that_cannot_be() -> None:
