@@ -33,12 +33,16 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
     # The prior of an ensemble is the mean of its members'.
     prior = np.log(np.mean([np.exp(read_prior(run)) for run in runs], axis=0)).astype(np.float32)
     settings = config.decoding
+    graphs = {
+        penalty: search_graph(lexicon, model.inventory, insertion_penalty=penalty)
+        for penalty in settings.insertion_penalties
+    }
 
     def decode(scores, penalty: float) -> dict[str, str]:  # type: ignore[no-untyped-def]
         return decode_scores(
             scores,
             model,
-            search_graph(lexicon, model.inventory, insertion_penalty=penalty),
+            graphs[penalty],
             log_prior=prior,
             acoustic_scale=settings.acoustic_scale,
             prior_scale=settings.prior_scale,
