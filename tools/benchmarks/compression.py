@@ -84,7 +84,7 @@ class Totals:
     "--skip", default=20, help="Updates before the first that counts; the thresholds follow from their last gradient."
 )
 def main(updates: int, skip: int) -> None:
-    """Print the table."""
+    """Print what messages take at each threshold, as words and as bit planes, beside the entropy of their counts."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     student = TDNNStudent(FEATURES, CLASSES, hidden_dim=128)
