@@ -79,9 +79,12 @@ class Totals:
 
 
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
-@click.option("--updates", default=100)
+@click.option("--updates", type=click.IntRange(min=1), default=100, help="Updates that count.")
 @click.option(
-    "--skip", default=20, help="Updates before the first that counts; the thresholds follow from their last gradient."
+    "--skip",
+    type=click.IntRange(min=1),
+    default=20,
+    help="Updates before the first that counts; the thresholds follow from their last gradient.",
 )
 def main(updates: int, skip: int) -> None:
     """Print what messages take at each threshold, as words and as bit planes, beside the entropy of their counts."""
