@@ -9,14 +9,14 @@ what a single one said, and learning slows down however small the threshold is. 
 of them together are written in fewer bits (`asrkd.training.gtc_messages`), so that a small threshold, which delays little, is cheap.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from asrkd.errors import ConfigError, MismatchError
-from asrkd.training.gtc_messages import largest_count, pack_planes, pack_words, unpack_planes, unpack_words
+from asrkd.training.gtc_messages import largest_count, pack_shortest, unpack
 
 # No `from __future__ import annotations` here: DDP looks at the hook's annotations themselves.
 
@@ -73,6 +73,16 @@ class ThresholdCompression:
         self.residuals[name] = total
         return places, counts.long()
 
+    def compress_all(self, gradients: Mapping[str, Tensor], most: int = 1) -> tuple[Tensor, Tensor]:
+        """The same of several parameters by name; places are those of all gradients one after another."""
+        places, counts, start = [], [], 0
+        for name, gradient in gradients.items():
+            found = self.compress(name, gradient, most)
+            places.append(found[0] + start)
+            counts.append(found[1])
+            start += gradient.numel()
+        return torch.cat(places), torch.cat(counts)
+
     def decompress(self, places: Tensor, counts: Tensor, like: Tensor) -> Tensor:
         """The sum of messages as a gradient of the shape of `like`, rounded once."""
         # Whole numbers: the same sum in whatever order a device adds.
@@ -103,34 +113,19 @@ def threshold_hook(state: ThresholdCompression, bucket: dist.GradBucket) -> torc
     finite = bool(buffer.isfinite().all())
     size = buffer.numel()
     most = largest_count(size) if state.counts else 1
-    places, counts, start = [], [], 0
-    for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
-        found = state.compress(state.names[parameter], gradient, most)
-        places.append(found[0] + start)
-        counts.append(found[1])
-        start += gradient.numel()
-    mine, in_planes = _shortest(torch.cat(places), torch.cat(counts), size, state.counts)
+    names = (state.names[parameter] for parameter in bucket.parameters())
+    places, counts = state.compress_all(dict(zip(names, bucket.gradients(), strict=True)), most)
+    mine, in_planes = pack_shortest(places, counts, size, planes=state.counts)
     received = _exchanged(mine, in_planes, state)
     state.bytes_sent += (world_size - 1) * (_HEADER_BYTES + max(len(content) for content, _ in received))
     state.bytes_dense += round(2 * (world_size - 1) / world_size * 4 * size)
-    messages = [(unpack_planes if planes else unpack_words)(content, size) for content, planes in received]
+    messages = [unpack(content, size, planes=planes) for content, planes in received]
     future: torch.futures.Future[Tensor] = torch.futures.Future()
-    mean = state.decompress(
-        torch.cat([places for places, _ in messages]), torch.cat([counts for _, counts in messages]), buffer
-    ).div_(world_size)
+    all_places, all_counts = (torch.cat(parts) for parts in zip(*messages, strict=True))
+    mean = state.decompress(all_places, all_counts, buffer).div_(world_size)
     # NaN reaches no threshold: without this it would stay in the residual, and nobody would know.
     future.set_result(mean if finite else mean.fill_(torch.nan))
     return future
-
-
-def _shortest(places: Tensor, counts: Tensor, size: int, planes: bool) -> tuple[Tensor, bool]:
-    """The messages of a bucket as bytes, and whether they are planes, which are taken only if they may be."""
-    # Planes take at least a bit for every place and two for each that is sent.
-    if planes and size + 2 * len(places) < 32 * len(places):
-        content = pack_planes(places, counts, size)
-        if len(content) < 4 * len(places):
-            return content, True
-    return pack_words(places, counts, size), False
 
 
 def _exchanged(mine: Tensor, in_planes: bool, state: ThresholdCompression) -> list[tuple[Tensor, bool]]:

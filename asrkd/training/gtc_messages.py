@@ -35,6 +35,21 @@ def largest_count(size: int) -> int:
     return (1 << (31 - place_bits(size))) - 1
 
 
+def pack_shortest(places: Tensor, counts: Tensor, size: int, *, planes: bool = True) -> tuple[Tensor, bool]:
+    """The messages as bytes, and whether they are planes: where these are shorter, if they may be taken. Arguments as in `pack_planes`."""
+    # Planes take at least a bit for every place and two for each that is sent.
+    if planes and size + 2 * len(places) < 32 * len(places):
+        content = pack_planes(places, counts, size)
+        if len(content) < 4 * len(places):
+            return content, True
+    return pack_words(places, counts, size), False
+
+
+def unpack(content: Tensor, size: int, *, planes: bool) -> tuple[Tensor, Tensor]:
+    """Places and counts (K,) int64, as `pack_shortest` had them."""
+    return (unpack_planes if planes else unpack_words)(content, size)
+
+
 def pack_words(places: Tensor, counts: Tensor, size: int) -> Tensor:
     """(4 K,) uint8 from places (K,) below `size` and counts (K,) int64 that are not 0 and at most `largest_count(size)`."""
     # The sign bit of an int32 stands for -2^31.
@@ -83,6 +98,7 @@ def unpack_planes(content: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return places, torch.where(negative, -counts, counts)
 
 
+# torch has no packbits, and gradients stay on their device.
 def _powers(device: torch.device) -> Tensor:
     return torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from asrkd.errors import ConfigError, MismatchError
-from asrkd.training.gtc import ThresholdCompression, _shortest, threshold_hook
+from asrkd.training.gtc import ThresholdCompression, threshold_hook
 
 WEIGHT = "weight"
 # Multiples of 2^-20 of up to 16: as gradients they span 24 bits.
@@ -61,17 +61,6 @@ def test_a_count_leaves_less_than_a_threshold_where_single_messages_leave_the_re
     assert one.compress(WEIGHT, gradient)[1].tolist() == [-1] * 6
     assert many.compress(WEIGHT, gradient, most=100)[1].tolist() == [-3] * 6
     assert one.residuals[WEIGHT].abs().min() > 0.6 and many.residuals[WEIGHT].abs().max() < 0.25
-
-
-def test_few_places_are_sent_as_words_and_many_as_planes_which_are_shorter() -> None:
-    size = 1000
-    few, many = torch.tensor([7, 900]), torch.arange(0, size, 3)
-    for places, planes, length in ((few, False, 8), (many, True, -(-(size + 2 * len(many)) // 8))):
-        content, in_planes = _shortest(places, torch.ones_like(places), size, True)
-        assert (in_planes, len(content)) == (planes, length)
-    # Large counts take more bits in planes than in words.
-    assert not _shortest(many, torch.full_like(many, 1 << 20), size, True)[1]
-    assert not _shortest(many, torch.ones_like(many), size, False)[1]
 
 
 def test_settings_and_states_that_cannot_be() -> None:

@@ -12,8 +12,10 @@ from asrkd.errors import ConfigError
 from asrkd.training.gtc_messages import (
     largest_count,
     pack_planes,
+    pack_shortest,
     pack_words,
     place_bits,
+    unpack,
     unpack_planes,
     unpack_words,
 )
@@ -59,6 +61,19 @@ def test_planes_bit_by_bit() -> None:
     # Sent 0110 0100, signs 010; the counts 1, 5, 2 go on after bit 0: 011, bits 1 0; after bit 1: 10, bit 0; after bit 2: 0.
     content = pack_planes(torch.tensor([1, 2, 5]), torch.tensor([1, -5, 2]), 8)
     assert [f"{byte:08b}" for byte in content.tolist()] == ["01100100", "01001110", "10000000"]
+
+
+def test_few_places_are_sent_as_words_and_many_as_planes_which_are_shorter() -> None:
+    size = 1000
+    few, many = torch.tensor([7, 900]), torch.arange(0, size, 3)
+    for places, planes, length in ((few, False, 8), (many, True, -(-(size + 2 * len(many)) // 8))):
+        content, in_planes = pack_shortest(places, torch.ones_like(places), size)
+        assert (in_planes, len(content)) == (planes, length)
+        found = unpack(content, size, planes=in_planes)
+        assert torch.equal(found[0], places) and torch.equal(found[1], torch.ones_like(places))
+    # Large counts take more bits in planes than in words.
+    assert not pack_shortest(many, torch.full_like(many, 1 << 20), size)[1]
+    assert not pack_shortest(many, torch.ones_like(many), size, planes=False)[1]
 
 
 def test_a_bucket_without_room_for_a_count_is_refused() -> None:

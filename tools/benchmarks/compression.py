@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from asrkd.models import TDNNStudent
 from asrkd.report.tables import text_table
 from asrkd.training.gtc import ThresholdCompression
-from asrkd.training.gtc_messages import largest_count, pack_planes, unpack_planes
+from asrkd.training.gtc_messages import largest_count, pack_planes, pack_shortest, unpack_planes
 
 CLASSES, FEATURES, BATCH, FRAMES = 100, 80, 4, 120
 MULTIPLES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -43,13 +43,7 @@ class Totals:
         self.entropy = self.seconds = 0.0
 
     def add(self, gradients: dict[str, Tensor]) -> None:
-        places, counts, start = [], [], 0
-        for name, gradient in gradients.items():
-            found = self.state.compress(name, gradient, largest_count(self.size))
-            places.append(found[0] + start)
-            counts.append(found[1])
-            start += gradient.numel()
-        where, count = torch.cat(places), torch.cat(counts)
+        where, count = self.state.compress_all(gradients, largest_count(self.size))
         began = time.perf_counter()
         content = pack_planes(where, count, self.size)
         found = unpack_planes(content, self.size)
@@ -62,7 +56,7 @@ class Totals:
         self.updates += 1
         self.sent += len(where)
         self.plane_bytes += len(content)
-        self.bytes += min(len(content), 4 * len(where))
+        self.bytes += len(pack_shortest(where, count, self.size)[0])
 
     def row(self, multiple: float) -> list[str]:
         places = self.updates * self.size
