@@ -70,15 +70,9 @@ def mean_loss(batch: Batch, weight: Tensor) -> Tensor:
     return soft_cross_entropy(logits, targets.row_splits, targets.ids, targets.log_probs, targets.missing)
 
 
-def add_up(root: str, rank: int, world_size: int, folder: str) -> None:
-    """What rank `rank` does; rank 0 writes the sums."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous-{world_size}", rank=rank, world_size=world_size
-    )
+def summed_gradients(rank: int, world_size: int, root: str) -> list[Tensor]:
+    """The gradients of all ranks added up, for `rank_helpers.on_ranks`."""
     summed = gradients(root, rank, world_size)
     for gradient in summed:
         torch.distributed.all_reduce(gradient)
-    if rank == 0:
-        torch.save(summed, f"{folder}/{world_size}.pt")
-    torch.distributed.destroy_process_group()
+    return summed

@@ -36,16 +36,26 @@ def train(config_file: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     if dry_run:
         _show(measure(given))
         return
+    try:
+        said = _trained(given)
+    finally:
+        leave()
+    if said:
+        click.echo(said)
+
+
+def _trained(given: TrainConfig) -> str | None:
+    """Train; what to say of it, on the first process."""
     trainer = Trainer(given)
     progress = Progress()
     try:
         trainer.train(lambda step, total, losses: progress.show("train", step, total, losses), measure=dev_wer(trainer))
     finally:
         progress.close()
-        leave()
-    if trainer.ranks.first:
-        early = f" (of {trainer.total_steps}: the dev loss no longer fell)" if trainer.stopped else ""
-        click.echo(f"trained {trainer.step} updates{early}; result in {trainer.run / 'final.pt'}")
+    if not trainer.ranks.first:
+        return None
+    early = f" (of {trainer.total_steps}: the dev loss no longer fell)" if trainer.stopped else ""
+    return f"trained {trainer.step} updates{early}; result in {trainer.run / 'final.pt'}"
 
 
 def _show(found: DryRun) -> None:

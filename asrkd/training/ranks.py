@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Its functions have the group of all processes as a default argument. Loaded after `join` (optimizers load it), they would keep that group.
+import torch.distributed.nn
 
 from asrkd.errors import ConfigError
 
@@ -44,11 +48,12 @@ class Ranks:
 ALONE = Ranks()
 
 
-def join(device: str) -> tuple[Ranks, str]:
+def join(device: str, init_method: str | None = None) -> tuple[Ranks, str]:
     """Meet the other processes that torchrun started, if it did; and the device of this one.
 
     Args:
         device: of the config; `cuda` becomes `cuda:LOCAL_RANK`.
+        init_method: where the processes meet, as of `torch.distributed.init_process_group`; None for where torchrun says.
 
     Raises:
         ConfigError: one device is named for several processes, or the environment of torchrun is not whole.
@@ -71,11 +76,17 @@ def join(device: str) -> tuple[Ranks, str]:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        backend = "nccl" if device.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=world_size)
     return Ranks(rank, world_size), device
 
 
 def leave() -> None:
-    """Part from the other processes; nothing if there are none."""
+    """Part from the other processes; nothing if there are none.
+
+    Drop what holds the group first (a trainer, a DDP module). Otherwise gloo's threads live on, and one that still frees a tensor when Python
+    ends aborts the process.
+    """
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()

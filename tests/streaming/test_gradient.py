@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from pathlib import Path
-
 import torch
-from stream_helpers import FRONT_END, add_up, gradients, make_loader, mean_loss
+from rank_helpers import on_ranks
+from stream_helpers import FRONT_END, gradients, make_loader, mean_loss, summed_gradients
 
 
-def test_ranks_with_unequal_frames_add_up_to_the_gradient_of_one(roots: dict[str, str], tmp_path: Path) -> None:
-    world_size = 3
+def test_ranks_with_unequal_frames_add_up_to_the_gradient_of_one(roots: dict[str, str]) -> None:
     expected = gradients(roots["soft"], 0, 1)
     # Streams 0 and 3 are of rank 0: ranks have other numbers of batches, and all have other numbers of frames.
-    context = multiprocessing.get_context("spawn")
-    ranks = [
-        context.Process(target=add_up, args=(roots["soft"], rank, world_size, str(tmp_path)))
-        for rank in range(world_size)
-    ]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(120)
-        assert process.exitcode == 0
-    found = torch.load(tmp_path / f"{world_size}.pt", weights_only=True)
+    found = on_ranks(3, summed_gradients, roots["soft"])[0]
     for one, other in zip(expected, found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
