@@ -144,7 +144,13 @@ def _config(
     fixed = [f"work={_work(exp, topology, seed)}", f"data={exp / 'data'}", f"stores={exp / 'stores'}", f"seed={seed}"]
     given = configs.read(here / f"{topology}.yaml")
     for file in variants:
-        given["variants"] = given.get("variants", {}) | configs.read(file)
+        known, further = given.get("variants", {}), configs.read(file)
+        if other := [name for name, settings in further.items() if known.get(name, settings) != settings]:
+            raise ConfigError(
+                f"{str(file)!r} has other settings for the variant {other[0]!r} than what was given before it, and a study has one variant of a name; "
+                "rename it, or leave one out"
+            )
+        given["variants"] = known | further
     config = configs.from_dict(StudyConfig, given, [*fixed, *overrides])
     for system in (config.teacher, config.student):
         system.augment.noise = [str(exp / "data/noise/train")]

@@ -51,6 +51,11 @@ def test_variants_of_several_files_come_beside_those_of_the_config(tmp_path: Pat
         (tmp_path / f"{name}.yaml").write_text(f"{name}: {{unlabeled_speakers: 2}}\n")
     files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
     assert list(_config(tmp_path, tmp_path, "ctc", 1, (), files).variants) == ["own", "a", "b"]
+    (tmp_path / "b.yaml").write_text("a: {unlabeled_speakers: 2}\nb: {}\n")
+    assert list(_config(tmp_path, tmp_path, "ctc", 1, (), files).variants) == ["own", "a", "b"]
+    (tmp_path / "b.yaml").write_text("a: {unlabeled_speakers: 3}\n")
+    with pytest.raises(ConfigError, match="b.yaml' has other settings for the variant 'a' than what was given before"):
+        _config(tmp_path, tmp_path, "ctc", 1, (), files)
     (tmp_path / "b.yaml").write_text("b: {unlabeled_speaker: 2}\n")
     with pytest.raises(
         ConfigError, match="unlabeled_speaker' does not exist; did you mean 'variants.b.unlabeled_speak"
