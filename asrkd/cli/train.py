@@ -33,15 +33,13 @@ def train(config_file: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     On several processes or GPUs: torchrun --nproc-per-node 4 -m asrkd train student.yaml batch.streams=4
     """
     given = config.load(TrainConfig, config_file, overrides)
-    if dry_run:
-        _show(measure(given))
-        return
     try:
-        said = _trained(given)
+        if dry_run:
+            _show(measure(given))
+        elif said := _trained(given):
+            click.echo(said)
     finally:
         leave()
-    if said:
-        click.echo(said)
 
 
 def _trained(given: TrainConfig) -> str | None:
