@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -88,5 +87,4 @@ def leave() -> None:
     ends aborts the process.
     """
     if dist.is_initialized():
-        gc.collect()
         dist.destroy_process_group()
