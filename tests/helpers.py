@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from lhotse import MonoCut, Recording, SupervisionSegment
 
-from asrkd.corpus.cuts import write_audio
+from asrkd.corpus.audio import write_audio
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.join import write_cuts
 from asrkd.models import BLSTMTeacher

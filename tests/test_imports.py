@@ -15,6 +15,7 @@ ROOT = Path(asrkd.__file__).parent
 
 ORDER = (
     "errors",
+    "text",
     "fingerprint",
     "config",
     "prefetch",

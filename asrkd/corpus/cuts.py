@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import soundfile
-from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.cut.set import deserialize_cut
 from lhotse.serialization import load_jsonl
-from numpy.typing import NDArray
 
-from asrkd.errors import ConfigError, CorpusError
+from asrkd.corpus.audio import Unreadable
+from asrkd.corpus.folders import audio_files, folder_cuts
+from asrkd.corpus.tables import table_cuts
+from asrkd.errors import CorpusError
 
 T = TypeVar("T")
-AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".m4a", ".sph")
 _MANIFESTS = (".jsonl", ".jsonl.gz")
-_COLUMNS = ("audio", "id", "text", "speaker", "start", "duration")
 
 
 def open_cuts(path: str | Path) -> CutSet:
@@ -41,12 +37,12 @@ def open_cuts(path: str | Path) -> CutSet:
     if path.is_dir():
         if any(path.glob("cuts.*.jsonl*")):
             return CutSet.from_shar(in_dir=path)
-        files = _audio_files(path)
-        return CutSet(_Lazy(lambda: _readable(_folder_cuts(path, files))))
+        files = audio_files(path)
+        return CutSet(_Lazy(lambda: _readable(folder_cuts(path, files))))
     if not path.exists():
         raise CorpusError(f"corpus {str(path)!r} does not exist; give a cuts manifest, a folder of audio or a table")
     if path.suffix in (".tsv", ".csv"):
-        return CutSet(_Lazy(lambda: _readable(_table_cuts(path))))
+        return CutSet(_Lazy(lambda: _readable(table_cuts(path))))
     if path.name.endswith(_MANIFESTS):
         return CutSet.from_jsonl_lazy(path)
     raise CorpusError(
@@ -102,9 +98,9 @@ def iterate_json(path: str | Path) -> Iterator[dict[str, Any]]:
     if path.is_file() and path.name.endswith(_MANIFESTS):
         items: Iterable[Any] = load_jsonl(path)
     elif path.is_dir() and not any(path.glob("cuts.*.jsonl*")):
-        items = _folder_cuts(path, _audio_files(path))
+        items = folder_cuts(path, audio_files(path))
     elif path.is_file() and path.suffix in (".tsv", ".csv"):
-        items = _table_cuts(path)
+        items = table_cuts(path)
     else:
         items = open_cuts(path)
     for item in iterate(items, what=str(path)):
@@ -131,82 +127,11 @@ def _checked(cut: dict[str, Any], path: Path) -> dict[str, Any]:
         ) from None
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """An audio file that cannot be opened, with the id that its cut would have."""
-
-    id: str
-    reason: str
-
-
 def _readable(items: Iterable[Cut | Unreadable]) -> Iterator[Cut]:
     for item in items:
         if isinstance(item, Unreadable):
             raise CorpusError(item.reason)
         yield item
-
-
-def _audio_files(path: Path) -> list[Path]:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
-    if not files:
-        raise CorpusError(f"folder {str(path)!r} holds no audio ({', '.join(AUDIO_SUFFIXES)}) and no lhotse Shar")
-    return files
-
-
-def _folder_cuts(root: Path, files: list[Path]) -> Iterator[Cut | Unreadable]:
-    for file in files:
-        name = file.relative_to(root).with_suffix("").as_posix()
-        recording = _whole_recording(file, name)
-        yield recording if isinstance(recording, Unreadable) else recording.to_cut().with_id(name)
-
-
-def _whole_recording(file: Path, name: str) -> Recording | Unreadable:
-    if not file.exists():
-        return Unreadable(name, f"audio file {str(file)!r} does not exist; correct the table or leave the row out")
-    try:
-        return Recording.from_file(file, recording_id=name)
-    except Exception as error:
-        return Unreadable(
-            name, f"audio file {str(file)!r} cannot be read ({_reason(error)}); repair it or leave it out"
-        )
-
-
-def _table_cuts(path: Path) -> Iterator[Cut | Unreadable]:
-    with open(path, encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
-        unknown = [name for name in reader.fieldnames or [] if name not in _COLUMNS]
-        if "audio" not in (reader.fieldnames or []) or unknown:
-            raise CorpusError(
-                f"table {str(path)!r} has the columns {reader.fieldnames}; it needs 'audio' and may have "
-                f"{', '.join(_COLUMNS[1:])}"
-            )
-        for number, row in enumerate(reader, 2):
-            file = path.parent / row["audio"]
-            name = row.get("id") or Path(row["audio"]).with_suffix("").as_posix()
-            recording = _whole_recording(file, name)
-            if isinstance(recording, Unreadable):
-                yield recording
-                continue
-            try:
-                start = float(row.get("start") or 0.0)
-                duration = float(row.get("duration") or recording.duration - start)
-            except ValueError as error:
-                raise CorpusError(
-                    f"table {str(path)!r} line {number}: {error}; start and duration are seconds"
-                ) from None
-            cut = MonoCut(id=name, start=start, duration=duration, channel=0, recording=recording)
-            if row.get("text") or row.get("speaker"):
-                cut.supervisions = [
-                    SupervisionSegment(
-                        id=name,
-                        recording_id=recording.id,
-                        start=0.0,
-                        duration=duration,
-                        text=row.get("text") or None,
-                        speaker=row.get("speaker") or None,
-                    )
-                ]
-            yield cut
 
 
 def text_of(cut: Cut) -> str | None:
@@ -218,44 +143,3 @@ def text_of(cut: Cut) -> str | None:
 def speaker_of(cut: Cut) -> str | None:
     """The speaker of the first supervision that names one."""
     return next((s.speaker for s in cut.supervisions if s.speaker), None)
-
-
-def read_audio(cut: Cut, sampling_rate: int) -> NDArray[np.float32]:
-    """(num_samples,) float32 samples of a cut in -1..1: one channel (the mean of all), resampled by lhotse.
-
-    Raises:
-        CorpusError: the audio is missing, damaged or shorter than the cut, or not finite.
-    """
-    what = f"cut {cut.id!r}"
-    recording = getattr(cut, "recording", None)
-    if recording is not None and cut.end > recording.duration + 0.5 / recording.sampling_rate:
-        raise CorpusError(
-            f"{what} ends at {cut.end:.3f} s, but its recording {recording.id!r} is {recording.duration:.3f} s long; "
-            "correct the manifest (lhotse fix, or cut.truncate)"
-        )
-    if not cut.has_recording:
-        raise CorpusError(f"{what} has no recording, so there is no audio to read; give cuts with recordings")
-    try:
-        source = cut if cut.sampling_rate == sampling_rate else cut.resample(sampling_rate)
-        samples = np.asarray(source.load_audio(), dtype=np.float32)
-    except Exception as error:  # lhotse and its audio backends raise many kinds
-        raise CorpusError(
-            f"{what}: the audio cannot be read ({_reason(error)}); repair it or leave the cut out"
-        ) from None
-    mono = samples.mean(axis=0) if samples.ndim == 2 else samples
-    if not np.isfinite(mono).all():
-        raise CorpusError(f"{what} holds samples that are NaN or infinite; repair the recording or leave the cut out")
-    return mono
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
-def write_audio(path: Path, samples: NDArray[np.float32], sampling_rate: int) -> None:
-    """Write (num_samples,) samples as 16-bit audio, the kind by the file's ending."""
-    if samples.ndim != 1:
-        raise ConfigError(f"audio to write must be one channel, not of shape {samples.shape}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(str(path), samples, sampling_rate, subtype="PCM_16")

@@ -14,8 +14,8 @@ import numpy as np
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from numpy.typing import NDArray
 
+from asrkd.corpus.audio import write_audio
 from asrkd.corpus.augment import NoiseAugment, load_noises, utterance_rng
-from asrkd.corpus.cuts import write_audio
 
 
 @dataclass(frozen=True)

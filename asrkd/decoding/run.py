@@ -12,7 +12,8 @@ import torch
 from lhotse.cut import Cut
 from numpy.typing import NDArray
 
-from asrkd.corpus.cuts import iterate, open_cuts, read_audio, speaker_of, text_of
+from asrkd.corpus.audio import read_audio
+from asrkd.corpus.cuts import iterate, open_cuts, speaker_of, text_of
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.waveform import AnyFrontEnd

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from asrkd import fingerprint
-from asrkd.corpus.cuts import iterate, open_cuts, read_audio
+from asrkd.corpus.audio import read_audio
+from asrkd.corpus.cuts import iterate, open_cuts
 from asrkd.errors import ConfigError, MismatchError, StoreError, TeacherError
 from asrkd.models.layer import layer_frames, tapped
 from asrkd.store.files import exists, read_bytes, write_atomic

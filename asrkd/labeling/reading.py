@@ -16,7 +16,8 @@ from lhotse.cut import Cut
 from lhotse.cut.set import deserialize_cut
 from numpy.typing import NDArray
 
-from asrkd.corpus.cuts import read_audio, speaker_of, text_of
+from asrkd.corpus.audio import read_audio
+from asrkd.corpus.cuts import speaker_of, text_of
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import CorpusError
 

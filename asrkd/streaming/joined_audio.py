@@ -17,7 +17,7 @@ from lhotse.cut.set import deserialize_cut
 from numpy.typing import NDArray
 
 from asrkd import fingerprint
-from asrkd.corpus.cuts import read_audio
+from asrkd.corpus.audio import read_audio
 from asrkd.errors import CorpusError
 
 

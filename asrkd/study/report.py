@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asrkd.corpus.cuts import iterate, open_cuts, read_audio, text_of
+from asrkd.corpus.audio import read_audio
+from asrkd.corpus.cuts import iterate, open_cuts, text_of
 from asrkd.evaluation.wer import bootstrap
 from asrkd.report import html, pictures
 from asrkd.report.html import Section

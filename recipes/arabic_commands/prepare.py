@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from asrkd.corpus.audio import write_audio
 from asrkd.corpus.augment import NoiseAugment, load_noises
-from asrkd.corpus.cuts import write_audio
 from asrkd.corpus.download import download_archive
 from asrkd.corpus.join import Clip, pink_noise, plan_joins, write_joins
 from asrkd.corpus.lexicon import Lexicon

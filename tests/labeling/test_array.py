@@ -16,7 +16,7 @@ from helpers import make_teacher
 from lhotse.cut import Cut
 from s3_server import S3Server
 
-from asrkd.corpus.cuts import read_audio
+from asrkd.corpus.audio import read_audio
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.labeling.array import _order, work
 from asrkd.labeling.job import Crew

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 from lhotse import CutSet, Recording
 
-from asrkd.corpus.cuts import write_audio
+from asrkd.corpus.audio import write_audio
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan

@@ -31,7 +31,7 @@ import torch
 from lhotse import CutSet, Recording
 from lhotse.cut.set import deserialize_cut
 
-from asrkd.corpus.cuts import read_audio, write_audio
+from asrkd.corpus.audio import read_audio, write_audio
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, Waveform

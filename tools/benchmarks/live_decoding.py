@@ -19,7 +19,8 @@ import click
 import numpy as np
 import torch
 
-from asrkd.corpus.cuts import iterate, open_cuts, read_audio
+from asrkd.corpus.audio import read_audio
+from asrkd.corpus.cuts import iterate, open_cuts
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.decode import graph_decode

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asrkd.corpus.audio import read_audio
 from asrkd.corpus.augment import NoiseAugment, load_noises, utterance_rng
-from asrkd.corpus.cuts import open_cuts, read_audio
+from asrkd.corpus.cuts import open_cuts
 from asrkd.corpus.front_end import FrontEnd
 
 FRONT_END = FrontEnd()

@@ -20,7 +20,7 @@ import click
 import numpy as np
 import torch
 
-from asrkd.corpus.cuts import write_audio
+from asrkd.corpus.audio import write_audio
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.plan import read_cuts
