@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 
@@ -46,6 +47,10 @@ def main() -> None:
 
 def run_command(command: click.Command) -> None:
     """Run a command: an `AsrkdError` is one line and exit code 1, wrong usage is exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding does not have is shown by its number, and stops nothing.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command.main(standalone_mode=False)
     except click.ClickException as error:
