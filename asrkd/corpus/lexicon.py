@@ -55,9 +55,12 @@ class Lexicon:
     def _of(cls, entries: Sequence[tuple[str, str, Sequence[str]]], name: str = "") -> Lexicon:
         """From (place for errors, word, phones)."""
         table: dict[str, list[tuple[str, ...]]] = {}
+        known: set[str] = set()
         composed = 0
         for place, word, phones in entries:
-            _check(place, word, phones)
+            new = [phone for phone in phones if phone not in known]
+            _check(place, word, phones, new)
+            known.update(new)
             composed += text.normal(word) != word
             spellings = table.setdefault(text.normal(word), [])
             if tuple(phones) not in spellings:
@@ -127,9 +130,9 @@ class Lexicon:
             temporary.unlink(missing_ok=True)
 
 
-def _check(place: str, word: str, phones: Sequence[str]) -> None:
-    """Raise `CorpusError` for names that no file could hold, or that graphs use themselves."""
-    for name in (word, *phones):
+def _check(place: str, word: str, phones: Sequence[str], new: Sequence[str]) -> None:
+    """Raise `CorpusError` for names that no file could hold, or that graphs use themselves; `new` phones were not checked yet."""
+    for name in (word, *new):
         if text.words(name) != [name] or not text.is_utf8(name):
             raise CorpusError(
                 f"{place}: {name!r} (word {word!r}) is empty, has white space in it or is not Unicode, so that no transcript could "
@@ -139,7 +142,7 @@ def _check(place: str, word: str, phones: Sequence[str]) -> None:
         raise CorpusError(f"{place}: the word {word!r} is a symbol of decoding graphs; leave it out")
     if not phones:
         raise CorpusError(f"{place}: word {word!r} has no phones, so it cannot be aligned or decoded")
-    for phone in phones:
+    for phone in new:
         if phone in RESERVED_PHONES or phone.startswith("#"):
             raise CorpusError(
                 f"{place}: {phone!r} (word {word!r}) is the name of a blank, an empty symbol or a disambiguation symbol, or a "

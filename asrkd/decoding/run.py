@@ -102,6 +102,10 @@ def _check_cuts(cuts: str) -> None:
             )
         seen.add(key)
         texts = [one["text"] for one in supervisions(cut) if one.get("text") is not None]
+        if odd := [one for one in texts if not isinstance(one, str)]:
+            raise CorpusError(
+                f"cut {key!r} of {cuts!r} has the transcript {odd[0]!r}, which is not text; correct the manifest"
+            )
         if not texts:
             raise CorpusError(f"cut {key!r} of {cuts!r} has no transcript, so it cannot be scored; leave it out")
         words += sum(len(text.words(one)) for one in texts)
