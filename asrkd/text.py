@@ -7,16 +7,15 @@ by blanks, tabs and line ends alone, as in Kaldi, so that a no-break space is pa
 
 from __future__ import annotations
 
+import gzip
 import json
-import re
 import unicodedata
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from asrkd.errors import AsrkdError, CorpusError
-
-_SEPARATORS = re.compile(r"[ \t\r\n]+")
 
 
 def decode(data: bytes, *, what: str, error: type[AsrkdError] = CorpusError) -> str:
@@ -33,11 +32,14 @@ def decode(data: bytes, *, what: str, error: type[AsrkdError] = CorpusError) -> 
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as wrong:
-        line = data.count(b"\n", 0, wrong.start) + 1
-        raise error(
-            f"{what} line {line} is not UTF-8 ({wrong.reason}: byte 0x{data[wrong.start]:02x}); convert the file, for "
-            "example by iconv -t UTF-8"
-        ) from None
+        raise error(_not_utf8(what, data.count(b"\n", 0, wrong.start) + 1, wrong)) from None
+
+
+def _not_utf8(what: str, line: int, wrong: UnicodeDecodeError) -> str:
+    return (
+        f"{what} line {line} is not UTF-8 ({wrong.reason}: byte 0x{wrong.object[wrong.start]:02x}); convert the file, for "
+        "example by iconv -t UTF-8"
+    )
 
 
 def read(path: str | Path, *, what: str = "", error: type[AsrkdError] = CorpusError) -> str:
@@ -62,27 +64,80 @@ def lines(text: str) -> list[str]:
     return [line[:-1] if line.endswith("\r") else line for line in found]
 
 
+def stream(
+    path: str | Path, *, what: str = "", error: type[AsrkdError] = CorpusError, ends: bool = False
+) -> Iterator[tuple[int, str]]:
+    """(number from 1, line) of a file of any size, read as it is iterated; a `.gz` is unpacked.
+
+    Args:
+        ends: keep the line ends.
+
+    Raises:
+        AsrkdError: as `read`, or compressed data that is damaged; the message names the line.
+    """
+    what, number = f"{what or 'file'} {str(path)!r}", 0
+    try:
+        with gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as data:
+            for number, raw in enumerate(data, 1):
+                try:
+                    line = raw.decode()
+                except UnicodeDecodeError as wrong:
+                    raise error(_not_utf8(what, number, wrong)) from None
+                if number == 1:
+                    line = line.removeprefix("\ufeff")
+                yield number, line if ends else line.removesuffix("\n").removesuffix("\r")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as wrong:
+        raise error(
+            f"{what} line {number + 1} cannot be unpacked ({wrong}); the file is cut short or damaged"
+        ) from None
+    except OSError as wrong:
+        raise error(f"{what} cannot be read: {wrong.strerror or wrong}") from None
+
+
 def numbered_lines(
     path: str | Path, *, what: str = "", error: type[AsrkdError] = CorpusError
 ) -> Iterator[tuple[int, str]]:
     """(number from 1, line) of a file, without lines that hold nothing but separators.
 
     Raises:
-        AsrkdError: as `read`.
+        AsrkdError: as `stream`.
     """
-    for number, line in enumerate(lines(read(path, what=what, error=error)), 1):
-        if line.strip(" \t\r"):
-            yield number, line
+    return ((number, line) for number, line in stream(path, what=what, error=error) if line.strip(" \t\r"))
 
 
 def words(text: str) -> list[str]:
     """The words of a transcript or a line."""
-    return [word for word in _SEPARATORS.split(text) if word]
+    return [word for word in text.replace("\t", " ").replace("\r", " ").replace("\n", " ").split(" ") if word]
 
 
 def normal(text: str) -> str:
     """Unicode's composed form (NFC), in which words are compared and looked up."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written: a name whose bytes are not UTF-8 holds surrogates, and JSON's escapes may."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def json_values(lines: Iterable[tuple[int, str]], *, what: str, error: type[AsrkdError] = CorpusError) -> Iterator[Any]:
+    """The values of numbered lines of JSON; lines of nothing but separators are passed over.
+
+    Raises:
+        AsrkdError: a line is not JSON; the message names it.
+    """
+    for number, line in lines:
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError) as wrong:
+            if line.strip(" \t\r"):
+                # The decoder counts lines within its own text, which is always one.
+                reason = f"{wrong.msg} at column {wrong.colno}" if isinstance(wrong, json.JSONDecodeError) else wrong
+                raise error(f"{what} line {number} is not JSON ({reason})") from None
 
 
 def json_lines(data: bytes, *, what: str, error: type[AsrkdError] = CorpusError) -> list[Any]:
@@ -91,11 +146,4 @@ def json_lines(data: bytes, *, what: str, error: type[AsrkdError] = CorpusError)
     Raises:
         AsrkdError: a line is not JSON, or the bytes are not UTF-8; the message names the line.
     """
-    values = []
-    for number, line in enumerate(lines(decode(data, what=what, error=error)), 1):
-        if line.strip():
-            try:
-                values.append(json.loads(line))
-            except ValueError as wrong:
-                raise error(f"{what} line {number} is not JSON ({wrong})") from None
-    return values
+    return list(json_values(enumerate(lines(decode(data, what=what, error=error)), 1), what=what, error=error))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import traceback
 
@@ -46,6 +48,11 @@ def main() -> None:
 
 def run_command(command: click.Command) -> None:
     """Run a command: an `AsrkdError` is one line and exit code 1, wrong usage is exit code 2."""
+    _in_utf8()
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding does not have is shown by its number, and stops nothing.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command.main(standalone_mode=False)
     except click.ClickException as error:
@@ -59,3 +66,10 @@ def run_command(command: click.Command) -> None:
             traceback.print_exc()
         click.echo(f"asrkd: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
+
+
+def _in_utf8() -> None:
+    """Begin again in Python's UTF-8 mode where the locale has another encoding, in which names of files would be other names."""
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from asrkd.corpus.cuts import iterate, open_cuts, speaker_of
+from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.where import field_of
 from asrkd.decoding.run import DECODERS, compute_scores, decode_scores, read_prior, search_graph
 from asrkd.evaluation import files
 from asrkd.evaluation.wer import score as align_words
@@ -51,6 +52,8 @@ def decode(
     model = load_teacher(f"checkpoint:{run}")
     # What cannot be searched is said before the model runs over all the audio.
     graph = search_graph(Lexicon.read(lexicon), model.inventory, grammar=grammar, insertion_penalty=insertion_penalty)
+    for cut in iterate_json(cuts):
+        files.check_id(cut["id"])
     scores = compute_scores(model, cuts)
     began = time.perf_counter()
     texts = decode_scores(
@@ -68,6 +71,7 @@ def decode(
     folder.mkdir(parents=True, exist_ok=True)
     files.write_hypotheses(folder / f"hyp-{name}.txt", texts)
     files.write_hypotheses(folder / f"ref-{name}.txt", scores.references)
+    files.write_speakers(folder / f"utt2spk-{name}.txt", scores.speakers)
     scored = align_words(scores.references, texts, scores.speakers)
     files.write_scores(folder, name, scored)
     click.echo(files.summary(scored))
@@ -81,12 +85,16 @@ def decode(
 @click.argument("hyp", type=click.Path(dir_okay=False))
 @click.argument("ref", type=click.Path(dir_okay=False))
 @click.option(
-    "--cuts", help="Cuts that name each utterance's speaker; without them, each utterance is its own speaker."
+    "--cuts",
+    help="Cuts that name each utterance's speaker. Without them the speakers are those of utt2spk-NAME.txt next to REF, where REF is "
+    "the ref-NAME.txt of asrkd decode; otherwise each utterance is its own speaker.",
 )
 def score(hyp: str, ref: str, cuts: str | None) -> None:
     """Word error rate of HYP against REF (files of `id word word ...` lines), with its interval over speakers."""
-    speakers = {}
+    references, hypotheses = files.read_hypotheses(Path(ref)), files.read_hypotheses(Path(hyp))
+    speakers = files.speakers_of(Path(ref))
     if cuts:
-        speakers = {cut.id: speaker_of(cut) or cut.id for cut in iterate(open_cuts(cuts), what=cuts)}
-    scored = align_words(files.read_hypotheses(Path(ref)), files.read_hypotheses(Path(hyp)), speakers)
+        speakers = {cut["id"]: field_of(cut, "speaker") or cut["id"] for cut in iterate_json(cuts)}
+        files.check_speakers(references, speakers, what=repr(cuts))
+    scored = align_words(references, hypotheses, speakers)
     click.echo(files.summary(scored))

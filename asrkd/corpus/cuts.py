@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.cut.set import deserialize_cut
-from lhotse.serialization import load_jsonl
 
+from asrkd import text
 from asrkd.corpus.audio import Unreadable
 from asrkd.corpus.folders import audio_files, folder_cuts
 from asrkd.corpus.tables import table_cuts
@@ -44,10 +45,20 @@ def open_cuts(path: str | Path) -> CutSet:
     if path.suffix in (".tsv", ".csv"):
         return CutSet(_Lazy(lambda: _readable(table_cuts(path))))
     if path.name.endswith(_MANIFESTS):
-        return CutSet.from_jsonl_lazy(path)
+        return CutSet(_Lazy(partial(_manifest_cuts, path)))
     raise CorpusError(
         f"corpus {str(path)!r} is of no known kind; give .jsonl, .jsonl.gz, .tsv, .csv, a Shar folder or a folder of audio"
     )
+
+
+def _manifest_lines(path: Path) -> Iterator[Any]:
+    """The JSON values of a manifest (lhotse's own reader opens it in the encoding of the locale)."""
+    return text.json_values(text.stream(path, what="cuts"), what=f"cuts {str(path)!r}")
+
+
+def _manifest_cuts(path: Path) -> Iterator[Cut]:
+    for item in _manifest_lines(path):
+        yield _deserialized(_checked(item, path), path)
 
 
 class _Lazy:
@@ -96,7 +107,7 @@ def iterate_json(path: str | Path) -> Iterator[dict[str, Any]]:
     """
     path = Path(path)
     if path.is_file() and path.name.endswith(_MANIFESTS):
-        items: Iterable[Any] = load_jsonl(path)
+        items: Iterable[Any] = _manifest_lines(path)
     elif path.is_dir() and not any(path.glob("cuts.*.jsonl*")):
         items = folder_cuts(path, audio_files(path))
     elif path.is_file() and path.suffix in (".tsv", ".csv"):
@@ -106,24 +117,30 @@ def iterate_json(path: str | Path) -> Iterator[dict[str, Any]]:
     for item in iterate(items, what=str(path)):
         if isinstance(item, Unreadable):
             yield {"id": item.id, "unreadable": item.reason}
-        elif not isinstance(item, dict):
+        elif isinstance(item, Cut):
             yield item.to_dict()
         else:
             yield _checked(item, path)
 
 
-def _checked(cut: dict[str, Any], path: Path) -> dict[str, Any]:
+def _checked(cut: Any, path: Path) -> dict[str, Any]:
     """A cut as a manifest has it, with the `duration` that a mixed one leaves out."""
-    if "type" not in cut or not isinstance(cut.get("id"), str):
-        shown = json.dumps(cut, ensure_ascii=False)
+    if not isinstance(cut, dict) or "type" not in cut or not isinstance(cut.get("id"), str):
+        shown = json.dumps(cut)
         raise CorpusError(f"{str(path)!r} holds {shown[:80]!r}, which is not a cut of lhotse; give a cuts manifest")
     if cut["type"] == "MonoCut" and isinstance(cut.get("duration"), (int, float)):
         return cut
+    return cut | {"duration": _deserialized(dict(cut), path).duration}
+
+
+def _deserialized(cut: dict[str, Any], path: Path) -> Cut:
+    """A cut of lhotse, which takes `cut` apart."""
+    key = cut["id"]
     try:
-        return cut | {"duration": deserialize_cut(dict(cut)).duration}
+        return deserialize_cut(cut)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise CorpusError(
-            f"cut {cut['id']!r} of {str(path)!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"
+            f"cut {key!r} of {str(path)!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"
         ) from None
 
 

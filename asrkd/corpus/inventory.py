@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from asrkd import fingerprint
+from asrkd import fingerprint, text
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.errors import ConfigError, CorpusError
+from asrkd.errors import AsrkdError, ConfigError, CorpusError
 
 TOPOLOGIES = ("hmm", "ctc")
 BLANK = "<blk>"
@@ -39,10 +39,14 @@ class Inventory:
         if twice or len(self.units) < 2:
             found = f"{twice[0]!r} stands twice" if twice else f"found {list(self.units)!r}"
             raise ConfigError(f"an inventory needs at least two units, each named once; {found}")
-        for unit in self.units:
-            if unit.splitlines() != [unit]:
+        for number, unit in enumerate(self.units):
+            if not unit or "\n" in unit or unit[-1] == "\r" or not text.is_utf8(unit):
                 raise ConfigError(
-                    f"unit {unit!r} is empty or has a line break, but an inventory is written a unit a line"
+                    f"unit {unit!r} is empty, has a line break or is not Unicode, but an inventory is written a unit a line"
+                )
+            if number == 0 and unit[0] == "\ufeff":
+                raise ConfigError(
+                    f"unit 0 is {unit!r}, which begins with a byte order mark; no file can begin with such a unit"
                 )
 
     @classmethod
@@ -85,4 +89,18 @@ class Inventory:
 
     def write(self, path: str | Path) -> None:
         """One unit a line, as `inventory.txt` in a store."""
-        Path(path).write_text("".join(f"{unit}\n" for unit in self.units), encoding="utf-8")
+        Path(path).write_bytes(inventory_bytes(self.units))
+
+
+def inventory_bytes(units: Sequence[str]) -> bytes:
+    """One unit a line, which `read_inventory` reads."""
+    return "".join(f"{unit}\n" for unit in units).encode()
+
+
+def read_inventory(data: bytes, *, error: type[AsrkdError] = CorpusError) -> list[str]:
+    """The units of an `inventory.txt`.
+
+    Raises:
+        AsrkdError: the bytes are not UTF-8.
+    """
+    return text.lines(text.decode(data, what="inventory.txt", error=error))

@@ -2,63 +2,85 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asrkd import text
+from asrkd.corpus.lexicon_file import read_rows
 from asrkd.errors import CorpusError
+
+_log = logging.getLogger(__name__)
+# What stands for nothing, for a back-off and for the ends of sentences in graphs and grammars.
+RESERVED_WORDS = ("<eps>", "<s>", "</s>", "#0")
+RESERVED_PHONES = ("<eps>", "<blk>")
 
 
 @dataclass(frozen=True)
 class Lexicon:
     """Words and their pronunciations, in the order of the file.
 
-    A word has no white space (a transcript is split at white space); several pronunciations are several lines.
+    A word has no blank, tab or line end (a transcript is split there); several pronunciations are several lines.
     """
 
     pronunciations: Mapping[str, tuple[tuple[str, ...], ...]]
 
     @classmethod
     def read(cls, path: str | Path) -> Lexicon:
-        """Read `word phone phone ...` lines (Kaldi's `lexicon.txt`; a tab after the word is fine)."""
-        try:
-            lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-        except OSError as error:
-            raise CorpusError(f"lexicon {str(path)!r} cannot be read: {error.strerror or error}") from None
-        except UnicodeDecodeError as error:
-            raise CorpusError(f"lexicon {str(path)!r} is not UTF-8: {error}") from None
-        pairs = []
-        for number, line in enumerate(lines, 1):
-            parts = line.split()
-            if not parts:
-                continue
-            if len(parts) < 2:
-                raise CorpusError(f"lexicon {str(path)!r} line {number}: word {parts[0]!r} has no phones")
-            pairs.append((parts[0], tuple(parts[1:])))
-        return cls.from_pairs(pairs)
+        """Read `word phone phone ...` lines in any form of `asrkd.corpus.lexicon_file`.
+
+        Raises:
+            CorpusError: as `lexicon_file.read_rows` and `from_pairs`.
+        """
+        rows = read_rows(path)
+        return cls._of(
+            [(f"lexicon {str(path)!r} line {number}", word, phones) for number, word, phones in rows], str(path)
+        )
 
     @classmethod
     def from_pairs(cls, pairs: Sequence[tuple[str, Sequence[str]]]) -> Lexicon:
         """Build from (word, phones) pairs.
 
+        Words are kept in Unicode's composed form (NFC), in which transcripts are looked up; phones as they are.
+
         Raises:
-            CorpusError: no pairs, a word or phone that is empty or has white space in it, or a word without phones.
+            CorpusError: no pairs, a word or phone that is empty, has white space in it or a name that graphs use themselves, a
+                word without phones, or two phones that differ in Unicode's form alone.
         """
+        return cls._of([("lexicon", word, phones) for word, phones in pairs])
+
+    @classmethod
+    def _of(cls, entries: Sequence[tuple[str, str, Sequence[str]]], name: str = "") -> Lexicon:
+        """From (place for errors, word, phones)."""
         table: dict[str, list[tuple[str, ...]]] = {}
-        for word, phones in pairs:
-            for name in (word, *phones):
-                if name.split() != [name]:
-                    raise CorpusError(
-                        f"lexicon: {name!r} (word {word!r}) is empty or has white space in it, so that no transcript "
-                        "could match it"
-                    )
-            if not phones:
-                raise CorpusError(f"lexicon: word {word!r} has no phones, so it cannot be aligned or decoded")
-            if tuple(phones) not in table.setdefault(word, []):
-                table[word].append(tuple(phones))
+        known: set[str] = set()
+        composed = 0
+        for place, word, phones in entries:
+            new = [phone for phone in phones if phone not in known]
+            _check(place, word, phones, new)
+            known.update(new)
+            composed += text.normal(word) != word
+            spellings = table.setdefault(text.normal(word), [])
+            if tuple(phones) not in spellings:
+                spellings.append(tuple(phones))
+        what = f"lexicon {name!r}" if name else "the lexicon"
         if not table:
-            raise CorpusError("the lexicon has no words; nothing could be aligned or decoded with it")
-        return cls({word: tuple(spellings) for word, spellings in table.items()})
+            raise CorpusError(f"{what} has no words; nothing could be aligned or decoded with it")
+        if composed:
+            _log.warning(
+                "%s: %d words were put into Unicode's composed form (NFC), in which words are looked up", what, composed
+            )
+        lexicon = cls({word: tuple(spellings) for word, spellings in table.items()})
+        forms: dict[str, str] = {}
+        for phone in lexicon.phones:
+            if (other := forms.setdefault(text.normal(phone), phone)) != phone:
+                raise CorpusError(
+                    f"{what}: the phones {ascii(other)} and {ascii(phone)} look the same and differ in Unicode's form alone (NFC, "
+                    "NFD), so they would be two units; write them the same"
+                )
+        return lexicon
 
     @property
     def words(self) -> list[str]:
@@ -69,23 +91,60 @@ class Lexicon:
         """The phones in use, sorted."""
         return sorted({phone for spellings in self.pronunciations.values() for phones in spellings for phone in phones})
 
-    def spell(self, text: str, *, what: str = "transcript") -> list[tuple[tuple[str, ...], ...]]:
+    def spell(self, transcript: str, *, what: str = "transcript") -> list[tuple[tuple[str, ...], ...]]:
         """The pronunciations of each word of a transcript.
 
         Raises:
             CorpusError: a word is not in the lexicon.
         """
         spelled = []
-        for word in text.split():
+        for word in text.words(text.normal(transcript)):
             if word not in self.pronunciations:
                 raise CorpusError(
-                    f"{what}: word {word!r} is not in the lexicon of {len(self.pronunciations)} words, so {text!r} "
+                    f"{what}: word {word!r} is not in the lexicon of {len(self.pronunciations)} words, so {transcript!r} "
                     "cannot be aligned or scored; add the word or leave out the cut"
                 )
             spelled.append(self.pronunciations[word])
         return spelled
 
     def write(self, path: str | Path) -> None:
-        """Write the form that `read` reads."""
+        """Write the form that `read` reads.
+
+        Raises:
+            CorpusError: it would be read as another lexicon, such as one whose phones look like probabilities.
+        """
         lines = [f"{w}\t{' '.join(p)}\n" for w, spellings in self.pronunciations.items() for p in spellings]
-        Path(path).write_text("".join(lines), encoding="utf-8")
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_bytes("".join(lines).encode())
+        try:
+            pairs = [row[1:] for row in read_rows(temporary, name=path.name)]
+            if Lexicon.from_pairs(pairs) != self:
+                raise CorpusError(
+                    "it would be read as another lexicon, because of words or phones that look like something else"
+                )
+            os.replace(temporary, path)
+        except CorpusError as error:
+            raise CorpusError(f"the lexicon cannot be written to {str(path)!r}: {error}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _check(place: str, word: str, phones: Sequence[str], new: Sequence[str]) -> None:
+    """Raise `CorpusError` for names that no file could hold, or that graphs use themselves; `new` phones were not checked yet."""
+    for name in (word, *new):
+        if text.words(name) != [name] or not text.is_utf8(name):
+            raise CorpusError(
+                f"{place}: {name!r} (word {word!r}) is empty, has white space in it or is not Unicode, so that no transcript could "
+                "match it"
+            )
+    if word in RESERVED_WORDS:
+        raise CorpusError(f"{place}: the word {word!r} is a symbol of decoding graphs; leave it out")
+    if not phones:
+        raise CorpusError(f"{place}: word {word!r} has no phones, so it cannot be aligned or decoded")
+    for phone in new:
+        if phone in RESERVED_PHONES or phone.startswith("#"):
+            raise CorpusError(
+                f"{place}: {phone!r} (word {word!r}) is the name of a blank, an empty symbol or a disambiguation symbol, or a "
+                "comment, and cannot be a phone; name it otherwise"
+            )

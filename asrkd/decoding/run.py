@@ -12,11 +12,13 @@ import torch
 from lhotse.cut import Cut
 from numpy.typing import NDArray
 
+from asrkd import text
 from asrkd.corpus.audio import read_audio
-from asrkd.corpus.cuts import iterate, open_cuts, speaker_of, text_of
+from asrkd.corpus.cuts import iterate, iterate_json, open_cuts, speaker_of, text_of
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.waveform import AnyFrontEnd
+from asrkd.corpus.where import supervisions
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.k2_decode import K2Decoder
 from asrkd.errors import ConfigError, CorpusError
@@ -52,8 +54,10 @@ def compute_scores(model: Teacher, cuts: str, *, batch: int = 16) -> Scores:
     """Run a model over a test set.
 
     Raises:
-        CorpusError: a cut that cannot be read, or without a transcript.
+        CorpusError: a cut that cannot be read or without a transcript, an id more than once, or no words at all. What the cuts
+            say is checked before the model runs.
     """
+    _check_cuts(cuts)
     scores = Scores()
     audio, spent = 0.0, 0.0
     pending: list[tuple[Cut, torch.Tensor]] = []
@@ -69,18 +73,46 @@ def compute_scores(model: Teacher, cuts: str, *, batch: int = 16) -> Scores:
         pending.clear()
 
     for cut in iterate(open_cuts(cuts), what=cuts):
-        text = text_of(cut)
-        if text is None:
+        reference = text_of(cut)
+        if reference is None:
             raise CorpusError(f"cut {cut.id!r} of {cuts!r} has no transcript, so it cannot be scored; leave it out")
         samples = read_audio(cut, model.front_end.sampling_rate)
         pending.append((cut, model.front_end(torch.from_numpy(samples))))
-        scores.references[cut.id], scores.speakers[cut.id] = text, speaker_of(cut) or cut.id
+        scores.references[cut.id], scores.speakers[cut.id] = reference, speaker_of(cut) or cut.id
         audio += len(samples) / model.front_end.sampling_rate
         if len(pending) == batch:
             flush()
     if pending:
         flush()
     return Scores(scores.log_probs, scores.references, scores.speakers, audio, spent)
+
+
+def _check_cuts(cuts: str) -> None:
+    """Raise `CorpusError` for a test set that cannot be scored, from its manifest alone."""
+    seen: set[str] = set()
+    words = 0
+    for cut in iterate_json(cuts):
+        key = cut["id"]
+        if "unreadable" in cut:
+            raise CorpusError(cut["unreadable"])
+        if key in seen:
+            raise CorpusError(
+                f"cut id {key!r} is in {cuts!r} more than once; hypotheses are found by id, so one would be lost. Make the ids unique "
+                "(lhotse: cuts.modify_ids)"
+            )
+        seen.add(key)
+        texts = [one["text"] for one in supervisions(cut) if one.get("text") is not None]
+        if odd := [one for one in texts if not isinstance(one, str)]:
+            raise CorpusError(
+                f"cut {key!r} of {cuts!r} has the transcript {odd[0]!r}, which is not text; correct the manifest"
+            )
+        if not texts:
+            raise CorpusError(f"cut {key!r} of {cuts!r} has no transcript, so it cannot be scored; leave it out")
+        words += sum(len(text.words(one)) for one in texts)
+    if not words:
+        raise CorpusError(
+            f"the transcripts of {cuts!r} hold no words, so there is no word error rate; give transcripts"
+        )
 
 
 def read_prior(run: str | Path) -> NDArray[np.float32]:

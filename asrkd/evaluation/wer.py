@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import kaldialign
 import numpy as np
 
-from asrkd.errors import MismatchError
+from asrkd import text
+from asrkd.errors import CorpusError, MismatchError
 
-EPSILON = "*"
+_log = logging.getLogger(__name__)
+# Words are numbered from 0 for the alignment, so this is not one.
+_GAP = -1
 
 
 @dataclass(frozen=True)
@@ -31,26 +35,35 @@ class Errors:
 
     @property
     def rate(self) -> float:
-        """Word error rate as a share (NaN without reference words)."""
-        return self.total / self.reference if self.reference else float("nan")
+        """Word error rate as a share.
+
+        Raises:
+            CorpusError: there are no reference words.
+        """
+        if not self.reference:
+            raise CorpusError(
+                f"the references hold no words, so there is no word error rate ({self.insertions} words were inserted); give "
+                "transcripts"
+            )
+        return self.total / self.reference
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One utterance: its words aligned, (reference, hypothesis) with `*` for a gap."""
+    """One utterance: its words aligned, (reference, hypothesis) with None for a gap."""
 
     id: str
     speaker: str
-    pairs: tuple[tuple[str, str], ...]
+    pairs: tuple[tuple[str | None, str | None], ...]
     errors: Errors
 
 
 def score(references: Mapping[str, str], hypotheses: Mapping[str, str], speakers: Mapping[str, str]) -> list[Scored]:
-    """Align each hypothesis with its reference.
+    """Align each hypothesis with its reference, word by word, in Unicode's composed form (NFC).
 
     Args:
         references, hypotheses: text by utterance id.
-        speakers: speaker by utterance id; an utterance without one is its own speaker.
+        speakers: speaker by utterance id (white space in a name is one blank); an utterance without one is its own speaker.
 
     Raises:
         MismatchError: an utterance is missing on either side.
@@ -62,15 +75,29 @@ def score(references: Mapping[str, str], hypotheses: Mapping[str, str], speakers
                 f"{len(missing)} of {len(here)} utterances have no entry in the {name} (first: {missing[0]!r}), so the "
                 "word error rate would be of another test set; decode or transcribe them too"
             )
-    scored = []
-    for key, text in references.items():
-        pairs = tuple(kaldialign.align(text.split(), hypotheses[key].split(), EPSILON))
-        insertions = sum(reference == EPSILON for reference, _ in pairs)
-        deletions = sum(hypothesis == EPSILON for _, hypothesis in pairs)
-        wrong = sum(reference != hypothesis for reference, hypothesis in pairs)
-        errors = Errors(wrong - insertions - deletions, deletions, insertions, len(text.split()))
-        scored.append(Scored(key, speakers.get(key) or key, pairs, errors))
+    scored, composed = [], 0
+    for key, given in references.items():
+        reference, hypothesis = (text.words(text.normal(words)) for words in (given, hypotheses[key]))
+        composed += text.words(given) != reference or text.words(hypotheses[key]) != hypothesis
+        pairs = _aligned(reference, hypothesis)
+        insertions = sum(ref is None for ref, _ in pairs)
+        deletions = sum(hyp is None for _, hyp in pairs)
+        wrong = sum(ref != hyp for ref, hyp in pairs)
+        errors = Errors(wrong - insertions - deletions, deletions, insertions, len(reference))
+        scored.append(Scored(key, " ".join(text.words(speakers.get(key) or "")) or key, pairs, errors))
+    if composed:
+        _log.warning(
+            "%d utterances were compared in Unicode's composed form (NFC), which their words are not in", composed
+        )
     return scored
+
+
+def _aligned(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[tuple[str | None, str | None], ...]:
+    words: list[str | None] = [*dict.fromkeys([*reference, *hypothesis])]
+    numbers = {word: number for number, word in enumerate(words)}
+    sides = ([numbers[word] for word in side] for side in (reference, hypothesis))
+    words.append(None)  # where the index _GAP finds it
+    return tuple((words[ref], words[hyp]) for ref, hyp in kaldialign.align(*sides, _GAP))
 
 
 def total(scored: Sequence[Scored]) -> Errors:
@@ -91,12 +118,20 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Interval of the pooled word error rate, resampling whole speakers (Bisani & Ney 2004, by speaker).
 
+    Draws without a single word have no rate and are left out.
+
     Args:
         counts: for each speaker its errors, one entry a run (seed) that is pooled.
+
+    Returns:
+        Both ends; NaN if fewer than two speakers have words, for which there is no interval over speakers.
     """
     errors, words = _arrays(counts)
+    if np.count_nonzero(words) < 2:
+        return float("nan"), float("nan")
     draws = _draws(len(errors), samples, seed)
-    return _interval(errors[draws].sum(axis=1) / words[draws].sum(axis=1), level)
+    drawn = words[draws].sum(axis=1)
+    return _interval(errors[draws].sum(axis=1)[drawn > 0] / drawn[drawn > 0], level)
 
 
 def bootstrap_difference(
@@ -114,6 +149,7 @@ def bootstrap_difference(
 
     Raises:
         MismatchError: the two have other speakers.
+        CorpusError: there are no reference words.
     """
     if sorted(system) != sorted(baseline):
         raise MismatchError(
@@ -121,7 +157,10 @@ def bootstrap_difference(
             "and cannot be paired; score both on one test set"
         )
     (errors, words), (errors0, words0) = _arrays(system), _arrays(baseline)
+    if not words.any() or not words0.any():
+        raise CorpusError("the references hold no words, so there are no word error rates to compare")
     draws = np.concatenate([np.arange(len(errors))[None], _draws(len(errors), samples, seed)])
+    draws = draws[(words[draws].sum(axis=1) > 0) & (words0[draws].sum(axis=1) > 0)]
     rate = errors[draws].sum(axis=1) / words[draws].sum(axis=1)
     rate0 = errors0[draws].sum(axis=1) / words0[draws].sum(axis=1)
     difference, relative = rate - rate0, (rate - rate0) / np.maximum(rate0, 1e-12)

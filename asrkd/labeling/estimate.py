@@ -86,7 +86,7 @@ def estimate(
     chosen = _sample(cuts, where, sample_minutes * 60, random.Random(seed))
     with tempfile.TemporaryDirectory(prefix="asrkd-estimate-") as folder:
         manifest, root = Path(folder) / "cuts.jsonl", f"{folder}/store"
-        manifest.write_text("".join(json.dumps(cut, ensure_ascii=False) + "\n" for cut in chosen), encoding="utf-8")
+        manifest.write_text("".join(json.dumps(cut) + "\n" for cut in chosen), encoding="utf-8")
         seconds = sum(cut["duration"] for cut in chosen)
         plan(
             str(manifest), root, teacher=teacher, codec=codec, embed=embed, autocast=autocast, compile=compile,

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
 
-from asrkd import fingerprint
+from asrkd import fingerprint, text
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.waveform import Waveform
 from asrkd.corpus.where import Where
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling.layer import plan_layer
+from asrkd.labeling.plan_lines import plan_line, unreadable
 from asrkd.labeling.seen_ids import SeenIds
 from asrkd.store import manifest
 from asrkd.store.delete import deleted_ids
 from asrkd.store.files import exists
 from asrkd.store.identity import Identity
 from asrkd.store.manifest import Manifest
-from asrkd.store.plan import read_cuts, to_lines, write_cuts
+from asrkd.store.plan import read_cuts, write_cuts
 from asrkd.targets.codecs import parse_codec
 from asrkd.teachers import Teacher, load_teacher
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 def plan(
@@ -148,12 +151,15 @@ class _Units:
         self.num_cuts, self.seconds = 0, 0.0
         self.num_unreadable, self.first_reason = 0, ""
         self._root, self._next, self._limit = root, first, unit_hours * 3600
-        self._cuts: list[dict[str, Any]] = []
+        self.num_changed = 0
+        self._lines: list[bytes] = []
         self._unit_seconds, self._digest = 0.0, hashlib.sha256()
 
     def add(self, cut: dict[str, Any]) -> None:
+        cut, line, changed = plan_line(cut)
+        self.num_changed += changed
         seconds = float(cut.get("duration", 0.0))
-        self._cuts.append(cut)
+        self._lines.append(line)
         if "unreadable" in cut:
             self.first_reason = self.first_reason or cut["unreadable"]
             self.num_unreadable += 1
@@ -167,8 +173,13 @@ class _Units:
 
     def summary(self) -> dict[str, Any]:
         """What the manifest says of the plan, once the last unit is closed."""
-        if self._cuts:
+        if self._lines:
             self._close()
+        if self.num_changed:
+            _log.warning(
+                "%d cuts have custom fields that are NaN or infinite, which JSON does not have; they are planned as null",
+                self.num_changed,
+            )
         digest = self._digest.hexdigest()[:32]
         return {
             "num_units": self._next,
@@ -179,10 +190,10 @@ class _Units:
         }
 
     def _close(self) -> None:
-        lines = to_lines(self._cuts)
+        lines = b"".join(self._lines)
         self._digest.update(lines)
         write_cuts(self._root, self._next, lines)
-        self._next, self._cuts, self._unit_seconds = self._next + 1, [], 0.0
+        self._next, self._lines, self._unit_seconds = self._next + 1, [], 0.0
 
 
 def _fill(
@@ -196,7 +207,7 @@ def _fill(
     """Add every cut that meets the conditions and is not known; of the `unreadable` ids only those that are so no more."""
     seen = SeenIds()
     for name in corpora:
-        for batch in _batched(iterate_json(name), 1000):
+        for batch in _batched(map(_named, iterate_json(name)), 1000):
             ids = [cut["id"] for cut in batch]
             repeated = seen.add(ids)
             if repeated.any():
@@ -207,6 +218,8 @@ def _fill(
                 )
             old = known.contains(ids) if known else np.zeros(len(ids), dtype=bool)
             for cut, is_old in zip(batch, old, strict=True):
+                if cut["id"] in unreadable:
+                    cut = plan_line(cut)[0]  # by which it may be unreadable still
                 if "unreadable" in cut:
                     # It has no fields to be judged by; labeling puts it into quarantine.
                     wanted = cut["id"] not in unreadable
@@ -216,6 +229,11 @@ def _fill(
                     units.add(cut)
             if progress:
                 progress(units.num_cuts, units.seconds / 3600)
+
+
+def _named(cut: dict[str, Any]) -> dict[str, Any]:
+    """A cut whose id can be written and compared."""
+    return cut if cut["id"].isascii() or text.is_utf8(cut["id"]) else unreadable(cut)
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 
 from asrkd.store import Store
-from asrkd.store.files import exists, list_files, read_bytes, remove, write_atomic
+from asrkd.store.entries import read_entries, write_entries
+from asrkd.store.files import exists, list_files, remove
 from asrkd.store.plan import read_cuts
 from asrkd.store.schema import quarantine_name, unit_of
 
@@ -15,10 +15,7 @@ _UNKNOWN = "not in the shard of the task that finished the unit, whose reason wa
 
 def quarantined(root: str, unit: int) -> list[tuple[str, str]]:
     """(cut id, reason) of a unit's bad cuts."""
-    name = quarantine_name(unit)
-    if not exists(root, name):
-        return []
-    entries = [json.loads(line) for line in read_bytes(root, name).decode().splitlines()]
+    entries = read_entries(root, quarantine_name(unit), "id", "reason")
     return [(entry["id"], entry["reason"]) for entry in entries]
 
 
@@ -30,9 +27,9 @@ def quarantined_units(root: str) -> list[int]:
 
 def write(root: str, unit: int, entries: Iterable[tuple[str, str]]) -> None:
     """Replace the bad cuts of a unit; without any, there is no file."""
-    lines = [json.dumps({"id": key, "reason": why}, ensure_ascii=False) + "\n" for key, why in entries]
-    if lines:
-        write_atomic(root, quarantine_name(unit), "".join(lines).encode())
+    bad = [{"id": key, "reason": why} for key, why in entries]
+    if bad:
+        write_entries(root, quarantine_name(unit), bad)
     elif exists(root, quarantine_name(unit)):
         remove(root, quarantine_name(unit))
 

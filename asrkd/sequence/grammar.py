@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +30,8 @@ def word_loop(costs: Mapping[int, float]) -> Any:
 def ngram(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False) -> Any:
     """An ARPA language model as a transducer from words to words; back-off arcs have the label len(words) + 1 and the output 0.
 
+    Words are compared in Unicode's composed form (NFC).
+
     Args:
         words: word n at n - 1.
         skip_unknown: leave out n-grams with words that are not among `words`; otherwise they are refused.
@@ -37,14 +41,16 @@ def ngram(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False)
         DependencyError: kaldilm is not installed.
     """
     check_kaldilm()
-    unknown = sorted({word for word in _unigrams(path)} - set(words) - set(SPECIAL))
+    words = [unicodedata.normalize("NFC", word) for word in words]
+    unigrams, changed = _arpa(path)
+    unknown = sorted(set(unigrams) - set(words) - set(SPECIAL))
     if unknown and not skip_unknown:
         raise CorpusError(
             f"language model {str(path)!r} has {len(unknown)} words that the lexicon cannot spell, so they could never be recognized: "
             f"{', '.join(map(repr, unknown[:5]))}{', ...' if len(unknown) > 5 else ''}. Add them to the lexicon, or leave them out "
             "with skip_unknown"
         )
-    if not set(words) & set(_unigrams(path)):
+    if not set(words) & set(unigrams):
         raise CorpusError(
             f"language model {str(path)!r} has none of the lexicon's {len(words)} words; give the model of this language"
         )
@@ -52,9 +58,16 @@ def ngram(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False)
         symbols = Path(folder) / "words.txt"
         names = ["<eps>", *words, BACKOFF, "<s>", "</s>"]
         symbols.write_text("".join(f"{name} {number}\n" for number, name in enumerate(names)), encoding="utf-8")
+        model = Path(path)
+        if changed:
+            model = Path(folder) / "composed.arpa"
+            with open(model, "w", encoding="utf-8", newline="\n") as copy:
+                copy.writelines(f"{line}\n" for _, line in _lines(path))
         # In a process of its own: kaldilm aborts the process at a damaged file.
         command = [sys.executable, "-m", "kaldilm", f"--disambig-symbol={BACKOFF}", f"--read-symbol-table={symbols}"]
-        ran = subprocess.run([*command, "--max-order=9", str(path)], capture_output=True, text=True)
+        ran = subprocess.run(
+            [*command, "--max-order=9", str(model)], capture_output=True, encoding="utf-8", errors="replace"
+        )
         if ran.returncode:
             reasons = [line for line in ran.stderr.splitlines() if "[F]" in line or "Error" in line or "[E]" in line]
             raise CorpusError(
@@ -63,23 +76,35 @@ def ngram(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False)
     return import_k2().Fsa.from_openfst(ran.stdout.strip(), acceptor=False)
 
 
-def _unigrams(path: str | Path) -> Iterator[str]:
-    """The words of an ARPA file."""
-    inside = found = False
-    try:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("\\"):
-                    found |= line.strip() == "\\data\\"
-                    inside = line.strip() == "\\1-grams:"
-                elif inside and len(parts := line.split()) > 1:
-                    yield parts[1]
-    except OSError as error:
-        raise CorpusError(f"language model {str(path)!r} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"language model {str(path)!r} is not UTF-8 text: {error}") from None
+def _arpa(path: str | Path) -> tuple[list[str], bool]:
+    """The words of an ARPA file in the composed form, and whether the file is another than `_lines` of it."""
+    words, inside, found, changed = [], False, False, False
+    for raw, line in _lines(path):
+        changed = changed or raw.rstrip(b"\n") != line.encode()
+        if line.startswith("\\"):
+            found = found or line.strip() == "\\data\\"
+            inside = line.strip() == "\\1-grams:"
+        elif inside and len(parts := re.split("[ \t]+", line.strip(" \t"))) > 1:
+            words.append(parts[1])
     if not found:
         raise CorpusError(f"language model {str(path)!r} has no line \\data\\, so it is not an ARPA file")
+    return words, changed
+
+
+def _lines(path: str | Path) -> Iterator[tuple[bytes, str]]:
+    """(bytes, text) of each line; the text without byte order mark and line end, in Unicode's composed form (NFC)."""
+    try:
+        with open(path, "rb") as file:
+            for number, raw in enumerate(file, 1):
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise CorpusError(
+                        f"language model {str(path)!r} line {number} is not UTF-8 text: {error.reason}; convert it (iconv -t UTF-8)"
+                    ) from None
+                yield raw, unicodedata.normalize("NFC", line.removesuffix("\n").removesuffix("\r"))
+    except OSError as error:
+        raise CorpusError(f"language model {str(path)!r} cannot be read: {error.strerror or error}") from None
 
 
 def phone_ngram(sequences: Sequence[Sequence[int]], order: int = 2) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 
 from asrkd.corpus.where import field_of
 from asrkd.errors import StoreError
-from asrkd.store.files import exists, read_bytes, write_atomic
+from asrkd.store.entries import read_entries, write_entries
+from asrkd.store.files import exists
 from asrkd.store.plan import is_planned, read_cuts, to_lines, write_cuts
 from asrkd.store.reader import Store, table_rows
 from asrkd.store.schema import quarantine_name
@@ -52,9 +52,7 @@ def delete(
 
 def deleted_ids(root: str, unit: int) -> list[str]:
     """Ids that were deleted from a work unit."""
-    if not exists(root, _record(unit)):
-        return []
-    return [json.loads(line)["id"] for line in read_bytes(root, _record(unit)).decode().splitlines()]
+    return [entry["id"] for entry in read_entries(root, _record(unit), "id")]
 
 
 def _names(store: Store) -> dict[int, dict[str, str | None]]:
@@ -75,7 +73,7 @@ def _delete(store: Store, unit: int, leaving: set[str]) -> None:
     root = store.root
     # The record first: a shard without the rows and without the record would look damaged.
     record = sorted({*deleted_ids(root, unit), *leaving})
-    write_atomic(root, _record(unit), _lines([{"id": key} for key in record]))
+    write_entries(root, _record(unit), [{"id": key} for key in record])
     if unit in store.units():
         groups = range(store.metadata(unit).num_row_groups)
         rows = [row for group in groups for row in table_rows(store.read_row_group(unit, group))]
@@ -84,14 +82,10 @@ def _delete(store: Store, unit: int, leaving: set[str]) -> None:
             write_shard(root, unit, kept, store.identity)
     quarantine = quarantine_name(unit)
     if exists(root, quarantine):
-        entries = [json.loads(line) for line in read_bytes(root, quarantine).decode().splitlines()]
-        write_atomic(root, quarantine, _lines([entry for entry in entries if entry["id"] not in leaving]))
+        entries = read_entries(root, quarantine, "id")
+        write_entries(root, quarantine, [entry for entry in entries if entry["id"] not in leaving])
     if is_planned(root):
         write_cuts(root, unit, to_lines([cut for cut in read_cuts(root, unit) if cut["id"] not in leaving]))
-
-
-def _lines(entries: list[dict]) -> bytes:
-    return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
 
 
 def _record(unit: int) -> str:

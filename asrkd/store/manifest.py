@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from asrkd.corpus.inventory import inventory_bytes, read_inventory
 from asrkd.errors import StoreError
 from asrkd.store.files import exists, read_bytes, write_atomic
 from asrkd.store.identity import Identity
@@ -32,7 +33,7 @@ def create(root: str, identity: Identity, plan: Mapping[str, Any]) -> Manifest:
     if exists(root, NAME):
         raise StoreError(f"{root!r} is a store already; continue it with asrkd label run, or plan into another folder")
     if identity.units:
-        write_atomic(root, INVENTORY, "".join(f"{unit}\n" for unit in identity.units).encode())
+        write_atomic(root, INVENTORY, inventory_bytes(identity.units))
     return replace_plan(root, identity, plan)
 
 
@@ -53,7 +54,7 @@ def read(root: str) -> Manifest:
     try:
         content = json.loads(read_bytes(root, NAME))
         identity = content["identity"]
-        units = read_bytes(root, INVENTORY).decode().splitlines() if identity["num_units"] else []
+        units = read_inventory(read_bytes(root, INVENTORY), error=StoreError) if identity["num_units"] else []
         return Manifest(Identity.from_dict(identity, units), content["plan"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{NAME} of the store {root!r} is damaged ({error}); restore it or plan a new store") from None

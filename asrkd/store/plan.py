@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from asrkd import text
 from asrkd.errors import StoreError
 from asrkd.store.files import exists, read_bytes, write_atomic
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
 def plan_name(unit: int) -> str:
@@ -16,9 +20,19 @@ def plan_name(unit: int) -> str:
     return f"plan/part-{unit:05d}.jsonl.gz"
 
 
+def to_line(cut: Mapping[str, Any]) -> bytes:
+    """A line of JSON, the same bytes for the same cut.
+
+    Raises:
+        UnicodeEncodeError: it holds text that is not Unicode (lone surrogates), which no UTF-8 file can hold.
+        ValueError: it holds NaN or an infinity, which JSON does not have.
+    """
+    return f"{_ENCODER.encode(cut)}\n".encode()
+
+
 def to_lines(cuts: Sequence[Mapping[str, Any]]) -> bytes:
-    """Lines of JSON, the same bytes for the same cuts."""
-    return "".join(json.dumps(cut, ensure_ascii=False, sort_keys=True) + "\n" for cut in cuts).encode()
+    """`to_line` of each."""
+    return b"".join(map(to_line, cuts))
 
 
 def write_cuts(root: str, unit: int, lines: bytes) -> None:
@@ -33,8 +47,10 @@ def read_cuts(root: str, unit: int) -> list[dict[str, Any]]:
         StoreError: the plan is missing or damaged.
     """
     try:
-        return [json.loads(line) for line in gzip.decompress(read_bytes(root, plan_name(unit))).decode().splitlines()]
-    except (OSError, EOFError, ValueError) as error:
+        return text.json_lines(
+            gzip.decompress(read_bytes(root, plan_name(unit))), what=plan_name(unit), error=StoreError
+        )
+    except (OSError, EOFError, zlib.error, StoreError) as error:
         raise StoreError(
             f"{plan_name(unit)} of the store {root!r} is damaged ({error}); plan into a new store"
         ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from asrkd import fingerprint
 from asrkd.errors import AsrkdError, MismatchError, StoreError
 from asrkd.store.delete import deleted_ids
+from asrkd.store.entries import read_entries
 from asrkd.store.files import exists, read_bytes
 from asrkd.store.identity import Identity
 from asrkd.store.plan import is_planned, read_cuts
@@ -49,12 +49,12 @@ def verify(root: str) -> list[str]:
                 seen.add(row["id"])
                 ids.append(row["id"])
                 problems += [f"{name}: {problem}" for problem in _row_problems(store, row)]
+            if planned:
+                bad = [entry["id"] for entry in read_entries(root, quarantine_name(unit), "id")]
+                problems += _plan_problems(name, ids, planned, {*bad, *deleted_ids(root, unit)})
         except AsrkdError as error:
             problems.append(f"{name}: {error}")
             seen.update(planned)
-            continue
-        if planned:
-            problems += _plan_problems(name, ids, planned, {*_quarantined(root, unit), *deleted_ids(root, unit)})
     if has_plan:
         expected = int(store.manifest.plan.get("num_units", 0))
         problems += [f"{shard_name(unit)} is not there" for unit in sorted(set(range(expected)) - set(store.units()))]
@@ -136,13 +136,6 @@ def _target_problems(targets: SoftTargets, kept_mass: float | None) -> list[str]
     if kept_mass is not None and abs(kept - kept_mass) > 1e-4:
         found.append(f"says that {kept_mass:.4f} of the mass is kept, but its targets hold {kept:.4f}")
     return found
-
-
-def _quarantined(root: str, unit: int) -> set[str]:
-    name = quarantine_name(unit)
-    if not exists(root, name):
-        return set()
-    return {json.loads(line)["id"] for line in read_bytes(root, name).decode().splitlines()}
 
 
 def _plan_problems(name: str, ids: list[str], planned: list[str], left_out: set[str]) -> list[str]:

@@ -8,15 +8,17 @@ import os
 import shutil
 import tempfile
 import weakref
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lhotse.cut import Cut
 from lhotse.cut.set import deserialize_cut
 from numpy.typing import NDArray
 
-from asrkd import fingerprint
+from asrkd import fingerprint, text
 from asrkd.corpus.audio import read_audio
 from asrkd.errors import CorpusError
 
@@ -38,6 +40,7 @@ class JoinedAudio:
         self._lines = self._unpacked(Path(folder))
         keys, starts = self._scan()
         order = np.argsort(keys, kind="stable")
+        self._check_ids(keys[order], starts[order])
         self._table = Path(folder) / "index.npy"
         np.save(self._table, np.stack([keys[order], starts[order].astype(np.uint64)]))
         self.fingerprint = fingerprint.of_bytes(np.sort(keys).tobytes())
@@ -67,13 +70,22 @@ class JoinedAudio:
                 break
             with open(self._lines, "rb") as stream:
                 stream.seek(int(self._starts[place]))
-                cut = json.loads(stream.readline())
+                (cut,) = text.json_lines(stream.readline(), what=str(self.manifest))
             if cut["id"] == utterance_id:
-                return read_audio(deserialize_cut(cut), sampling_rate)
+                return read_audio(self._deserialized(cut), sampling_rate)
         raise CorpusError(
             f"{str(self.manifest)!r} has no cut {utterance_id!r}, but the store that it is joined to has; give the manifest "
             "from which the store was labeled"
         )
+
+    def _deserialized(self, cut: dict[str, Any]) -> Cut:
+        key = cut["id"]
+        try:
+            return deserialize_cut(cut)
+        except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+            raise CorpusError(
+                f"cut {key!r} of {str(self.manifest)!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"
+            ) from None
 
     def _unpacked(self, folder: Path) -> Path:
         if self.manifest.suffix != ".gz":
@@ -81,7 +93,7 @@ class JoinedAudio:
         try:
             with gzip.open(self.manifest, "rb") as packed, open(folder / "cuts.jsonl", "wb") as plain:
                 shutil.copyfileobj(packed, plain)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise CorpusError(f"cuts {str(self.manifest)!r} cannot be read: {error}") from None
         return folder / "cuts.jsonl"
 
@@ -90,13 +102,9 @@ class JoinedAudio:
         try:
             with open(self._lines, "rb") as stream:
                 for number, line in enumerate(stream, start=1):
-                    try:
-                        keys.append(_hash(json.loads(line)["id"]))
-                    except (ValueError, KeyError, TypeError):
-                        raise CorpusError(
-                            f"line {number} of {str(self.manifest)!r} is no lhotse cut; give a manifest of cuts in JSON Lines"
-                        ) from None
-                    starts.append(position)
+                    if line.strip(b" \t\r\n"):
+                        keys.append(_hash(self._id_of(line, number)))
+                        starts.append(position)
                     position += len(line)
         except OSError as error:
             raise CorpusError(f"cuts {str(self.manifest)!r} cannot be read: {error.strerror}") from None
@@ -104,9 +112,36 @@ class JoinedAudio:
             raise CorpusError(f"cuts {str(self.manifest)!r} are empty")
         return np.array(keys, np.uint64), np.array(starts, np.int64)
 
+    def _check_ids(self, keys: NDArray[np.uint64], starts: NDArray[np.int64]) -> None:
+        """Refuse two cuts of one id: it would not be clear whose audio is meant."""
+        same = np.flatnonzero(keys[1:] == keys[:-1])
+        with open(self._lines, "rb") as stream:
+            for first in same.tolist():
+                pair = []
+                for start in starts[first : first + 2].tolist():
+                    stream.seek(start)
+                    pair.append(json.loads(stream.readline().decode("utf-8-sig"))["id"])
+                if pair[0] == pair[1]:
+                    raise CorpusError(
+                        f"{str(self.manifest)!r} has the cut {pair[0]!r} more than once, so it is not clear whose audio is meant; "
+                        "make the ids unique (lhotse: cuts.modify_ids)"
+                    )
+
+    def _id_of(self, line: bytes, number: int) -> str:
+        try:
+            # A byte order mark is of the file, not of the line.
+            key = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))["id"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            key = None
+        if not isinstance(key, str):
+            raise CorpusError(
+                f"line {number} of {str(self.manifest)!r} is no lhotse cut; give a manifest of cuts in JSON Lines"
+            )
+        return key
+
 
 def _hash(utterance_id: str) -> np.uint64:
-    return np.uint64(int(fingerprint.of_bytes(utterance_id.encode())[:16], 16))
+    return np.uint64(int(fingerprint.of_bytes(utterance_id.encode("utf-8", "surrogatepass"))[:16], 16))
 
 
 def _remove(folder: str, pid: int) -> None:

@@ -137,5 +137,9 @@ def _train_together(text: str, processes: int, check: Callable[[], None]) -> Non
                 running.terminate()
                 running.wait()
         if running.returncode:
-            said = [line for line in (folder / "log").read_text(encoding="utf-8").splitlines() if "rror" in line]
+            said = [
+                line
+                for line in (folder / "log").read_text(encoding="utf-8", errors="replace").split("\n")
+                if "rror" in line
+            ]
             raise AsrkdError(f"a training of {processes} processes failed: {said[0] if said else 'it said nothing'}")

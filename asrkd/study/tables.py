@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -166,7 +167,8 @@ def system_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[l
         cells = [NAMES[system]]
         for test in tests:
             low, high = bootstrap(result.tests[test])
-            cells.append(f"{percent(rate(result.tests[test]))} [{percent(low)}, {percent(high)}]")
+            interval = f" [{percent(low)}, {percent(high)}]" if math.isfinite(low) else ""
+            cells.append(percent(rate(result.tests[test])) + interval)
         rows.append(cells + _costs(result, results["teacher"]))
     return columns, rows
 
@@ -202,10 +204,14 @@ def _recovered(system: BySpeaker, labeled: BySpeaker, upper: BySpeaker) -> str:
 def speaker_table(results: Mapping[str, SystemResult], test: str) -> tuple[list[str], list[list[str]]]:
     """WER of each test speaker, pooled over seeds."""
     rows = [
-        [speaker, *(percent(rate({speaker: result.tests[test][speaker]})) for result in results.values())]
+        [speaker, *(_speaker_rate(result.tests[test][speaker]) for result in results.values())]
         for speaker in results["teacher"].tests[test]
     ]
     return ["speaker", *results], rows
+
+
+def _speaker_rate(runs: Sequence[Errors]) -> str:
+    return percent(rate({"": runs})) if any(errors.reference for errors in runs) else "-"
 
 
 def seed_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asrkd import fingerprint
+from asrkd import fingerprint, text
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.targets.soft_targets import SoftTargets
 
 NOWHERE = -1
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class VocabularyMap:
     def from_units(
         cls, pairs: Mapping[str, str], teacher: Sequence[str], student: Sequence[str], *, lossy: bool = False
     ) -> VocabularyMap:
-        """From names of units.
+        """From names of units. One that its inventory does not have is looked up in Unicode's composed form (NFC).
 
         Args:
             pairs: student unit by teacher unit.
@@ -52,6 +54,7 @@ class VocabularyMap:
         Raises:
             MismatchError: a name that its inventory does not have, or teacher units without a place and not `lossy`.
         """
+        pairs = _composed(pairs, teacher, student)
         places = {unit: number for number, unit in enumerate(student)}
         for whose, names, known in (("teacher", pairs, set(teacher)), ("student", pairs.values(), places.keys())):
             unknown = [name for name in names if name not in known]
@@ -75,20 +78,16 @@ class VocabularyMap:
     def read(
         cls, path: str | Path, teacher: Sequence[str], student: Sequence[str], *, lossy: bool = False
     ) -> VocabularyMap:
-        """From a table: a line a teacher unit, a tab, and its student unit.
+        """From a table: a line a teacher unit, a tab, and its student unit; both may hold anything but tabs and line ends.
 
         Raises:
             ConfigError: the file is missing, or a line has another form or repeats a teacher unit.
             MismatchError: as in `from_units`.
         """
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"vocabulary map {str(path)!r} cannot be read ({error}); give a UTF-8 text file"
-            ) from None
         pairs: dict[str, str] = {}
-        for number, line in enumerate(lines, 1):
+        for number, line in text.stream(path, what="vocabulary map", error=ConfigError):
+            if not line:
+                continue
             parts = line.split("\t")
             if len(parts) != 2 or not all(parts):
                 raise ConfigError(
@@ -134,3 +133,35 @@ class VocabularyMap:
             missing=np.clip(targets.missing + lost, 0.0, 1.0).astype(np.float32),
             num_classes=self.num_classes,
         )
+
+
+def _composed(pairs: Mapping[str, str], teacher: Sequence[str], student: Sequence[str]) -> dict[str, str]:
+    """The pairs with the names that the inventories have, where these differ in Unicode's form alone."""
+    (of_teacher, of_student), changed = (_by_form(units) for units in (teacher, student)), 0
+    result: dict[str, str] = {}
+    for one, other in pairs.items():
+        names = _named(one, of_teacher), _named(other, of_student)
+        changed += names != (one, other)
+        if names[0] in result:
+            raise ConfigError(
+                f"vocabulary map: {one!r} stands twice, in two forms of Unicode, but a unit goes to one place"
+            )
+        result[names[0]] = names[1]
+    if changed:
+        _log.warning(
+            "vocabulary map: %d lines name their units in another form of Unicode than the inventories", changed
+        )
+    return result
+
+
+def _by_form(units: Sequence[str]) -> dict[str, list[str]]:
+    forms: dict[str, list[str]] = {}
+    for unit in units:
+        forms.setdefault(text.normal(unit), []).append(unit)
+    return forms
+
+
+def _named(name: str, forms: Mapping[str, Sequence[str]]) -> str:
+    """The unit of this name, or the only one that is the same in the composed form; otherwise the name itself."""
+    same = forms.get(text.normal(name), ())
+    return same[0] if len(same) == 1 else name

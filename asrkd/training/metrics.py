@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from asrkd import text
 from asrkd.streaming.batch import Batch
 from asrkd.training.ranks import ALONE, Ranks
 
@@ -92,7 +93,7 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     """The lines of a run's `metrics.jsonl`; a last line that was cut off is left out."""
     path = run / "metrics.jsonl"
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in text.lines(text.read(path)) if path.exists() else []:
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError:
@@ -100,8 +101,8 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     return lines
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str) -> None:
     """Write a text file under a temporary name, then rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(content, encoding="utf-8")
     os.replace(temporary, path)

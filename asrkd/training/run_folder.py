@@ -36,7 +36,7 @@ def prepare(run: Path, config: TrainConfig) -> None:
 
 
 def _first_difference(old: str, new: str) -> str:
-    for before, after in zip(old.splitlines(), new.splitlines(), strict=False):
+    for before, after in zip(old.split("\n"), new.split("\n"), strict=False):
         if before != after:
             return f"{before.strip()!r} there, {after.strip()!r} here"
     return "other length"

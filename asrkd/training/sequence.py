@@ -20,6 +20,8 @@ from asrkd.sequence.lattice import Beam
 from asrkd.sequence.losses import SequenceLoss, mmi, mwer, smbr
 from asrkd.store import Store
 from asrkd.streaming.batch import Batch
+from asrkd.text import normal
+from asrkd.text import words as words_of
 from asrkd.training.config import SequenceConfig
 from asrkd.training.objective import Objective
 
@@ -145,7 +147,7 @@ class SequenceObjective:
             ignore = [0] if settings.ignore_silence else []
             given = self._alignment(scores, lengths, batch)
             return smbr(scores, lengths, self._word_graph, given, beam=self._beam, ignore=ignore)
-        words = [[self._words[word] for word in text.split()] for text in texts]
+        words = [[self._words[word] for word in words_of(normal(text))] for text in texts]
         return mwer(scores, lengths, self._word_graph, words, beam=self._beam, num_paths=settings.num_paths)
 
     def _text(self, batch: Batch, number: int) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from asrkd import fingerprint
+from asrkd import fingerprint, text
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
@@ -254,8 +254,10 @@ class Trainer:
         if self.sequence is None or not self.sequence.skipped:
             return
         path = self.run / ("skipped.tsv" if self.ranks.first else f"skipped-{self.ranks.rank}.tsv")
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        listed = dict(line.split("\t", 1) for line in lines) | self.sequence.skipped
+        lines = text.lines(text.read(path)) if path.exists() else []
+        listed = {key: why for key, _, why in (line.partition("\t") for line in lines)}
+        # A tab or a line end in an id would be one of the table's.
+        listed |= {" ".join(text.words(key)): " ".join(text.words(why)) for key, why in self.sequence.skipped.items()}
         write_whole(path, "".join(f"{key}\t{why}\n" for key, why in sorted(listed.items())))
 
     def _update(self, batches: Sequence[Batch]) -> list[dict[str, float]]:

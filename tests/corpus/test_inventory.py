@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from asrkd.corpus.inventory import BLANK, SILENCE, Inventory
+from asrkd.corpus.inventory import BLANK, SILENCE, Inventory, inventory_bytes, read_inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import ConfigError, CorpusError
 
@@ -77,3 +80,13 @@ def test_it_is_written_a_unit_a_line(tmp_path: Path) -> None:
     inventory = Inventory((BLANK, "é", "▁a"), "ctc")
     inventory.write(tmp_path / "inventory.txt")
     assert (tmp_path / "inventory.txt").read_bytes() == "<blk>\né\n▁a\n".encode()
+
+
+@given(st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=6, unique=True))
+def test_any_units_are_read_as_they_were_written_or_refused(units: list[str]) -> None:
+    try:
+        inventory = Inventory(tuple(units), "ctc")
+    except ConfigError:
+        assert units[0].startswith("\ufeff") or any(re.search("\n|\r$|[\ud800-\udfff]", unit) for unit in units)
+        return
+    assert read_inventory(inventory_bytes(inventory.units)) == units

@@ -140,7 +140,10 @@ def test_a_cut_that_lhotse_cannot_make_goes_to_quarantine(corpora: Path, tmp_pat
     plan(str(tmp_path / "cuts.jsonl"), root, embed="audio")
     run(root, max_quarantined=0.5)
     assert [key for key, _ in status(root).quarantine] == ["old-3"] and verify(root) == []
-    for content, message in (("{}", "'{}', which is not a cut of lhotse"), ("no json", "cannot be read as cuts")):
+    for content, message in (
+        ("{}", "'{}', which is not a cut of lhotse"),
+        ("no json", "cuts.jsonl. line 1 is not JSON"),
+    ):
         (tmp_path / "cuts.jsonl").write_text(content + "\n")
         with pytest.raises(CorpusError, match=message):
             plan(str(tmp_path / "cuts.jsonl"), str(tmp_path / "other"), embed="audio")

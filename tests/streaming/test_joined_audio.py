@@ -69,6 +69,25 @@ def test_another_process_finds_the_audio_too(cuts: Path) -> None:
     assert len(joined.samples("u7", 8000))
 
 
+def test_lines_end_at_line_feeds_alone(cuts: Path, tmp_path: Path) -> None:
+    expected = JoinedAudio(cuts).samples("u7", 8000)
+    made = [json.loads(line) for line in cuts.read_bytes().split(b"\n")[:-1]]
+    for cut in made:
+        cut["id"] = f"é\u2028{cut['id']}"
+    lines = [json.dumps(cut, ensure_ascii=False).encode() for cut in made]
+    (tmp_path / "odd.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\r\n\r\n".join(lines))
+    joined = JoinedAudio(tmp_path / "odd.jsonl")
+    np.testing.assert_array_equal(joined.samples("é\u2028u7", 8000), expected)
+    assert len(joined.samples(made[0]["id"], 8000))  # behind the byte order mark
+
+
+def test_two_cuts_of_one_id_are_refused(cuts: Path, tmp_path: Path) -> None:
+    content = cuts.read_bytes()
+    (tmp_path / "twice.jsonl").write_bytes(content + content.split(b"\n")[3] + b"\n")
+    with pytest.raises(CorpusError, match="has the cut 'u16' more than once"):
+        JoinedAudio(tmp_path / "twice.jsonl")
+
+
 def test_what_does_not_fit_is_refused(make_store: MakeStore, cuts: Path, tmp_path: Path) -> None:
     root = make_store("u", rows=21, embed="none")
     with pytest.raises(CorpusError, match="no cut 'u20', but the store"):

@@ -51,6 +51,34 @@ def test_maps_by_name(tmp_path: Path) -> None:
     assert VocabularyMap.from_units(less, TEACHER, STUDENT, lossy=True).table.tolist() == [1, 1, 2, NOWHERE, 0]
 
 
+units = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n"), min_size=1, max_size=5)
+
+
+@given(st.dictionaries(units | st.sampled_from(["\u2028", "\x85", " ", '"', "\xa0a"]), units, min_size=1, max_size=5))
+def test_any_units_are_read_as_they_were_written(
+    tmp_path_factory: pytest.TempPathFactory, pairs: dict[str, str]
+) -> None:
+    path = tmp_path_factory.mktemp("map") / "map.tsv"
+    path.write_bytes("".join(f"{unit}\t{place}\n" for unit, place in pairs.items()).encode())
+    teacher, student = tuple(pairs), tuple(dict.fromkeys(pairs.values()))
+    if teacher[0].startswith("\ufeff") or any(place.endswith("\r") for place in student):
+        return  # which no file can hold
+    found = VocabularyMap.read(path, teacher, student)
+    assert found.table.tolist() == [student.index(pairs[unit]) for unit in teacher]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert VocabularyMap.read(path, teacher, student).fingerprint == found.fingerprint
+
+
+def test_names_in_another_form_of_unicode_are_found(caplog: pytest.LogCaptureFixture) -> None:
+    found = VocabularyMap.from_units({"a\u0303": "\xe9", "b": "b"}, ("\xe3", "b"), ("b", "e\u0301"))
+    assert found.table.tolist() == [1, 0] and "1 lines name their units in another form of Unicode" in caplog.text
+    # Units that the inventory itself tells apart are not mixed up.
+    both = ("\xe3", "a\u0303")
+    assert VocabularyMap.from_units({"a\u0303": "x", "\xe3": "y"}, both, ("x", "y")).table.tolist() == [1, 0]
+    with pytest.raises(ConfigError, match="stands twice"):
+        VocabularyMap.from_units({"a\u0303": "x", "\xe3": "x"}, ("\xe3",), ("x",))
+
+
 def test_wrong_maps_are_refused(tmp_path: Path) -> None:
     less = {unit: place for unit, place in PAIRS.items() if unit != "b_1"}
     with pytest.raises(MismatchError, match=r"1 of the teacher's 5 units have no place \(first: 'b_1'\).*lossy"):
