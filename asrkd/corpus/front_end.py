@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from lhotse.features.kaldi.layers import Wav2LogFilterBank
 from torch import Tensor
 
 from asrkd import fingerprint
+from asrkd.corpus.filterbank import Filterbank
 from asrkd.corpus.frame_law import FrameLaw
 from asrkd.errors import ConfigError, CorpusError
 
 MEAN_NORMS = ("none", "utterance", "causal")
-# Kaldi works on 16-bit sample values; the scale only matters for the floor of the logarithm.
-_INT16 = 32768.0
 
 
 @dataclass(frozen=True)
 class FrontEnd:
     """From samples to the features of an acoustic model.
 
-    Kaldi's log-mel filterbank (lhotse's `Wav2LogFilterBank`, Povey window, pre-emphasis 0.97, no
+    Kaldi's log-mel filterbank (`asrkd.corpus.filterbank`: Povey window, pre-emphasis 0.97, no
     dither), mean subtraction over the utterance or causally (the mean of this and all earlier frames),
     then `stack` neighboring frames joined into one every `stride` frames. The default is the study's:
     64 log-mel x 3 frames every 30 ms (Parthasarathi & Ström 2019, section 2).
@@ -64,6 +60,8 @@ class FrontEnd:
                 f"front end: frame_length_ms is {self.frame_length_ms}, which is {law.window} samples at "
                 f"{self.sampling_rate} Hz; a window needs at least 2"
             )
+        if self.num_mels < 4:
+            raise ConfigError(f"front end: num_mels is {self.num_mels}, but a filterbank needs at least 4 mel bins")
         low, high = self.band
         if not 0 <= low < high <= self.sampling_rate / 2:
             raise ConfigError(
@@ -129,8 +127,17 @@ class FrontEnd:
 
 def log_mel(front_end: FrontEnd, samples: Tensor) -> Tensor:
     """(num_samples,) -> (num_windows, num_mels) log-mel energies, before mean subtraction and stacking."""
+    law = front_end.frame_law()
+    filterbank = Filterbank(
+        front_end.sampling_rate,
+        law.window,
+        law.shift,
+        front_end.num_mels,
+        front_end.low_freq,
+        front_end.high_freq,
+    )
     with torch.no_grad():
-        return _filterbank(front_end, samples.device)(samples.to(torch.float32)[None] * _INT16)[0]
+        return filterbank(samples)
 
 
 def stack_frames(front_end: FrontEnd, frames: Tensor) -> Tensor:
@@ -139,26 +146,6 @@ def stack_frames(front_end: FrontEnd, frames: Tensor) -> Tensor:
         return frames.new_zeros(0, front_end.feature_dim)
     joined = frames.unfold(0, front_end.stack, front_end.stride).transpose(1, 2)
     return joined.reshape(-1, front_end.feature_dim).contiguous()
-
-
-# Window and filters are made once, not for every utterance.
-@functools.lru_cache(maxsize=32)
-def _filterbank(front_end: FrontEnd, device: torch.device) -> torch.nn.Module:
-    law = front_end.frame_law()
-    with warnings.catch_warnings():
-        # Of snip_edges; the frame law knows of it.
-        warnings.simplefilter("ignore")
-        layer = Wav2LogFilterBank(
-            sampling_rate=front_end.sampling_rate,
-            # It rounds seconds down to samples, which half a sample more cannot change.
-            frame_length=(law.window + 0.5) / front_end.sampling_rate,
-            frame_shift=(law.shift + 0.5) / front_end.sampling_rate,
-            num_filters=front_end.num_mels,
-            low_freq=front_end.low_freq,
-            high_freq=front_end.high_freq,
-            snip_edges=True,
-        )
-    return layer.to(device)
 
 
 def subtract_mean(features: Tensor, mean_norm: str) -> Tensor:
