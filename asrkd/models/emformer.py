@@ -86,11 +86,13 @@ class EmformerStudent(nn.Module):
             )
         waiting, *contexts, position = state
         frames = torch.cat([waiting, features], dim=1)
-        outputs = [features.new_zeros(features.shape[0], 0, self.output.out_features)]
+        outputs = []
         for start in range(0, features.shape[1], self.segment):
             logits, contexts = self._segment(frames[:, start : start + self.segment + self.right], contexts, position)
             outputs.append(logits)
             position = position + self.segment
+        if not outputs:
+            return features.new_zeros(features.shape[0], 0, self.output.out_features), state
         return torch.cat(outputs, dim=1), (frames[:, features.shape[1] :], *contexts, position)
 
     def flush(self, state: StreamState) -> tuple[Tensor, StreamState]:

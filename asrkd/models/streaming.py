@@ -47,7 +47,10 @@ class StreamingModel(Protocol):
         """(N, C, F) -> logits (N, C', V), C' = C over the subsampling factor, and the next state. The state given stays as it is."""
 
     def flush(self, state: StreamState) -> tuple[Tensor, StreamState]:
-        """The logits (N, output_delay, V) of the last frames, behind which the model reads zeros, and the state behind them."""
+        """The logits (N, output_delay, V) of the last frames, behind which the model reads zeros, and the state behind them.
+
+        An utterance that ends within a chunk is first filled up with zeros; rows beyond its length mean nothing.
+        """
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class FeatureStream:
     def finish(self) -> Tensor:
         """The logits (N, C', V) of the frames that are left. The streams have ended."""
         parts = []
-        if self._waiting is not None and self._num_features:
+        if self._waiting is not None and self._waiting.shape[1] and self._num_features:
             missing = -self._waiting.shape[1] % self._model.chunk_frames
             parts.append(self._read(functional.pad(self._waiting, (0, 0, 0, missing))))
         logits, self.state = self._model.flush(self.state)

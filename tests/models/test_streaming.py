@@ -105,15 +105,15 @@ def padded(model: StreamingModel, features: Tensor) -> Tensor:
 def test_chunks_of_any_length_make_the_logits_of_the_whole(
     name: str, frames: int, delay: int, cuts: list[int], batch: int
 ) -> None:
-    model = make(name, delay)
+    model, rate = make(name, delay), 2 if name == "half rate" else 1
     features = torch.cat([utterance(frames, seed) for seed in range(batch)])
     stream, parts, at = FeatureStream(model, batch), [], 0
     for size in [*cuts, frames]:
         parts.append(stream.accept(features[:, at : at + size]))
         at = min(at + size, frames)
-        # As early as the delay allows: the ends of the chunks, and no frame of them later.
-        read = (at + model.left_padding) // model.chunk_frames * model.chunk_frames // stream.subsampling_factor
-        assert sum(part.shape[1] for part in parts) == max(read - model.output_delay, 0)
+        # As soon as the lookahead of a whole chunk has been read.
+        ready = (at - delay * rate) // model.chunk_frames * model.chunk_frames // rate
+        assert sum(part.shape[1] for part in parts) == max(ready, 0)
     parts.append(stream.finish())
     expected = whole(model, features) if frames else torch.zeros(batch, 0, CLASSES)
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, **CLOSE)
@@ -331,3 +331,11 @@ def test_training_in_chunks_has_the_logits_and_lengths_of_the_whole(name: str, c
         torch.testing.assert_close(found[:length], other[:length], **CLOSE)
     sum(row[:length].sum() for row, length in zip(logits, expected_lengths.tolist(), strict=True)).backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["lstm", "tdnn", "emformer"])
+def test_training_in_chunks_keeps_the_type_of_numbers_of_autocast(name: str) -> None:
+    chunked = Chunked(make(name)).train()
+    chunked.chunk_frames = 6
+    with torch.autocast("cpu", torch.bfloat16):
+        assert chunked(utterance(20), torch.tensor([20]))[0].dtype == torch.bfloat16
