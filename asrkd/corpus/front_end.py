@@ -153,9 +153,27 @@ def subtract_mean(features: Tensor, mean_norm: str) -> Tensor:
     if mean_norm == "utterance":
         return features - features.mean(dim=0, keepdim=True)
     if mean_norm == "causal":
-        counts = torch.arange(1, len(features) + 1, dtype=torch.float64, device=features.device)[:, None]
-        return features - (features.to(torch.float64).cumsum(dim=0) / counts).to(features.dtype)
+        return subtract_causal_mean(features[None], causal_mean_state(1, features.shape[1], features.device))[0][0]
     return features
+
+
+def causal_mean_state(batch_size: int, num_bins: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """The state of `subtract_causal_mean` before the first frame: sums (N, F) float64 and frames so far (N,) int64."""
+    sums = torch.zeros(batch_size, num_bins, dtype=torch.float64, device=device)
+    return sums, torch.zeros(batch_size, dtype=torch.int64, device=device)
+
+
+def subtract_causal_mean(frames: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Subtract the mean of this and all earlier frames. (N, T, F) -> (N, T, F), and the state for the frames that follow.
+
+    The state is tensors alone with the batch first, as that of a streaming model, and any chunking gives the same but for rounding.
+    """
+    sums, counts = state
+    running = frames.to(torch.float64).cumsum(dim=1).add_(sums[:, None])
+    after = running[:, -1].clone() if frames.shape[1] else sums
+    upto = counts[:, None] + torch.arange(1, frames.shape[1] + 1, device=frames.device)
+    # In place: this is computed for every utterance that a student reads as audio.
+    return frames - running.div_(upto[..., None]).to(frames.dtype), (after, counts + frames.shape[1])
 
 
 def check_samples(samples: Tensor) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asrkd.corpus.front_end import FrontEnd, check_samples, log_mel, stack_frames
+from asrkd.corpus.front_end import (
+    FrontEnd,
+    causal_mean_state,
+    check_samples,
+    log_mel,
+    stack_frames,
+    subtract_causal_mean,
+)
 from asrkd.errors import ConfigError
 
 
@@ -29,8 +36,7 @@ class LiveFrontEnd:
         self._frames = torch.zeros(0, front_end.num_mels)
         # To pass over of what comes, where a shift is longer than its window.
         self._skip_samples = self._skip_frames = 0
-        self._sum = torch.zeros(1, front_end.num_mels, dtype=torch.float64)
-        self._count = 0
+        self._mean = causal_mean_state(1, front_end.num_mels)
 
     def accept(self, samples: Tensor) -> Tensor:
         """The features (C, feature_dim) that these further (num_samples,) samples complete; C may be 0.
@@ -55,10 +61,8 @@ class LiveFrontEnd:
     def _less_mean(self, mel: Tensor) -> Tensor:
         if self.front_end.mean_norm == "none":
             return mel
-        sums = torch.cat([self._sum, mel.to(torch.float64)]).cumsum(dim=0)
-        counts = torch.arange(self._count + 1, self._count + 1 + len(mel), dtype=torch.float64)[:, None]
-        self._sum, self._count = sums[-1:], self._count + len(mel)
-        return mel - (sums[1:] / counts).to(mel.dtype)
+        less_mean, self._mean = subtract_causal_mean(mel[None], self._mean)
+        return less_mean[0]
 
 
 def _without(rows: Tensor, count: int) -> tuple[Tensor, int]:

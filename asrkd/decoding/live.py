@@ -16,6 +16,7 @@ from asrkd.corpus.live_front_end import LiveFrontEnd
 from asrkd.decoding.decode import Hypothesis, check_scores, hypothesis_of, search_options
 from asrkd.errors import ConfigError
 from asrkd.graphs import DecodingGraph
+from asrkd.models import FeatureStream, stream_layout
 from asrkd.teachers import Teacher
 
 
@@ -127,11 +128,7 @@ class LiveRecognizer:
 
     def __init__(self, model: Teacher, decoder: LiveDecoder, rules: EndpointRules | None = None) -> None:
         network: Any = model.model
-        if not all(hasattr(network, name) for name in ("stream", "flush", "initial_state")):
-            raise ConfigError(
-                f"model {type(network).__name__} has no stream, flush and initial_state, so it cannot run on live audio; "
-                "use LSTMStudent or EmformerStudent"
-            )
+        stream_layout(network, "run on live audio")
         self.model, self.decoder, self.rules = model, decoder, rules or EndpointRules()
         if not isinstance(model.front_end, FrontEnd):
             raise ConfigError("the model reads whole utterances of samples, so it cannot run on live audio")
@@ -142,20 +139,18 @@ class LiveRecognizer:
 
     def _begin(self) -> None:
         self._front_end = LiveFrontEnd(self._front_end_settings)
-        self._state = self._network.initial_state()
+        self._stream = FeatureStream(self._network)
         self.decoder.restart()
 
     @torch.inference_mode()
     def accept(self, samples: Tensor) -> Heard:
         """Go on with (num_samples,) samples; what has been heard so far."""
-        logits, self._state = self._network.stream(self._front_end.accept(samples)[None], self._state)
-        return self._advance(logits, last=False)
+        return self._advance(self._stream.accept(self._front_end.accept(samples)[None]), last=False)
 
     @torch.inference_mode()
     def finish(self) -> Heard:
         """End the stream: what has been heard. The next chunk begins another stream."""
-        logits, self._state = self._network.flush(self._state)
-        found = self._advance(logits, last=True)
+        found = self._advance(self._stream.finish(), last=True)
         self._begin()
         return found
 

@@ -4,23 +4,25 @@ from asrkd.models.blstm import BLSTMTeacher
 from asrkd.models.build import build_model, check_model, count_parameters
 from asrkd.models.chunked import Chunked
 from asrkd.models.conformer import ConformerTeacher
-from asrkd.models.emformer import EmformerState, EmformerStudent
+from asrkd.models.emformer import EmformerStudent
 from asrkd.models.int8 import int8_bytes, quantized_parameters, rounded_weights, to_int8
-from asrkd.models.lstm import LSTMState, LSTMStudent
+from asrkd.models.lstm import LSTMStudent
 from asrkd.models.peers import Peers
+from asrkd.models.streaming import FeatureStream, StreamingModel, StreamLayout, StreamState, stream_layout, valid_rows
 from asrkd.models.study import study_student, study_teacher
-from asrkd.models.tdnn import TDNNState, TDNNStudent
+from asrkd.models.tdnn import TDNNStudent
 
 __all__ = [
     "BLSTMTeacher",
     "Chunked",
     "ConformerTeacher",
-    "EmformerState",
     "EmformerStudent",
-    "LSTMState",
+    "FeatureStream",
     "LSTMStudent",
     "Peers",
-    "TDNNState",
+    "StreamLayout",
+    "StreamState",
+    "StreamingModel",
     "TDNNStudent",
     "build_model",
     "check_model",
@@ -28,7 +30,9 @@ __all__ = [
     "int8_bytes",
     "quantized_parameters",
     "rounded_weights",
+    "stream_layout",
     "study_student",
     "study_teacher",
     "to_int8",
+    "valid_rows",
 ]

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from asrkd.errors import ConfigError
-
-
-class LSTMState(NamedTuple):
-    """What a stream carries from chunk to chunk.
-
-    Attributes:
-        hidden: (num_layers, N, projection_dim), or hidden_dim without a projection.
-        cell: (num_layers, N, hidden_dim).
-        num_frames: frames read so far.
-    """
-
-    hidden: Tensor
-    cell: Tensor
-    num_frames: int
+from asrkd.models.streaming import StreamState
 
 
 class LSTMStudent(nn.Module):
@@ -34,9 +19,14 @@ class LSTMStudent(nn.Module):
 
     The default is the study's student: 5 x 768 (Parthasarathi & Ström 2019, section 4).
 
+    A stream's state: hidden (N, num_layers, projection_dim or hidden_dim), cell (N, num_layers, hidden_dim), position (N,).
+
     Raises:
         ConfigError: a negative output delay, or a projection that is not smaller than the layer.
     """
+
+    chunk_frames = 1
+    left_padding = 0
 
     def __init__(
         self,
@@ -78,26 +68,26 @@ class LSTMStudent(nn.Module):
         features = nn.functional.pad(features, (0, 0, 0, self.output_delay))
         return self.output(self.lstm(features)[0][:, self.output_delay :]), feature_lengths
 
-    def initial_state(self, batch_size: int = 1) -> LSTMState:
-        """The state before the first chunk."""
-        # A layer of eight bits, which runs on a CPU, has a method in its place.
-        weight = self.output.weight if isinstance(self.output.weight, Tensor) else torch.empty(0)
+    def initial_state(self, batch_size: int = 1) -> StreamState:
+        """The state of streams that have read nothing."""
+        # An int8 model has no parameters, and runs on a CPU in float32.
+        like = next(self.parameters(), torch.empty(0))
         layers, width = self.lstm.num_layers, self.lstm.hidden_size
-        hidden = weight.new_zeros(layers, batch_size, self.projection_dim or width)
-        return LSTMState(hidden, weight.new_zeros(layers, batch_size, width), 0)
+        hidden = like.new_zeros(batch_size, layers, self.projection_dim or width)
+        return hidden, like.new_zeros(batch_size, layers, width), like.new_zeros(batch_size, dtype=torch.int64)
 
-    def stream(self, features: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        """Read a chunk (N, C, F) of any length; returns the logits that are ready (N, C', V) and the next state.
-
-        C' is C, less the frames that the output delay still holds back at the start of the stream.
-        """
+    def stream(self, features: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        """Read a chunk (N, C, F) of any length; returns logits (N, C, V), late by the output delay, and the next state."""
         if features.shape[1] == 0:
-            return features.new_zeros(len(features), 0, self.output.out_features), state
-        outputs, (hidden, cell) = self.lstm(features, (state.hidden, state.cell))
-        held_back = min(max(self.output_delay - state.num_frames, 0), features.shape[1])
-        return self.output(outputs[:, held_back:]), LSTMState(hidden, cell, state.num_frames + features.shape[1])
+            return features.new_zeros(features.shape[0], 0, self.output.out_features), state
+        hidden, cell, position = state
+        # torch's LSTM has the layers first.
+        before = hidden.transpose(0, 1).contiguous(), cell.transpose(0, 1).contiguous()
+        outputs, (hidden, cell) = self.lstm(features, before)
+        after = hidden.transpose(0, 1), cell.transpose(0, 1), position + features.shape[1]
+        return self.output(outputs), after
 
-    def flush(self, state: LSTMState) -> tuple[Tensor, LSTMState]:
+    def flush(self, state: StreamState) -> tuple[Tensor, StreamState]:
         """End the stream: the logits of the last `output_delay` frames."""
-        shape = (state.hidden.shape[1], self.output_delay, self.lstm.input_size)
-        return self.stream(state.hidden.new_zeros(shape), state)
+        hidden = state[0]
+        return self.stream(hidden.new_zeros(hidden.shape[0], self.output_delay, self.lstm.input_size), state)

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from asrkd.errors import ConfigError
-
-
-class TDNNState(NamedTuple):
-    """What a stream carries from chunk to chunk.
-
-    Attributes:
-        layers: for each layer, the frames that it still looks back at, (N, context, hidden_dim).
-        num_frames: frames read so far.
-    """
-
-    layers: tuple[Tensor, ...]
-    num_frames: int
+from asrkd.models.streaming import StreamState
 
 
 class TDNNStudent(nn.Module):
@@ -33,6 +21,8 @@ class TDNNStudent(nn.Module):
     With an output delay the logits of frame t are computed after frame t + delay has been read; behind the last frame the network reads
     frames of zeros. The output has as many frames as the input.
 
+    A stream's state: for each layer the frames that it looks back at, (N, 2 d, hidden_dim), and the position, (N,).
+
     Args:
         hidden_dim: width of the layers.
         dilations: one a layer; a frame is seen for twice their sum.
@@ -42,6 +32,9 @@ class TDNNStudent(nn.Module):
     Raises:
         ConfigError: no layer, a dilation below 1, or a negative output delay.
     """
+
+    chunk_frames = 1
+    left_padding = 0
 
     def __init__(
         self,
@@ -76,32 +69,40 @@ class TDNNStudent(nn.Module):
         padding = torch.arange(features.shape[1], device=features.device)[None] >= feature_lengths[:, None]
         features = features.masked_fill(padding[..., None], 0.0)
         features = functional.pad(features, (0, 0, 0, self.output_delay))
-        return self.stream(features, self.initial_state(len(features)))[0], feature_lengths
+        hidden, _ = self._hidden(features, self.initial_state(len(features))[:-1])
+        return self._logits(hidden[:, self.output_delay :]), feature_lengths
 
-    def initial_state(self, batch_size: int = 1) -> TDNNState:
-        """The state before the first chunk."""
-        # The norm's weights stay numbers where those of linear layers are of eight bits.
+    def initial_state(self, batch_size: int = 1) -> StreamState:
+        """The state of streams that have read nothing."""
+        # The norm's weights stay numbers in an int8 model.
         weight = self.output_norm.weight
-        return TDNNState(tuple(weight.new_zeros(batch_size, 2 * d, len(weight)) for d in self.dilations), 0)
+        looked_back = [weight.new_zeros(batch_size, 2 * d, len(weight)) for d in self.dilations]
+        return *looked_back, weight.new_zeros(batch_size, dtype=torch.int64)
 
-    def stream(self, features: Tensor, state: TDNNState) -> tuple[Tensor, TDNNState]:
-        """Read a chunk (N, C, F) of any length; returns the logits that are ready (N, C', V) and the next state.
-
-        C' is C, less the frames that the output delay still holds back at the start of the stream.
-        """
+    def stream(self, features: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        """Read a chunk (N, C, F) of any length; returns logits (N, C, V), late by the output delay, and the next state."""
         if features.shape[1] == 0:
-            return features.new_zeros(len(features), 0, self.output.out_features), state
+            return features.new_zeros(features.shape[0], 0, self.output.out_features), state
+        *looked_back, position = state
+        hidden, looked_back = self._hidden(features, looked_back)
+        return self._logits(hidden), (*looked_back, position + features.shape[1])
+
+    def flush(self, state: StreamState) -> tuple[Tensor, StreamState]:
+        """End the stream: the logits of the last `output_delay` frames."""
+        looked_back = state[0]
+        return self.stream(
+            looked_back.new_zeros(looked_back.shape[0], self.output_delay, self.input.in_features), state
+        )
+
+    def _hidden(self, features: Tensor, looked_back: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """(N, C, F) -> (N, C, hidden_dim), and the frames that each layer looks back at from the next chunk."""
         hidden, kept = self.input(features), []
-        for norm, layer, dilation, before in zip(self.norms, self.layers, self.dilations, state.layers, strict=True):
+        for norm, layer, dilation, before in zip(self.norms, self.layers, self.dilations, looked_back, strict=True):
             frames = torch.cat([before, norm(hidden)], dim=1)
             spliced = [frames[:, : -2 * dilation], frames[:, dilation:-dilation], frames[:, 2 * dilation :]]
             hidden = hidden + self.dropout(functional.relu(layer(torch.cat(spliced, dim=2))))
             kept.append(frames[:, -2 * dilation :])
-        held_back = min(max(self.output_delay - state.num_frames, 0), features.shape[1])
-        logits = self.output(self.output_norm(hidden[:, held_back:]))
-        return logits, TDNNState(tuple(kept), state.num_frames + features.shape[1])
+        return hidden, kept
 
-    def flush(self, state: TDNNState) -> tuple[Tensor, TDNNState]:
-        """End the stream: the logits of the last `output_delay` frames."""
-        shape = (len(state.layers[0]), self.output_delay, self.input.in_features)
-        return self.stream(state.layers[0].new_zeros(shape), state)
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.output(self.output_norm(hidden))

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.front_end import FrontEnd, causal_mean_state, subtract_causal_mean
 from asrkd.corpus.live_front_end import LiveFrontEnd
 from asrkd.errors import ConfigError, CorpusError
 
@@ -41,3 +41,23 @@ def test_what_a_stream_cannot_have_is_refused() -> None:
         LiveFrontEnd(FrontEnd())
     with pytest.raises(CorpusError, match="NaN"):
         LiveFrontEnd(FrontEnd(mean_norm="none")).accept(torch.tensor([0.0, torch.nan]))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.permutations(range(3)))
+def test_running_means_of_streams_at_different_places_are_those_of_each(sizes: list[int], order: list[int]) -> None:
+    """Against a loop over frames; the streams of a batch have read different numbers of frames, and change their rows between chunks."""
+    generator = torch.Generator().manual_seed(0)
+    before = [5.0 * torch.randn(1, count, 4, generator=generator) for count in (0, 3, 8)]
+    states = [subtract_causal_mean(frames, causal_mean_state(1, 4))[1] for frames in before]
+    state = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+    read = [frames[0] for frames in before]
+    for size in sizes:
+        chunk = 5.0 * torch.randn(3, size, 4, generator=generator)
+        found, state = subtract_causal_mean(chunk, state)
+        for row in range(3):
+            for t in range(size):
+                read[row] = torch.cat([read[row], chunk[row, t : t + 1]])
+                torch.testing.assert_close(found[row, t], chunk[row, t] - read[row].mean(dim=0), rtol=0, atol=1e-5)
+        state, read = tuple(part[list(order)] for part in state), [read[row] for row in order]
+    assert state[1].tolist() == [len(frames) for frames in read]

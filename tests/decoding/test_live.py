@@ -14,7 +14,7 @@ from asrkd.decoding.decode import Hypothesis, graph_decode
 from asrkd.decoding.live import EndpointRules, LiveDecoder, LiveRecognizer, is_endpoint
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.graphs import word_loop_graph
-from asrkd.models import BLSTMTeacher, EmformerStudent, LSTMStudent
+from asrkd.models import BLSTMTeacher, EmformerStudent, LSTMStudent, StreamState, TDNNStudent
 from asrkd.teachers import Teacher
 
 LEXICON = Lexicon.from_pairs([("x", ["a", "b"]), ("y", ["b", "b"]), ("z", ["b", "a"]), ("w", ["a"]), ("w", ["c"])])
@@ -65,14 +65,15 @@ def recognizer(model: nn.Module, front_end: FrontEnd, rules: EndpointRules = NEV
     return LiveRecognizer(teacher, LiveDecoder(word_loop_graph(LEXICON, inventory), beam=12.0), rules)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "emformer"])
+@pytest.mark.parametrize("kind", ["lstm", "tdnn", "emformer"])
 def test_a_student_on_chunks_of_audio_hears_the_words_of_the_whole(kind: str) -> None:
     torch.manual_seed(1)
     front_end = FrontEnd(8000, 20, mean_norm="causal")
-    if kind == "lstm":
-        model: nn.Module = LSTMStudent(60, 4, 16, 1, output_delay=2)
-    else:
-        model = EmformerStudent(60, 4, 16, 2, 32, 2, segment_length=3, left_context_length=6)
+    model: nn.Module = {
+        "lstm": lambda: LSTMStudent(60, 4, 16, 1, output_delay=2),
+        "tdnn": lambda: TDNNStudent(60, 4, 16, (1, 2), output_delay=2),
+        "emformer": lambda: EmformerStudent(60, 4, 16, 2, 32, 2, segment_length=3, left_context_length=6),
+    }[kind]()
     model.output.weight.data *= 20 if kind == "lstm" else 60
     live = recognizer(model, front_end)
     heard = set()
@@ -92,15 +93,17 @@ def test_a_student_on_chunks_of_audio_hears_the_words_of_the_whole(kind: str) ->
 class Loudness(nn.Module):
     """Class 1 where it is loud, class 0 elsewhere."""
 
-    def initial_state(self) -> None:
-        return None
+    chunk_frames, left_padding, output_delay = 1, 0, 0
 
-    def stream(self, features: Tensor, state: None) -> tuple[Tensor, None]:
+    def initial_state(self, batch_size: int = 1) -> StreamState:
+        return (torch.zeros(batch_size, dtype=torch.int64),)
+
+    def stream(self, features: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
         loud = features.mean(2) > 5
-        return 20 * nn.functional.one_hot(loud.long(), 4).float(), None
+        return 20 * nn.functional.one_hot(loud.long(), 4).float(), (state[0] + features.shape[1],)
 
-    def flush(self, state: None) -> tuple[Tensor, None]:
-        return torch.zeros(1, 0, 4), None
+    def flush(self, state: StreamState) -> tuple[Tensor, StreamState]:
+        return torch.zeros(1, 0, 4), state
 
 
 def test_an_utterance_ends_behind_its_silence_and_the_next_begins() -> None:
@@ -123,7 +126,7 @@ def test_an_utterance_ends_behind_its_silence_and_the_next_begins() -> None:
 
 
 def test_what_cannot_run_live_is_refused() -> None:
-    with pytest.raises(ConfigError, match="BLSTMTeacher has no stream"):
+    with pytest.raises(ConfigError, match="BLSTMTeacher has no initial_state, so it cannot run on live audio"):
         recognizer(BLSTMTeacher(60, 4, 8, 1), FrontEnd(8000, 20, mean_norm="none"))
     with pytest.raises(ConfigError, match="mean_norm is 'utterance'"):
         recognizer(LSTMStudent(60, 4, 8, 1), FrontEnd(8000, 20))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from asrkd.errors import ConfigError
-from asrkd.models import BLSTMTeacher, LSTMStudent, TDNNStudent, count_parameters
+from asrkd.models import BLSTMTeacher, EmformerStudent, FeatureStream, LSTMStudent, TDNNStudent, count_parameters
 from asrkd.models.int8 import int8_bytes, quantized_parameters, rounded, rounded_weights, to_int8
 
 SIZES = {"input_dim": 20, "num_classes": 5, "hidden_dim": 24, "num_layers": 2}
@@ -43,16 +43,18 @@ def test_rounded_weights_are_those_of_the_int8_model() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [LSTMStudent(**SIZES, output_delay=2), TDNNStudent(20, 5, 24, dilations=(1, 2), output_delay=2)]
+    "model",
+    [
+        LSTMStudent(**SIZES, output_delay=2),
+        TDNNStudent(20, 5, 24, dilations=(1, 2), output_delay=2),
+        EmformerStudent(20, 5, 24, 2, 32, 2, segment_length=3, left_context_length=6, right_context_length=2),
+    ],
 )
 @torch.no_grad()
 def test_a_model_of_eight_bits_streams(model: nn.Module) -> None:
     used, features = to_int8(model), torch.randn(1, 30, 20)
-    state, parts = used.initial_state(1), []
-    for chunk in features.split(7, dim=1):
-        logits, state = used.stream(chunk, state)
-        parts.append(logits)
-    parts.append(used.flush(state)[0])
+    run = FeatureStream(used)
+    parts = [run.accept(chunk) for chunk in features.split(7, dim=1)] + [run.finish()]
     whole = used(features, torch.tensor([30]))[0]
     # Activations are rounded chunk by chunk.
     assert (torch.cat(parts, dim=1) - whole).abs().mean() < 0.05 * whole.std()

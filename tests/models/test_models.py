@@ -15,6 +15,7 @@ from asrkd.models import (
     BLSTMTeacher,
     ConformerTeacher,
     EmformerStudent,
+    FeatureStream,
     LSTMStudent,
     TDNNStudent,
     build_model,
@@ -41,13 +42,11 @@ def small(name: str, delay: int = 2) -> nn.Module:
 
 
 def stream(model: nn.Module, features: Tensor, cuts: list[int]) -> Tensor:
-    state, outputs, at = model.initial_state(len(features)), [], 0
+    run, outputs, at = FeatureStream(model, len(features)), [], 0
     for size in [*cuts, features.shape[1]]:
-        logits, state = model.stream(features[:, at : at + size], state)
-        outputs.append(logits)
+        outputs.append(run.accept(features[:, at : at + size]))
         at = min(at + size, features.shape[1])
-    outputs.append(model.flush(state)[0])
-    return torch.cat(outputs, dim=1)
+    return torch.cat([*outputs, run.finish()], dim=1)
 
 
 @pytest.mark.parametrize("name", ["lstm", "tdnn", "emformer"])
@@ -95,22 +94,20 @@ def test_padding_may_hold_anything_and_go_beyond_the_longest_utterance(name: str
 @torch.no_grad()
 def test_a_state_can_be_continued_twice(name: str) -> None:
     model = small(name)
-    features = torch.randn(1, 20, 6)
-    _, state = model.stream(features[:, :8], model.initial_state(1))
-    first, _ = model.stream(features[:, 8:], state)
-    second, _ = model.stream(features[:, 8:], state)
+    features = torch.randn(1, 21, 6)
+    _, state = model.stream(features[:, :9], model.initial_state(1))
+    first, _ = model.stream(features[:, 9:], state)
+    second, _ = model.stream(features[:, 9:], state)
     assert first.shape[1] > 0 and torch.equal(first, second)
 
 
 @torch.no_grad()
 def test_logits_come_as_soon_as_the_delay_allows() -> None:
     model = small("lstm", 3)
-    state, counts = model.initial_state(1), []
-    for _ in range(6):
-        logits, state = model.stream(torch.randn(1, 1, 6), state)
-        counts.append(logits.shape[1])
-    assert counts == [0, 0, 0, 1, 1, 1] and state.num_frames == 6
-    assert model.flush(state)[0].shape[1] == 3
+    run = FeatureStream(model)
+    counts = [run.accept(torch.randn(1, 1, 6)).shape[1] for _ in range(6)]
+    assert counts == [0, 0, 0, 1, 1, 1] and run.state[-1].tolist() == [6]
+    assert run.finish().shape[1] == 3
 
 
 @torch.no_grad()
