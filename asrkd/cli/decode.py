@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from asrkd.corpus.cuts import iterate, open_cuts, speaker_of
+from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.transcripts import speaker_of
 from asrkd.decoding.run import DECODERS, compute_scores, decode_scores, read_prior, search_graph
 from asrkd.evaluation import files
 from asrkd.evaluation.wer import score as align_words
@@ -87,6 +88,6 @@ def score(hyp: str, ref: str, cuts: str | None) -> None:
     """Word error rate of HYP against REF (files of `id word word ...` lines), with its interval over speakers."""
     speakers = {}
     if cuts:
-        speakers = {cut.id: speaker_of(cut) or cut.id for cut in iterate(open_cuts(cuts), what=cuts)}
+        speakers = {cut["id"]: speaker_of(cut) or cut["id"] for cut in iterate_json(cuts)}
     scored = align_words(files.read_hypotheses(Path(ref)), files.read_hypotheses(Path(hyp)), speakers)
     click.echo(files.summary(scored))

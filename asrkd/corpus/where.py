@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from asrkd.corpus.cut_json import custom_of, main_track
+from asrkd.corpus.transcripts import speaker_of, text_of
 from asrkd.errors import ConfigError
 
 NUMBERS = ("duration", "start", "sampling_rate")
@@ -90,25 +92,15 @@ def parse_where(text: str) -> Where:
 def field_of(cut: Mapping[str, Any], name: str) -> Any:
     """A field of a cut in lhotse's JSON form; None if it has none."""
     if name == "speaker":
-        return next((one["speaker"] for one in supervisions(cut) if one.get("speaker")), None)
+        return speaker_of(cut)
     if name == "text":
-        texts = [one["text"] for one in sorted(supervisions(cut), key=lambda s: s.get("start", 0.0)) if one.get("text")]
-        return " ".join(texts) if texts else None
+        return text_of(cut)
     if name in ("recording_id", "sampling_rate"):
-        recording = first_track(cut).get("recording") or {}
-        return recording.get("id" if name == "recording_id" else name)
+        part = main_track(cut)
+        recording = part.get("recording") or {}
+        return recording.get("id") if name == "recording_id" else recording.get(name, part.get(name))
     if name.startswith("custom."):
-        return (cut.get("custom") or {}).get(name[len("custom.") :])
+        return (custom_of(cut) or {}).get(name[len("custom.") :])
+    if name == "start":
+        return cut.get("start", 0.0)
     return cut.get(name)
-
-
-def supervisions(cut: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The supervisions of a cut in JSON form, of all tracks of a mixed one."""
-    tracks = [track["cut"] for track in cut.get("tracks") or ()]
-    return [one for part in (cut, *tracks) for one in part.get("supervisions") or ()]
-
-
-def first_track(cut: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The cut itself, or the first one of a mixed cut."""
-    tracks = cut.get("tracks") or ()
-    return tracks[0]["cut"] if tracks else cut

@@ -13,9 +13,10 @@ from lhotse.cut import Cut
 from numpy.typing import NDArray
 
 from asrkd.corpus.audio import read_audio
-from asrkd.corpus.cuts import iterate, open_cuts, speaker_of, text_of
+from asrkd.corpus.cuts import iterate, open_cuts
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.transcripts import speaker_of, transcript_of
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.k2_decode import K2Decoder
@@ -69,9 +70,11 @@ def compute_scores(model: Teacher, cuts: str, *, batch: int = 16) -> Scores:
         pending.clear()
 
     for cut in iterate(open_cuts(cuts), what=cuts):
-        text = text_of(cut)
+        transcript = transcript_of(cut)
+        text = transcript.text
         if text is None:
-            raise CorpusError(f"cut {cut.id!r} of {cuts!r} has no transcript, so it cannot be scored; leave it out")
+            why = transcript.problem or "has no transcript"
+            raise CorpusError(f"cut {cut.id!r} of {cuts!r} {why}; it cannot be scored, so leave it out")
         samples = read_audio(cut, model.front_end.sampling_rate)
         pending.append((cut, model.front_end(torch.from_numpy(samples))))
         scores.references[cut.id], scores.speakers[cut.id] = text, speaker_of(cut) or cut.id
