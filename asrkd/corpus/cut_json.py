@@ -54,8 +54,6 @@ def checked(item: Any, what: str) -> dict[str, Any]:
         pass
     if not isinstance(item, dict) or "type" not in item or not isinstance(item.get("id"), str) or not item["id"]:
         raise CorpusError(f"{what} {_not_a_cut(item)}")
-    if "unreadable" in item:
-        return item
     problem = _problem(item)
     if problem:
         return {"id": item["id"], "unreadable": f"cut {item['id']!r} {problem}; correct the manifest"}

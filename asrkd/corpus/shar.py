@@ -17,6 +17,7 @@ from typing import Any
 
 from lhotse.serialization import load_jsonl
 
+from asrkd.corpus.audio import Unreadable
 from asrkd.errors import CorpusError
 
 _NAME = re.compile(r"(?P<field>[^.]+)(?:\.(?P<shard>.+))?\.(?P<kind>tar|tar\.gz|jsonl|jsonl\.gz)")
@@ -31,7 +32,7 @@ def is_shar(folder: Path) -> bool:
 
 
 def shar_cuts(folder: Path) -> Iterator[Any]:
-    """The cuts in JSON, with their fields; `{"id", "unreadable": reason}` where a shard lacks the recording of a cut.
+    """The cuts in JSON, with their fields; `Unreadable` where a shard lacks the recording of a cut.
 
     Raises:
         CorpusError: a shard without cuts, with a field twice, or with compressed audio.
@@ -48,7 +49,7 @@ def shar_cuts(folder: Path) -> Iterator[Any]:
             reason = ""
             for reader in readers.values():
                 reason = reader.attach(cut) or reason
-            yield {"id": cut["id"], "unreadable": reason} if reason else cut
+            yield Unreadable(cut["id"], reason) if reason else cut
 
 
 def read_member(place: Any) -> bytes:

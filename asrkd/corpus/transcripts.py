@@ -8,13 +8,15 @@ two supervisions overlap: no order of their words is what is said.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from lhotse.cut import Cut, MixedCut
+from lhotse.supervision import AlignmentItem
 
-from asrkd.corpus.cut_json import CutJson, duration_of, tracks
+from asrkd.corpus.cut_json import CutJson
+from asrkd.corpus.cut_json import tracks as json_tracks
 
 # What may lie beyond, or overlap: the smaller of these, so that rounded times do no harm and no word fits in.
 SECONDS = 0.05
@@ -33,62 +35,58 @@ class Transcript:
 
 
 @dataclass(frozen=True)
+class _Track:
+    """A cut, or one of a mixed cut: seconds at which it begins in the mix and in its recording, its length, its supervisions in JSON."""
+
+    offset: float
+    start: float
+    duration: float
+    supervisions: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class _Segment:
-    """A supervision with text in seconds of the cut, and the time of its cut in the recording."""
+    """Words in seconds of the cut, or of a track."""
 
     start: float
     duration: float
     text: str
-    speaker: str | None
-    words: list[Any]
-    # What is to be added to a time of the recording, and of the track.
-    shifts: tuple[float, float]
+    speaker: Any
 
     @property
     def end(self) -> float:
         return self.start + self.duration
 
-    @property
-    def tolerance(self) -> float:
-        return _tolerance(self.duration)
-
 
 def transcript_of(cut: Cut | CutJson) -> Transcript:
     """The transcript of a cut, as lhotse has it or in JSON: the texts of the supervisions inside, in order of time."""
-    duration, supervisions = _supervisions(cut)
-    if not supervisions:
-        return Transcript(None)
-    segments, has_text = [], False
-    for shifts, supervision in supervisions:
-        text = supervision.get("text")
-        if text is None:
-            continue
-        if not isinstance(text, str):
-            return Transcript(None, f"has a supervision whose text is {text!r}, not text")
-        start, length = supervision.get("start"), supervision.get("duration")
-        if not _is_time(start) or not _is_time(length) or length < 0:
-            return Transcript(None, f"has a supervision with the start {start!r} and the duration {length!r}")
-        words = (supervision.get("alignment") or {}).get("word") or []
-        segment = _Segment(start + shifts[1], length, text, supervision.get("speaker"), words, shifts)
-        if _is_outside(segment.start, segment.end, duration):
-            continue
-        has_text = True
-        if text.strip():
-            segments.append(segment)
-    segments.sort(key=lambda one: one.start)
-    inside = []
-    for segment in segments:
-        if not _is_inside(segment.start, segment.end, duration):
-            found = _words_inside(segment, duration)
-            if found is None:
-                return Transcript(
-                    None,
-                    f"of {duration:.2f} s has a transcript of {segment.duration:.2f} s that reaches beyond it, so some of its "
-                    "words are not in the audio; cut at supervisions (lhotse: cuts.trim_to_supervisions) or give word alignments",
-                )
-            segment = found
-        if segment.text:
-            inside.append(segment)
+    inside: list[_Segment] = []
+    has_text = False
+    for track in _tracks(cut):
+        for supervision in track.supervisions:
+            text, start, duration = (supervision.get(name) for name in ("text", "start", "duration"))
+            if text is None:
+                continue
+            if not isinstance(text, str):
+                return Transcript(None, f"has a supervision whose text is {text!r}, not text")
+            if not _is_time(start) or not _is_time(duration) or duration < 0:
+                return Transcript(None, f"has a supervision with the start {start!r} and the duration {duration!r}")
+            if _is_outside(start, duration, track.duration):
+                continue
+            has_text = True
+            segment = _Segment(start, duration, text, supervision.get("speaker"))
+            if text.strip() and not _is_inside(start, duration, track.duration):
+                words = _words_inside(segment, supervision, track)
+                if words is None:
+                    return Transcript(
+                        None,
+                        f"of {track.duration:.2f} s has a transcript of {duration:.2f} s that reaches beyond it, so some of its words are not in "
+                        "the audio; cut at supervisions (lhotse: cuts.trim_to_supervisions) or give word alignments",
+                    )
+                segment = words
+            if segment.text.strip():
+                inside.append(replace(segment, start=segment.start + track.offset))
+    inside.sort(key=lambda one: one.start)
     problem = _overlap(inside)
     if problem:
         return Transcript(None, problem)
@@ -102,39 +100,34 @@ def text_of(cut: Cut | CutJson) -> str | None:
 
 def speaker_of(cut: Cut | CutJson) -> str | None:
     """The speaker of the first supervision in the cut that names one."""
-    duration, supervisions = _supervisions(cut)
-    for shifts, supervision in supervisions:
-        speaker = supervision.get("speaker")
-        if speaker in (None, ""):
-            continue
-        start, length = supervision.get("start"), supervision.get("duration")
-        if (
-            _is_time(start)
-            and _is_time(length)
-            and _is_outside(start + shifts[1], start + shifts[1] + length, duration)
-        ):
-            continue
-        return str(speaker)
+    for track in _tracks(cut):
+        for supervision in track.supervisions:
+            speaker, start, duration = (supervision.get(name) for name in ("speaker", "start", "duration"))
+            if speaker in (None, "") or (
+                _is_time(start) and _is_time(duration) and _is_outside(start, duration, track.duration)
+            ):
+                continue
+            return str(speaker)
     return None
 
 
-def _supervisions(cut: Cut | CutJson) -> tuple[float, list[tuple[tuple[float, float], Mapping[str, Any]]]]:
-    """The duration of the cut, and each supervision in JSON with what is to be added to times of the recording and of its track."""
+def _tracks(cut: Cut | CutJson) -> list[_Track]:
+    """The tracks that have supervisions."""
     if isinstance(cut, Mapping):
         if "tracks" not in cut and not cut.get("supervisions"):
-            return cut.get("duration", 0.0), []
-        return duration_of(cut), [
-            ((offset - part.get("start", 0.0), offset), one)
-            for offset, part in tracks(cut)
-            for one in part.get("supervisions") or ()
+            return []  # most cuts: without a transcript
+        return [
+            _Track(offset, part.get("start", 0.0), part["duration"], part["supervisions"])
+            for offset, part in json_tracks(cut)
+            if part.get("supervisions")
         ]
-    if not isinstance(cut, MixedCut):
-        return cut.duration, [((-cut.start, 0.0), one.to_dict()) for one in cut.supervisions]
-    audible = [track for track in cut.tracks if not track.mute] or cut.tracks
-    return cut.duration, [
-        ((track.offset - track.cut.start, track.offset), one.to_dict())
-        for track in audible
-        for one in track.cut.supervisions
+    parts: list[tuple[float, Cut]] = [(0.0, cut)]
+    if isinstance(cut, MixedCut):
+        parts = [(track.offset, track.cut) for track in cut.tracks if not track.mute or all(t.mute for t in cut.tracks)]
+    return [
+        _Track(offset, part.start, part.duration, [one.to_dict() for one in part.supervisions])
+        for offset, part in parts
+        if part.supervisions
     ]
 
 
@@ -147,40 +140,40 @@ def _tolerance(duration: float) -> float:
     return min(SECONDS, SHARE * duration) + 1e-6
 
 
-def _is_inside(start: float, end: float, duration: float) -> bool:
-    tolerance = _tolerance(end - start)
-    return start >= -tolerance and end <= duration + tolerance
+def _is_inside(start: float, duration: float, limit: float) -> bool:
+    """Whether an interval lies in 0 to `limit`."""
+    tolerance = _tolerance(duration)
+    return start >= -tolerance and start + duration <= limit + tolerance
 
 
-def _is_outside(start: float, end: float, duration: float) -> bool:
-    return not _is_inside(start, end, duration) and min(end, duration) - max(start, 0.0) <= _tolerance(end - start)
+def _is_outside(start: float, duration: float, limit: float) -> bool:
+    """Whether no more than an edge of an interval lies in 0 to `limit`."""
+    shared = min(start + duration, limit) - max(start, 0.0)
+    return not _is_inside(start, duration, limit) and shared <= _tolerance(duration)
 
 
-def _words_inside(segment: _Segment, duration: float) -> _Segment | None:
-    """The words of a supervision that are whole in the cut; None where their times are not known."""
-    for shift in segment.shifts:
+def _words_inside(segment: _Segment, supervision: Mapping[str, Any], track: _Track) -> _Segment | None:
+    """The words of a supervision that are whole in its track; None where their times are not known."""
+    margin = _tolerance(segment.duration)
+    try:
+        items = [AlignmentItem.deserialize(item) for item in supervision["alignment"]["word"]]
         # lhotse's are times of the recording; some tools write times of the cut.
-        try:
-            words = [
-                (str(word["symbol"]), word["start"] + shift, word["start"] + shift + word["duration"])
-                if isinstance(word, Mapping)
-                else (str(word[0]), word[1] + shift, word[1] + shift + word[2])
-                for word in segment.words
-            ]
-        except (KeyError, IndexError, TypeError):
+        for shift in (-track.start, 0.0):
+            words = [_Segment(item.start + shift, item.duration, str(item.symbol), segment.speaker) for item in items]
+            words.sort(key=lambda one: one.start)
+            if words and all(segment.start - margin <= one.start and one.end <= segment.end + margin for one in words):
+                break
+        else:
             return None
-        margin = segment.tolerance
-        if words and all(segment.start - margin <= a and b <= segment.end + margin for _, a, b in words):
-            kept = [
-                word
-                for word in sorted(words, key=lambda one: one[1])
-                if word[0].strip() not in _SILENCES and _is_inside(word[1], word[2], duration)
-            ]
-            start = kept[0][1] if kept else 0.0
-            end = kept[-1][2] if kept else 0.0
-            text = " ".join(word for word, _, _ in kept)
-            return _Segment(start, end - start, text, segment.speaker, [], segment.shifts)
-    return None
+    except (KeyError, TypeError, AttributeError):
+        return None
+    kept = [
+        one
+        for one in words
+        if one.text.strip() not in _SILENCES and _is_inside(one.start, one.duration, track.duration)
+    ]
+    start, end = (kept[0].start, kept[-1].end) if kept else (0.0, 0.0)
+    return _Segment(start, end - start, " ".join(one.text for one in kept), segment.speaker)
 
 
 def _overlap(segments: list[_Segment]) -> str:
