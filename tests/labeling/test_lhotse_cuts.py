@@ -24,6 +24,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.transcripts import text_of, transcript_of
 from asrkd.corpus.where import field_of
 from asrkd.errors import CorpusError
+from asrkd.labeling.job import Crew
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
 from asrkd.labeling.quarantine import quarantined
@@ -69,32 +70,36 @@ def compose(draw: Callable[..., Any], bases: list[MonoCut]) -> Cut:
     """A cut that some operations of lhotse make of others."""
     cut: Cut = draw(st.sampled_from(bases))
     for _ in range(draw(st.integers(0, 4))):
-        other = draw(st.sampled_from(bases)).resample(cut.sampling_rate)
-        way = draw(
-            st.sampled_from(("pad", "append", "mix", "truncate", "window", "resample", "volume", "supervisions"))
-        )
-        if way == "pad":
-            more = draw(tenths(1, 10))
-            cut = cut.pad(
-                duration=round(cut.duration + more, 1), direction=draw(st.sampled_from(("left", "right", "both")))
-            )
-        elif way == "append":
-            cut = cut.append(other)
-        elif way == "mix":
-            offset = min(draw(tenths(0, 10)), cut.duration)
-            cut = cut.mix(other, offset_other_by=offset, snr=draw(st.sampled_from((None, 0.0, 10.0))))
-        elif way == "truncate":
-            offset = min(draw(tenths(0, 10)), cut.duration - 0.2)
-            cut = cut.truncate(offset=offset, duration=min(draw(tenths(2, 10)), cut.duration - offset))
-        elif way == "window":
-            cut = draw(st.sampled_from(list(cut.cut_into_windows(draw(tenths(3, 6))))))
-        elif way == "resample":
-            cut = cut.resample(draw(st.sampled_from((8000, 16000))))
-        elif way == "volume":
-            cut = cut.perturb_volume(draw(st.sampled_from((0.5, 1.5))))
-        elif cut.supervisions:
-            cut = draw(st.sampled_from(list(cut.trim_to_supervisions())))
+        try:
+            cut = operate(draw, cut, draw(st.sampled_from(bases)))
+        except (AssertionError, ValueError):
+            pass  # one that lhotse does not do
     return cut.with_id("composed")
+
+
+def operate(draw: Callable[..., Any], cut: Cut, other: Cut) -> Cut:
+    other = other.resample(cut.sampling_rate)
+    way = draw(st.sampled_from(("pad", "append", "mix", "truncate", "window", "resample", "volume", "supervisions")))
+    if way == "pad":
+        more = draw(tenths(1, 10))
+        return cut.pad(
+            duration=round(cut.duration + more, 1), direction=draw(st.sampled_from(("left", "right", "both")))
+        )
+    if way == "append":
+        return cut.append(other)
+    if way == "mix":
+        offset = min(draw(tenths(0, 10)), cut.duration)
+        return cut.mix(other, offset_other_by=offset, snr=draw(st.sampled_from((None, 0.0, 10.0))))
+    if way == "truncate":
+        offset = min(draw(tenths(0, 10)), round(cut.duration - 0.2, 1))
+        return cut.truncate(offset=offset, duration=min(draw(tenths(2, 10)), round(cut.duration - offset, 1)))
+    if way == "window":
+        return draw(st.sampled_from(list(cut.cut_into_windows(draw(tenths(3, 6))))))
+    if way == "resample":
+        return cut.resample(draw(st.sampled_from((8000, 16000))))
+    if way == "volume":
+        return cut.perturb_volume(draw(st.sampled_from((0.5, 1.5))))
+    return draw(st.sampled_from(list(cut.trim_to_supervisions()) or [cut]))
 
 
 def audible(cut: Cut) -> list[tuple[float, Cut]]:
@@ -174,7 +179,7 @@ def test_a_shar_folder_is_labeled_by_processes_and_from_another_folder(
     for name, readers in (("one", 0), ("two", 2)):
         plan("shar", str(tmp_path / name), embed="audio", unit_hours=0.001)
         monkeypatch.chdir("/")
-        run(str(tmp_path / name), readers=readers)
+        run(str(tmp_path / name), crew=Crew(readers=readers))
         monkeypatch.chdir(tmp_path)
     assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "two")
     assert len(shard_bytes(tmp_path / "one")) > 1
@@ -190,7 +195,7 @@ def test_a_shar_folder_is_labeled_by_processes_and_from_another_folder(
 
 def test_custom_fields_of_every_kind_go_through_a_store(bases: list[MonoCut], tmp_path: Path) -> None:
     a, b, c = (bases[0].with_id(key) for key in "abc")
-    a.target_recording = bases[1].recording
+    a.target_recording = bases[3].recording
     with NumpyFilesWriter(tmp_path / "arrays") as writer:
         b.codes = writer.store_array("k", np.arange(10))
         c.ali = writer.store_array("t", np.arange(100), temporal_dim=0, frame_shift=0.01, start=0)
@@ -216,7 +221,6 @@ def test_transforms_are_what_lhotse_does(bases: list[MonoCut], tmp_path: Path) -
     cut, other = bases[0], bases[2]
     made = [
         cut.perturb_speed(1.1),
-        cut.perturb_tempo(0.9),
         cut.append(other.resample(RATE)).normalize_loudness(-20, mix_first=True),
         other.append(other.with_id("again")).normalize_loudness(-20, mix_first=True),
         cut.reverb_rir(affix_id=True),
