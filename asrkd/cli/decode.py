@@ -9,7 +9,7 @@ import click
 
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.corpus.where import field_of
+from asrkd.corpus.transcripts import speaker_of
 from asrkd.decoding.run import DECODERS, compute_scores, decode_scores, read_prior, search_graph
 from asrkd.evaluation import files
 from asrkd.evaluation.wer import score as align_words
@@ -94,7 +94,7 @@ def score(hyp: str, ref: str, cuts: str | None) -> None:
     references, hypotheses = files.read_hypotheses(Path(ref)), files.read_hypotheses(Path(hyp))
     speakers = files.speakers_of(Path(ref))
     if cuts:
-        speakers = {cut["id"]: field_of(cut, "speaker") or cut["id"] for cut in iterate_json(cuts)}
+        speakers = {cut["id"]: speaker_of(cut) or cut["id"] for cut in iterate_json(cuts)}
         files.check_speakers(references, speakers, what=repr(cuts))
     scored = align_words(references, hypotheses, speakers)
     click.echo(files.summary(scored))

@@ -101,7 +101,16 @@ def plan(
         f"({show.rate(made.plan['num_cuts']):.0f} cuts/s)"
     )
     if made.plan["num_unreadable"]:
-        click.echo(f"{made.plan['num_unreadable']} audio files cannot be opened; they will go to quarantine", err=True)
+        click.echo(
+            f"{made.plan['num_unreadable']} cuts cannot be used (audio, times or transcript); they will go to quarantine, each "
+            "with its reason",
+            err=True,
+        )
+    if made.plan["num_without_text"]:
+        click.echo(
+            f"the text of {made.plan['num_without_text']} cuts is left out: their supervisions reach beyond the cut, or overlap",
+            err=True,
+        )
 
 
 @label.command("codebooks")

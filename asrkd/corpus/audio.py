@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from lhotse import Recording
-from lhotse.cut import Cut
+from lhotse.augmentation import Resample
+from lhotse.cut import Cut, MixedCut, PaddingCut
 from numpy.typing import NDArray
 
 from asrkd.errors import ConfigError, CorpusError
@@ -43,17 +45,23 @@ def read_audio(cut: Cut, sampling_rate: int) -> NDArray[np.float32]:
         CorpusError: the audio is missing, damaged or shorter than the cut, or not finite.
     """
     what = f"cut {cut.id!r}"
-    recording = getattr(cut, "recording", None)
-    if recording is not None and cut.end > recording.duration + 0.5 / recording.sampling_rate:
-        raise CorpusError(
-            f"{what} ends at {cut.end:.3f} s, but its recording {recording.id!r} is {recording.duration:.3f} s long; "
-            "correct the manifest (lhotse fix, or cut.truncate)"
-        )
-    if not cut.has_recording:
-        raise CorpusError(f"{what} has no recording, so there is no audio to read; give cuts with recordings")
+    parts = [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]
+    if all(isinstance(part, PaddingCut) for part in parts):
+        raise CorpusError(f"{what} is padding alone, which is silence, so there is nothing to label; leave it out")
+    for part in parts:
+        if not part.has_recording:
+            features = ", only features," if part.has_features else ""
+            raise CorpusError(
+                f"{what} has no recording{features} so there is no audio to read; give cuts with recordings"
+            )
+        recording = getattr(part, "recording", None)
+        if recording is not None and part.end > recording.duration + 0.5 / recording.sampling_rate:
+            raise CorpusError(
+                f"{what} ends at {part.end:.3f} s, but its recording {recording.id!r} is {recording.duration:.3f} s long; "
+                "correct the manifest (lhotse fix, or cut.truncate)"
+            )
     try:
-        source = cut if cut.sampling_rate == sampling_rate else cut.resample(sampling_rate)
-        samples = np.asarray(source.load_audio(), dtype=np.float32)
+        samples = np.asarray(_loaded(cut, parts, sampling_rate), dtype=np.float32)
     except Exception as error:  # lhotse and its audio backends raise many kinds
         raise CorpusError(
             f"{what}: the audio cannot be read ({_reason(error)}); repair it or leave the cut out"
@@ -62,6 +70,16 @@ def read_audio(cut: Cut, sampling_rate: int) -> NDArray[np.float32]:
     if not np.isfinite(mono).all():
         raise CorpusError(f"{what} holds samples that are NaN or infinite; repair the recording or leave the cut out")
     return mono
+
+
+def _loaded(cut: Cut, parts: Sequence[Cut], sampling_rate: int) -> NDArray[np.float32]:
+    """(channels, num_samples) of a cut whose tracks, or that itself, are `parts`."""
+    if all(part.sampling_rate == sampling_rate for part in parts):
+        return cut.load_audio()
+    if getattr(cut, "transforms", None):
+        # lhotse's resampling of a mixed cut loses what is done to the mix.
+        return Resample(cut.sampling_rate, sampling_rate)(cut.load_audio())
+    return cut.resample(sampling_rate).load_audio()
 
 
 def _reason(error: Exception) -> str:

@@ -1,26 +1,27 @@
-"""Corpus in: lhotse cuts, a folder of audio files, or a table, all read lazily as lhotse `CutSet`s."""
+"""Corpus in: lhotse cuts, a folder of audio files, or a table, all read lazily, in lhotse's JSON form or as `CutSet`s."""
 
 from __future__ import annotations
 
-import json
 import tarfile
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lhotse import CutSet
 from lhotse.cut import Cut
-from lhotse.cut.set import deserialize_cut
 
 from asrkd import text
 from asrkd.corpus.audio import Unreadable
+from asrkd.corpus.cut_json import checked, to_cut
 from asrkd.corpus.folders import audio_files, folder_cuts
+from asrkd.corpus.shar import is_shar, shar_cuts
 from asrkd.corpus.tables import table_cuts
 from asrkd.errors import CorpusError
 
 T = TypeVar("T")
 _MANIFESTS = (".jsonl", ".jsonl.gz")
+# What lhotse itself also reads, but not lazily.
+_OTHER_MANIFESTS = (".json", ".json.gz", ".yaml", ".yaml.gz", ".yml", ".jsonl.bz2", ".jsonl.xz", ".jsonl.zst")
 
 
 def open_cuts(path: str | Path) -> CutSet:
@@ -34,21 +35,8 @@ def open_cuts(path: str | Path) -> CutSet:
     Raises:
         CorpusError: the path is missing, of another kind, or holds nothing.
     """
-    path = Path(path)
-    if path.is_dir():
-        if any(path.glob("cuts.*.jsonl*")):
-            return CutSet.from_shar(in_dir=path)
-        files = audio_files(path)
-        return CutSet(_Lazy(lambda: _readable(folder_cuts(path, files))))
-    if not path.exists():
-        raise CorpusError(f"corpus {str(path)!r} does not exist; give a cuts manifest, a folder of audio or a table")
-    if path.suffix in (".tsv", ".csv"):
-        return CutSet(_Lazy(lambda: _readable(table_cuts(path))))
-    if path.name.endswith(_MANIFESTS):
-        return CutSet(_Lazy(partial(_manifest_cuts, path)))
-    raise CorpusError(
-        f"corpus {str(path)!r} is of no known kind; give .jsonl, .jsonl.gz, .tsv, .csv, a Shar folder or a folder of audio"
-    )
+    _reader(Path(path))  # what cannot be opened is said now
+    return CutSet(_Lazy(lambda: map(to_cut, iterate_json(path))))
 
 
 def _manifest_lines(path: Path) -> Iterator[Any]:
@@ -56,19 +44,37 @@ def _manifest_lines(path: Path) -> Iterator[Any]:
     return text.json_values(text.stream(path, what="cuts"), what=f"cuts {str(path)!r}")
 
 
-def _manifest_cuts(path: Path) -> Iterator[Cut]:
-    for item in _manifest_lines(path):
-        yield _deserialized(_checked(item, path), path)
-
-
 class _Lazy:
     """An iterable that can be iterated again."""
 
-    def __init__(self, make) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, make: Callable[[], Iterator[Cut]]) -> None:
         self._make = make
 
     def __iter__(self) -> Iterator[Cut]:
         return self._make()
+
+
+def _reader(path: Path) -> Callable[[], Iterable[Any]]:
+    """What reads a corpus: its cuts in JSON or as lhotse has them, and audio files that cannot be opened."""
+    if path.is_dir():
+        if is_shar(path):
+            return lambda: shar_cuts(path)
+        files = audio_files(path)
+        return lambda: folder_cuts(path, files)
+    if not path.exists():
+        raise CorpusError(f"corpus {str(path)!r} does not exist; give a cuts manifest, a folder of audio or a table")
+    if path.suffix in (".tsv", ".csv"):
+        return lambda: table_cuts(path)
+    if path.name.endswith(_MANIFESTS):
+        return lambda: _manifest_lines(path)
+    if path.name.endswith(_OTHER_MANIFESTS):
+        raise CorpusError(
+            f"corpus {str(path)!r} is not JSON Lines, which alone is read cut by cut; convert it: lhotse copy {path.name} "
+            f"{path.name.split('.')[0]}.jsonl.gz"
+        )
+    raise CorpusError(
+        f"corpus {str(path)!r} is of no known kind; give .jsonl, .jsonl.gz, .tsv, .csv, a Shar folder or a folder of audio"
+    )
 
 
 def iterate(cuts: Iterable[T], *, what: str) -> Iterator[T]:
@@ -100,63 +106,16 @@ def iterate(cuts: Iterable[T], *, what: str) -> Iterator[T]:
 def iterate_json(path: str | Path) -> Iterator[dict[str, Any]]:
     """The cuts of a corpus in lhotse's JSON form, for work that does not touch audio; several times as fast as `iterate`.
 
-    An audio file of a folder or a table that cannot be opened is `{"id": ..., "unreadable": reason}`.
+    A cut or an audio file that cannot be used is `{"id": ..., "unreadable": reason}`. The recordings of a Shar folder name
+    their place in its tar files (`asrkd.corpus.shar`).
 
     Raises:
         CorpusError: as `open_cuts` and `iterate`.
     """
     path = Path(path)
-    if path.is_file() and path.name.endswith(_MANIFESTS):
-        items: Iterable[Any] = _manifest_lines(path)
-    elif path.is_dir() and not any(path.glob("cuts.*.jsonl*")):
-        items = folder_cuts(path, audio_files(path))
-    elif path.is_file() and path.suffix in (".tsv", ".csv"):
-        items = table_cuts(path)
-    else:
-        items = open_cuts(path)
-    for item in iterate(items, what=str(path)):
+    what = repr(str(path))
+    for item in iterate(_reader(path)(), what=str(path)):
         if isinstance(item, Unreadable):
             yield {"id": item.id, "unreadable": item.reason}
-        elif isinstance(item, Cut):
-            yield item.to_dict()
         else:
-            yield _checked(item, path)
-
-
-def _checked(cut: Any, path: Path) -> dict[str, Any]:
-    """A cut as a manifest has it, with the `duration` that a mixed one leaves out."""
-    if not isinstance(cut, dict) or "type" not in cut or not isinstance(cut.get("id"), str):
-        shown = json.dumps(cut)
-        raise CorpusError(f"{str(path)!r} holds {shown[:80]!r}, which is not a cut of lhotse; give a cuts manifest")
-    if cut["type"] == "MonoCut" and isinstance(cut.get("duration"), (int, float)):
-        return cut
-    return cut | {"duration": _deserialized(dict(cut), path).duration}
-
-
-def _deserialized(cut: dict[str, Any], path: Path) -> Cut:
-    """A cut of lhotse, which takes `cut` apart."""
-    key = cut["id"]
-    try:
-        return deserialize_cut(cut)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise CorpusError(
-            f"cut {key!r} of {str(path)!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"
-        ) from None
-
-
-def _readable(items: Iterable[Cut | Unreadable]) -> Iterator[Cut]:
-    for item in items:
-        if isinstance(item, Unreadable):
-            raise CorpusError(item.reason)
-        yield item
-
-
-def text_of(cut: Cut) -> str | None:
-    """The transcript: the texts of the supervisions in order of time; None without any."""
-    texts = [s.text for s in sorted(cut.supervisions, key=lambda s: s.start) if s.text is not None]
-    return " ".join(texts) if texts else None
-
-
-def speaker_of(cut: Cut) -> str | None:
-    """The speaker of the first supervision that names one."""
-    return next((s.speaker for s in cut.supervisions if s.speaker), None)
+            yield checked(item.to_dict() if isinstance(item, Cut) else item, what)

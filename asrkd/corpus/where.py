@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from asrkd import text
+from asrkd.corpus.cut_json import custom_of, main_track
+from asrkd.corpus.transcripts import speaker_of, text_of
 from asrkd.errors import ConfigError
 
 NUMBERS = ("duration", "start", "sampling_rate")
@@ -107,15 +109,17 @@ def _as_text(value: Any) -> str:
 def field_of(cut: Mapping[str, Any], name: str) -> Any:
     """A field of a cut in lhotse's JSON form; None if it has none."""
     if name == "speaker":
-        return next((one["speaker"] for one in supervisions(cut) if one.get("speaker")), None)
+        return speaker_of(cut)
     if name == "text":
-        texts = [one["text"] for one in sorted(supervisions(cut), key=lambda s: s.get("start", 0.0)) if one.get("text")]
-        return " ".join(texts) if texts else None
+        return text_of(cut)
     if name in ("recording_id", "sampling_rate"):
-        recording = first_track(cut).get("recording") or {}
-        return recording.get("id" if name == "recording_id" else name)
+        part = main_track(cut)
+        recording = part.get("recording") or {}
+        return recording.get("id") if name == "recording_id" else recording.get(name, part.get(name))
     if name.startswith("custom."):
-        return _nested(cut.get("custom"), name[len("custom.") :])
+        return _nested(custom_of(cut), name[len("custom.") :])
+    if name == "start":
+        return cut.get("start", 0.0)
     return cut.get(name)
 
 
@@ -126,15 +130,3 @@ def _nested(fields: Any, name: str) -> Any:
         return fields[name]
     key, _, rest = name.partition(".")
     return _nested(fields.get(key), rest) if rest else None
-
-
-def supervisions(cut: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The supervisions of a cut in JSON form, of all tracks of a mixed one."""
-    tracks = [track["cut"] for track in cut.get("tracks") or ()]
-    return [one for part in (cut, *tracks) for one in part.get("supervisions") or ()]
-
-
-def first_track(cut: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The cut itself, or the first one of a mixed cut."""
-    tracks = cut.get("tracks") or ()
-    return tracks[0]["cut"] if tracks else cut

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from asrkd import text
 from asrkd.corpus.audio import read_audio
-from asrkd.corpus.cuts import iterate, iterate_json, open_cuts, speaker_of, text_of
+from asrkd.corpus.cuts import iterate, iterate_json, open_cuts
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.transcripts import speaker_of, transcript_of
 from asrkd.corpus.waveform import AnyFrontEnd
-from asrkd.corpus.where import supervisions
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.k2_decode import K2Decoder
 from asrkd.errors import ConfigError, CorpusError
@@ -73,9 +73,11 @@ def compute_scores(model: Teacher, cuts: str, *, batch: int = 16) -> Scores:
         pending.clear()
 
     for cut in iterate(open_cuts(cuts), what=cuts):
-        reference = text_of(cut)
+        transcript = transcript_of(cut)
+        reference = transcript.text
         if reference is None:
-            raise CorpusError(f"cut {cut.id!r} of {cuts!r} has no transcript, so it cannot be scored; leave it out")
+            why = transcript.problem or "has no transcript"
+            raise CorpusError(f"cut {cut.id!r} of {cuts!r} {why}; it cannot be scored, so leave it out")
         samples = read_audio(cut, model.front_end.sampling_rate)
         pending.append((cut, model.front_end(torch.from_numpy(samples))))
         scores.references[cut.id], scores.speakers[cut.id] = reference, speaker_of(cut) or cut.id
@@ -101,14 +103,11 @@ def _check_cuts(cuts: str) -> None:
                 "(lhotse: cuts.modify_ids)"
             )
         seen.add(key)
-        texts = [one["text"] for one in supervisions(cut) if one.get("text") is not None]
-        if odd := [one for one in texts if not isinstance(one, str)]:
-            raise CorpusError(
-                f"cut {key!r} of {cuts!r} has the transcript {odd[0]!r}, which is not text; correct the manifest"
-            )
-        if not texts:
-            raise CorpusError(f"cut {key!r} of {cuts!r} has no transcript, so it cannot be scored; leave it out")
-        words += sum(len(text.words(one)) for one in texts)
+        transcript = transcript_of(cut)
+        if transcript.text is None:
+            why = transcript.problem or "has no transcript"
+            raise CorpusError(f"cut {key!r} of {cuts!r} {why}; it cannot be scored, so leave it out")
+        words += len(text.words(transcript.text))
     if not words:
         raise CorpusError(
             f"the transcripts of {cuts!r} hold no words, so there is no word error rate; give transcripts"

@@ -14,6 +14,7 @@ import numpy as np
 from asrkd import fingerprint, text
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.transcripts import transcript_of
 from asrkd.corpus.waveform import Waveform
 from asrkd.corpus.where import Where
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
@@ -31,6 +32,8 @@ from asrkd.teachers import Teacher, load_teacher
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+# What the manifest sums over all plans of a store.
+_SUMS = ("num_cuts", "num_unreadable", "num_without_text", "hours")
 
 
 def plan(
@@ -91,9 +94,9 @@ def plan(
         raise ConfigError(f"codebooks {codebooks!r} are given without the layer that they are of; name it")
     units = _Units(root, 0, unit_hours)
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
-    _fill(units, corpora, where, progress)
+    _fill(units, corpora, where, progress, is_labeled=teacher is None)
     if units.num_cuts and units.num_cuts == units.num_unreadable:
-        raise CorpusError(f"none of {units.num_cuts} audio files can be opened; the first: {units.first_reason}")
+        raise CorpusError(f"none of {units.num_cuts} cuts can be used; the first: {units.first_reason}")
     if not units.num_cuts:
         raise CorpusError(
             f"no cut of {', '.join(corpora)} meets every condition, so there is nothing to plan; loosen --where"
@@ -132,13 +135,14 @@ def grow(
         known.add([*(cut["id"] for cut in planned if "unreadable" not in cut), *deleted_ids(root, number)])
         unreadable.update(cut["id"] for cut in planned if "unreadable" in cut)
     units = _Units(root, first, unit_hours)
-    _fill(units, [cuts] if isinstance(cuts, str) else list(cuts), where, progress, known, unreadable)
+    corpora, is_labeled = [cuts] if isinstance(cuts, str) else list(cuts), not before.identity.teacher
+    _fill(units, corpora, where, progress, known, unreadable, is_labeled=is_labeled)
     if not units.num_cuts:
         return before, 0
     added = units.summary()
     summary = {
         "num_units": added["num_units"],
-        **{name: before.plan[name] + added[name] for name in ("num_cuts", "num_unreadable", "hours")},
+        **{name: before.plan.get(name, 0) + added[name] for name in _SUMS},
         "fingerprint": fingerprint.of_json([before.plan["fingerprint"], added["fingerprint"]]),
     }
     return manifest.replace_plan(root, before.identity, summary), units.num_cuts
@@ -150,6 +154,7 @@ class _Units:
     def __init__(self, root: str, first: int, unit_hours: float) -> None:
         self.num_cuts, self.seconds = 0, 0.0
         self.num_unreadable, self.first_reason = 0, ""
+        self.num_without_text = 0
         self._root, self._next, self._limit = root, first, unit_hours * 3600
         self.num_changed = 0
         self._lines: list[bytes] = []
@@ -185,6 +190,7 @@ class _Units:
             "num_units": self._next,
             "num_cuts": self.num_cuts,
             "num_unreadable": self.num_unreadable,
+            "num_without_text": self.num_without_text,
             "hours": self.seconds / 3600,
             "fingerprint": digest,
         }
@@ -203,8 +209,14 @@ def _fill(
     progress: Callable[[int, float], None] | None,
     known: SeenIds | None = None,
     unreadable: Collection[str] = (),
+    *,
+    is_labeled: bool,
 ) -> None:
-    """Add every cut that meets the conditions and is not known; of the `unreadable` ids only those that are so no more."""
+    """Add every cut that meets the conditions and is not known; of the `unreadable` ids only those that are so no more.
+
+    A cut whose supervisions are not what is said in it (`asrkd.corpus.transcripts`) cannot be used in a labeled set; with a teacher,
+    its text is left out.
+    """
     seen = SeenIds()
     for name in corpora:
         for batch in _batched(map(_named, iterate_json(name)), 1000):
@@ -218,14 +230,18 @@ def _fill(
                 )
             old = known.contains(ids) if known else np.zeros(len(ids), dtype=bool)
             for cut, is_old in zip(batch, old, strict=True):
+                if is_old or not ("unreadable" in cut or all(condition(cut) for condition in where)):
+                    continue
+                # A cut that cannot be used has no fields to be judged by; labeling puts it into quarantine.
+                problem = transcript_of(cut).problem
+                if problem and is_labeled:
+                    cut = {"id": cut["id"], "unreadable": f"cut {cut['id']!r} {problem}"}
                 if cut["id"] in unreadable:
                     cut = plan_line(cut)[0]  # by which it may be unreadable still
-                if "unreadable" in cut:
-                    # It has no fields to be judged by; labeling puts it into quarantine.
-                    wanted = cut["id"] not in unreadable
-                else:
-                    wanted = all(condition(cut) for condition in where)
-                if wanted and not is_old:
+                if "unreadable" not in cut:
+                    units.add(cut)
+                    units.num_without_text += bool(problem)
+                elif cut["id"] not in unreadable:
                     units.add(cut)
             if progress:
                 progress(units.num_cuts, units.seconds / 3600)

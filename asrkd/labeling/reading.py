@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import soundfile
 import torch
-from lhotse.cut import Cut
-from lhotse.cut.set import deserialize_cut
 from numpy.typing import NDArray
 
 from asrkd.corpus.audio import read_audio
-from asrkd.corpus.cuts import speaker_of, text_of
+from asrkd.corpus.cut_json import CutJson, custom_json, main_track, to_cut
+from asrkd.corpus.transcripts import speaker_of, text_of
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import CorpusError
 
-CutJson = Mapping[str, Any]
 # Frames of features in a batch, padding included. Fixed, because a shard's bytes may depend on the batches.
 BATCH_FRAMES = 8000
 # A teacher sees a cut as a whole, so its memory bounds a cut.
@@ -63,22 +59,14 @@ def read(cuts: Sequence[CutJson], front_end: AnyFrontEnd, embed: str) -> Batch:
     heard, bad = [], {}
     for cut in cuts:
         try:
-            heard.append(_hear(_deserialized(cut), front_end, embed))
+            heard.append(_hear(cut, front_end, embed))
         except CorpusError as error:
             bad[cut["id"]] = str(error)
     return Batch(heard, bad)
 
 
-def _deserialized(cut: CutJson) -> Cut:
-    try:
-        return deserialize_cut(copy.deepcopy(dict(cut)))  # lhotse takes its argument apart
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise CorpusError(
-            f"cut {cut['id']!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"
-        ) from None
-
-
-def _hear(cut: Cut, front_end: AnyFrontEnd, embed: str) -> Heard:
+def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embed: str) -> Heard:
+    cut = to_cut(cut_json)
     if cut.duration > MAX_SECONDS:
         raise CorpusError(
             f"cut {cut.id!r} is {cut.duration:.1f} s long; a teacher sees a cut as a whole, for which more than {MAX_SECONDS:.0f} s "
@@ -92,14 +80,14 @@ def _hear(cut: Cut, front_end: AnyFrontEnd, embed: str) -> Heard:
         raise CorpusError(f"cut {cut.id!r} has {len(samples)} samples, too few for one frame; leave it out")
     row: dict[str, Any] = {
         "id": cut.id,
-        "recording_id": getattr(getattr(cut, "recording", None), "id", cut.id),
+        "recording_id": str(main_track(cut_json)["recording"]["id"]),
         "start": float(cut.start),
         "duration": len(samples) / rate,
         "sampling_rate": rate,
         "num_samples": len(samples),
-        "speaker": speaker_of(cut),
-        "text": text_of(cut),
-        "custom": json.dumps(cut.custom, sort_keys=True, ensure_ascii=False) if getattr(cut, "custom", None) else None,
+        "speaker": speaker_of(cut_json),
+        "text": text_of(cut_json),
+        "custom": custom_json(cut_json),
     }
     if embed == "audio":
         buffer = io.BytesIO()

@@ -14,6 +14,8 @@ from lhotse.array import Array, TemporalArray
 from lhotse.audio import AudioSource
 from lhotse.dataset import K2SpeechRecognitionDataset
 from lhotse.dataset.input_strategies import BatchIO
+from lhotse.serialization import deserialize_custom_field
+from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -81,7 +83,7 @@ def _cut(row: dict[str, Any]) -> MonoCut:
         text=row["text"] or "",
         speaker=row["speaker"],
     )
-    custom = json.loads(row["custom"]) if row["custom"] else None
+    custom = _custom(json.loads(row["custom"]), row["start"]) if row["custom"] else None
     return MonoCut(
         id=row["id"],
         start=0.0,
@@ -91,6 +93,31 @@ def _cut(row: dict[str, Any]) -> MonoCut:
         recording=recording,
         custom=custom,
     )
+
+
+def _custom(fields: dict[str, Any], start: float) -> dict[str, Any]:
+    """Custom fields with lhotse's objects for arrays and recordings, where these can be loaded for a cut that begins at 0.
+
+    A recording that began with another cut's recording would be read from its beginning; it stays as JSON, and so does what lies in
+    a Shar folder.
+    """
+    kept = {}
+    for name, value in list(fields.items()):
+        if isinstance(value, dict) and ("sources" in value and start or _is_in_shar(value)):
+            kept[name] = fields.pop(name)
+    found = deserialize_custom_field(fields) or {}
+    for name, value in found.items():
+        if isinstance(value, TemporalArray):
+            found[name] = fastcopy(value, start=value.start - start)
+    return found | kept
+
+
+def _is_in_shar(manifest: dict[str, Any]) -> bool:
+    sources = manifest.get("sources")
+    if isinstance(sources, list):
+        return any(isinstance(one, dict) and one.get("type") == "shar" for one in sources)
+    array = manifest.get("array", manifest)
+    return isinstance(array, dict) and array.get("storage_type") == "shar"
 
 
 def _rectangle(targets: SoftTargets) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:

@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lhotse.cut import Cut
-from lhotse.cut.set import deserialize_cut
 from numpy.typing import NDArray
 
 from asrkd import fingerprint, text
 from asrkd.corpus.audio import read_audio
+from asrkd.corpus.cut_json import to_cut
+from asrkd.corpus.cuts import iterate_json
 from asrkd.errors import CorpusError
 
 
 class JoinedAudio:
-    """The cuts of a JSON Lines manifest by id.
+    """The cuts of a JSON Lines manifest, or of a Shar folder, by id.
 
     The manifest stays on disk; memory holds sixteen bytes a cut (a hash of the id and where the line begins), from a file that
-    reader processes share. A compressed manifest is unpacked into a temporary folder.
+    reader processes share. A compressed manifest is unpacked into a temporary folder, and the cuts of a Shar folder are written there,
+    with the places of their audio.
 
     Raises:
         CorpusError: the manifest cannot be read, or a line is no cut.
@@ -72,22 +73,18 @@ class JoinedAudio:
                 stream.seek(int(self._starts[place]))
                 (cut,) = text.json_lines(stream.readline(), what=str(self.manifest))
             if cut["id"] == utterance_id:
-                return read_audio(self._deserialized(cut), sampling_rate)
+                return read_audio(to_cut(cut), sampling_rate)
         raise CorpusError(
             f"{str(self.manifest)!r} has no cut {utterance_id!r}, but the store that it is joined to has; give the manifest "
             "from which the store was labeled"
         )
 
-    def _deserialized(self, cut: dict[str, Any]) -> Cut:
-        key = cut["id"]
-        try:
-            return deserialize_cut(cut)
-        except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-            raise CorpusError(
-                f"cut {key!r} of {str(self.manifest)!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"
-            ) from None
-
     def _unpacked(self, folder: Path) -> Path:
+        if self.manifest.is_dir():
+            with open(folder / "cuts.jsonl", "w", encoding="utf-8") as lines:
+                for cut in iterate_json(self.manifest):
+                    lines.write(json.dumps(cut, ensure_ascii=False) + "\n")
+            return folder / "cuts.jsonl"
         if self.manifest.suffix != ".gz":
             return self.manifest
         try:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from asrkd.corpus.audio import read_audio
-from asrkd.corpus.cuts import iterate, open_cuts, text_of
+from asrkd.corpus.cuts import iterate, open_cuts
+from asrkd.corpus.transcripts import text_of
 from asrkd.evaluation.wer import bootstrap
 from asrkd.report import html, pictures
 from asrkd.report.html import Section

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.testing.dummies import dummy_recording
 
-from asrkd.corpus.cuts import speaker_of, text_of
+from asrkd.corpus.transcripts import speaker_of, text_of
 from asrkd.corpus.where import field_of, parse_where
 from asrkd.errors import ConfigError
 
