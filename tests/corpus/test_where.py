@@ -120,7 +120,8 @@ def test_a_field_with_a_point_in_its_name_comes_first() -> None:
 @given(st.text(min_size=1, max_size=5))
 def test_any_text_equals_itself(value: str) -> None:
     given_value = value.strip()
-    assert parse_where(f"speaker={value}")({"supervisions": [{"speaker": given_value}]}) or not given_value
+    cut = {"duration": 1.0, "supervisions": [{"speaker": given_value, "start": 0.0, "duration": 1.0}]}
+    assert parse_where(f"speaker={value}")(cut) or not given_value
     assert not parse_where(f"id!={value}")({"id": given_value})
 
 
