@@ -100,9 +100,17 @@ def numbered_lines(
     """(number from 1, line) of a file, without lines that hold nothing but separators.
 
     Raises:
-        AsrkdError: as `stream`.
+        AsrkdError: as `stream`, or a carriage return within a line: what follows would be words of the line before.
     """
-    return ((number, line) for number, line in stream(path, what=what, error=error) if line.strip(" \t\r"))
+    for number, line in stream(path, what=what, error=error):
+        content = line.strip(" \t\r")
+        if "\r" in content:
+            raise error(
+                f"{what or 'file'} {str(path)!r} line {number} holds a carriage return, by which old programs end lines; convert the file "
+                "(mac2unix, or tr '\\r' '\\n')"
+            )
+        if content:
+            yield number, line
 
 
 def words(text: str) -> list[str]:
