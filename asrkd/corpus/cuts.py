@@ -51,14 +51,15 @@ def open_cuts(path: str | Path) -> CutSet:
     )
 
 
-def _manifest_lines(path: Path) -> Iterator[Any]:
-    """The JSON values of a manifest (lhotse's own reader opens it in the encoding of the locale)."""
-    return text.json_values(text.stream(path, what="cuts"), what=f"cuts {str(path)!r}")
+def _manifest_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The cuts of a manifest as JSON (lhotse's own reader opens it in the encoding of the locale)."""
+    for number, item in text.json_values(text.stream(path, what="cuts"), what=f"cuts {str(path)!r}"):
+        yield _checked(item, path, number)
 
 
 def _manifest_cuts(path: Path) -> Iterator[Cut]:
     for item in _manifest_lines(path):
-        yield _deserialized(_checked(item, path), path)
+        yield _deserialized(item, path)
 
 
 class _Lazy:
@@ -120,14 +121,16 @@ def iterate_json(path: str | Path) -> Iterator[dict[str, Any]]:
         elif isinstance(item, Cut):
             yield item.to_dict()
         else:
-            yield _checked(item, path)
+            yield item
 
 
-def _checked(cut: Any, path: Path) -> dict[str, Any]:
+def _checked(cut: Any, path: Path, line: int) -> dict[str, Any]:
     """A cut as a manifest has it, with the `duration` that a mixed one leaves out."""
     if not isinstance(cut, dict) or "type" not in cut or not isinstance(cut.get("id"), str):
         shown = json.dumps(cut)
-        raise CorpusError(f"{str(path)!r} holds {shown[:80]!r}, which is not a cut of lhotse; give a cuts manifest")
+        raise CorpusError(
+            f"{str(path)!r} line {line} is {shown[:80]!r}, which is not a cut of lhotse; give a cuts manifest"
+        )
     if cut["type"] == "MonoCut" and isinstance(cut.get("duration"), (int, float)):
         return cut
     return cut | {"duration": _deserialized(dict(cut), path).duration}
