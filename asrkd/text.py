@@ -100,9 +100,17 @@ def numbered_lines(
     """(number from 1, line) of a file, without lines that hold nothing but separators.
 
     Raises:
-        AsrkdError: as `stream`.
+        AsrkdError: as `stream`, or a carriage return within a line: what follows would be words of the line before.
     """
-    return ((number, line) for number, line in stream(path, what=what, error=error) if line.strip(" \t\r"))
+    for number, line in stream(path, what=what, error=error):
+        content = line.strip(" \t\r")
+        if "\r" in content:
+            raise error(
+                f"{what or 'file'} {str(path)!r} line {number} holds a carriage return, by which old programs end lines; convert the file "
+                "(mac2unix, or tr '\\r' '\\n')"
+            )
+        if content:
+            yield number, line
 
 
 def words(text: str) -> list[str]:
@@ -124,15 +132,17 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def json_values(lines: Iterable[tuple[int, str]], *, what: str, error: type[AsrkdError] = CorpusError) -> Iterator[Any]:
-    """The values of numbered lines of JSON; lines of nothing but separators are passed over.
+def json_values(
+    lines: Iterable[tuple[int, str]], *, what: str, error: type[AsrkdError] = CorpusError
+) -> Iterator[tuple[int, Any]]:
+    """(number, value) of numbered lines of JSON; lines of nothing but separators are passed over.
 
     Raises:
         AsrkdError: a line is not JSON; the message names it.
     """
     for number, line in lines:
         try:
-            yield json.loads(line)
+            yield number, json.loads(line)
         except (ValueError, RecursionError) as wrong:
             if line.strip(" \t\r"):
                 # The decoder counts lines within its own text, which is always one.
@@ -146,4 +156,5 @@ def json_lines(data: bytes, *, what: str, error: type[AsrkdError] = CorpusError)
     Raises:
         AsrkdError: a line is not JSON, or the bytes are not UTF-8; the message names the line.
     """
-    return list(json_values(enumerate(lines(decode(data, what=what, error=error)), 1), what=what, error=error))
+    numbered = enumerate(lines(decode(data, what=what, error=error)), 1)
+    return [value for _, value in json_values(numbered, what=what, error=error)]

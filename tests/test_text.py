@@ -64,6 +64,14 @@ def test_files_that_are_damaged_are_refused_with_the_line(tmp_path: Path) -> Non
             list(text.stream(path))
 
 
+def test_lines_that_end_by_carriage_returns_are_not_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"u a\r\r\n\r\nv b\r\n")
+    assert [number for number, _ in text.numbered_lines(tmp_path / "a")] == [1, 3]
+    (tmp_path / "a").write_bytes(b"u a\n\nv b\rw c\r")
+    with pytest.raises(CorpusError, match="line 3 holds a carriage return"):
+        list(text.numbered_lines(tmp_path / "a"))
+
+
 @pytest.mark.parametrize(
     ("line", "reason"), [("{", "Expecting property name"), ("[" * 100_000, "recursion"), ("01", "Extra")]
 )

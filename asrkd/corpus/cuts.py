@@ -39,9 +39,15 @@ def open_cuts(path: str | Path) -> CutSet:
     return CutSet(_Lazy(lambda: map(to_cut, iterate_json(path))))
 
 
-def _manifest_lines(path: Path) -> Iterator[Any]:
-    """The JSON values of a manifest (lhotse's own reader opens it in the encoding of the locale)."""
-    return text.json_values(text.stream(path, what="cuts"), what=f"cuts {str(path)!r}")
+def _manifest_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The cuts of a manifest as JSON (lhotse's own reader opens it in the encoding of the locale)."""
+    for number, item in text.json_values(text.stream(path, what="cuts"), what=f"cuts {str(path)!r}"):
+        yield checked(item, f"{str(path)!r} line {number}")
+
+
+def _shar_cuts(path: Path) -> Iterator[dict[str, Any] | Unreadable]:
+    for item in shar_cuts(path):
+        yield item if isinstance(item, Unreadable) else checked(item, repr(str(path)))
 
 
 class _Lazy:
@@ -58,7 +64,7 @@ def _reader(path: Path) -> Callable[[], Iterable[Any]]:
     """What reads a corpus: its cuts in JSON or as lhotse has them, and audio files that cannot be opened."""
     if path.is_dir():
         if is_shar(path):
-            return lambda: shar_cuts(path)
+            return lambda: _shar_cuts(path)
         files = audio_files(path)
         return lambda: folder_cuts(path, files)
     if not path.exists():
@@ -118,4 +124,4 @@ def iterate_json(path: str | Path) -> Iterator[dict[str, Any]]:
         if isinstance(item, Unreadable):
             yield {"id": item.id, "unreadable": item.reason}
         else:
-            yield checked(item.to_dict() if isinstance(item, Cut) else item, what)
+            yield checked(item.to_dict(), what) if isinstance(item, Cut) else item

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lhotse.serialization import load_jsonl
-
+from asrkd import text
 from asrkd.corpus.audio import Unreadable
 from asrkd.errors import CorpusError
 
@@ -42,7 +41,7 @@ def shar_cuts(folder: Path) -> Iterator[Any]:
     for files in shards.values():
         cuts_file = files["cuts"]
         readers = {field: _Field(field, files.get(field), cuts_file) for field in fields}
-        for cut in load_jsonl(cuts_file):
+        for cut in _json_lines(cuts_file):
             if not isinstance(cut, dict) or not isinstance(cut.get("id"), str):
                 yield cut  # whoever checks cuts tells what it is
                 continue
@@ -195,6 +194,10 @@ def _with_place(manifest: dict[str, Any], source: dict[str, Any]) -> dict[str, A
     return manifest
 
 
+def _json_lines(path: Path) -> Iterator[Any]:
+    return (value for _, value in text.json_values(text.stream(path, what="Shar"), what=f"Shar {str(path)!r}"))
+
+
 def _jsonl_items(path: Path, field: str) -> Iterator[_Item]:
-    for item in load_jsonl(path):
+    for item in _json_lines(path):
         yield _Item(item["cut_id"], item.get(field))

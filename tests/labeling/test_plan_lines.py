@@ -47,7 +47,9 @@ def is_plain(value: Any) -> bool:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(texts.filter(bool), texts), min_size=1, max_size=4, unique_by=lambda row: row[0]), st.booleans())
+@given(
+    st.lists(st.tuples(texts.filter(bool), texts), min_size=1, max_size=4, unique_by=lambda row: row[0]), st.booleans()
+)
 def test_any_manifest_is_planned_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], escaped: bool
 ) -> None:
