@@ -44,6 +44,7 @@ def plan(
     unit_hours: float = 1.0,
     where: Sequence[Where] = (),
     front_end: FrontEnd | None = None,
+    channel: int | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Manifest:
     """Plan the labeling of one or more corpora into a new store, holding no more than one unit of cuts in memory.
@@ -63,6 +64,7 @@ def plan(
         unit_hours: hours of audio in a work unit.
         where: conditions that a cut must meet, all of them.
         front_end: for a store without a teacher; the default front end if None.
+        channel: the only channel to take of cuts that have several, from 0; None for the mean of all.
         progress: called with cuts and hours so far.
 
     Raises:
@@ -88,7 +90,7 @@ def plan(
         raise ConfigError(f"codebooks {codebooks!r} are given without the layer that they are of; name it")
     units = _Units(root, 0, unit_hours)
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
-    _fill(units, corpora, where, progress)
+    _fill(units, corpora, where, progress, channel=channel)
     if units.num_cuts and units.num_cuts == units.num_unreadable:
         raise CorpusError(f"none of {units.num_cuts} audio files can be opened; the first: {units.first_reason}")
     if not units.num_cuts:
@@ -104,6 +106,7 @@ def grow(
     *,
     unit_hours: float = 1.0,
     where: Sequence[Where] = (),
+    channel: int | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> tuple[Manifest, int]:
     """Add the cuts of a grown corpus that a store has not planned yet, as further units; those that are there do not change.
@@ -129,7 +132,7 @@ def grow(
         known.add([*(cut["id"] for cut in planned if "unreadable" not in cut), *deleted_ids(root, number)])
         unreadable.update(cut["id"] for cut in planned if "unreadable" in cut)
     units = _Units(root, first, unit_hours)
-    _fill(units, [cuts] if isinstance(cuts, str) else list(cuts), where, progress, known, unreadable)
+    _fill(units, [cuts] if isinstance(cuts, str) else list(cuts), where, progress, known, unreadable, channel)
     if not units.num_cuts:
         return before, 0
     added = units.summary()
@@ -192,11 +195,12 @@ def _fill(
     progress: Callable[[int, float], None] | None,
     known: SeenIds | None = None,
     unreadable: Collection[str] = (),
+    channel: int | None = None,
 ) -> None:
     """Add every cut that meets the conditions and is not known; of the `unreadable` ids only those that are so no more."""
     seen = SeenIds()
     for name in corpora:
-        for batch in _batched(iterate_json(name), 1000):
+        for batch in _batched(iterate_json(name, channel), 1000):
             ids = [cut["id"] for cut in batch]
             repeated = seen.add(ids)
             if repeated.any():
