@@ -57,8 +57,6 @@ def whole_recording(file: Path, name: str) -> Recording | Unreadable:
         rate, channels, frames = recording.sampling_rate, recording.num_channels, recording.num_samples
     except CorpusError as error:
         return Unreadable(name, f"{error}; repair it or leave it out")
-    if not frames:
-        return Unreadable(name, f"audio file {path!r} holds no samples; leave it out")
     source = AudioSource(type="file", channels=list(range(channels)), source=path)
     return Recording(id=name, sources=[source], sampling_rate=rate, num_samples=frames, duration=frames / rate)
 
@@ -73,6 +71,8 @@ def _header(path: str) -> tuple[int, int, int]:
         except (soundfile.SoundFileError, OSError):
             pass  # told better by what follows
     sound = open_sound(path)
+    if not sound.num_samples:
+        raise CorpusError(f"{sound.what} holds no samples" + (f": {sound.fault}" if sound.fault else ""))
     return sound.sampling_rate, sound.channels, sound.num_samples
 
 

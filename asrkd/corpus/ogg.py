@@ -26,4 +26,7 @@ def streams(data: bytes | mmap) -> list[tuple[int, int]]:
 def is_ended(data: bytes | mmap, begin: int, end: int) -> bool:
     """Whether the last page of a stream is there and says so."""
     at = data.rfind(b"OggS", begin, end)
-    return at >= 0 and at + 27 <= end and bool(data[at + 5] & 4)
+    if at < 0 or at + 27 > end:
+        return False
+    count = data[at + 26]
+    return bool(data[at + 5] & 4) and at + 27 + count + sum(data[at + 27 : at + 27 + count]) <= end
