@@ -97,6 +97,8 @@ SUFFIXES = {
 def test_a_file_gives_all_of_its_audio_or_both_numbers(
     tmp_path_factory: pytest.TempPathFactory, kind: str, seed: int, count: int, channels: int, share: float, kept: float
 ) -> None:
+    if share not in (0.0, 1.0):
+        kept = 1.0  # a file may be cut off where its header says that it ends
     data = encoded(noise(seed, count, channels), kind)
     whole = decoded(data).mean(axis=0)
     declared = round(count * share)
