@@ -63,7 +63,7 @@ def whole_recording(file: Path, name: str) -> Recording | Unreadable:
 
 def _header(path: str) -> tuple[int, int, int]:
     """Sampling rate, channels and samples of a file, by its header alone where that is nearly always right."""
-    if os.path.splitext(path)[1].lower() in _HEADER_ONLY:
+    if os.path.splitext(path)[1].lower() in _HEADER_ONLY and os.path.isfile(path):  # opening a pipe would wait
         try:
             with soundfile.SoundFile(path) as decoder:
                 if decoder.format not in ("MP3", "OGG") and 0 < decoder.frames < 1 << 60:
@@ -91,11 +91,13 @@ def wrong_times(start: Any, duration: Any, length: float | None = None) -> str |
         start, duration: seconds, numbers.
         length: of the recording, in seconds, if it is known.
     """
-    # One comparison in the usual case, as plans of millions of cuts come by here.
-    if not (0 <= start < math.inf):
-        return f"starts at {start} s, but must start at 0 s or later"
-    if not (0 < duration < math.inf):
-        return f"has the duration {duration} s, but must be longer than 0 s"
+    try:
+        if not (0 <= start < math.inf):
+            return f"starts at {start} s, but must start at 0 s or later"
+        if not (0 < duration < math.inf):
+            return f"has the duration {duration} s, but must be longer than 0 s"
+    except TypeError:
+        return f"has the start {start!r} and the duration {duration!r}, but these must be numbers of seconds"
     if length is not None and start + duration > length + TOLERANCE:
         unit = ", or are its times not in seconds?" if start >= length and start / 1000 < length else ""
         return f"reaches from {start:g} to {start + duration:g} s, but its recording is {length:.3f} s long; correct its times{unit}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -136,7 +137,7 @@ def _checked(cut: dict[str, Any], path: Path) -> dict[str, Any]:
     if cut["type"] == "MonoCut" and isinstance(cut.get("duration"), (int, float)):
         return cut
     try:
-        return cut | {"duration": deserialize_cut(dict(cut)).duration}
+        return cut | {"duration": deserialize_cut(copy.deepcopy(cut)).duration}
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise CorpusError(
             f"cut {cut['id']!r} of {str(path)!r} is not a cut of lhotse ({type(error).__name__}: {error}); correct the manifest"

@@ -14,12 +14,15 @@ def absolute_sources(cut: dict[str, Any], manifest: Path) -> None:
     manifest's own folder.
     """
     recording = cut.get("recording")
-    if recording is not None:
-        for source in recording["sources"]:
-            if source["type"] == "file" and not source["source"].startswith("/"):
-                source["source"] = _absolute(source["source"], manifest)
-    for track in cut.get("tracks", ()):
-        absolute_sources(track["cut"], manifest)
+    if isinstance(recording, dict):
+        for source in recording.get("sources") or ():
+            if isinstance(source, dict) and source.get("type") == "file":
+                path = source.get("source")
+                if isinstance(path, str) and not path.startswith("/"):
+                    source["source"] = _absolute(path, manifest)
+    for track in cut.get("tracks") or ():
+        if isinstance(track, dict) and isinstance(track.get("cut"), dict):
+            absolute_sources(track["cut"], manifest)
 
 
 def _absolute(path: str, manifest: Path) -> str:
