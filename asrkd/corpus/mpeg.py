@@ -108,7 +108,7 @@ class MpegAudio:
         tags.update(number for number in _marked(data, offsets) if _is_tag(data, offsets[number], side))
         kept = [number for number in range(len(offsets)) if number not in tags]
         if not kept:
-            raise CorpusError(f"{what} holds no audio, only the tag in front of it; leave it out")
+            raise CorpusError(f"{what} holds no audio, only the tag in front of it")
         self._offsets = np.array([offsets[number] for number in kept], dtype=np.int64)
         self._sizes = np.array([sizes[number] for number in kept], dtype=np.int64)
         total = len(kept) * kind.samples

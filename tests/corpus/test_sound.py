@@ -179,7 +179,7 @@ def test_mp3_of_any_making_gives_all_of_its_frames_or_both_numbers(
     joined = joined[: round(len(joined) * kept)]
     found = as_labeled(tmp_path_factory.mktemp("sound"), front + joined + behind, ".mp3")
     if isinstance(found, str):
-        assert tagged and re.search(r"declares \d+ samples, but it holds \d+", found), found
+        assert tagged and re.search(r"declares \d+ samples, but it holds \d+|holds no audio", found), found
         assert kept < 1.0 or lie is not None
         return
     expected = sum(counts)
