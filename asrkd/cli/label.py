@@ -57,6 +57,7 @@ def label() -> None:
 )
 @options.UNIT_HOURS
 @options.WHERE
+@options.CHANNEL
 @click.option(
     "--front-end", type=click.Path(dir_okay=False), help="YAML of front end settings, for a store without a teacher."
 )
@@ -72,6 +73,7 @@ def plan(
     codebooks: str,
     unit_hours: float,
     where: tuple[str, ...],
+    channel: int | None,
     front_end: str | None,
 ) -> None:
     """Cut one or more corpora, CUTS, into work units and freeze them in the new STORE.
@@ -93,6 +95,7 @@ def plan(
         unit_hours=unit_hours,
         where=[parse_where(condition) for condition in where],
         front_end=settings,
+        channel=channel,
         progress=show,
     )
     show.close()
@@ -136,14 +139,15 @@ def codebooks_command(cuts: str, out: str, teacher: str, layer: str, count: int,
 @click.argument("store")
 @options.UNIT_HOURS
 @options.WHERE
-def grow(cuts: tuple[str, ...], store: str, unit_hours: float, where: tuple[str, ...]) -> None:
+@options.CHANNEL
+def grow(cuts: tuple[str, ...], store: str, unit_hours: float, where: tuple[str, ...], channel: int | None) -> None:
     """Add the cuts of grown corpora that STORE has not planned yet, as further units.
 
     Units that are planned or finished do not change; cuts that were planned or deleted before are passed over.
     """
     show = _PlanProgress()
     conditions = [parse_where(condition) for condition in where]
-    made, added = planning.grow(cuts, store, unit_hours=unit_hours, where=conditions, progress=show)
+    made, added = planning.grow(cuts, store, unit_hours=unit_hours, where=conditions, channel=channel, progress=show)
     show.close()
     click.echo(
         f"added {added} cuts; {made.plan['num_cuts']} cuts, {made.plan['num_units']} units are planned in {store}"

@@ -31,6 +31,23 @@ WHERE = click.option(
     metavar="CONDITION",
     help="Keep cuts that meet it, e.g. 'duration<=30', 'speaker!=anna', 'id~^2020-', 'custom.language=ar'; may be given again.",
 )
+
+
+def _channel(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    if value == "mean":
+        return None
+    if not (value.isascii() and value.isdigit()):
+        raise click.BadParameter(f"{value!r} is neither 'mean' nor a channel's number from 0", context, parameter)
+    return int(value)
+
+
+CHANNEL = click.option(
+    "--channel",
+    default="mean",
+    metavar="mean|NUMBER",
+    callback=_channel,
+    help="Of audio with several channels: the mean of all, or the one of this number, from 0.",
+)
 UNIT_HOURS = click.option("--unit-hours", default=1.0, help="Hours of audio in a work unit.")
 READERS = click.option(
     "--readers",

@@ -50,6 +50,7 @@ def plan(
     unit_hours: float = 1.0,
     where: Sequence[Where] = (),
     front_end: FrontEnd | None = None,
+    channel: int | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Manifest:
     """Plan the labeling of one or more corpora into a new store, holding no more than one unit of cuts in memory.
@@ -69,6 +70,7 @@ def plan(
         unit_hours: hours of audio in a work unit.
         where: conditions that a cut must meet, all of them.
         front_end: for a store without a teacher; the default front end if None.
+        channel: the only channel to take of cuts that have several, from 0; None for the mean of all.
         progress: called with cuts and hours so far.
 
     Raises:
@@ -94,7 +96,7 @@ def plan(
         raise ConfigError(f"codebooks {codebooks!r} are given without the layer that they are of; name it")
     units = _Units(root, 0, unit_hours)
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
-    _fill(units, corpora, where, progress, is_labeled=teacher is None)
+    _fill(units, corpora, where, progress, is_labeled=teacher is None, channel=channel)
     if units.num_cuts and units.num_cuts == units.num_unreadable:
         raise CorpusError(f"none of {units.num_cuts} cuts can be used; the first: {units.first_reason}")
     if not units.num_cuts:
@@ -110,6 +112,7 @@ def grow(
     *,
     unit_hours: float = 1.0,
     where: Sequence[Where] = (),
+    channel: int | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> tuple[Manifest, int]:
     """Add the cuts of a grown corpus that a store has not planned yet, as further units; those that are there do not change.
@@ -136,7 +139,7 @@ def grow(
         unreadable.update(cut["id"] for cut in planned if "unreadable" in cut)
     units = _Units(root, first, unit_hours)
     corpora, is_labeled = [cuts] if isinstance(cuts, str) else list(cuts), not before.identity.teacher
-    _fill(units, corpora, where, progress, known, unreadable, is_labeled=is_labeled)
+    _fill(units, corpora, where, progress, known, unreadable, is_labeled=is_labeled, channel=channel)
     if not units.num_cuts:
         return before, 0
     added = units.summary()
@@ -211,6 +214,7 @@ def _fill(
     unreadable: Collection[str] = (),
     *,
     is_labeled: bool,
+    channel: int | None,
 ) -> None:
     """Add every cut that meets the conditions and is not known; of the `unreadable` ids only those that are so no more.
 
@@ -219,7 +223,7 @@ def _fill(
     """
     seen = SeenIds()
     for name in corpora:
-        for batch in _batched(map(_named, iterate_json(name)), 1000):
+        for batch in _batched(map(_named, iterate_json(name, channel)), 1000):
             ids = [cut["id"] for cut in batch]
             repeated = seen.add(ids)
             if repeated.any():

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from asrkd.corpus.audio import read_audio
+from asrkd.corpus.audio import read_audio, refuse_silence
 from asrkd.corpus.cut_json import CutJson, custom_json, main_track, to_cut
 from asrkd.corpus.transcripts import speaker_of, text_of
 from asrkd.corpus.waveform import AnyFrontEnd
@@ -75,6 +75,7 @@ def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embed: str) -> Heard:
     rate = front_end.sampling_rate
     # Features are made from the 16-bit samples that are embedded, so that a student can make the same.
     samples = np.clip(np.rint(read_audio(cut, rate) * 32768.0), -32768, 32767).astype(np.int16)
+    refuse_silence(samples, f"cut {cut.id!r}")
     features = front_end(torch.from_numpy(samples.astype(np.float32) / 32768.0)).numpy()
     if not front_end.frame_law().num_features(len(samples)):
         raise CorpusError(f"cut {cut.id!r} has {len(samples)} samples, too few for one frame; leave it out")

@@ -19,6 +19,7 @@ from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asrkd.corpus.audio import read_audio
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.store.reader import Store
@@ -169,7 +170,7 @@ class FrontEndFeatures(BatchIO):
         self.front_end = front_end
 
     def __call__(self, cuts: CutSet) -> tuple[Tensor, Tensor]:
-        features = [self.front_end(torch.from_numpy(np.asarray(cut.load_audio()[0], np.float32))) for cut in cuts]
+        features = [self.front_end(torch.from_numpy(read_audio(cut, self.front_end.sampling_rate))) for cut in cuts]
         lengths = torch.tensor([len(one) for one in features], dtype=torch.int32)
         return torch.nn.utils.rnn.pad_sequence(features, batch_first=True), lengths
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 import torchaudio
 from lhotse.augmentation.compress import Compress
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 
 from asrkd import fingerprint
 from asrkd.corpus.augment.checks import check_probability, check_range
+from asrkd.corpus.folders import audio_files
+from asrkd.corpus.sound import open_sound
 from asrkd.errors import ConfigError, CorpusError
 
-AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 CODECS = ("opus", "mp3", "vorbis", "gsm")
 # GSM 06.10 is made for telephones.
 _GSM_RATE = 8000
@@ -201,24 +201,24 @@ def load_noises(source: str | Path | Sequence[str | Path], sampling_rate: int) -
         CorpusError: nothing there, or a file cannot be read or is empty.
     """
     if isinstance(source, (str, Path)):
-        folder = Path(source)
-        if folder.is_dir():
-            paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-        else:
-            paths = [folder]
+        try:
+            paths = audio_files(Path(source)).files if Path(source).is_dir() else [Path(source)]
+        except CorpusError as error:
+            raise CorpusError(f"no noise in {str(source)!r}: {error}") from None
     else:
         paths = [Path(path) for path in source]
     if not paths:
-        raise CorpusError(f"no noise in {str(source)!r}: it holds no file of the kinds {', '.join(AUDIO_SUFFIXES)}")
+        raise CorpusError(f"no noise in {str(source)!r}; give a folder of audio, a file or a list of files")
     return [_read_noise(path, sampling_rate) for path in paths]
 
 
 def _read_noise(path: Path, sampling_rate: int) -> NDArray[np.float32]:
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise CorpusError(f"the noise {str(path)!r} cannot be read: {error}") from None
-    if len(samples) == 0 or not np.isfinite(samples).all():
+        sound = open_sound(path)
+        samples = sound.read(0, sound.num_samples)
+    except CorpusError as error:
+        raise CorpusError(f"a noise cannot be read: {error}; leave it out") from None
+    if samples.shape[1] == 0 or not np.isfinite(samples).all():
         raise CorpusError(f"the noise {str(path)!r} is empty or holds samples that are not finite; leave it out")
-    mono = torch.from_numpy(samples.mean(axis=1))
-    return torchaudio.functional.resample(mono, rate, sampling_rate).numpy()
+    mono = torch.from_numpy(samples.mean(axis=0))
+    return torchaudio.functional.resample(mono, sound.sampling_rate, sampling_rate).numpy()

@@ -1,0 +1,59 @@
+"""Which channels of a recording a cut has: all (their mean is labeled), or one that was chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lhotse import MonoCut, MultiCut, Recording
+from lhotse.cut import Cut
+
+from asrkd.corpus.audio import Unreadable
+
+
+def recording_cut(
+    recording: Recording,
+    name: str,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    channel: int | None = None,
+) -> Cut | Unreadable:
+    """A stretch of a recording as a cut of all of its channels, or of one.
+
+    Args:
+        recording: of one or more channels.
+        name: the cut's id.
+        start, duration: seconds; the whole recording by default.
+        channel: the only channel to take, from 0; None for all.
+    """
+    channels = list(recording.channel_ids or [0])
+    duration = recording.duration - start if duration is None else duration
+    if channel is not None:
+        if channel not in channels:
+            return Unreadable(name, _no_channel(channel, channels))
+        channels = [channel]
+    if len(channels) == 1:
+        return MonoCut(id=name, start=start, duration=duration, channel=channels[0], recording=recording)
+    return MultiCut(id=name, start=start, duration=duration, channel=channels, recording=recording)
+
+
+def choose_channel(cut: dict[str, Any], channel: int) -> dict[str, Any]:
+    """A cut in lhotse's JSON form with one channel of the several that it has, and the supervisions of that channel.
+
+    A cut of one channel stays as it is: its manifest has chosen.
+    """
+    channels = cut.get("channel")
+    if cut.get("type") != "MultiCut" or not isinstance(channels, list):
+        return cut
+    if channel not in channels:
+        return {"id": cut["id"], "unreadable": _no_channel(channel, channels)}
+    supervisions = []
+    for supervision in cut.get("supervisions", []):
+        said_on = supervision.get("channel", channel)
+        if channel in (said_on if isinstance(said_on, list) else [said_on]):
+            supervisions.append(supervision | {"channel": channel})
+    return cut | {"type": "MonoCut", "channel": channel, "supervisions": supervisions}
+
+
+def _no_channel(channel: int, channels: list[int]) -> str:
+    return f"channel {channel} was chosen, but the recording has {', '.join(map(str, channels))}; choose one of these"
