@@ -101,11 +101,13 @@ def transcript_of(cut: Cut | CutJson) -> Transcript:
 def _plain(cut: dict[str, Any]) -> Transcript | None:
     """The transcript of a cut with one supervision that is inside, or none, as most of a corpus are; else None."""
     supervisions = cut.get("supervisions")
-    if "tracks" in cut or (supervisions and len(supervisions) > 1):
+    if "tracks" in cut:
         return None
     if not supervisions:
         return _NOTHING
     try:
+        if len(supervisions) > 1:
+            return None
         text, start, duration = supervisions[0]["text"], supervisions[0]["start"], supervisions[0]["duration"]
         if isinstance(text, str) and start >= 0 and duration >= 0 and start + duration <= cut["duration"]:
             return Transcript(text if text.strip() else "")
@@ -138,9 +140,12 @@ def _tracks(cut: Cut | CutJson) -> list[_Track]:
         if "tracks" not in cut and not cut.get("supervisions"):
             return []  # most cuts: without a transcript
         return [
-            _Track(offset, part.get("start", 0.0), part["duration"], part["supervisions"])
+            _Track(
+                offset, part.get("start", 0.0), part["duration"], [one for one in supervisions if isinstance(one, dict)]
+            )
             for offset, part in json_tracks(cut)
-            if part.get("supervisions")
+            # What is not lhotse's is told when the cut is read.
+            if isinstance(supervisions := part.get("supervisions"), list)
         ]
     parts: list[tuple[float, Cut]] = [(0.0, cut)]
     if isinstance(cut, MixedCut):

@@ -185,10 +185,26 @@ class _Units:
         }
 
     def _close(self) -> None:
-        lines = to_lines(self._cuts)
+        try:
+            lines = to_lines(self._cuts)
+        except UnicodeEncodeError:  # JSON can name halves of characters, which no file can hold
+            self._cuts = [self._writable(cut) for cut in self._cuts]
+            lines = to_lines(self._cuts)
         self._digest.update(lines)
         write_cuts(self._root, self._next, lines)
         self._next, self._cuts, self._unit_seconds = self._next + 1, [], 0.0
+
+    def _writable(self, cut: dict[str, Any]) -> dict[str, Any]:
+        try:
+            to_lines([cut])
+        except UnicodeEncodeError as error:
+            self.num_unreadable += 1
+            self.seconds -= float(cut.get("duration", 0.0))
+            return {
+                "id": cut["id"],
+                "unreadable": f"cut {cut['id']!r} has text that is not Unicode ({error.reason}); correct the manifest",
+            }
+        return cut
 
 
 def _fill(

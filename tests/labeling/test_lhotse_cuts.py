@@ -255,16 +255,18 @@ def test_what_cannot_be_labeled_is_named_and_the_rest_is(bases: list[MonoCut], t
     forms.append({key: value for key, value in good.with_id("bare").to_dict().items() if key != "recording"})
     forms.append(good.with_id("digits").to_dict())
     forms[-1]["supervisions"][0]["text"] = 5
+    forms.append(good.with_id("half").to_dict() | {"custom": {"x": "\ud800"}})
+    forms.append(good.with_id("odd").to_dict() | {"supervisions": ["x"]})
     (tmp_path / "cuts.jsonl").write_text("".join(json.dumps(form) + "\n" for form in forms))
     made = plan(str(tmp_path / "cuts.jsonl"), str(tmp_path / "store"), embed="audio")
-    assert made.plan["num_unreadable"] == 6 and np.isfinite(made.plan["hours"])
+    assert made.plan["num_unreadable"] == 7 and np.isfinite(made.plan["hours"])
     run(str(tmp_path / "store"), max_quarantined=1.0)
     assert set(rows(tmp_path / "store")) == {"good"}
     why = dict(quarantined(str(tmp_path / "store"), 0))
     assert set(why) == {form["id"] for form in forms} - {"good"}
     expected = {
         "w0": "reaches beyond", "w1": "reaches beyond", "mixed": "overlap", "padding": "is padding alone", "nan": "duration nan",
-        "command": "runs no command", "bare": "has no recording", "digits": "text is 5",
+        "command": "runs no command", "bare": "has no recording", "digits": "text is 5", "half": "not Unicode", "odd": "not a cut of lhotse",
     }  # fmt: skip
     assert {key for key, text in expected.items() if text not in why[key]} == set()
 
