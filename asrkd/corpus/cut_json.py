@@ -185,14 +185,14 @@ def _recordings(cut: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for transform in transforms:
         settings = transform.get("kwargs") or {}
         if "rir_generator" in settings or "rir" in settings:
-            response, generator = settings.get("rir"), settings.get("rir_generator") or {}
-            if response is None and None in (generator.get("room_seed"), generator.get("source_seed")):
+            response = settings.get("rir")
+            if response is None:
+                # Its two seeds do not help: lhotse draws distances from torch's global generator.
                 raise CorpusError(
-                    "its reverberation draws a new impulse response each time, so labels could not be made again; give "
-                    "the generator both seeds, or write the audio (lhotse: cut.save_audio)"
+                    "its reverberation draws a new impulse response each time it is read, so labels could not be made again; give a recorded "
+                    "one (lhotse: cut.reverb_rir(rir_recording)), or write the audio (cut.save_audio)"
                 )
-            if response is not None:
-                yield from _recordings(response) if "type" in response else [response]
+            yield from _recordings(response) if "type" in response else [response]
 
 
 def _check_channels(cut: dict[str, Any], recording: dict[str, Any]) -> None:

@@ -54,7 +54,9 @@ def table_cuts(path: Path, channel: int | None = None) -> Iterator[Cut | Unreada
             continue
         # Times that were rounded may end a fraction of a millisecond behind the recording.
         length = min(length, recording.duration - begin)
-        cut = recording_cut(recording, name, start=begin, duration=length, channel=channel if chosen is None else chosen)
+        cut = recording_cut(
+            recording, name, start=begin, duration=length, channel=channel if chosen is None else chosen
+        )
         if isinstance(cut, Unreadable):
             yield Unreadable(name, f"{line}: {cut.reason}")
             continue

@@ -34,6 +34,9 @@ class Transcript:
     problem: str = ""
 
 
+_NOTHING = Transcript(None)
+
+
 @dataclass(frozen=True)
 class _Track:
     """A cut, or one of a mixed cut: seconds at which it begins in the mix and in its recording, its length, its supervisions in JSON."""
@@ -60,6 +63,8 @@ class _Segment:
 
 def transcript_of(cut: Cut | CutJson) -> Transcript:
     """The transcript of a cut, as lhotse has it or in JSON: the texts of the supervisions inside, in order of time."""
+    if isinstance(cut, dict) and (plain := _plain(cut)) is not None:
+        return plain
     inside: list[_Segment] = []
     has_text = False
     for track in _tracks(cut):
@@ -93,6 +98,24 @@ def transcript_of(cut: Cut | CutJson) -> Transcript:
     return Transcript(" ".join(one.text for one in inside) if has_text else None)
 
 
+def _plain(cut: dict[str, Any]) -> Transcript | None:
+    """The transcript of a cut with one supervision that is inside, or none, as most of a corpus are; else None."""
+    supervisions = cut.get("supervisions")
+    if "tracks" in cut:
+        return None
+    if not supervisions:
+        return _NOTHING
+    try:
+        if len(supervisions) > 1:
+            return None
+        text, start, duration = supervisions[0]["text"], supervisions[0]["start"], supervisions[0]["duration"]
+        if isinstance(text, str) and start >= 0 and duration >= 0 and start + duration <= cut["duration"]:
+            return Transcript(text if text.strip() else "")
+    except (KeyError, TypeError):
+        pass
+    return None
+
+
 def text_of(cut: Cut | CutJson) -> str | None:
     """The transcript; None without any, and where there is no true one (`transcript_of` tells why)."""
     return transcript_of(cut).text
@@ -117,9 +140,12 @@ def _tracks(cut: Cut | CutJson) -> list[_Track]:
         if "tracks" not in cut and not cut.get("supervisions"):
             return []  # most cuts: without a transcript
         return [
-            _Track(offset, part.get("start", 0.0), part["duration"], part["supervisions"])
+            _Track(
+                offset, part.get("start", 0.0), part["duration"], [one for one in supervisions if isinstance(one, dict)]
+            )
             for offset, part in json_tracks(cut)
-            if part.get("supervisions")
+            # What is not lhotse's is told when the cut is read.
+            if isinstance(supervisions := part.get("supervisions"), list)
         ]
     parts: list[tuple[float, Cut]] = [(0.0, cut)]
     if isinstance(cut, MixedCut):

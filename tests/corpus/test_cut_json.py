@@ -96,14 +96,12 @@ def test_sources_that_are_not_opened(
 
 
 def test_reverberation_that_is_random_is_refused(cut: dict[str, Any]) -> None:
-    def reverberated(**seeds: int) -> dict[str, Any]:
-        settings = {"rir": None, "rir_channels": [0], "rir_generator": {"sr": 16000, **seeds}}
-        transform = {"name": "ReverbWithImpulseResponse", "kwargs": settings}
-        return cut | {"recording": cut["recording"] | {"transforms": [transform]}}
-
-    with pytest.raises(CorpusError, match="new impulse response each time"):
-        to_cut(reverberated(room_seed=1))
-    to_cut(reverberated(room_seed=1, source_seed=2))
+    whole = to_cut(cut)
+    for one in (whole.reverb_rir(), whole.append(whole.with_id("b")).reverb_rir()):
+        with pytest.raises(CorpusError, match="new impulse response each time"):
+            to_cut(json.loads(json.dumps(one.to_dict())))
+    recorded = whole.reverb_rir(whole.recording)
+    assert to_cut(json.loads(json.dumps(recorded.to_dict()))).load_audio().shape == (1, 16000)
 
 
 def test_channels_and_rates_of_the_recording(cut: dict[str, Any]) -> None:
