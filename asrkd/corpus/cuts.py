@@ -32,7 +32,7 @@ def open_cuts(path: str | Path) -> CutSet:
     Args:
         path: a lhotse manifest (`.jsonl`, `.jsonl.gz`), a lhotse Shar folder (`cuts.*.jsonl.gz` with `recording.*.tar`),
             any other folder (every audio file below it is one untranscribed cut), or a `.tsv`/`.csv` table with a
-            header: `audio` (relative to the table), and optionally `id`, `text`, `speaker`, `start`, `duration`.
+            header: `audio` (relative to the table), and optionally `id`, `text`, `speaker`, `start`, `duration`, `channel`.
 
     Raises:
         CorpusError: the path is missing, of another kind, or holds nothing.
