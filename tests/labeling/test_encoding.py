@@ -151,6 +151,26 @@ def test_a_model_that_fails_is_told_with_the_batch(heard: list[Heard]) -> None:
         encode(heard, pad(heard), identity, teacher)
 
 
+def test_an_utterance_that_fails_alone_is_bad_and_the_rest_is_kept(heard: list[Heard]) -> None:
+    longest = max(len(one.features) for one in heard)
+    model = limited(len(heard)).model
+
+    def fail(features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if features.shape[1] == longest:
+            raise ValueError("no positions\nfor it")
+        return model(features, lengths)
+
+    teacher = dataclasses.replace(limited(len(heard)), model=fail)
+    identity = teacher_identity(teacher, codec="topk:3", embed="none")
+    found, bad = encode(heard, pad(heard), identity, teacher)
+    expected = {one.row["id"] for one in heard if len(one.features) == longest}
+    assert expected == set(bad) == {one.row["id"] for one, kept in zip(heard, found, strict=True) if kept is None}
+    assert all(
+        "teacher 'limited' fails on it, though not on others (ValueError: no positions for it)" in why
+        for why in bad.values()
+    )
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.timeout(240)
 def test_a_compiled_teacher_says_the_same(corpus: Path, teacher: str, tmp_path: Path) -> None:
