@@ -183,9 +183,10 @@ def test_what_depends_on_the_batch_runs_one_by_one(change: Callable[[Tensor, Ten
 def test_output_that_cannot_be_used_is_refused(
     change: Callable[[Tensor, Tensor], Any], error: type[Exception], message: str
 ) -> None:
+    teacher = teacher_of(Function(change))
     state = torch.random.get_rng_state()
     with pytest.raises(error, match=message) as raised:
-        probed(teacher_of(Function(change)))
+        probed(teacher)
     assert "\n" not in str(raised.value) and torch.equal(torch.random.get_rng_state(), state)
 
 
