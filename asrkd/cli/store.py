@@ -17,7 +17,7 @@ from asrkd.store.inspect import info as describe
 from asrkd.store.inspect import statistics
 from asrkd.store.snapshot import take as take_snapshot
 from asrkd.store.verify import verify as find_problems
-from asrkd.teachers import load_teacher
+from asrkd.teachers import as_planned, load_teacher
 
 
 @click.group()
@@ -61,7 +61,10 @@ def verify(root: str, share: float | None, teacher: str | None) -> None:
         raise click.UsageError("--relabel and --teacher are given together: the share, and who labels it")
     problems = find_problems(root)
     if share is not None and teacher is not None:
-        loaded = load_teacher(teacher, autocast=Store.open(root).identity.autocast)
+        identity = Store.open(root).identity
+        loaded = as_planned(
+            load_teacher(teacher, autocast=identity.autocast, probe=False), identity.teacher_fingerprint
+        )
         compared, different = relabel(root, loaded, share)
         click.echo(f"labeled again: {compared} utterances")
         problems += different

@@ -49,6 +49,19 @@ class Inventory:
                     f"unit 0 is {unit!r}, which begins with a byte order mark; no file can begin with such a unit"
                 )
 
+    def check_first_unit(self) -> None:
+        """Raise `ConfigError` unless unit 0 is the one that the topology gives a meaning: the blank (`ctc`), or silence (`hmm`).
+
+        Asked of every teacher, not of an inventory as such: stores from before it was asked are still read.
+        """
+        first, what = (BLANK, "the blank") if self.topology == "ctc" else (SILENCE, "silence")
+        if self.units[0] != first:
+            found = f"{first!r} is unit {self._index[first]}" if first in self._index else f"there is no {first!r}"
+            raise ConfigError(
+                f"unit 0 of topology {self.topology} is {what}, {first!r}, but here it is {self.units[0]!r} ({found}), which would be taken for "
+                f"{what}; put {what} first, in the model's output as in the units, and name it {first!r}"
+            )
+
     @classmethod
     def from_lexicon(cls, lexicon: Lexicon, topology: str, *, states_per_phone: int = 2) -> Inventory:
         """The phones of a lexicon as CTC tokens, or as left-to-right HMM states plus silence."""

@@ -19,7 +19,9 @@ from asrkd.targets.codecs import Codec, parse_codec
 from asrkd.targets.random import frame_keys
 from asrkd.targets.select import Entries
 from asrkd.targets.statistics import FrameStatistics, frame_statistics, statistics
-from asrkd.teachers import Teacher
+from asrkd.teachers import ModelFailure, Teacher, is_out_of_memory
+from asrkd.teachers.probe import works
+from asrkd.teachers.teacher import one_line
 
 # Frames whose posteriors are encoded together: bounds memory for long utterances.
 _ENCODE_FRAMES = 8192
@@ -40,6 +42,7 @@ def encode(
     """Run the teacher over utterances and encode its posteriors.
 
     Where the device's memory is too short the batch is halved, down to single utterances; the padding stays, so that the output does.
+    Where the model fails, but runs on noise, each utterance is tried alone.
 
     Args:
         features: (N, T, F) the padded features of `heard`, see `pad`.
@@ -50,20 +53,23 @@ def encode(
 
     Raises:
         MismatchError: the teacher's frames are not those of the frame law.
-        TeacherError: the teacher gives NaN, or its model fails.
+        TeacherError: the teacher gives NaN, or its model fails on anything.
     """
     if not heard:
         return [], {}
     try:
         return list(_encode(heard, features, identity, teacher, layer)), {}
-    except RuntimeError as error:
-        if not _out_of_memory(error):
-            reason = " ".join(str(error).split())[:200]
-            raise TeacherError(
-                f"teacher {teacher.spec!r} fails on {len(heard)} utterances from {heard[0].row['id']!r} on, {tuple(features.shape)} "
-                f"features, on {teacher.device}{f' with autocast {teacher.autocast}' if teacher.autocast else ''}: {reason}"
-            ) from error
+    except ModelFailure as error:
+        failure: str | None = error.reason
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise TeacherError(_batch_failure(heard, features, teacher, one_line(error))) from error
+        failure = None
     # Not in the handler, where the error holds on to the tensors of the failed attempt.
+    if failure is not None:
+        if not works(teacher):
+            raise TeacherError(_batch_failure(heard, features, teacher, failure))
+        return _encode_alone(heard, features, identity, teacher, layer)
     if torch.device(teacher.device).type == "cuda":
         torch.cuda.empty_cache()
     if len(heard) == 1:
@@ -74,6 +80,32 @@ def encode(
     first, bad_first = encode(heard[:half], features[:half], identity, teacher, layer)
     second, bad_second = encode(heard[half:], features[half:], identity, teacher, layer)
     return first + second, bad_first | bad_second
+
+
+def _encode_alone(
+    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher, layer: LayerEncoder | None
+) -> tuple[list[Encoded | None], dict[str, str]]:
+    """Each utterance of a batch on which the model failed, alone and without padding; it is bad if the model fails on it again."""
+    found: list[Encoded | None] = []
+    bad = {}
+    for number, one in enumerate(heard):
+        own, key = features[number : number + 1, : len(one.features)], one.row["id"]
+        try:
+            found += _encode([one], own, identity, teacher, layer)
+        except ModelFailure as error:
+            found.append(None)
+            bad[key] = (
+                f"cut {key!r} of {one.row['duration']:.2f} s: teacher {teacher.spec!r} fails on it, though not on others ({error.reason}); "
+                "cut it up, or leave it out"
+            )
+    return found, bad
+
+
+def _batch_failure(heard: Sequence[Heard], features: Tensor, teacher: Teacher, reason: str) -> str:
+    return (
+        f"teacher {teacher.spec!r} fails on {len(heard)} utterances from {heard[0].row['id']!r} on, {tuple(features.shape)} "
+        f"features, on {teacher.device}{f' with autocast {teacher.autocast}' if teacher.autocast else ''}: {reason}"
+    )
 
 
 def pad(heard: Sequence[Heard]) -> Tensor:
@@ -109,7 +141,11 @@ def _encode(
     else:
         with tapped(cast(nn.Module, teacher.model), layer.name) as outputs:
             log_probs, lengths = teacher.log_probs(features, given)
-        stored = layer.encode(outputs[-1], lengths.tolist(), log_probs.shape[1])
+        if teacher.one_by_one:
+            ends = zip(outputs, lengths.tolist(), strict=True)
+            stored = [data for output, length in ends for data in layer.encode(output, [length], length)]
+        else:
+            stored = layer.encode(outputs[-1], lengths.tolist(), log_probs.shape[1])
     rows, keys = [], []
     for one, frames, length in zip(heard, log_probs, lengths.tolist(), strict=True):
         what = f"cut {one.row['id']!r}: the teacher's output"
@@ -143,8 +179,3 @@ def _name_the_cut(codec: Codec, heard: Sequence[Heard], rows: Sequence[Tensor], 
             codec.encode(frames, key)
         except TeacherError as error:
             raise TeacherError(f"cut {one.row['id']!r}: {error}") from None
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "not enough memory" in text

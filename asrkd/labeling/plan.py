@@ -28,7 +28,7 @@ from asrkd.store.identity import Identity
 from asrkd.store.manifest import Manifest
 from asrkd.store.plan import read_cuts, write_cuts
 from asrkd.targets.codecs import parse_codec
-from asrkd.teachers import Teacher, load_teacher
+from asrkd.teachers import Teacher, as_planned, load_teacher
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -314,7 +314,8 @@ def check_teacher(root: str, identity: Identity, device: str = "cpu") -> Teacher
     """
     if not identity.teacher:
         return None
-    teacher = load_teacher(identity.teacher, device, autocast=identity.autocast, compile=identity.compile)
+    teacher = load_teacher(identity.teacher, device, autocast=identity.autocast, compile=identity.compile, probe=False)
+    teacher = as_planned(teacher, identity.teacher_fingerprint)
     if teacher.fingerprint != identity.teacher_fingerprint:
         raise MismatchError(
             f"teacher {identity.teacher!r} now has the fingerprint {teacher.fingerprint[:12]}, the store {root!r} was planned "

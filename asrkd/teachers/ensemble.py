@@ -66,7 +66,10 @@ def ensemble_teacher(spec: str, path: Path, load: Callable[[str], Teacher]) -> T
                 )
     identity = fingerprint.of_json([given.domain, given.weights, [teacher.fingerprint for teacher in teachers]])
     model = _Average(teachers, given.weights, given.domain)
-    return Teacher(model, first.front_end, first.inventory, first.subsampling_factor, spec, identity, first.device)
+    own = all(teacher.own for teacher in teachers)
+    return Teacher(
+        model, first.front_end, first.inventory, first.subsampling_factor, spec, identity, first.device, own=own
+    )
 
 
 class _Average:

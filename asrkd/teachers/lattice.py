@@ -99,9 +99,17 @@ def lattice_teacher(spec: str, path: Path, load: Callable[[str], Teacher]) -> Te
     else:
         beam = Beam(settings.search_beam, settings.output_beam, min(30, settings.max_active - 1), settings.max_active)
         occupied = partial(occupancies, graphs=k2_graph(graph).to(device), beam=beam)
-    model = _Lattices(below, occupied, prior, settings.acoustic_scale)
+    model = Lattices(below, occupied, prior, settings.acoustic_scale)
     return Teacher(
-        model, below.front_end, below.inventory, below.subsampling_factor, spec, identity, below.device, below.autocast
+        model,
+        below.front_end,
+        below.inventory,
+        below.subsampling_factor,
+        spec,
+        identity,
+        below.device,
+        below.autocast,
+        own=below.own,
     )
 
 
@@ -131,7 +139,7 @@ def _prior_of(spec: str, path: Path) -> np.ndarray:
         ) from None
 
 
-class _Lattices:
+class Lattices:
     """Log-occupancies of the classes in the lattices of a batch."""
 
     def __init__(self, below: Teacher, occupied: Occupancies, prior: np.ndarray | None, scale: float) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,15 @@ from torch import nn
 from asrkd import fingerprint
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
+from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import AsrkdError, TeacherError
 from asrkd.models import build_model, to_int8
+from asrkd.teachers.description import inventory_from, read_description
 from asrkd.teachers.ensemble import ensemble_teacher
-from asrkd.teachers.lattice import lattice_teacher
+from asrkd.teachers.lattice import Lattices, lattice_teacher
 from asrkd.teachers.onnx import onnx_teacher
-from asrkd.teachers.teacher import Teacher
+from asrkd.teachers.probe import as_planned, probed
+from asrkd.teachers.teacher import Teacher, one_line
 from asrkd.teachers.waveform_models import torchaudio_teacher, transformers_teacher
 
 KINDS = (
@@ -37,7 +37,9 @@ KINDS = (
 )
 
 
-def load_teacher(spec: str, device: str = "cpu", *, autocast: str = "", compile: bool = False) -> Teacher:
+def load_teacher(
+    spec: str, device: str = "cpu", *, autocast: str = "", compile: bool = False, probe: bool = True
+) -> Teacher:
     """Load the teacher that a spec names.
 
     - `checkpoint:PATH`: a checkpoint of `asrkd train` (`final.pt`), or its run folder.
@@ -56,14 +58,27 @@ def load_teacher(spec: str, device: str = "cpu", *, autocast: str = "", compile:
         device: where it runs, `cpu` or `cuda:0`.
         autocast: type of torch's autocast, see `Teacher`.
         compile: whether its model goes through `torch.compile`.
+        probe: whether a model that is not asrkd's own is tried on a little noise (`asrkd.teachers.probe`): one that does not work is refused, and
+            one whose output depends on the batch is run on one utterance at a time. False where a store's identity says how it runs.
 
     Raises:
         TeacherError: the spec is not one of these, or what it names cannot be used, or not in this way.
+        MismatchError: its frames are not those of its frame law.
     """
+    teacher = _untried(spec, device, autocast, compile)
+    if not probe or teacher.own:
+        return teacher
+    # A probe of a few frames is not worth compiling for.
+    tried = _untried(spec, device, autocast, False) if compile else teacher
+    core = tried.model.below if isinstance(tried.model, Lattices) else tried
+    return as_planned(teacher, probed(tried, core).fingerprint)
+
+
+def _untried(spec: str, device: str, autocast: str, compile: bool) -> Teacher:
     kind, _, rest = spec.partition(":")
 
     def below(spec: str) -> Teacher:
-        return load_teacher(spec, device, autocast=autocast, compile=compile)
+        return _untried(spec, device, autocast, compile)
 
     if kind == "ensemble" and rest:
         return ensemble_teacher(spec, Path(rest), below)
@@ -100,11 +115,6 @@ def _load(spec: str, kind: str, rest: str, device: str) -> Teacher:
     raise TeacherError(f"teacher {spec!r} is of no known kind; give one of {', '.join(KINDS)}")
 
 
-def inventory_from(values: Mapping[str, Any]) -> Inventory:
-    """An inventory from plain values, as in a checkpoint."""
-    return Inventory(tuple(values["units"]), values["topology"], int(values.get("states_per_phone", 1)))
-
-
 def _identity(weights: str, code: Any, front_end: AnyFrontEnd, inventory: Inventory, subsampling_factor: int) -> str:
     return fingerprint.of_json([weights, code, front_end.fingerprint, inventory.fingerprint, subsampling_factor])
 
@@ -126,14 +136,14 @@ def _checkpoint(spec: str, path: Path, device: str) -> Teacher:
     except AsrkdError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:200]
         raise TeacherError(
-            f"teacher {spec!r}: {str(path)!r} cannot be used as a checkpoint of asrkd ({type(error).__name__}: {text})"
+            f"teacher {spec!r}: {str(path)!r} cannot be used as a checkpoint of asrkd ({one_line(error)}); give what asrkd train wrote"
         ) from None
     model.eval().to(device)
     weights = fingerprint.of_state_dict(content["model"])
     identity = _identity(weights, [factory, args], front_end, inventory, factor)
-    return Teacher(model, front_end, inventory, factor, spec, identity, device)
+    own = factory.startswith("asrkd.models:")
+    return Teacher(model, front_end, inventory, factor, spec, identity, device, own=own)
 
 
 def _int8(spec: str, path: Path, device: str) -> Teacher:
@@ -143,27 +153,20 @@ def _int8(spec: str, path: Path, device: str) -> Teacher:
     if not isinstance(teacher.model, nn.Module):
         raise TeacherError(f"teacher {spec!r}: its model is no torch.nn.Module")
     identity = fingerprint.of_json([teacher.fingerprint, "int8"])
-    return dataclasses.replace(teacher, model=to_int8(teacher.model), fingerprint=identity)
+    # It rounds activations by the range that they have in a batch, padding included.
+    return dataclasses.replace(teacher, model=to_int8(teacher.model), fingerprint=identity, own=False)
 
 
 def _torchscript(spec: str, path: Path, device: str) -> Teacher:
-    described = path.with_name(path.name + ".json")
+    front_end, inventory, factor = read_description(spec, path)
     try:
-        content = json.loads(described.read_text(encoding="utf-8"))
-        front_end, inventory = front_end_from_dict(content["front_end"]), inventory_from(content["inventory"])
-        factor = int(content.get("subsampling_factor", 1))
         model = torch.jit.load(str(path), map_location=device).eval()
-    except OSError as error:
-        raise TeacherError(f"teacher {spec!r}: {error.filename or path!r} cannot be read ({error.strerror})") from None
-    except AsrkdError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())[:200]
+        identity = _identity(fingerprint.of_file(path), "torchscript", front_end, inventory, factor)
+    except Exception as error:  # torch.jit reads no checkpoint, names operators that it does not know, and more
         raise TeacherError(
-            f"teacher {spec!r}: {str(path)!r} with {described.name!r} beside it cannot be used ({type(error).__name__}: "
-            f"{text}); the JSON file needs front_end, inventory and subsampling_factor"
+            f"teacher {spec!r}: torch {torch.__version__} cannot load {str(path)!r} as TorchScript ({one_line(error)}); give what "
+            "torch.jit.save wrote, for this version of torch"
         ) from None
-    identity = _identity(fingerprint.of_file(path), "torchscript", front_end, inventory, factor)
     return Teacher(model, front_end, inventory, factor, spec, identity, device)
 
 
@@ -171,17 +174,24 @@ def _python(spec: str, factory: str, device: str) -> Teacher:
     module_name, _, name = factory.partition(":")
     try:
         make = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise TeacherError(f"teacher {spec!r} cannot be imported: {error}") from None
-    teacher = make()
+    try:
+        teacher = make()
+    except AsrkdError:
+        raise
+    except Exception as error:  # it is the user's code
+        raise TeacherError(f"teacher {spec!r}: the factory fails ({one_line(error)}); correct it") from error
     if not isinstance(teacher, Teacher):
         raise TeacherError(
             f"teacher {spec!r}: the factory returns a {type(teacher).__name__}, not an asrkd.teachers.Teacher"
         )
+    # What a factory says of itself is tried all the same.
+    teacher = dataclasses.replace(teacher, spec=spec, own=False)
     if isinstance(teacher.model, nn.Module):
-        return dataclasses.replace(teacher, spec=spec, model=teacher.model.to(device), device=device)
+        return dataclasses.replace(teacher, model=teacher.model.eval().to(device), device=device)
     if teacher.device != device:
         raise TeacherError(
             f"teacher {spec!r} runs on {teacher.device!r} and cannot be moved to {device!r}: its model is no torch.nn.Module"
         )
-    return dataclasses.replace(teacher, spec=spec)
+    return teacher

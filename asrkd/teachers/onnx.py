@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from asrkd import fingerprint
-from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.waveform import front_end_from_dict
-from asrkd.errors import AsrkdError, DependencyError, TeacherError
-from asrkd.teachers.teacher import Teacher
+from asrkd.errors import DependencyError, TeacherError
+from asrkd.teachers.description import Description, description_path, read_description
+from asrkd.teachers.teacher import Teacher, one_line
 
 INPUTS, OUTPUTS = ("features", "feature_lengths"), ("logits", "logit_lengths")
+_FLOATS: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_WHOLE: dict[str, Any] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 def onnx_teacher(spec: str, path: Path, device: str) -> Teacher:
     """A graph with the inputs `features` (N, T, F) and `feature_lengths` (N,), and the outputs `logits` and `logit_lengths`.
 
-    `PATH.json` beside it has `front_end`, `inventory` (`units`, `topology`, `states_per_phone`) and `subsampling_factor`.
+    `PATH.json` beside it describes it (`asrkd.teachers.description`). Further outputs are not asked for; the inputs get the types that the
+    graph declares; a graph for a batch of one is run on one utterance at a time.
     The fingerprint covers the graph and every file beside it whose name begins with the graph's (external weights).
 
     Raises:
@@ -31,40 +34,88 @@ def onnx_teacher(spec: str, path: Path, device: str) -> Teacher:
         import onnxruntime
     except ImportError:
         raise DependencyError(f"teacher {spec!r} needs onnxruntime: pip install 'asrkd[teachers]'") from None
-    described = path.with_name(path.name + ".json")
+    described = read_description(spec, path)
+    if not path.is_file():
+        raise TeacherError(f"teacher {spec!r}: {str(path)!r} is not a file; give the graph, an .onnx file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # errors are raised; they need not be printed too
+    provider = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
     try:
-        content = json.loads(described.read_text(encoding="utf-8"))
-        front_end = front_end_from_dict(content["front_end"])
-        given = content["inventory"]
-        inventory = Inventory(tuple(given["units"]), given["topology"], int(given.get("states_per_phone", 1)))
-        factor = int(content.get("subsampling_factor", 1))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        provider = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    except OSError as error:
-        raise TeacherError(f"teacher {spec!r}: {error.filename or path!r} cannot be read ({error.strerror})") from None
-    except AsrkdError:
-        raise
     except Exception as error:  # onnxruntime raises its own kinds
-        text = " ".join(str(error).split())[:200]
         raise TeacherError(
-            f"teacher {spec!r}: {str(path)!r} with {described.name!r} beside it cannot be used ({type(error).__name__}: {text}); "
-            "the JSON file needs front_end, inventory and subsampling_factor"
+            f"teacher {spec!r}: onnxruntime {onnxruntime.__version__} cannot load {str(path)!r} ({one_line(error)}); export the graph "
+            "again, for this version, with its external weights beside it"
         ) from None
-    found = tuple(one.name for one in session.get_inputs()), tuple(one.name for one in session.get_outputs())
-    if found != (INPUTS, OUTPUTS):
-        raise TeacherError(
-            f"teacher {spec!r} maps {', '.join(found[0])} to {', '.join(found[1])}, but a teacher maps {', '.join(INPUTS)} to "
-            f"{', '.join(OUTPUTS)}; export it with these names"
-        )
+    _check_names(spec, session)
+    inputs = {one.name: one for one in session.get_inputs()}
+    types = _types(spec, inputs)
+    one_by_one = _check_shapes(spec, inputs[INPUTS[0]].shape, session, described)
 
     def run(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        fed = {INPUTS[0]: features.float().cpu().numpy(), INPUTS[1]: lengths.to(torch.int64).cpu().numpy()}
+        fed = {
+            INPUTS[0]: features.float().cpu().numpy().astype(types[0], copy=False),
+            INPUTS[1]: lengths.cpu().numpy().astype(types[1], copy=False),
+        }
         logits, out_lengths = session.run(list(OUTPUTS), fed)
         return torch.from_numpy(logits).to(device), torch.from_numpy(out_lengths).to(device)
 
-    files = sorted(file for file in path.parent.glob(f"{path.name}*") if file != described)
+    front_end, inventory, factor = described
+    files = sorted(file for file in path.parent.glob(f"{path.name}*") if file != description_path(path))
     weights = [[file.name[len(path.name) :], fingerprint.of_file(file)] for file in files]
     identity = fingerprint.of_json([weights, "onnx", front_end.fingerprint, inventory.fingerprint, factor])
-    return Teacher(run, front_end, inventory, factor, spec, identity, device)
+    return Teacher(run, front_end, inventory, factor, spec, identity, device, one_by_one=one_by_one)
+
+
+def _check_names(spec: str, session: Any) -> None:
+    inputs, outputs = [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()]
+    if set(inputs) != set(INPUTS) or not set(OUTPUTS) <= set(outputs):
+        raise TeacherError(
+            f"teacher {spec!r} maps {', '.join(inputs)} to {', '.join(outputs)}, but a teacher maps {', '.join(INPUTS)} to "
+            f"{', '.join(OUTPUTS)}; export it with these names"
+        )
+
+
+def _types(spec: str, inputs: dict[str, Any]) -> tuple[Any, Any]:
+    """numpy's types of the two inputs."""
+    found: list[Any] = []
+    for name, known in ((INPUTS[0], _FLOATS), (INPUTS[1], _WHOLE)):
+        if inputs[name].type not in known:
+            raise TeacherError(
+                f"teacher {spec!r}: its input {name!r} is a {inputs[name].type}, but must be one of {', '.join(known)}; export it so"
+            )
+        found.append(known[inputs[name].type])
+    return found[0], found[1]
+
+
+def _check_shapes(spec: str, shape: list[Any], session: Any, described: Description) -> bool:
+    """Whether the graph takes one utterance at a time; numbers in a declared shape are fixed, names are free.
+
+    Raises:
+        TeacherError: another size is fixed.
+    """
+    if len(shape) != 3:
+        raise TeacherError(
+            f"teacher {spec!r}: its input 'features' has the shape {shape}, but must be (utterances, frames, features); export it so"
+        )
+    batch, frames, size = shape
+    if isinstance(size, int) and size != described.front_end.feature_dim:
+        raise TeacherError(
+            f"teacher {spec!r} takes {size} features a frame, but the front end beside it makes {described.front_end.feature_dim}; "
+            "describe the front end that it was trained with (num_mels, stack)"
+        )
+    if isinstance(frames, int):
+        raise TeacherError(
+            f"teacher {spec!r} takes {frames} frames and no other number, but utterances have any; export it with a dynamic time axis"
+        )
+    if isinstance(batch, int) and batch != 1:
+        raise TeacherError(
+            f"teacher {spec!r} takes batches of {batch} utterances and no other number; export it with a dynamic batch axis, or for one utterance"
+        )
+    [logits] = [one.shape for one in session.get_outputs() if one.name == OUTPUTS[0]]
+    if logits and isinstance(logits[-1], int) and logits[-1] != len(described.inventory):
+        raise TeacherError(
+            f"teacher {spec!r} gives {logits[-1]} classes, but the inventory beside it has {len(described.inventory)} units; name each class once"
+        )
+    return batch == 1

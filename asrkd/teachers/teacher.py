@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd
-from asrkd.errors import TeacherError
+from asrkd.errors import AsrkdError, ConfigError, TeacherError
+
+
+class ModelFailure(TeacherError):
+    """A teacher's model, or the runtime below it, failed on a batch.
+
+    Attributes:
+        reason: what it said, in one line.
+    """
+
+    def __init__(self, spec: str, reason: str) -> None:
+        super().__init__(f"teacher {spec!r} fails: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,8 @@ class Teacher:
         fingerprint: over weights, code identity, front end and inventory.
         device: where the model runs.
         autocast: name of the type in which torch's autocast computes what is safe in it, `bfloat16` or `float16`; empty for none.
+        one_by_one: the model gets one utterance at a time, without padding, because its output would depend on the others of a batch.
+        own: the model is one of asrkd's, whose tests show that its output does not depend on the batch.
     """
 
     model: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -36,21 +52,88 @@ class Teacher:
     fingerprint: str
     device: str = "cpu"
     autocast: str = ""
+    one_by_one: bool = False
+    own: bool = False
 
-    @torch.no_grad()
+    def __post_init__(self) -> None:
+        try:
+            self.inventory.check_first_unit()
+        except ConfigError as error:
+            raise TeacherError(f"teacher {self.spec!r}: {error}") from None
+
     def log_probs(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, F), (N,) -> natural-log posteriors (N, T', V) float32, and lengths (N,).
 
         Raises:
-            TeacherError: the model's classes are not its inventory's.
+            TeacherError: the model's output is not (N, T', V) and (N,), or its classes are not its inventory's.
+            ModelFailure: the model fails. Running out of memory is raised as it is.
         """
+        logits, out_lengths = self.logits(features, lengths)
+        return logits.float().log_softmax(-1), out_lengths
+
+    @torch.no_grad()
+    def logits(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The same before the softmax, in the model's own type."""
         features, lengths = features.to(self.device, non_blocking=True), lengths.to(self.device)
+        if not self.one_by_one or not len(features):
+            return self._run(features, lengths)
+        rows = [
+            self._run(features[n : n + 1, :length], lengths[n : n + 1]) for n, length in enumerate(lengths.tolist())
+        ]
+        logits = pad_sequence([logits[0] for logits, _ in rows], batch_first=True)
+        return logits, torch.cat([out_lengths for _, out_lengths in rows])
+
+    def _run(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         kind = getattr(torch, self.autocast) if self.autocast else None
-        with torch.autocast(torch.device(self.device).type, kind, enabled=kind is not None):
-            logits, out_lengths = self.model(features, lengths)
+        try:
+            with torch.autocast(torch.device(self.device).type, kind, enabled=kind is not None):
+                output = self.model(features, lengths)
+        except AsrkdError:
+            raise
+        except Exception as error:  # every runtime has its own kinds
+            if is_out_of_memory(error):
+                raise
+            raise ModelFailure(self.spec, one_line(error)) from error
+        self._check(output, len(features))
+        return output
+
+    def _check(self, output: Any, num_utterances: int) -> None:
+        """Raise `TeacherError` unless a model's output has the form that the protocol wants."""
+        pair = tuple(output) if isinstance(output, (tuple, list)) else ()
+        if len(pair) != 2 or not all(isinstance(one, Tensor) for one in pair):
+            raise TeacherError(
+                f"teacher {self.spec!r} returns a {type(output).__name__}{f' of {len(pair)}' if pair else ''}, but must return the "
+                "pair of tensors (logits, logit_lengths); return both from forward"
+            )
+        logits, lengths = pair
+        if logits.dim() != 3 or len(logits) != num_utterances or lengths.shape != (num_utterances,):
+            raise TeacherError(
+                f"teacher {self.spec!r} gives logits of shape {tuple(logits.shape)} and lengths of shape {tuple(lengths.shape)} for "
+                f"{num_utterances} utterances, but they must be (utterances, frames, classes) and (utterances,); the batch comes first"
+            )
         if logits.shape[-1] != len(self.inventory):
             raise TeacherError(
                 f"teacher {self.spec!r} gives {logits.shape[-1]} classes, its inventory has {len(self.inventory)}; the "
                 "classes would have no names. Correct the inventory beside the model"
             )
-        return logits.float().log_softmax(-1), out_lengths
+        if not logits.is_floating_point() or lengths.is_floating_point() or lengths.is_complex():
+            raise TeacherError(
+                f"teacher {self.spec!r} gives logits of {logits.dtype} and lengths of {lengths.dtype}, but logits must be floating-point "
+                "numbers and lengths whole ones; change the types that the model returns"
+            )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the host, was short of memory."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error)
+    # Of torch on a CPU, and of onnxruntime (its arenas on a CPU and on CUDA).
+    signs = ("can't allocate memory", "not enough memory", "Failed to allocate memory", "CUDA out of memory")
+    return any(sign in text for sign in signs)
+
+
+def one_line(error: BaseException) -> str:
+    """An error of another library in one line: what it says, or its kind where it says nothing."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -12,7 +12,7 @@ from asrkd import fingerprint
 from asrkd.corpus.inventory import BLANK, Inventory
 from asrkd.corpus.waveform import Waveform, law_of_convolutions
 from asrkd.errors import AsrkdError, DependencyError, TeacherError
-from asrkd.teachers.teacher import Teacher
+from asrkd.teachers.teacher import Teacher, one_line
 
 Lengths = Tensor
 
@@ -24,42 +24,90 @@ def transformers_teacher(spec: str, name: str, device: str) -> Teacher:
         DependencyError: transformers is not installed.
         TeacherError: the model cannot be loaded, is no CTC model, or its frames do not follow from its convolutions alone.
     """
-    try:
-        import transformers
-    except ImportError:
-        raise DependencyError(f"teacher {spec!r} needs transformers: pip install 'asrkd[teachers]'") from None
-    try:
-        model = transformers.AutoModelForCTC.from_pretrained(name).float().eval().to(device)
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(name)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        config = model.config
-        kernels, strides = list(config.conv_kernel), list(config.conv_stride)
-    except Exception as error:  # whatever transformers raises is the user's to see in one line
-        raise _unusable(spec, f"{name!r} cannot be loaded as a CTC model of transformers", error) from None
+    model, extractor, tokenizer = _loaded(spec, name)
+    model.float().eval().to(device)
+    config = model.config
     if getattr(config, "add_adapter", False):
         raise TeacherError(
             f"teacher {spec!r} has an adapter behind its convolutions, whose frames have no frame law here; use a model without one"
         )
+    try:
+        kernels, strides = list(config.conv_kernel), list(config.conv_stride)
+        sampling_rate, normalize = int(extractor.sampling_rate), bool(extractor.do_normalize)
+    except (AttributeError, TypeError) as error:
+        raise TeacherError(
+            f"teacher {spec!r}: {type(model).__name__} with {type(extractor).__name__} does not read samples by convolutions ({error}), so its "
+            "frames have no frame law here; use a model of the Wav2Vec2 kind, or wrap it in a python: factory"
+        ) from None
     window, shift = law_of_convolutions(kernels, strides)
-    front_end = Waveform(int(extractor.sampling_rate), window, shift, bool(extractor.do_normalize))
-    blank = int(config.pad_token_id)
-    inventory, order = _inventory(spec, tokenizer.convert_ids_to_tokens(list(range(config.vocab_size))), blank)
-    # A group norm over time sees the padding: those models are run on one utterance at a time.
-    whole = getattr(config, "feat_extract_norm", "group") == "layer"
+    front_end = Waveform(sampling_rate, window, shift, normalize)
+    inventory, order = _inventory(spec, _labels(spec, config, tokenizer), _blank(spec, config, tokenizer))
+    # A group norm over time sees the padding, and these models were trained without a mask.
+    one_by_one = getattr(config, "feat_extract_norm", "group") != "layer"
 
     def masked(samples: Tensor, lengths: Lengths) -> Tensor:
         mask = (torch.arange(samples.shape[1], device=samples.device) < lengths[:, None]).long()
-        return model(samples, attention_mask=mask).logits
+        logits: Tensor = model(samples, attention_mask=mask).logits
+        return logits
 
-    def alone(samples: Tensor) -> Tensor:
-        return model(samples).logits
+    def alone(samples: Tensor, _lengths: Lengths) -> Tensor:
+        logits: Tensor = model(samples).logits
+        return logits
 
     settings = {
         key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "transformers_version")
     }
     identity = _identity(model, [type(model).__name__, settings], front_end, inventory)
-    run = _Samples(front_end, order, device, alone, masked if whole else None)
-    return Teacher(run, front_end, inventory, 1, spec, identity, device)
+    run = _Samples(front_end, order, device, alone if one_by_one else masked)
+    return Teacher(run, front_end, inventory, 1, spec, identity, device, one_by_one=one_by_one)
+
+
+def _loaded(spec: str, name: str) -> tuple[Any, Any, Any]:
+    """Model, feature extractor and tokenizer."""
+    try:
+        import transformers
+    except ImportError:
+        raise DependencyError(f"teacher {spec!r} needs transformers: pip install 'asrkd[teachers]'") from None
+    try:
+        config = transformers.AutoConfig.from_pretrained(name)
+        if type(config) not in transformers.MODEL_FOR_CTC_MAPPING:
+            raise ValueError(f"it is a {config.model_type}, for which transformers has no CTC head")
+        model, report = transformers.AutoModelForCTC.from_pretrained(name, output_loading_info=True)
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # whatever transformers raises is the user's to see in one line
+        raise _unusable(spec, f"{name!r} cannot be loaded as a CTC model of transformers", error) from None
+    # transformers fills what is missing with random numbers; the mask of training is never used here.
+    missing = sorted(key for key in report["missing_keys"] if not key.endswith("masked_spec_embed"))
+    if missing:
+        raise TeacherError(
+            f"teacher {spec!r}: the weights of {name!r} have no {missing[0]!r}{f' and {len(missing) - 1} more' if missing[1:] else ''}, which "
+            "transformers would make up at random; give a model that was fine-tuned with a CTC head"
+        )
+    return model, extractor, tokenizer
+
+
+def _blank(spec: str, config: Any, tokenizer: Any) -> int:
+    """The class of the blank, on which the config (which trained it) and the tokenizer (which decodes) agree."""
+    of_config, of_tokenizer = config.pad_token_id, tokenizer.pad_token_id
+    if of_config is None or of_config != of_tokenizer:
+        raise TeacherError(
+            f"teacher {spec!r}: its blank is class {of_config} (pad_token_id) by config.json and {of_tokenizer} ({tokenizer.pad_token!r}) by the "
+            "tokenizer; correct the one that is wrong, else another class would be taken for the blank"
+        )
+    return int(of_config)
+
+
+def _labels(spec: str, config: Any, tokenizer: Any) -> list[str]:
+    """The token of each class, as the tokenizer's vocabulary has it, with tokens that were added."""
+    tokens = {number: token for token, number in tokenizer.get_vocab().items()}
+    unnamed = [number for number in range(config.vocab_size) if number not in tokens]
+    if unnamed:
+        raise TeacherError(
+            f"teacher {spec!r} has {config.vocab_size} classes (vocab_size), but its tokenizer has no token for {len(unnamed)} of them, the first "
+            f"{unnamed[0]}; give the tokenizer that the model was trained with"
+        )
+    return [tokens[number] for number in range(config.vocab_size)]
 
 
 def torchaudio_teacher(spec: str, name: str, device: str) -> Teacher:
@@ -88,34 +136,24 @@ def torchaudio_teacher(spec: str, name: str, device: str) -> Teacher:
     front_end = Waveform(int(bundle.sample_rate), window, shift)
     inventory, order = _inventory(spec, bundle.get_labels(), 0)
     identity = _identity(model, ["torchaudio", name], front_end, inventory)
-    run = _Samples(front_end, order, device, lambda samples: model(samples)[0], None)
-    return Teacher(run, front_end, inventory, 1, spec, identity, device)
+    # Their group norm over time sees the padding.
+    run = _Samples(front_end, order, device, lambda samples, _lengths: model(samples)[0])
+    return Teacher(run, front_end, inventory, 1, spec, identity, device, one_by_one=True)
 
 
 class _Samples:
-    """(N, S, 1) samples, (N,) -> (N, T, V) logits, (N,): all at once with a mask, or one utterance at a time."""
+    """(N, S, 1) samples, (N,) -> (N, T, V) logits in the order of the inventory, (N,)."""
 
     def __init__(
-        self,
-        front_end: Waveform,
-        order: Sequence[int],
-        device: str,
-        alone: Callable[[Tensor], Tensor],
-        masked: Callable[[Tensor, Lengths], Tensor] | None,
+        self, front_end: Waveform, order: Sequence[int], device: str, model: Callable[[Tensor, Lengths], Tensor]
     ) -> None:
         self._law = front_end.frame_law()
         self._order = torch.tensor(order, device=device)
-        self._alone, self._masked = alone, masked
+        self._model = model
 
     def __call__(self, features: Tensor, lengths: Lengths) -> tuple[Tensor, Lengths]:
-        samples = features[..., 0]
         frames = torch.tensor([self._law.num_frames(int(length)) for length in lengths], device=lengths.device)
-        if self._masked is not None:
-            logits = self._masked(samples, lengths)
-        else:
-            rows = [self._alone(row[None, : int(length)])[0] for row, length in zip(samples, lengths, strict=True)]
-            logits = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        return logits.index_select(-1, self._order), frames
+        return self._model(features[..., 0], lengths).index_select(-1, self._order), frames
 
 
 def _inventory(spec: str, labels: Sequence[str], blank: int) -> tuple[Inventory, list[int]]:
@@ -137,5 +175,4 @@ def _identity(model: nn.Module, code: Any, front_end: Waveform, inventory: Inven
 
 
 def _unusable(spec: str, what: str, error: Exception) -> TeacherError:
-    text = " ".join(str(error).split())[:200]
-    return TeacherError(f"teacher {spec!r}: {what} ({type(error).__name__}: {text})")
+    return TeacherError(f"teacher {spec!r}: {what} ({one_line(error)})")

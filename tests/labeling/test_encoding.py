@@ -15,14 +15,14 @@ from lhotse import CutSet
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import ConfigError, MismatchError, TeacherError
-from asrkd.labeling.encoding import _out_of_memory, encode, packed, pad
+from asrkd.labeling.encoding import encode, packed, pad
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan, teacher_identity
 from asrkd.labeling.reading import Heard, read
 from asrkd.labeling.status import status
 from asrkd.store import Store
 from asrkd.store.verify import verify
-from asrkd.teachers import Teacher, load_teacher
+from asrkd.teachers import Teacher, is_out_of_memory, load_teacher
 
 
 class Limited(torch.nn.Module):
@@ -78,8 +78,8 @@ def test_an_utterance_that_does_not_fit_alone_is_bad(heard: list[Heard]) -> None
 def test_what_torch_says_when_memory_is_short_is_known() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
-    assert _out_of_memory(caught.value)
-    assert not _out_of_memory(RuntimeError("The size of tensor a (3) must match"))
+    assert is_out_of_memory(caught.value)
+    assert not is_out_of_memory(RuntimeError("The size of tensor a (3) must match"))
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,26 @@ def test_a_model_that_fails_is_told_with_the_batch(heard: list[Heard]) -> None:
     message = r"'limited' fails on 7 utterances from 'some-0' on, \(7, .*, 192\) features, on cpu with autocast bfloat16: .*shapes"
     with pytest.raises(TeacherError, match=message):
         encode(heard, pad(heard), identity, teacher)
+
+
+def test_an_utterance_that_fails_alone_is_bad_and_the_rest_is_kept(heard: list[Heard]) -> None:
+    longest = max(len(one.features) for one in heard)
+    model = limited(10**6).model
+
+    def fail(features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if features.shape[1] == longest:
+            raise ValueError("no positions\nfor it")
+        return model(features, lengths)
+
+    teacher = dataclasses.replace(limited(10**6), model=fail)
+    identity = teacher_identity(teacher, codec="topk:3", embed="none")
+    found, bad = encode(heard, pad(heard), identity, teacher)
+    expected = {one.row["id"] for one in heard if len(one.features) == longest}
+    assert expected == set(bad) == {one.row["id"] for one, kept in zip(heard, found, strict=True) if kept is None}
+    assert all(
+        "teacher 'limited' fails on it, though not on others (ValueError: no positions for it)" in why
+        for why in bad.values()
+    )
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
