@@ -16,6 +16,7 @@ ROOT = Path(asrkd.__file__).parent
 ORDER = (
     "errors",
     "text",
+    "files",
     "fingerprint",
     "config",
     "prefetch",

@@ -9,6 +9,7 @@ import click
 import torch
 
 from asrkd import config as configs
+from asrkd import files
 from asrkd.cli.progress import Progress
 from asrkd.errors import ConfigError
 from asrkd.report.pictures import wer_curve
@@ -113,14 +114,11 @@ def recipe_command(
                 )
             tried = here / "tried.md"
             text = results_markdown(here.name, decoded)
-            (here / "RESULTS.md").write_text(
-                text + (tried.read_text(encoding="utf-8") if tried.exists() else ""), encoding="utf-8"
-            )
+            files.write(here / "RESULTS.md", text + (tried.read_text(encoding="utf-8") if tried.exists() else ""))
             click.echo(f"results: {here / 'RESULTS.md'}")
             for name, found in decoded.items():
                 if points := speaker_curve(found):
-                    picture = here / curve_file(name)
-                    picture.write_bytes(wer_curve(points, "untranscribed speakers").png)
+                    picture = files.write(here / curve_file(name), wer_curve(points, "untranscribed speakers").png)
                     click.echo(f"learning curve: {picture}")
 
     if len(names) > 1:

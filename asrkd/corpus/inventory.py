@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from asrkd import fingerprint
+from asrkd import files, fingerprint
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import ConfigError, CorpusError
 
@@ -85,4 +85,4 @@ class Inventory:
 
     def write(self, path: str | Path) -> None:
         """One unit a line, as `inventory.txt` in a store."""
-        Path(path).write_text("".join(f"{unit}\n" for unit in self.units), encoding="utf-8")
+        files.write(path, "".join(f"{unit}\n" for unit in self.units))

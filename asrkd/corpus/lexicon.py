@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asrkd import files
 from asrkd.errors import CorpusError
 
 
@@ -88,4 +89,4 @@ class Lexicon:
     def write(self, path: str | Path) -> None:
         """Write the form that `read` reads."""
         lines = [f"{w}\t{' '.join(p)}\n" for w, spellings in self.pronunciations.items() for p in spellings]
-        Path(path).write_text("".join(lines), encoding="utf-8")
+        files.write(path, "".join(lines))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from asrkd import files
 from asrkd.errors import CorpusError
 from asrkd.evaluation.wer import Scored, bootstrap, by_speaker, total
 
 
 def write_hypotheses(path: Path, hypotheses: Mapping[str, str]) -> None:
     """Kaldi's text format: `id word word ...`, one utterance a line."""
-    path.write_text("".join(f"{key} {text}".rstrip() + "\n" for key, text in hypotheses.items()), encoding="utf-8")
+    files.write(path, "".join(f"{key} {text}".rstrip() + "\n" for key, text in hypotheses.items()))
 
 
 def read_hypotheses(path: Path) -> dict[str, str]:
@@ -38,16 +39,15 @@ def read_hypotheses(path: Path) -> dict[str, str]:
 
 def write_scores(folder: Path, name: str, scored: Sequence[Scored]) -> None:
     """Write `recogs-NAME.txt`, `errs-NAME.txt` (alignments) and `wer-summary-NAME.txt`."""
-    folder.mkdir(parents=True, exist_ok=True)
     recogs, errs = [], [summary(scored), ""]
     for one in scored:
         recogs.append(f"{one.id}:\tref={' '.join(r for r, _ in one.pairs if r != '*')}")
         recogs.append(f"{one.id}:\thyp={' '.join(h for _, h in one.pairs if h != '*')}")
         marked = (r if r == h else f"({r}->{h})" for r, h in one.pairs)
         errs.append(f"{one.id}:\t{' '.join(marked)}")
-    (folder / f"recogs-{name}.txt").write_text("\n".join(recogs) + "\n", encoding="utf-8")
-    (folder / f"errs-{name}.txt").write_text("\n".join(errs) + "\n", encoding="utf-8")
-    (folder / f"wer-summary-{name}.txt").write_text(summary(scored) + "\n", encoding="utf-8")
+    files.write(folder / f"recogs-{name}.txt", "\n".join(recogs) + "\n")
+    files.write(folder / f"errs-{name}.txt", "\n".join(errs) + "\n")
+    files.write(folder / f"wer-summary-{name}.txt", summary(scored) + "\n")
 
 
 def summary(scored: Sequence[Scored]) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, TypeVar
 from pyarrow import fs
 
 from asrkd.errors import StoreError
+from asrkd.files import publish, reason, writer
 from asrkd.store import conditional
 
 T = TypeVar("T")
@@ -75,7 +74,7 @@ def write_atomic(root: str, name: str, data: bytes) -> None:
     path = f"{base}/{name}"
     try:
         if isinstance(system, fs.LocalFileSystem):
-            _write_local(path, data, os.replace)
+            publish(Path(path), data, os.replace)
             return
         # Without `compression=None` a name that ends in .gz would be compressed a second time.
         with system.open_output_stream(path, compression=None) as stream:
@@ -102,7 +101,8 @@ def create(root: str, name: str, data: bytes) -> bool:
     system, base = filesystem(root)
     try:
         if isinstance(system, fs.LocalFileSystem):
-            return _write_local(f"{base}/{name}", data, os.link)
+            publish(Path(base) / name, data, os.link)
+            return True
         return conditional.put(root, name, data)
     except FileExistsError:
         return False
@@ -110,45 +110,19 @@ def create(root: str, name: str, data: bytes) -> bool:
         raise _unwritten(root, name, data, error) from None
 
 
-def _write_local(path: str, data: bytes, publish: Callable[[str, str], None]) -> bool:
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/.{os.path.basename(path)}.{_writer(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(temporary, "wb") as local:
-            local.write(data)
-            local.flush()
-            os.fsync(local.fileno())
-        publish(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    return True
-
-
 def remove_temporary(root: str, pids: Iterable[int]) -> None:
     """Remove what processes of this machine left behind that were killed while they wrote; nothing on object stores."""
     system, base = filesystem(root)
     if isinstance(system, fs.LocalFileSystem):
         for pid in pids:
-            for path in Path(base).glob(f"*/.*.{_writer(pid)}-*.tmp"):
+            for path in Path(base).glob(f"*/.*.{writer(pid)}-*.tmp"):
                 path.unlink(missing_ok=True)
 
 
-def _writer(pid: int) -> str:
-    return f"{socket.gethostname()}-{pid}"
-
-
 def _unwritten(root: str, name: str, data: bytes, error: OSError) -> StoreError:
-    reason = error.strerror or str(error)
     return StoreError(
-        f"{name!r} ({len(data)} bytes) cannot be written to the store {root!r}: {reason}. Nothing is left under its name; "
-        "free space or rights there, then run again: finished units are kept"
+        f"{name!r} ({len(data)} bytes) cannot be written to the store {root!r}: {reason(error)}. Nothing is left under its name; mend that "
+        "and run again: finished units are kept"
     )
 
 
@@ -171,7 +145,7 @@ def read_bytes(root: str, name: str) -> bytes:
             f"store {root!r} has no {name!r}; plan it first (asrkd label plan), or correct the path"
         ) from None
     except OSError as error:
-        raise StoreError(f"{name!r} of the store {root!r} cannot be read: {error}") from None
+        raise StoreError(f"{name!r} of the store {root!r} cannot be read: {reason(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -216,7 +190,7 @@ def _info(root: str, what: str | fs.FileSelector, name: str) -> Any:
     try:
         return attempts(root, lambda: system.get_file_info(what))
     except OSError as error:
-        raise StoreError(f"{name!r} of the store {root!r} cannot be listed: {error}") from None
+        raise StoreError(f"{name!r} of the store {root!r} cannot be listed: {reason(error)}") from None
 
 
 def remove(root: str, name: str) -> None:
@@ -229,4 +203,4 @@ def remove(root: str, name: str) -> None:
     try:
         system.delete_file(f"{base}/{name}")
     except OSError as error:
-        raise StoreError(f"{name!r} of the store {root!r} cannot be removed: {error}") from None
+        raise StoreError(f"{name!r} of the store {root!r} cannot be removed: {reason(error)}") from None
