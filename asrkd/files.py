@@ -22,7 +22,6 @@ _ADVICE = {
     errno.EACCES: "get the right to it, or choose another place",
     errno.EPERM: "get the right to it, or choose another place",
     errno.ENOTDIR: "a file is where a folder belongs; choose another place",
-    errno.EEXIST: "a file is where a folder belongs; choose another place",
     errno.EISDIR: "a folder is where a file belongs; choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOENT: "correct the path",
@@ -81,7 +80,10 @@ def publish(
     if path.is_symlink():
         path = path.resolve()
     folder = path.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # which `move` raises for another reason
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     temporary = folder / f".{_short(path.name)}.{writer(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp"
     try:
         with open(temporary, "wb") as stream:
@@ -118,29 +120,42 @@ def _short(name: str) -> str:
 
 
 def check_folder(path: str | Path) -> None:
-    """Make a folder, and see that files can be written to it, before hours of work for it.
+    """See that files can be written to a folder, which need not be there yet, before hours of work for them. Nothing is left behind.
 
     Raises:
         AsrkdError: it cannot be made or written to.
     """
-    folder = Path(path)
-    probe = folder / f".{writer(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp"
+    folder = Path(path).absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            probe.touch()
-        finally:
-            probe.unlink(missing_ok=True)
+        while not _is_there(folder):
+            folder = folder.parent
+        probe = folder / f".{writer(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp"
+        probe.touch()
+        probe.unlink()
     except OSError as error:
-        raise AsrkdError(f"folder {str(folder)!r} cannot be written to: {reason(error)}") from None
+        raise AsrkdError(f"folder {str(path)!r} cannot be written to: {reason(error)}") from None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something of this name; unlike `exists`, raises what the system says against the name itself."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def check_file(path: str | Path) -> None:
-    """See that a file can be written, before hours of work for it.
+    """See that a file can be written, before hours of work for it. Nothing is left behind.
 
     Raises:
         AsrkdError: it is a folder, or its folder cannot be made or written to.
     """
-    if Path(path).is_dir():
-        raise AsrkdError(f"{str(path)!r} cannot be written: it is a folder; choose another name")
+    try:
+        if _is_there(Path(path)) and not Path(path).is_file():
+            if Path(path).is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            return  # a device or a pipe
+    except OSError as error:
+        raise AsrkdError(f"{str(path)!r} cannot be written: {reason(error)}") from None
     check_folder(Path(path).parent)

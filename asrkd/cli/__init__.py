@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
-
 import click
 
 import asrkd
+from asrkd.cli.command import run_command
 from asrkd.cli.decode import decode, score
 from asrkd.cli.demo import demo
 from asrkd.cli.estimate import estimate
 from asrkd.cli.label import label
 from asrkd.cli.store import store
 from asrkd.cli.train import align, train, weigh
-from asrkd.errors import AsrkdError
 
 
 @click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -42,20 +39,3 @@ for command in (demo, estimate, label, store, align, train, weigh, decode, score
 def main() -> None:
     """Entry point of `asrkd`."""
     run_command(cli)
-
-
-def run_command(command: click.Command) -> None:
-    """Run a command: an `AsrkdError` is one line and exit code 1, wrong usage is exit code 2."""
-    try:
-        command.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; run the same command again to go on", err=True)
-        sys.exit(130)
-    except AsrkdError as error:
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        click.echo(f"asrkd: {' '.join(str(error).split())}", err=True)
-        sys.exit(1)

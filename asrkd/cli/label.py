@@ -18,6 +18,7 @@ from asrkd.cli import options
 from asrkd.cli.progress import Progress
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.where import parse_where
+from asrkd.files import check_file
 from asrkd.labeling import array, local, ray_cluster, scheduler
 from asrkd.labeling import plan as planning
 from asrkd.labeling import status as state
@@ -114,6 +115,7 @@ def plan(
 @click.option("--max-frames", default=50_000, help="Frames to fit them to, from the first cuts on.")
 def codebooks_command(cuts: str, out: str, teacher: str, layer: str, count: int, entries: int, max_frames: int) -> None:
     """Fit codebooks to what a layer of a teacher gives for CUTS, for label plan --codebooks."""
+    check_file(out)
     frames, kept = make_codebooks(
         cuts, out, teacher=load_teacher(teacher), layer=layer, count=count, entries=entries, max_frames=max_frames
     )

@@ -85,6 +85,7 @@ def recipe_command(
         if first > last:
             raise click.BadParameter(f"{stop_stage!r} comes before --stage {stage!r}", param_hint="--stop-stage")
         exp = exp.absolute()
+        files.check_folder(exp)
         progress = Progress()
         wanted = [name for name in STAGES if first <= stages.index(name) <= last]
         for name in names if fold == ALL else (fold,):

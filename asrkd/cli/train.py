@@ -7,6 +7,7 @@ import click
 from asrkd import config
 from asrkd.cli.progress import Progress
 from asrkd.evaluation.dev_wer import dev_wer
+from asrkd.files import check_file
 from asrkd.report.tables import text_table
 from asrkd.training.align_store import ALIGNERS, align_store
 from asrkd.training.config import TrainConfig
@@ -128,6 +129,7 @@ def align(
 @click.option("--max-frames", default=20_000, help="Frames to look at.")
 def weigh(ensemble: str, store: str, out: str, device: str, max_frames: int) -> None:
     """Choose the weights of the teachers of ENSEMBLE (the file of ensemble:FILE) on the aligned STORE, and write them to OUT."""
+    check_file(out)
     found = choose(ensemble, store, out, device=device, max_frames=max_frames)
     rows = [
         [str(number), f"{weight:.3f}", f"{alone:.4f}"]

@@ -14,6 +14,7 @@ from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.labeling.worker import READ_SECONDS, Labeler, UnitResult
 from asrkd.store import Store
+from asrkd.store.files import check_writable
 from asrkd.store.identity import Identity
 
 Progress = Callable[[UnitResult, int, int], None]
@@ -68,7 +69,7 @@ class Crew:
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).split())
             raise ConfigError(
                 f"device {device!r} cannot be used ({reason}); give cpu, or cuda:0 where torch sees a GPU"
             ) from None
@@ -100,6 +101,8 @@ def finish(root: str, results: Results, *, max_quarantined: float, progress: Pro
     finished = store.units()
     store.check(finished)
     missing = sorted(set(range(planned)) - set(finished))
+    if missing:
+        check_writable(root)
     bad = [entry for unit in set(quarantined_units(root)) & set(finished) for entry in quarantined(root, unit)]
     seconds = 0.0
     with closing(results(store.identity, missing)) as found:

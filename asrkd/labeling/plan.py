@@ -20,7 +20,7 @@ from asrkd.labeling.layer import plan_layer
 from asrkd.labeling.seen_ids import SeenIds
 from asrkd.store import manifest
 from asrkd.store.delete import deleted_ids
-from asrkd.store.files import exists
+from asrkd.store.files import check_writable, exists
 from asrkd.store.identity import Identity
 from asrkd.store.manifest import Manifest
 from asrkd.store.plan import read_cuts, to_lines, write_cuts
@@ -76,6 +76,7 @@ def plan(
             f"{root!r} is a store already; continue it with asrkd label run, add cuts with asrkd label grow, or plan into "
             "another folder"
         )
+    check_writable(root)
     identity = _identity(teacher, codec, embed, autocast, compile, front_end)
     if layer:
         if teacher is None or compile:

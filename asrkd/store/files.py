@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from pyarrow import fs
 
-from asrkd.errors import StoreError
-from asrkd.files import publish, reason, writer
+from asrkd.errors import AsrkdError, StoreError
+from asrkd.files import check_folder, publish, reason, writer
 from asrkd.store import conditional
 
 T = TypeVar("T")
@@ -81,6 +81,19 @@ def write_atomic(root: str, name: str, data: bytes) -> None:
             stream.write(data)
     except OSError as error:
         raise _unwritten(root, name, data, error) from None
+
+
+def check_writable(root: str) -> None:
+    """See that a local store can be written to, before hours of work for it; an object store tells at its first file.
+
+    Raises:
+        StoreError: it cannot; nothing is left behind.
+    """
+    if is_local(root):
+        try:
+            check_folder(filesystem(root)[1])
+        except AsrkdError as error:
+            raise StoreError(f"store {root!r}: {error}") from None
 
 
 def copy(root: str, out: str, name: str) -> None:

@@ -9,11 +9,22 @@ from typing import Any
 
 from asrkd.errors import StoreError
 from asrkd.store import manifest
-from asrkd.store.files import copy, exists, write_atomic
+from asrkd.store.files import check_writable, copy, exists, write_atomic
 from asrkd.store.identity import Identity
 from asrkd.store.reader import Store, table_rows
 from asrkd.store.schema import CODEBOOKS, quarantine_name
 from asrkd.store.writer import write_shard
+
+
+def check_new(out: str, verb: str) -> None:
+    """See that a copy of a store can be made, before the work for it.
+
+    Raises:
+        StoreError: there is a store, or it cannot be written to.
+    """
+    if exists(out, manifest.NAME):
+        raise StoreError(f"{out!r} is a store already; {verb} into another folder")
+    check_writable(out)
 
 
 def with_columns(
@@ -34,8 +45,7 @@ def with_columns(
     Raises:
         StoreError: `out` is a store already, or an alignment has another length than its utterance.
     """
-    if exists(out, manifest.NAME):
-        raise StoreError(f"{out!r} is a store already; align into another folder")
+    check_new(out, "align")
     for unit in store.units():
         rows = []
         for group in range(store.metadata(unit).num_row_groups):

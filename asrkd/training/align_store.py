@@ -26,7 +26,7 @@ from asrkd.sequence.decode import best_paths
 from asrkd.sequence.graphs import numerators, transcript_acceptor
 from asrkd.sequence.lattice import lattices, occupancies
 from asrkd.store import Store
-from asrkd.store.rewrite import with_columns
+from asrkd.store.rewrite import check_new, with_columns
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
 from asrkd.targets.codecs import parse_codec
@@ -83,6 +83,7 @@ def align_store(
     if model is None and (soft or aligner != "viterbi"):
         raise ConfigError("aligner k2 and soft alignments need the scores of a model; give one")
     store = Store.open(root)
+    check_new(out, "align")
     words = Lexicon.read(lexicon)
     if model is not None:
         found = _Aligner(model, words, aligner)

@@ -77,6 +77,8 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
+        if self.ranks.first:
+            files.check_folder(self.run)
         if self.ranks.first and has_config(self.run):  # first, for what follows from a changed input is said worse
             check(self.run, config, inputs(config))
         self.front_end = FrontEnd.from_dict(config.front_end)
