@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -94,7 +95,9 @@ def _in_a_group() -> bool:
 def _failed(error: Exception) -> NoReturn:
     if "--debug" in sys.argv:
         traceback.print_exc()
-    _end(f"asrkd: {' '.join(str(error).split())}", 1)
+    # The secret of a URI is not for logs.
+    said = re.sub(r"(\w://[^\s/:@]*:)[^\s/@]+@", r"\1***@", " ".join(str(error).split()))
+    _end(f"asrkd: {said}", 1)
 
 
 def _end(said: str, code: int) -> NoReturn:

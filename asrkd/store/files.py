@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
 from pyarrow import fs
 
 from asrkd.errors import AsrkdError, StoreError
 from asrkd.files import check_folder, publish, reason, writer
 from asrkd.store import conditional
+from asrkd.store.remote import check_local, open_remote
 
 T = TypeVar("T")
 # Seconds before the second, third and fourth attempt.
 _WAITS = (0.1, 0.4, 1.6)
+# Seconds after which a server that does not answer is not asked again.
+_PATIENCE = 10.0
 
 
 def filesystem(root: str) -> tuple[fs.FileSystem, str]:
@@ -28,6 +33,7 @@ def filesystem(root: str) -> tuple[fs.FileSystem, str]:
         StoreError: the URI cannot be opened.
     """
     if "://" not in root:
+        check_local(root)
         return fs.LocalFileSystem(), str(Path(root).absolute())
     return _remote(root)
 
@@ -40,13 +46,7 @@ def is_local(root: str) -> bool:
 # A client of an object store keeps its connections: one for each root, not for each file.
 @functools.lru_cache(maxsize=32)
 def _remote(root: str) -> tuple[fs.FileSystem, str]:
-    try:
-        system, base = fs.FileSystem.from_uri(root)
-        return system, base.rstrip("/")
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"store {root!r} cannot be opened ({error}); give a folder or a URI such as s3://bucket/prefix"
-        ) from None
+    return open_remote(root)
 
 
 def attempts(root: str, work: Callable[[], T]) -> T:
@@ -54,14 +54,29 @@ def attempts(root: str, work: Callable[[], T]) -> T:
 
     (The S3 client tries again by itself when the server says that it is busy, but not when a body ends early.)
     """
+    began = time.monotonic()
     for wait in () if is_local(root) else _WAITS:
         try:
-            return work()
+            return _asked(work)
         except FileNotFoundError:
             raise
-        except OSError:
+        except OSError as error:
+            if time.monotonic() - began > _PATIENCE or re.search(
+                "ACCESS_DENIED|INVALID_ACCESS|SIGNATURE|NO_SUCH_BUCKET", str(error)
+            ):
+                raise
             time.sleep(wait)
-    return work()
+    return _asked(work)
+
+
+def _asked(work: Callable[[], T]) -> T:
+    """The result of asking a filesystem. Those of fsspec (`hf://`) raise the kinds of errors of the libraries below them."""
+    try:
+        return work()
+    except (AsrkdError, OSError, pa.ArrowException):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
 
 
 def write_atomic(root: str, name: str, data: bytes) -> None:
@@ -76,9 +91,13 @@ def write_atomic(root: str, name: str, data: bytes) -> None:
         if isinstance(system, fs.LocalFileSystem):
             publish(Path(path), data, os.replace)
             return
+
         # Without `compression=None` a name that ends in .gz would be compressed a second time.
-        with system.open_output_stream(path, compression=None) as stream:
-            stream.write(data)
+        def put() -> None:
+            with system.open_output_stream(path, compression=None) as stream:
+                stream.write(data)
+
+        _asked(put)
     except OSError as error:
         raise _unwritten(root, name, data, error) from None
 
@@ -214,6 +233,6 @@ def remove(root: str, name: str) -> None:
     """
     system, base = filesystem(root)
     try:
-        system.delete_file(f"{base}/{name}")
+        _asked(lambda: system.delete_file(f"{base}/{name}"))
     except OSError as error:
         raise StoreError(f"{name!r} of the store {root!r} cannot be removed: {reason(error)}") from None
