@@ -20,6 +20,7 @@ ORDER = (
     "fingerprint",
     "config",
     "prefetch",
+    "processes",
     "callables",
     "corpus",
     "sequence",

@@ -10,6 +10,7 @@ from asrkd.cli.decode import decode, score
 from asrkd.cli.demo import demo
 from asrkd.cli.estimate import estimate
 from asrkd.cli.label import label
+from asrkd.cli.options import check_numbers
 from asrkd.cli.store import store
 from asrkd.cli.train import align, train, weigh
 
@@ -34,6 +35,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for command in (demo, estimate, label, store, align, train, weigh, decode, score):
     cli.add_command(command)
+check_numbers(cli)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import click
 from asrkd.errors import AsrkdError
 from asrkd.files import refused
 from asrkd.labeling.stop import Terminated, terminated_by_signal
+from asrkd.processes import check_guard
 
 AGAIN = "run the same command again to go on"
 
@@ -26,6 +27,7 @@ def run_command(command: click.Command) -> None:
     What the user can mend is one line and exit code 1: an `AsrkdError`, and what the system refuses (an `OSError` wherever it comes from, or memory);
     wrong usage is 2, Ctrl-C 130, SIGTERM 143, and a reader of the output that went away 141, without a word.
     """
+    check_guard()
     _write_any_text()
     try:
         with terminated_by_signal(unless=_in_a_group()):

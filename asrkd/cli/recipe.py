@@ -56,7 +56,7 @@ def recipe_command(
         default=stages[-2],
         help="Last stage. 'results' writes RESULTS.md over the seeds of every topology.",
     )
-    @click.option("--workers", default=2, help="Processes, one thread each.")
+    @click.option("--workers", type=click.IntRange(1), default=2, help="Processes, one thread each.")
     @click.option(
         "--variants",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -10,6 +10,7 @@ from asrkd.errors import ConfigError
 from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, check_share, one_thread
 from asrkd.labeling.leases import Leases
 from asrkd.labeling.quarantine import quarantined, quarantined_units
+from asrkd.processes import check_guard
 from asrkd.store import Store
 from asrkd.store.files import exists
 from asrkd.store.schema import shard_name
@@ -44,6 +45,7 @@ def work(
         ConfigError: an index below 0, a count below 1, a lease that is not above 0, or more than one worker.
         MismatchError, CorpusError, TeacherError, StoreError: as `asrkd.labeling.job.finish`.
     """
+    check_guard()
     if index < 0:
         raise ConfigError(f"index is {index}, but must be at least 0: the place of this task among the tasks")
     if count is not None and count < 1:

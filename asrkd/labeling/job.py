@@ -13,6 +13,7 @@ from asrkd.errors import ConfigError, CorpusError
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.labeling.worker import READ_SECONDS, Labeler, UnitResult
+from asrkd.processes import check_guard
 from asrkd.store import Store
 from asrkd.store.files import check_writable
 from asrkd.store.identity import Identity
@@ -94,6 +95,7 @@ def finish(root: str, results: Results, *, max_quarantined: float, progress: Pro
         MismatchError: a shard that is there is not the store's.
         CorpusError: more bad cuts than `max_quarantined` allows.
     """
+    check_guard()
     if not 0 <= max_quarantined <= 1:
         raise ConfigError(f"max_quarantined is {max_quarantined}, but must be a share from 0 to 1")
     store = Store.open(root)
