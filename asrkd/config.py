@@ -6,6 +6,7 @@ A key that does not exist is an error that names the nearest one that does.
 from __future__ import annotations
 
 import difflib
+import io
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from asrkd import text
 from asrkd.errors import ConfigError
 
 T = TypeVar("T")
@@ -38,14 +40,15 @@ def read(path: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, not YAML, or no mapping.
     """
     try:
-        given = OmegaConf.to_container(OmegaConf.load(path)) or {}
-    except FileNotFoundError:
-        raise ConfigError(f"config file {str(path)!r} does not exist; give the path of a YAML file") from None
-    except OSError as error:
-        raise ConfigError(f"config file {str(path)!r} cannot be read: {error.strerror or error}") from None
+        if not Path(path).exists():
+            raise ConfigError(f"config file {str(path)!r} does not exist; give the path of a YAML file")
+        content = text.read(path, what="config file", error=ConfigError)
+        given = OmegaConf.to_container(OmegaConf.load(io.StringIO(content))) or {}
+    except ConfigError:
+        raise
     except Exception as error:  # the YAML parser's own kinds
-        text = " ".join(str(error).split())
-        raise ConfigError(f"config file {str(path)!r} is not valid YAML: {text}") from None
+        why = " ".join(str(error).split())
+        raise ConfigError(f"config file {str(path)!r} is not valid YAML: {why}") from None
     if not isinstance(given, dict):
         raise ConfigError(f"a config must be a mapping of keys to values, not {type(given).__name__}")
     return cast(dict[str, Any], given)
@@ -62,17 +65,16 @@ def from_dict(cls: type[T], given: Any, overrides: Iterable[str] = ()) -> T:
     try:
         extra = OmegaConf.to_container(OmegaConf.from_dotlist(dotted))
     except Exception as error:  # the YAML parser's own kinds
-        text = " ".join(str(error).split())
-        raise ConfigError(f"overrides {dotted!r} cannot be read as YAML values: {text}") from None
+        why = " ".join(str(error).split())
+        raise ConfigError(f"overrides {dotted!r} cannot be read as YAML values: {why}") from None
     try:
         _check_keys(cls, given, "")
         _check_keys(cls, extra, "")
         merged = OmegaConf.merge(OmegaConf.structured(cls), OmegaConf.create(dict(given)), OmegaConf.create(extra))
         return cast(T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        text = str(error).strip().split("\n")[0]
         key = getattr(error, "full_key", None)
-        raise ConfigError(f"config key {key!r}: {text}" if key else f"config: {text}") from None
+        raise ConfigError(f"config key {key!r}: {_reason(error)}" if key else f"config: {_reason(error)}") from None
     except (TypeError, ValueError) as error:  # OmegaConf: a list where a mapping belongs, or the reverse
         raise ConfigError(f"config: {error}; a key has a list where a mapping belongs, or the reverse") from None
 
@@ -84,8 +86,12 @@ def changed(config: T, values: Mapping[str, Any]) -> T:
         merged = OmegaConf.merge(OmegaConf.structured(config), OmegaConf.create(dict(values)))
         return cast(T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        text = str(error).strip().split("\n")[0]
-        raise ConfigError(f"config key {getattr(error, 'full_key', None)!r}: {text}") from None
+        raise ConfigError(f"config key {getattr(error, 'full_key', None)!r}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """OmegaConf's message without the lines that it adds for its own developers."""
+    return " ".join(str(error).partition("\n    full_key:")[0].split())
 
 
 def _check_keys(kind: Any, given: Any, prefix: str) -> None:

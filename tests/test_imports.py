@@ -16,9 +16,11 @@ ROOT = Path(asrkd.__file__).parent
 ORDER = (
     "errors",
     "text",
+    "files",
     "fingerprint",
     "config",
     "prefetch",
+    "processes",
     "callables",
     "corpus",
     "sequence",

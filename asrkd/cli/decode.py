@@ -13,6 +13,7 @@ from asrkd.corpus.transcripts import speaker_of
 from asrkd.decoding.run import DECODERS, compute_scores, decode_scores, read_prior, search_graph
 from asrkd.evaluation import files
 from asrkd.evaluation.wer import score as align_words
+from asrkd.files import check_folder
 from asrkd.sequence.dependency import import_k2
 from asrkd.teachers import load_teacher
 
@@ -47,6 +48,8 @@ def decode(
     acoustic_scale: float,
 ) -> None:
     """Decode CUTS with the finished training run RUN through a loop of the lexicon's words or a grammar, and score."""
+    folder = Path(out)
+    check_folder(folder)
     if decoder == "k2":
         import_k2()
     model = load_teacher(f"checkpoint:{run}")
@@ -67,8 +70,6 @@ def decode(
         acoustic_scale=acoustic_scale,
     )
     searched = time.perf_counter() - began
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     files.write_hypotheses(folder / f"hyp-{name}.txt", texts)
     files.write_hypotheses(folder / f"ref-{name}.txt", scores.references)
     files.write_speakers(folder / f"utt2spk-{name}.txt", scores.speakers)

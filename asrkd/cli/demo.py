@@ -10,7 +10,7 @@ from asrkd.cli.progress import Progress
 @click.command()
 @click.argument("workdir", default="asrkd-demo", type=click.Path(file_okay=False))
 @click.option("--seed", default=1, help="Of the corpus and of all training.")
-@click.option("--workers", default=2, help="Processes; each has one thread.")
+@click.option("--workers", type=click.IntRange(1), default=2, help="Processes; each has one thread.")
 def demo(workdir: str, seed: int, workers: int) -> None:
     """The whole study on a small synthetic corpus in WORKDIR: offline, in minutes, on a CPU.
 

@@ -18,7 +18,8 @@ from asrkd.cli import options
 from asrkd.cli.progress import Progress
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.where import parse_where
-from asrkd.labeling import array, local, ray_cluster
+from asrkd.files import check_file
+from asrkd.labeling import array, local, ray_cluster, scheduler
 from asrkd.labeling import plan as planning
 from asrkd.labeling import status as state
 from asrkd.labeling.job import Crew
@@ -126,6 +127,7 @@ def plan(
 @click.option("--max-frames", default=50_000, help="Frames to fit them to, from the first cuts on.")
 def codebooks_command(cuts: str, out: str, teacher: str, layer: str, count: int, entries: int, max_frames: int) -> None:
     """Fit codebooks to what a layer of a teacher gives for CUTS, for label plan --codebooks."""
+    check_file(out)
     frames, kept = make_codebooks(
         cuts, out, teacher=load_teacher(teacher), layer=layer, count=count, entries=entries, max_frames=max_frames
     )
@@ -236,31 +238,21 @@ def run(
 @click.argument("store")
 @click.option(
     "--index",
-    type=int,
-    envvar=["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"],
-    show_envvar=True,
-    required=True,
-    help="Which of the tasks this is, from 0; of a Slurm array whatever its lowest number.",
+    type=click.IntRange(0),
+    help="Which of the tasks this is.  [default: from the environment, in arrays of Slurm, Grid Engine, PBS, LSF, AWS Batch and Kubernetes]",
 )
 @click.option(
-    "--count",
-    type=int,
-    envvar="SLURM_ARRAY_TASK_COUNT",
-    show_envvar=True,
-    required=True,
-    help="How many tasks there are.",
+    "--count", type=click.IntRange(1), help="How many tasks there are; not needed, it spreads where the tasks begin."
 )
 @click.option("--lease-seconds", default=120.0, help="Without a sign of life after which a task counts as dead.")
 @options.DEVICE
 @options.READERS
 @options.READ_SECONDS
 @click.option("--max-quarantined", default=0.01, help="Share of bad cuts at which the task stops.")
-@click.pass_context
 def work(
-    context: click.Context,
     store: str,
-    index: int,
-    count: int,
+    index: int | None,
+    count: int | None,
     lease_seconds: float,
     device: str,
     readers: int,
@@ -272,11 +264,11 @@ def work(
     The tasks need no coordinator. Each begins with its share, then helps the others and takes over the units of tasks that die; it
     ends when all of STORE is labeled. After SIGTERM the exit code is 143, so that the scheduler knows that the task is not done.
     """
-    if context.get_parameter_source("index") is ParameterSource.ENVIRONMENT and "SLURM_ARRAY_TASK_ID" in os.environ:
-        lowest, step = (
-            int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", default)) for name, default in (("MIN", 0), ("STEP", 1))
-        )
-        index = (index - lowest) // step
+    if index is None:
+        found = scheduler.place(os.environ)
+        if found is None:
+            raise click.UsageError(f"--index is missing, and none of {', '.join(scheduler.VARIABLES)} is set")
+        index, count = found.index, count or found.count
     progress = Progress()
 
     def show(result: UnitResult, done: int, total: int) -> None:

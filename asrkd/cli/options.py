@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import click
 
 from asrkd.labeling import worker
 from asrkd.store.identity import AUTOCASTS, EMBEDS
+
+# No option has a use for NaN or infinity, which compare with nothing, nor for a negative count.
+COUNT = click.IntRange(0, 2**31 - 1)
+
+
+class Finite(click.types.FloatParamType):
+    """A number that is finite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
+        found: float = super().convert(value, param, context)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a finite number", param, context)
+        return found
+
+
+def check_numbers(command: click.Command) -> None:
+    """Let every number of a command, and of those in its group, be finite, and every integer at least 0."""
+    for param in command.params:
+        if param.type is click.FLOAT:
+            param.type = Finite()
+        elif param.type is click.INT:
+            param.type = COUNT
+        elif isinstance(param.type, click.IntRange) and param.type.max is None:
+            param.type = click.IntRange(param.type.min, COUNT.max)
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        check_numbers(below)
+
 
 TEACHER = click.option(
     "--teacher",
@@ -62,4 +92,9 @@ READ_SECONDS = click.option(
 DEVICE = click.option(
     "--device", default="cpu", help="Of torch: cpu, cuda:0, or several with commas, which the workers take in turn."
 )
-WORKERS = click.option("--workers", default=1, help="Processes that run the teacher; on a CPU with one thread each.")
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    help="Processes that run the teacher; on a CPU with one thread each.",
+)

@@ -9,6 +9,7 @@ import click
 import torch
 
 from asrkd import config as configs
+from asrkd import files
 from asrkd.cli.progress import Progress
 from asrkd.errors import ConfigError
 from asrkd.report.pictures import wer_curve
@@ -55,7 +56,7 @@ def recipe_command(
         default=stages[-2],
         help="Last stage. 'results' writes RESULTS.md over the seeds of every topology.",
     )
-    @click.option("--workers", default=2, help="Processes, one thread each.")
+    @click.option("--workers", type=click.IntRange(1), default=2, help="Processes, one thread each.")
     @click.option(
         "--variants",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -84,6 +85,7 @@ def recipe_command(
         if first > last:
             raise click.BadParameter(f"{stop_stage!r} comes before --stage {stage!r}", param_hint="--stop-stage")
         exp = exp.absolute()
+        files.check_folder(exp)
         progress = Progress()
         wanted = [name for name in STAGES if first <= stages.index(name) <= last]
         for name in names if fold == ALL else (fold,):
@@ -113,14 +115,11 @@ def recipe_command(
                 )
             tried = here / "tried.md"
             text = results_markdown(here.name, decoded)
-            (here / "RESULTS.md").write_text(
-                text + (tried.read_text(encoding="utf-8") if tried.exists() else ""), encoding="utf-8"
-            )
+            files.write(here / "RESULTS.md", text + (tried.read_text(encoding="utf-8") if tried.exists() else ""))
             click.echo(f"results: {here / 'RESULTS.md'}")
             for name, found in decoded.items():
                 if points := speaker_curve(found):
-                    picture = here / curve_file(name)
-                    picture.write_bytes(wer_curve(points, "untranscribed speakers").png)
+                    picture = files.write(here / curve_file(name), wer_curve(points, "untranscribed speakers").png)
                     click.echo(f"learning curve: {picture}")
 
     if len(names) > 1:

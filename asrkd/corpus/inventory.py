@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from asrkd import fingerprint, text
+from asrkd import files, fingerprint, text
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import AsrkdError, ConfigError, CorpusError
 
@@ -102,7 +102,7 @@ class Inventory:
 
     def write(self, path: str | Path) -> None:
         """One unit a line, as `inventory.txt` in a store."""
-        Path(path).write_bytes(inventory_bytes(self.units))
+        files.write(path, inventory_bytes(self.units))
 
 
 def inventory_bytes(units: Sequence[str]) -> bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asrkd import text
+from asrkd import files, text
 from asrkd.corpus.lexicon_file import read_rows
 from asrkd.errors import CorpusError
 
@@ -114,20 +114,18 @@ class Lexicon:
             CorpusError: it would be read as another lexicon, such as one whose phones look like probabilities.
         """
         lines = [f"{w}\t{' '.join(p)}\n" for w, spellings in self.pronunciations.items() for p in spellings]
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes("".join(lines).encode())
-        try:
-            pairs = [row[1:] for row in read_rows(temporary, name=path.name)]
-            if Lexicon.from_pairs(pairs) != self:
-                raise CorpusError(
-                    "it would be read as another lexicon, because of words or phones that look like something else"
-                )
-            os.replace(temporary, path)
-        except CorpusError as error:
-            raise CorpusError(f"the lexicon cannot be written to {str(path)!r}: {error}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        content, path = "".join(lines).encode(), Path(path)
+        with tempfile.TemporaryDirectory(prefix="asrkd-lexicon-") as folder:
+            (Path(folder) / "lexicon.txt").write_bytes(content)
+            try:
+                pairs = [row[1:] for row in read_rows(Path(folder) / "lexicon.txt", name=path.name)]
+                if Lexicon.from_pairs(pairs) != self:
+                    raise CorpusError(
+                        "it would be read as another lexicon, because of words or phones that look like something else"
+                    )
+            except CorpusError as error:
+                raise CorpusError(f"the lexicon cannot be written to {str(path)!r}: {error}") from None
+        files.write(path, content)
 
 
 def _check(place: str, word: str, phones: Sequence[str], new: Sequence[str]) -> None:

@@ -6,8 +6,8 @@ the method's plumbing and the direction of its effects.
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import torchaudio
 from lhotse import MonoCut, Recording, SupervisionSegment
 from numpy.typing import NDArray
 
+from asrkd import files
 from asrkd.corpus.augment import NoiseAugment, utterance_rng
 from asrkd.corpus.join import pink_noise, write_cuts
 from asrkd.demo.speakers import SAMPLING_RATE, Speaker, draw_speakers
@@ -97,8 +98,8 @@ def make_corpus(
     cuts["unlabeled"] = [_without_text(cut) for cut in cuts["unlabeled"]]
     for name, own in cuts.items():
         write_cuts(own, data / f"{name}.jsonl.gz")
-    _write_whole(data / "lexicon.txt", lexicon().write)
-    _write_whole(marker, lambda path: path.write_text(json.dumps(settings) + "\n", encoding="utf-8"))
+    lexicon().write(data / "lexicon.txt")
+    files.write(marker, json.dumps(settings) + "\n")
 
 
 def _sizes(counts: Mapping[str, tuple[int, int]], scale: float) -> dict[str, tuple[int, int]]:
@@ -116,24 +117,12 @@ def _sizes(counts: Mapping[str, tuple[int, int]], scale: float) -> dict[str, tup
     }
 
 
-def _write_whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file that appears complete or not at all.
-
-    The temporary name ends in none of the endings of audio, so a torn noise is never taken for noise.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _write_flac(file: Path, samples: NDArray[np.float32]) -> None:
     """(num_samples,) at `SAMPLING_RATE`; louder ones than full scale are made softer."""
     samples = samples / np.float32(max(1.0, float(np.abs(samples).max()) / 0.99))
-    _write_whole(file, lambda path: soundfile.write(str(path), samples, SAMPLING_RATE, subtype="PCM_16", format="FLAC"))
+    sink = io.BytesIO()
+    soundfile.write(sink, samples, SAMPLING_RATE, subtype="PCM_16", format="FLAC")
+    files.write(file, sink.getvalue())
 
 
 def _write_split(

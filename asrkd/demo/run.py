@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asrkd import config as configs
 from asrkd.demo.corpus import make_corpus
+from asrkd.files import check_folder
 from asrkd.report.tables import text_table
 from asrkd.study.config import StudyConfig
 from asrkd.study.report import write_report
@@ -25,6 +26,7 @@ def run_demo(workdir: str, *, seed: int, workers: int, progress: Progress) -> st
         DependencyError: the synthesizer is missing.
     """
     root = Path(workdir).absolute()
+    check_folder(root)
     data = root / "data"
     make_corpus(data, seed=seed, progress=lambda split, done, total: progress(f"synthesize {split}", done, total, ""))
     with resources.as_file(resources.files("asrkd.demo") / "study.yaml") as path:

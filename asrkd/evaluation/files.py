@@ -8,10 +8,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from asrkd import text
+from asrkd import files, text
 from asrkd.errors import CorpusError
 from asrkd.evaluation.wer import Scored, bootstrap, by_speaker, total
-from asrkd.training.metrics import write_whole
 
 # The name of an utterance in the trn format of sclite, behind the words. `(laughs)` is a word.
 _TRN = re.compile(r"\([^()]*[-_0-9][^()]*\)")
@@ -38,7 +37,7 @@ def write_hypotheses(path: Path, hypotheses: Mapping[str, str]) -> None:
         if not text.is_utf8(words):
             raise CorpusError(f"utterance {key!r} has the text {words!r}, which is not Unicode; correct the transcript")
         lines.append(" ".join([key, *text.words(words)]) + "\n")
-    write_whole(path, "".join(lines))
+    files.write(path, "".join(lines))
 
 
 def read_hypotheses(path: Path) -> dict[str, str]:
@@ -96,7 +95,6 @@ def write_scores(folder: Path, name: str, scored: Sequence[Scored]) -> None:
     Alignments mark an error as `(reference->hypothesis)` with `*` for a gap. Where words of the test set have these signs the
     line behind the summary names others, which no word has.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     words = {word for one in scored for pair in one.pairs for word in pair if word is not None}
     gap = next(sign for sign in ("*" * count for count in itertools.count(1)) if sign not in words)
     arrow = next(sign for sign in _arrows() if not any(sign in word for word in words))
@@ -110,9 +108,9 @@ def write_scores(folder: Path, name: str, scored: Sequence[Scored]) -> None:
             for r, h in one.pairs
         )
         errs.append(f"{one.id}:\t{' '.join(marked)}")
-    write_whole(folder / f"recogs-{name}.txt", "\n".join(recogs) + "\n")
-    write_whole(folder / f"errs-{name}.txt", "\n".join(errs) + "\n")
-    write_whole(folder / f"wer-summary-{name}.txt", summary(scored) + "\n")
+    files.write(folder / f"recogs-{name}.txt", "\n".join(recogs) + "\n")
+    files.write(folder / f"errs-{name}.txt", "\n".join(errs) + "\n")
+    files.write(folder / f"wer-summary-{name}.txt", summary(scored) + "\n")
 
 
 def _arrows() -> Iterable[str]:

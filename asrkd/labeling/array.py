@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 
@@ -9,9 +10,12 @@ from asrkd.errors import ConfigError
 from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, check_share, one_thread
 from asrkd.labeling.leases import Leases
 from asrkd.labeling.quarantine import quarantined, quarantined_units
+from asrkd.processes import check_guard
 from asrkd.store import Store
 from asrkd.store.files import exists
 from asrkd.store.schema import shard_name
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def work(
@@ -19,7 +23,7 @@ def work(
     crew: Crew = ALONE,
     *,
     index: int,
-    count: int,
+    count: int | None,
     lease_seconds: float = 120.0,
     max_quarantined: float = 0.01,
     progress: Progress | None = None,
@@ -32,18 +36,22 @@ def work(
     Args:
         root: the store, planned before.
         crew: who labels; one worker, for there are as many tasks as one wants.
-        index, count: which of how many tasks this is.
+        index, count: which of how many tasks this is, from 0; None where nobody knows how many. They only say where a task begins, so that
+            indexes may have gaps, begin anywhere and come twice (a list, a task that is submitted again).
         lease_seconds: without a sign of life after which other tasks take a unit over.
         max_quarantined, progress: as `asrkd.labeling.job.finish`.
 
     Raises:
-        ConfigError: an index outside 0..count-1, a lease that is not above 0, or more than one worker.
+        ConfigError: an index below 0, a count below 1, a lease that is not above 0, or more than one worker.
         MismatchError, CorpusError, TeacherError, StoreError: as `asrkd.labeling.job.finish`.
     """
-    if not 0 <= index < count:
-        raise ConfigError(f"index is {index}, but must be within 0..{count - 1}, the tasks of {count}")
-    if not lease_seconds > 0:
-        raise ConfigError(f"lease_seconds is {lease_seconds}, but must be above 0")
+    check_guard()
+    if index < 0:
+        raise ConfigError(f"index is {index}, but must be at least 0: the place of this task among the tasks")
+    if count is not None and count < 1:
+        raise ConfigError(f"count is {count}, but must be at least 1: the number of tasks")
+    if not 0 < lease_seconds < math.inf:
+        raise ConfigError(f"lease_seconds is {lease_seconds}, but must be a number above 0")
     if crew.workers != 1:
         raise ConfigError(f"workers is {crew.workers}, but a task of an array is one worker; start more tasks")
     store = Store.open(root)
@@ -92,7 +100,17 @@ def _claimed(root: str, leases: Leases, units: Sequence[int]) -> Iterator[int]:
         yield unit
 
 
-def _order(planned: int, index: int, count: int) -> list[int]:
-    """Own units first, then those of the next tasks, each from its end, where its owner comes last."""
-    shares = [list(range((index + shift) % count, planned, count)) for shift in range(count)]
-    return shares[0] + [unit for share in shares[1:] for unit in reversed(share)]
+def _order(planned: int, index: int, count: int | None) -> list[int]:
+    """Own units first, then those of the next tasks, each from its end, where its owner comes last.
+
+    Where nobody knows the number of tasks, each begins somewhere else (multiples of the golden ratio are spread evenly, however many there are).
+    """
+    if count is None:
+        start = int(index * _GOLDEN % 1 * planned)
+        return [*range(start, planned), *range(start)]
+    # Tasks beyond the number of units have no share of their own.
+    firsts = sorted(range(min(count, planned)), key=lambda first: (first - index) % count)
+    shares = [list(range(first, planned, count)) for first in firsts]
+    if firsts and firsts[0] == index % count:
+        return shares[0] + [unit for share in shares[1:] for unit in reversed(share)]
+    return [unit for share in shares for unit in reversed(share)]

@@ -13,7 +13,9 @@ from asrkd.errors import ConfigError, CorpusError
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.labeling.worker import READ_SECONDS, Labeler, UnitResult
+from asrkd.processes import check_guard
 from asrkd.store import Store
+from asrkd.store.files import check_writable
 from asrkd.store.identity import Identity
 
 Progress = Callable[[UnitResult, int, int], None]
@@ -68,7 +70,7 @@ class Crew:
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).split())
             raise ConfigError(
                 f"device {device!r} cannot be used ({reason}); give cpu, or cuda:0 where torch sees a GPU"
             ) from None
@@ -93,6 +95,7 @@ def finish(root: str, results: Results, *, max_quarantined: float, progress: Pro
         MismatchError: a shard that is there is not the store's.
         CorpusError: more bad cuts than `max_quarantined` allows.
     """
+    check_guard()
     if not 0 <= max_quarantined <= 1:
         raise ConfigError(f"max_quarantined is {max_quarantined}, but must be a share from 0 to 1")
     store = Store.open(root)
@@ -100,6 +103,8 @@ def finish(root: str, results: Results, *, max_quarantined: float, progress: Pro
     finished = store.units()
     store.check(finished)
     missing = sorted(set(range(planned)) - set(finished))
+    if missing:
+        check_writable(root)
     bad = [entry for unit in set(quarantined_units(root)) & set(finished) for entry in quarantined(root, unit)]
     seconds = 0.0
     with closing(results(store.identity, missing)) as found:

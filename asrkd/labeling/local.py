@@ -18,6 +18,7 @@ from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.labeling.stop import follow_the_parent
 from asrkd.labeling.worker import UnitResult
+from asrkd.processes import starting, why_ended
 from asrkd.store import Store
 from asrkd.store.files import remove_temporary
 from asrkd.store.identity import Identity
@@ -89,15 +90,17 @@ def _results(root: str, identity: Identity, units: list[int], crew: Crew) -> Gen
     for unit in [*units, *[None] * workers]:
         todo.put(unit)
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(todo, done)) as pool:
-        futures = [pool.submit(_work, root, identity, crew, number) for number in range(workers)]
+        with starting():
+            futures = [pool.submit(_work, root, identity, crew, number) for number in range(workers)]
+        started = set(multiprocessing.active_children()) - before
         try:
             for _ in units:
                 yield _next(done, futures)
             wait(futures)
         except BrokenProcessPool:
+            why = why_ended(started, name="labeling")
             raise AsrkdError(
-                "a labeling process died (killed, or out of memory); finished units are kept. Run asrkd label run again, "
-                "with fewer workers if memory was short"
+                f"{why}. Finished units are kept; run again, with fewer workers if memory was short"
             ) from None
         except BaseException:
             # A unit that is cut short leaves nothing behind; waiting for it could take longer than a scheduler waits.

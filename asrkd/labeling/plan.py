@@ -23,7 +23,7 @@ from asrkd.labeling.plan_lines import plan_line, unreadable
 from asrkd.labeling.seen_ids import SeenIds
 from asrkd.store import manifest
 from asrkd.store.delete import deleted_ids
-from asrkd.store.files import exists
+from asrkd.store.files import check_writable, exists
 from asrkd.store.identity import Identity
 from asrkd.store.manifest import Manifest
 from asrkd.store.plan import read_cuts, write_cuts
@@ -84,6 +84,7 @@ def plan(
             f"{root!r} is a store already; continue it with asrkd label run, add cuts with asrkd label grow, or plan into "
             "another folder"
         )
+    check_writable(root)
     identity = _identity(teacher, codec, embed, autocast, compile, front_end)
     if layer:
         if teacher is None or compile:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from asrkd.errors import AsrkdError, ConfigError, DependencyError
+from asrkd.errors import AsrkdError, ConfigError, not_importable
 from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, finish
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.worker import Labeler, UnitResult
@@ -214,7 +214,7 @@ class _Pool:
             what = "the start of a worker" if unit is None else f"unit {unit}"
             raise AsrkdError(
                 f"{what} failed {_MAX_LOSSES} times with its worker, so it is likely to be the cause; finished units are kept. Give workers "
-                f"more memory, or look at Ray's logs. The last: {' '.join(reason.split())[:300]}"
+                f"more memory, or look at Ray's logs. The last: {' '.join(reason.split())}"
             )
 
 
@@ -236,6 +236,6 @@ def _check_room(found: dict[str, float], wanted: Resources) -> None:
 def _ray() -> Any:
     try:
         import ray
-    except ImportError:
-        raise DependencyError("the Ray backend needs Ray: pip install 'asrkd[ray]'") from None
+    except Exception as error:
+        raise not_importable("ray", "the Ray backend needs Ray", "asrkd[ray]", error) from None
     return ray

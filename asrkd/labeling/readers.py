@@ -15,6 +15,7 @@ from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import AsrkdError, ConfigError
 from asrkd.labeling.reading import Batch, CutJson, read
 from asrkd.labeling.stop import follow_the_parent
+from asrkd.processes import ended, starting
 
 Tag = TypeVar("Tag")
 # How often a waiting parent looks whether it was closed.
@@ -100,10 +101,9 @@ class Readers(Generic[Tag]):
             except _Failed as failed:
                 if self._closed:
                     raise RuntimeError("the readers were closed") from None
-                raise AsrkdError(
-                    f"a reader process ended at its start (exit code {reader.process.exitcode}), or never began ({failed}); look above for "
-                    "its own message. Without processes: --readers 0"
-                ) from None
+                code = reader.process.exitcode
+                why = f"never began: {failed}" if code is None else ended(code)
+                raise AsrkdError(f"a reader process {why}. Without processes: --readers 0") from None
             reader.ready = True
         self._poll(reader, self._seconds)
         return reader.receive()
@@ -135,7 +135,8 @@ class _Reader:
         self.connection, theirs = context.Pipe()
         self.ready = False
         self.process = context.Process(target=_serve, args=(theirs, front_end, embed), daemon=True)
-        self.process.start()
+        with starting():
+            self.process.start()
         # Else the end of the process would not be seen here, nor that of this one there.
         theirs.close()
 

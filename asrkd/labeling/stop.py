@@ -16,8 +16,11 @@ class Terminated(BaseException):
 
 
 @contextmanager
-def terminated_by_signal() -> Iterator[None]:
-    """Within the block SIGTERM raises `Terminated` in the main thread. To be entered in the main thread."""
+def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
+    """Within the block SIGTERM raises `Terminated` in the main thread. Nothing changes in another thread, or with `unless`."""
+    if unless or threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(number: int, frame: FrameType | None) -> None:
         # A second signal while the first is handled would interrupt the cleaning up.

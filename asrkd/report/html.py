@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
+from asrkd import files
 from asrkd.report.pictures import Figure
 from asrkd.report.tables import Table, html_table
 
@@ -40,12 +40,4 @@ def render(title: str, intro: str, sections: Sequence[Section]) -> str:
 def write(path: str | Path, title: str, intro: str, sections: Sequence[Section]) -> Path:
     """Render a page into a file, whole or not at all; folders are made if need be. Returns the path."""
     page = render(title, intro, sections)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return files.write(path, page)

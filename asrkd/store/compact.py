@@ -9,6 +9,7 @@ from asrkd.errors import ConfigError, StoreError
 from asrkd.store import manifest
 from asrkd.store.files import copy, exists, read_bytes, write_atomic
 from asrkd.store.reader import Store, table_rows
+from asrkd.store.rewrite import check_new
 from asrkd.store.schema import CODEBOOKS
 from asrkd.store.writer import write_shard
 
@@ -28,9 +29,8 @@ def compact(root: str, out: str, *, shard_hours: float = 1.0) -> int:
     """
     if not shard_hours > 0:
         raise ConfigError(f"shard_hours is {shard_hours}, but must be above 0")
-    if exists(out, manifest.NAME):
-        raise StoreError(f"{out!r} is a store already; compact into another folder")
     store = Store.open(root)
+    check_new(out, "compact")
     unfinished = set(range(int(store.manifest.plan["num_units"]))) - set(store.units())
     if unfinished:
         raise StoreError(

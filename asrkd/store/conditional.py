@@ -6,7 +6,7 @@ import functools
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from asrkd.errors import DependencyError, StoreError
+from asrkd.errors import StoreError, not_importable
 
 
 def put(root: str, name: str, data: bytes) -> bool:
@@ -20,10 +20,9 @@ def put(root: str, name: str, data: bytes) -> bool:
     try:
         import obstore
         from obstore.exceptions import AlreadyExistsError, BaseError
-    except ImportError:
-        raise DependencyError(
-            f"tasks that share the store {root!r} without a coordinator need conditional puts: pip install 'asrkd[cloud]'"
-        ) from None
+    except Exception as error:
+        what = f"tasks that share the store {root!r} without a coordinator need conditional puts"
+        raise not_importable("obstore", what, "asrkd[cloud]", error) from None
     try:
         # A condition holds for a single put; obstore would cut large ones into parts.
         obstore.put(_bucket(root), name, data, mode="create", use_multipart=False)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
+import re
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
 from pyarrow import fs
 
-from asrkd.errors import StoreError
+from asrkd.errors import AsrkdError, StoreError
+from asrkd.files import check_folder, publish, reason, writer
 from asrkd.store import conditional
+from asrkd.store.remote import check_local, open_remote
 
 T = TypeVar("T")
 # Seconds before the second, third and fourth attempt.
 _WAITS = (0.1, 0.4, 1.6)
+# Seconds after which a server that does not answer is not asked again.
+_PATIENCE = 10.0
 
 
 def filesystem(root: str) -> tuple[fs.FileSystem, str]:
@@ -29,6 +33,7 @@ def filesystem(root: str) -> tuple[fs.FileSystem, str]:
         StoreError: the URI cannot be opened.
     """
     if "://" not in root:
+        check_local(root)
         return fs.LocalFileSystem(), str(Path(root).absolute())
     return _remote(root)
 
@@ -41,13 +46,7 @@ def is_local(root: str) -> bool:
 # A client of an object store keeps its connections: one for each root, not for each file.
 @functools.lru_cache(maxsize=32)
 def _remote(root: str) -> tuple[fs.FileSystem, str]:
-    try:
-        system, base = fs.FileSystem.from_uri(root)
-        return system, base.rstrip("/")
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"store {root!r} cannot be opened ({error}); give a folder or a URI such as s3://bucket/prefix"
-        ) from None
+    return open_remote(root)
 
 
 def attempts(root: str, work: Callable[[], T]) -> T:
@@ -55,14 +54,29 @@ def attempts(root: str, work: Callable[[], T]) -> T:
 
     (The S3 client tries again by itself when the server says that it is busy, but not when a body ends early.)
     """
+    began = time.monotonic()
     for wait in () if is_local(root) else _WAITS:
         try:
-            return work()
+            return _asked(work)
         except FileNotFoundError:
             raise
-        except OSError:
+        except OSError as error:
+            if time.monotonic() - began > _PATIENCE or re.search(
+                "ACCESS_DENIED|INVALID_ACCESS|SIGNATURE|NO_SUCH_BUCKET", str(error)
+            ):
+                raise
             time.sleep(wait)
-    return work()
+    return _asked(work)
+
+
+def _asked(work: Callable[[], T]) -> T:
+    """The result of asking a filesystem. Those of fsspec (`hf://`) raise the kinds of errors of the libraries below them."""
+    try:
+        return work()
+    except (AsrkdError, OSError, pa.ArrowException):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
 
 
 def write_atomic(root: str, name: str, data: bytes) -> None:
@@ -75,13 +89,30 @@ def write_atomic(root: str, name: str, data: bytes) -> None:
     path = f"{base}/{name}"
     try:
         if isinstance(system, fs.LocalFileSystem):
-            _write_local(path, data, os.replace)
+            publish(Path(path), data, os.replace)
             return
+
         # Without `compression=None` a name that ends in .gz would be compressed a second time.
-        with system.open_output_stream(path, compression=None) as stream:
-            stream.write(data)
+        def put() -> None:
+            with system.open_output_stream(path, compression=None) as stream:
+                stream.write(data)
+
+        _asked(put)
     except OSError as error:
         raise _unwritten(root, name, data, error) from None
+
+
+def check_writable(root: str) -> None:
+    """See that a local store can be written to, before hours of work for it; an object store tells at its first file.
+
+    Raises:
+        StoreError: it cannot; nothing is left behind.
+    """
+    if is_local(root):
+        try:
+            check_folder(filesystem(root)[1])
+        except AsrkdError as error:
+            raise StoreError(f"store {root!r}: {error}") from None
 
 
 def copy(root: str, out: str, name: str) -> None:
@@ -102,7 +133,8 @@ def create(root: str, name: str, data: bytes) -> bool:
     system, base = filesystem(root)
     try:
         if isinstance(system, fs.LocalFileSystem):
-            return _write_local(f"{base}/{name}", data, os.link)
+            publish(Path(base) / name, data, os.link)
+            return True
         return conditional.put(root, name, data)
     except FileExistsError:
         return False
@@ -110,45 +142,19 @@ def create(root: str, name: str, data: bytes) -> bool:
         raise _unwritten(root, name, data, error) from None
 
 
-def _write_local(path: str, data: bytes, publish: Callable[[str, str], None]) -> bool:
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/.{os.path.basename(path)}.{_writer(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(temporary, "wb") as local:
-            local.write(data)
-            local.flush()
-            os.fsync(local.fileno())
-        publish(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    return True
-
-
 def remove_temporary(root: str, pids: Iterable[int]) -> None:
     """Remove what processes of this machine left behind that were killed while they wrote; nothing on object stores."""
     system, base = filesystem(root)
     if isinstance(system, fs.LocalFileSystem):
         for pid in pids:
-            for path in Path(base).glob(f"*/.*.{_writer(pid)}-*.tmp"):
+            for path in Path(base).glob(f"*/.*.{writer(pid)}-*.tmp"):
                 path.unlink(missing_ok=True)
 
 
-def _writer(pid: int) -> str:
-    return f"{socket.gethostname()}-{pid}"
-
-
 def _unwritten(root: str, name: str, data: bytes, error: OSError) -> StoreError:
-    reason = error.strerror or str(error)
     return StoreError(
-        f"{name!r} ({len(data)} bytes) cannot be written to the store {root!r}: {reason}. Nothing is left under its name; "
-        "free space or rights there, then run again: finished units are kept"
+        f"{name!r} ({len(data)} bytes) cannot be written to the store {root!r}: {reason(error)}. Nothing is left under its name; mend that "
+        "and run again: finished units are kept"
     )
 
 
@@ -171,7 +177,7 @@ def read_bytes(root: str, name: str) -> bytes:
             f"store {root!r} has no {name!r}; plan it first (asrkd label plan), or correct the path"
         ) from None
     except OSError as error:
-        raise StoreError(f"{name!r} of the store {root!r} cannot be read: {error}") from None
+        raise StoreError(f"{name!r} of the store {root!r} cannot be read: {reason(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -216,7 +222,7 @@ def _info(root: str, what: str | fs.FileSelector, name: str) -> Any:
     try:
         return attempts(root, lambda: system.get_file_info(what))
     except OSError as error:
-        raise StoreError(f"{name!r} of the store {root!r} cannot be listed: {error}") from None
+        raise StoreError(f"{name!r} of the store {root!r} cannot be listed: {reason(error)}") from None
 
 
 def remove(root: str, name: str) -> None:
@@ -227,6 +233,6 @@ def remove(root: str, name: str) -> None:
     """
     system, base = filesystem(root)
     try:
-        system.delete_file(f"{base}/{name}")
+        _asked(lambda: system.delete_file(f"{base}/{name}"))
     except OSError as error:
-        raise StoreError(f"{name!r} of the store {root!r} cannot be removed: {error}") from None
+        raise StoreError(f"{name!r} of the store {root!r} cannot be removed: {reason(error)}") from None

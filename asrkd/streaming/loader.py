@@ -13,6 +13,7 @@ from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
 from asrkd.prefetch import Prefetch
+from asrkd.processes import starting
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.mixture import Mixture, Phase, check_mixture, check_schedule, endless
 from asrkd.streaming.plan import Limits
@@ -236,7 +237,8 @@ class Loader:
                 pin_memory=self._pin_memory,
             )
         waiting: list[Batch | Failure] = []
-        batches, more = iter(self._workers), True
+        with starting():
+            batches, more = iter(self._workers), True
         while True:
             # A step is known once its first key was sent, which asking for an earlier batch does.
             while more and (not sent or len(waiting) < sent[0][0]):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from asrkd import config as configs
+from asrkd import files
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.run import compute_scores, decode_scores, latency_ratio, read_prior, search_graph
 from asrkd.errors import ConfigError
@@ -68,7 +68,6 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         "real_time_factor": latency_ratio(model, model.front_end),
         "tests": {},
     }
-    out.mkdir(parents=True, exist_ok=True)
     for name, cuts in config.tests.items():
         scores = compute_scores(model, str(data / f"{cuts}.jsonl.gz"))
         texts = decode(scores, best)
@@ -76,9 +75,7 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         write_hypotheses(out / f"hyp-{name}.txt", texts)
         write_scores(out, name, scored)
         result["tests"][name] = {speaker: list(vars(errors).values()) for speaker, errors in by_speaker(scored).items()}
-    temporary = out / f".result.json.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    os.replace(temporary, out / "result.json")
+    files.write(out / "result.json", json.dumps(result, indent=1))
 
 
 def _target_bytes(run: Path) -> float | None:

@@ -17,9 +17,13 @@ from pathlib import Path
 import yaml
 
 from asrkd import config as configs
-from asrkd.errors import AsrkdError
+from asrkd import text as texts
+from asrkd.errors import AsrkdError, StoreError
+from asrkd.processes import check_guard, starting, why_ended
 from asrkd.training.config import TrainConfig
+from asrkd.training.inputs import inputs
 from asrkd.training.metrics import read_metrics
+from asrkd.training.run_folder import check
 from asrkd.training.schedule import check_schedule
 from asrkd.training.trainer import Trainer
 
@@ -40,19 +44,27 @@ def train_all(
         processes: how many processes train a run, 1 if not said.
 
     Raises:
+        ConfigError: a finished run is of another config, or an input has changed since.
         AsrkdError: a training failed, or its process died.
     """
+    check_guard()
     waiting = {name: job for name, job in jobs.items() if not (Path(job.run) / "final.pt").exists()}
+    for name, job in jobs.items():
+        if name not in waiting:  # finished, but perhaps with other settings or inputs
+            check(Path(job.run), job, _inputs(job))
     if not waiting:
         return
     # Spawned processes, also for one worker: each training sees a fresh generator and one thread.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_end_with_parent) as pool:
         counts = processes or {}
-        futures = {
-            pool.submit(_train, configs.to_yaml(job), os.getpid(), counts.get(name, 1)): name
-            for name, job in waiting.items()
-        }
+        before = set(multiprocessing.active_children())
+        with starting():
+            futures = {
+                pool.submit(_train, configs.to_yaml(job), os.getpid(), counts.get(name, 1)): name
+                for name, job in waiting.items()
+            }
+        started = set(multiprocessing.active_children()) - before
         running = set(futures)
         try:
             while running:
@@ -62,11 +74,19 @@ def train_all(
                     future.result()
         except BrokenProcessPool:
             raise AsrkdError(
-                "a training process died (killed, or out of memory); start again to go on from its checkpoint"
+                f"{why_ended(started, name='training')}. Start again to go on from its checkpoint"
             ) from None
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _inputs(job: TrainConfig) -> dict[str, str]:
+    """The inputs of a finished training; none where its stores were removed since, which it needs no more."""
+    try:
+        return inputs(job)
+    except StoreError:
+        return {}
 
 
 def _show(jobs: Mapping[str, TrainConfig], progress: Progress) -> None:
@@ -137,9 +157,12 @@ def _train_together(text: str, processes: int, check: Callable[[], None]) -> Non
                 running.terminate()
                 running.wait()
         if running.returncode:
-            said = [
-                line
-                for line in (folder / "log").read_text(encoding="utf-8", errors="replace").split("\n")
-                if "rror" in line
-            ]
-            raise AsrkdError(f"a training of {processes} processes failed: {said[0] if said else 'it said nothing'}")
+            said = texts.lines(texts.read(folder / "log"))
+            # Their own line, else what looks like a reason, else the last that was said.
+            reasons = (
+                [line for line in said if line.startswith("asrkd: ")]
+                or [line for line in said if "rror" in line]
+                or said[-1:]
+            )
+            why = reasons[0].removeprefix("asrkd: ") if reasons else "it said nothing"
+            raise AsrkdError(f"a training of {processes} processes failed: {why}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from asrkd import files
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError
 from asrkd.labeling import local
@@ -102,7 +103,7 @@ class Stores:
         """
         path = self.work / file
         if not path.exists():
-            path.write_text(yaml.safe_dump(dict(content)), encoding="utf-8")
+            files.write(path, yaml.safe_dump(dict(content)))
         elif yaml.safe_load(path.read_text(encoding="utf-8")) != content:
             raise ConfigError(
                 f"{str(path)!r} says something else than the config now, and the stores beside it were made with it; take another folder for "

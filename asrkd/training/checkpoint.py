@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from asrkd import files
 from asrkd.errors import AsrkdError, ConfigError
 
 FORMAT = "asrkd/checkpoint-v1"
@@ -19,19 +19,12 @@ def save(path: str | Path, content: dict[str, Any]) -> None:
     Raises:
         AsrkdError: the file cannot be written (for example a full disk); an earlier checkpoint of that name stays.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as stream:
-            torch.save({"format": FORMAT, **content}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        files.write(path, lambda stream: torch.save({"format": FORMAT, **content}, stream))
+    except (AsrkdError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+        why = str(error) if isinstance(error, AsrkdError) else f"{str(path)!r} cannot be written: {error}"
         raise AsrkdError(
-            f"checkpoint {str(path)!r} cannot be written ({error}); the one before it is still whole. "
-            "Free some space or choose another run folder, then start again: training goes on from there"
+            f"checkpoint {why}. The one before it is still whole; start again when this is mended, and training goes on from there"
         ) from None
 
 
@@ -46,7 +39,7 @@ def read(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"checkpoint {str(path)!r} does not exist; train the run first or correct the path") from None
     except Exception as error:
-        text = str(error).split("\n")[0]
+        text = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"checkpoint {str(path)!r} cannot be read ({text}); it is damaged or of another tool"
         ) from None

@@ -9,6 +9,13 @@ from omegaconf import MISSING
 
 KINDS = ("labeled", "soft")
 
+# Marks of a field, by which a run that was stopped is compared with the config of the start that goes on with it (`asrkd.training.run_folder`); a
+# field without a mark changes results, so that it must be as it was.
+MAY_CHANGE = "may change"
+BY_CONTENT = "by content"
+_MAY_CHANGE = {"resume": MAY_CHANGE}
+_BY_CONTENT = {"resume": BY_CONTENT}
+
 
 @dataclass
 class ModelConfig:
@@ -25,7 +32,7 @@ class ModelConfig:
 class InventoryConfig:
     """The output units, made from a lexicon."""
 
-    lexicon: str = MISSING
+    lexicon: str = field(default=MISSING, metadata=_BY_CONTENT)
     topology: str = "ctc"
     states_per_phone: int = 2
 
@@ -40,16 +47,16 @@ class SourceConfig:
     highest `duration`, `num_frames`, `kept_mass`, `entropy` or `confidence`, e.g. {confidence: [0.6, null]}. `audio` is the lhotse
     manifest with the audio of a store that embeds none."""
 
-    store: str = MISSING
+    store: str = field(default=MISSING, metadata=_BY_CONTENT)
     kind: str = "labeled"
     weight: float = 1.0
-    vocabulary_map: str = ""
+    vocabulary_map: str = field(default="", metadata=_BY_CONTENT)
     lossy_map: bool = False
     frame_rate_map: str = ""
     snapshot: str = ""
     bounds: dict[str, list[float | None]] = field(default_factory=dict)
     speakers: list[str] = field(default_factory=list)
-    audio: str = ""
+    audio: str = field(default="", metadata=_BY_CONTENT)
 
 
 @dataclass
@@ -127,7 +134,7 @@ class SequenceConfig:
     rejection. `smoothing` is the share of the frame loss (Su et al. 2013, f-smoothing), with the source's labels or its stored soft targets."""
 
     acoustic_scale: float = 1.0
-    grammar: str = ""
+    grammar: str = field(default="", metadata=_BY_CONTENT)
     phone_order: int = 2
     boost: float = 0.0
     reject: float = 0.0
@@ -171,7 +178,7 @@ class OptimizerConfig:
 class AugmentConfig:
     """Augmentation of the training audio and features; the targets stay those of the clean audio. See `asrkd.corpus.augment`."""
 
-    noise: list[str] = field(default_factory=list)
+    noise: list[str] = field(default_factory=list, metadata=_BY_CONTENT)
     noise_probability: float = 0.0
     snr: list[float] = field(default_factory=lambda: [0.0, 20.0])
     gain_db: float = 0.0
@@ -181,7 +188,7 @@ class AugmentConfig:
     frequency_mask_bins: int = 8
     frequency_warp: float = 0.0
     reverb_probability: float = 0.0
-    reverb: list[str] = field(default_factory=list)
+    reverb: list[str] = field(default_factory=list, metadata=_BY_CONTENT)
     reverb_rooms: int = 40
     codec_probability: float = 0.0
     codecs: list[str] = field(default_factory=lambda: ["opus", "mp3", "vorbis", "gsm"])
@@ -239,10 +246,10 @@ class TrainConfig:
     or, with sequence criteria, that of `init`. `keep_best`: the result is the mean of the weights of so many checkpoints with the lowest dev
     loss, kept as `best-STEP.pt`; with 0, of the last one. `patience`: stop after so many evaluations in a row without a new lowest; 0 never."""
 
-    run: str = MISSING
+    run: str = field(default=MISSING, metadata=_MAY_CHANGE)
     seed: int = 1
-    device: str = "cpu"
-    threads: int = 0
+    device: str = field(default="cpu", metadata=_MAY_CHANGE)
+    threads: int = field(default=0, metadata=_MAY_CHANGE)
     model: ModelConfig = field(default_factory=ModelConfig)
     front_end: dict[str, Any] = field(default_factory=dict)
     inventory: InventoryConfig = field(default_factory=InventoryConfig)
@@ -257,13 +264,13 @@ class TrainConfig:
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
-    loader: LoaderConfig = field(default_factory=LoaderConfig)
-    dev: str | None = None
-    dev_decoding: DevDecodingConfig = field(default_factory=DevDecodingConfig)
-    init: str | None = None
-    prior: str = ""
-    log_steps: int = 20
+    loader: LoaderConfig = field(default_factory=LoaderConfig, metadata=_MAY_CHANGE)
+    dev: str | None = field(default=None, metadata=_BY_CONTENT)
+    dev_decoding: DevDecodingConfig = field(default_factory=DevDecodingConfig, metadata=_MAY_CHANGE)
+    init: str | None = field(default=None, metadata=_BY_CONTENT)
+    prior: str = field(default="", metadata=_BY_CONTENT)
+    log_steps: int = field(default=20, metadata=_MAY_CHANGE)
     eval_steps: int = 200
-    checkpoint_steps: int = 200
+    checkpoint_steps: int = field(default=200, metadata=_MAY_CHANGE)
     keep_best: int = 0
     patience: int = 0

@@ -9,13 +9,13 @@ import torch
 import yaml
 from torch import Tensor
 
+from asrkd import files
 from asrkd.errors import CorpusError, MismatchError, TeacherError
 from asrkd.losses.hard import PADDING
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
 from asrkd.teachers import load_teacher
 from asrkd.teachers.ensemble import Ensemble, read_ensemble
-from asrkd.training.metrics import write_whole
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def weigh(
         "teachers": [{"spec": spec, "weight": weight} for spec, weight in zip(given.specs, weights, strict=True)],
         "domain": given.domain,
     }
-    write_whole(Path(out), yaml.safe_dump(content, sort_keys=False))
+    files.write(out, yaml.safe_dump(content, sort_keys=False))
     return Weighing(weights, before, after, alone, len(labels))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from asrkd import text
+from asrkd import files, text
+from asrkd.errors import ConfigError
 from asrkd.streaming.batch import Batch
 from asrkd.training.ranks import ALONE, Ranks
 
@@ -25,7 +25,7 @@ class Metrics:
             from torch.utils.tensorboard import SummaryWriter
 
             kept = [line for line in read_metrics(run) if line["step"] <= step]
-            write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+            files.write(self.path, "".join(json.dumps(line) + "\n" for line in kept))
             self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def add(self, losses: dict[str, float]) -> None:
@@ -93,16 +93,9 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     """The lines of a run's `metrics.jsonl`; a last line that was cut off is left out."""
     path = run / "metrics.jsonl"
     lines = []
-    for line in text.lines(text.read(path)) if path.exists() else []:
+    for _, line in text.numbered_lines(path, what="metrics", error=ConfigError) if path.exists() else ():
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError:
             break
     return lines
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Write a text file under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from asrkd import fingerprint, text
+from asrkd import files, fingerprint, text
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
@@ -35,15 +35,16 @@ from asrkd.training.best import Best
 from asrkd.training.check import check_numbers
 from asrkd.training.config import TrainConfig
 from asrkd.training.dev import dev_loss
+from asrkd.training.inputs import inputs
 from asrkd.training.layer_loss import with_layer
-from asrkd.training.metrics import Metrics, Speed, write_whole
+from asrkd.training.metrics import Metrics, Speed
 from asrkd.training.mutual import MutualObjective, check_mutual
 from asrkd.training.objective import Objective
 from asrkd.training.optimizer import make_optimizer
 from asrkd.training.parallel import Parallel
 from asrkd.training.prior import fixed_prior, mean_posterior
 from asrkd.training.ranks import join
-from asrkd.training.run_folder import prepare
+from asrkd.training.run_folder import check, has_config, prepare
 from asrkd.training.schedule import check_schedule, learning_rate, phase_at, stream_schedule
 from asrkd.training.sequence import SequenceObjective
 from asrkd.training.sources import open_sources
@@ -76,6 +77,10 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
+        if self.ranks.first:
+            files.check_folder(self.run)
+        if self.ranks.first and has_config(self.run):  # first, for what follows from a changed input is said worse
+            check(self.run, config, inputs(config))
         self.front_end = FrontEnd.from_dict(config.front_end)
         self.lexicon = Lexicon.read(config.inventory.lexicon)
         self.inventory = Inventory.from_lexicon(
@@ -83,11 +88,12 @@ class Trainer:
         )
         self.total_steps = check_schedule(config.schedule, list(config.sources))
         sources = open_sources(config, self.inventory)
+        augment = Augment.from_settings(self.front_end, **dataclasses.asdict(config.augment))
         self.loader = Loader(
             sources,
             front_end=self.front_end,
             subsampling_factor=config.model.subsampling_factor,
-            augment=Augment.from_settings(self.front_end, **dataclasses.asdict(config.augment)),
+            augment=augment,
             **dataclasses.asdict(config.batch),
             num_workers=config.loader.num_workers,
             prefetch=config.loader.prefetch,
@@ -137,7 +143,8 @@ class Trainer:
                 "set dev"
             )
         if self.ranks.first:
-            prepare(self.run, config)
+            stores = {name: source.store for name, source in sources.items()}
+            prepare(self.run, config, inputs(config, stores, augment))
         # Dropout of its own on every process, from the seed alone.
         if not self.ranks.first:
             torch.manual_seed(int(fingerprint.of_json([config.seed, self.ranks.rank])[:15], 16))
@@ -160,9 +167,9 @@ class Trainer:
             self.model.load_state_dict(content["model"])
             self._init_prior = content.get("log_prior")
         except RuntimeError as error:
-            text = " ".join(str(error).split())[:200]
+            why = " ".join(str(error).split())
             raise MismatchError(
-                f"init: {path!r} holds weights of another model ({text}); use the same factory and args"
+                f"init: {path!r} holds weights of another model ({why}); use the same factory and args"
             ) from None
 
     def _criteria(self) -> set[str]:
@@ -258,7 +265,7 @@ class Trainer:
         listed = {key: why for key, _, why in (line.partition("\t") for line in lines)}
         # A tab or a line end in an id would be one of the table's.
         listed |= {" ".join(text.words(key)): " ".join(text.words(why)) for key, why in self.sequence.skipped.items()}
-        write_whole(path, "".join(f"{key}\t{why}\n" for key, why in sorted(listed.items())))
+        files.write(path, "".join(f"{key}\t{why}\n" for key, why in sorted(listed.items())))
 
     def _update(self, batches: Sequence[Batch]) -> list[dict[str, float]]:
         """One update on a global batch; the losses of its batches."""

@@ -150,3 +150,32 @@ def test_a_store_is_described_and_verified(corpus: Path) -> None:
 def test_the_installed_command_runs(asrkd_command: Command) -> None:
     done = subprocess.run(asrkd_command("--version"), capture_output=True, text=True)
     assert done.returncode == 0 and "version" in done.stdout
+
+
+def numbers(kind: type) -> list[tuple[tuple[str, ...], str]]:
+    """(command, option) of every option that is a number."""
+    found = []
+    for path in commands(cli):
+        command: click.Command = cli
+        for name in path:
+            command = command.commands[name]  # type: ignore[attr-defined]
+        found += [(path, param.opts[0]) for param in command.params if isinstance(param.type, kind)]
+    return found
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "x", ""])
+def test_a_number_that_is_none_is_wrong_usage(value: str) -> None:
+    options = numbers(click.types.FloatParamType)
+    assert len(options) > 10
+    for path, option in options:
+        result = CliRunner().invoke(cli, [*path, option, value])
+        assert result.exit_code == 2 and option in result.output, (path, option)
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "99999999999999999999", "x"])
+def test_a_count_that_is_none_is_wrong_usage(value: str) -> None:
+    options = numbers(click.types.IntParamType)
+    assert len(options) > 10
+    for path, option in options:
+        result = CliRunner().invoke(cli, [*path, option, value])
+        assert result.exit_code == 2 and option in result.output, (path, option)

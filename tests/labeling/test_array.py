@@ -11,11 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 from helpers import make_teacher
+from hypothesis import given
+from hypothesis import strategies as st
 from lhotse.cut import Cut
 from s3_server import S3Server
 
+from asrkd.cli import cli
 from asrkd.corpus.audio import read_audio
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.labeling.array import _order, work
@@ -132,6 +137,29 @@ def test_a_task_that_comes_second_with_other_luck_leaves_quarantine_and_shard_in
     assert verify(root) == []
 
 
+def test_a_task_behind_the_gap_of_a_list_and_one_that_is_submitted_again_label_everything(
+    corpus: Path, teacher: str, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    sbatch = {"SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_MAX": "5", "SLURM_ARRAY_TASK_STEP": "1"}
+    places = {
+        "list": sbatch | {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "3"},
+        "pod": {"JOB_COMPLETION_INDEX": "7"},
+        "again": {"SGE_TASK_ID": "4", "SGE_TASK_FIRST": "4", "SGE_TASK_LAST": "4", "SGE_TASK_STEPSIZE": "1"},
+    }
+    for name, environment in places.items():
+        root = planned(corpus, str(tmp_path / name), teacher)
+        for labeled in (len(whole), 0):
+            result = CliRunner().invoke(cli, ["label", "work", root, "--readers", "0"], env=environment)
+            assert result.exit_code == 0 and f"labeled {labeled} units" in result.output, result.output
+        assert shards(tmp_path / name) == whole
+
+
+def test_a_task_outside_of_an_array_says_what_is_missing(tmp_path: Path) -> None:
+    for environment in ({}, {"SGE_TASK_ID": "undefined"}, {"LSB_JOBINDEX": "0"}):
+        result = CliRunner().invoke(cli, ["label", "work", str(tmp_path)], env=environment)
+        assert result.exit_code == 2 and "--index is missing, and none of SLURM_ARRAY_TASK_ID, " in result.output
+
+
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
     server = S3Server()
@@ -159,9 +187,25 @@ def test_every_unit_is_in_every_tasks_order_and_own_ones_come_first() -> None:
     assert [order[:3] for order in orders] == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
 
 
+@given(planned=st.integers(0, 50), index=st.integers(0, 10**9), count=st.none() | st.integers(1, 10**9))
+def test_every_task_has_every_unit_in_its_order_whatever_its_place(planned: int, index: int, count: int | None) -> None:
+    assert sorted(_order(planned, index, count)) == list(range(planned))
+
+
+def test_tasks_of_an_unknown_number_begin_in_different_places() -> None:
+    starts = [_order(1000, index, None)[0] for index in range(20)]
+    gaps = np.diff(sorted([*starts, 1000]))
+    assert len(set(starts)) == 20 and gaps.max() < 3 * 1000 / 20
+
+
 def test_tasks_that_cannot_be(corpus: Path, teacher: str, tmp_path: Path) -> None:
     root = planned(corpus, str(tmp_path / "store"), teacher)
-    with pytest.raises(ConfigError, match=r"index is 3, but must be within 0..2"):
-        work(root, index=3, count=3)
+    with pytest.raises(ConfigError, match="index is -1"):
+        work(root, index=-1, count=3)
+    with pytest.raises(ConfigError, match="count is 0"):
+        work(root, index=0, count=0)
+    for seconds in (float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=f"lease_seconds is {seconds}"):
+            work(root, index=0, count=3, lease_seconds=seconds)
     with pytest.raises(ConfigError, match="lease_seconds is 0"):
         work(root, index=0, count=3, lease_seconds=0)

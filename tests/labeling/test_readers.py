@@ -133,7 +133,9 @@ def test_a_reader_that_cannot_start_is_nobodys_fault(tmp_path: Path) -> None:
         patch.setitem(sys.modules, "nowhere", module)
         readers: Readers[int] = Readers(Unknown(), "none", processes=1, seconds=60.0)
         try:
-            with pytest.raises(AsrkdError, match=r"a reader process ended at its start \(exit code 1\)"):
+            with pytest.raises(
+                AsrkdError, match="a reader process ended with exit code 1, which its own message above explains"
+            ):
                 list(readers.read([(0, cuts)]))
         finally:
             readers.close()

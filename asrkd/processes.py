@@ -1,0 +1,71 @@
+"""Processes that multiprocessing spawns: starting them from any script, and the true reason when one ends too soon."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+
+# Of a spawned process in which a script without a main guard came to the place that starts processes.
+_NO_GUARD = 97
+
+
+def check_guard() -> None:
+    """To be called before processes are started: ends one that is only here because it imports a script without a main guard.
+
+    A spawned process imports the script that started it, which then runs from its beginning; Python's own error in this place fills the screen
+    and comes from a process whose parent only sees that it died.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(_NO_GUARD)
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Within the block processes can also be started by a script that was read from the standard input, which they could not import."""
+    check_guard()
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    hidden = path is not None and getattr(main, "__spec__", None) is None and not os.path.exists(path)
+    if hidden:
+        del main.__file__
+    try:
+        yield
+    finally:
+        if hidden:
+            main.__file__ = path
+
+
+def why_ended(children: Iterable[BaseProcess], *, name: str) -> str:
+    """Why the first of some processes ended that did not end in order.
+
+    Args:
+        children: processes.
+        name: what they are, such as `labeling`.
+    """
+    codes = []
+    for child in children:
+        child.join(timeout=5.0)
+        codes.append(child.exitcode)
+    # A pool ends the others by SIGTERM.
+    told = [code for code in codes if code not in (None, 0, -signal.SIGTERM)]
+    return f"a {name} process {ended(told[0] if told else None)}"
+
+
+def ended(code: int | None) -> str:
+    """How a process ended, by its exit code."""
+    if code == _NO_GUARD:
+        script = getattr(sys.modules["__main__"], "__file__", None)
+        return (
+            f"came to the start of processes while it imported the script {script!r}: the script has no main guard; put what it does under "
+            "if __name__ == '__main__':"
+        )
+    if code == -signal.SIGKILL:
+        return "was killed, as the system does when memory is short"
+    if code is not None and code < 0:
+        return f"crashed ({signal.Signals(-code).name})"
+    return "died" if code is None else f"ended with exit code {code}, which its own message above explains"

@@ -1,0 +1,72 @@
+"""What a training reads besides its config, by content: a lexicon that was edited changes results, one that was moved does not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from asrkd import fingerprint, text
+from asrkd.corpus.augment import Augment, NoiseAugment, Reverb
+from asrkd.errors import ConfigError
+from asrkd.store.reader import Store
+from asrkd.store.snapshot import open_snapshot
+from asrkd.training.config import SourceConfig, TrainConfig
+
+
+def inputs(
+    config: TrainConfig, stores: Mapping[str, Store] = MappingProxyType({}), augment: Augment | None = None
+) -> dict[str, str]:
+    """Fingerprints of the files and stores that a config names, by key.
+
+    Args:
+        config: of the training.
+        stores: of the sources, by name, that are open already.
+        augment: its augmentation, whose noises and impulse responses are read already; without it they are left out.
+
+    Raises:
+        AsrkdError: one of them cannot be read.
+    """
+    found = {"inventory.lexicon": of_text(config.inventory.lexicon)}
+    for name, source in config.sources.items():
+        found[f"sources.{name}.store"] = of_store(stores.get(name) or _open(source))
+        if source.vocabulary_map:
+            found[f"sources.{name}.vocabulary_map"] = of_text(source.vocabulary_map)
+    if config.sequence.grammar:
+        found["sequence.grammar"] = of_text(config.sequence.grammar)
+    for key, root in (("dev", config.dev), ("prior", config.prior)):
+        if root:
+            found[key] = of_store(Store.open(root))
+    if config.init:
+        try:
+            found["init"] = fingerprint.of_file(config.init)
+        except OSError as error:
+            raise ConfigError(
+                f"init: {config.init!r} cannot be read ({error.strerror or error}); correct the path"
+            ) from None
+    for transform in augment.samples if augment else ():
+        if isinstance(transform, NoiseAugment):
+            found["augment.noise"] = transform.fingerprint
+        if isinstance(transform, Reverb) and config.augment.reverb:
+            found["augment.reverb"] = transform.fingerprint
+    return found
+
+
+def _open(source: SourceConfig) -> Store:
+    return open_snapshot(source.store, source.snapshot) if source.snapshot else Store.open(source.store)
+
+
+def of_text(path: str | Path) -> str:
+    """Of the words of a text file's lines, so that another editor's line ends, blanks and byte order mark make no difference."""
+    digest = hashlib.sha256()
+    for _, line in text.numbered_lines(path):
+        digest.update(" ".join(text.words(line)).encode() + b"\n")
+    return digest.hexdigest()[:32]
+
+
+def of_store(store: Store) -> str:
+    """Of a store's identity and its shards' footers, which another content would change."""
+    return fingerprint.of_json(
+        [store.identity.fingerprint, [[unit, store.footer_fingerprint(unit)] for unit in store.units()]]
+    )

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from asrkd.errors import DependencyError, not_importable
+from asrkd.labeling import ray_cluster
+from asrkd.store import conditional
+
+
+@pytest.mark.parametrize(
+    ("package", "use", "extra"),
+    [
+        ("ray", lambda: ray_cluster.run("store"), r"asrkd\[ray\]"),
+        ("obstore", lambda: conditional.put("s3://b/x", "a", b""), r"asrkd\[cloud\]"),
+    ],
+)
+def test_a_package_that_is_missing_or_broken(
+    package: str, use: object, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(DependencyError, match=f": pip install '{extra}'"):
+        use()  # type: ignore[operator]
+    for source in ("raise ImportError('libcudart.so.11: cannot open')", "import sys\nsys.nothing"):
+        (tmp_path / f"{package}.py").write_text(source + "\n")
+        monkeypatch.delitem(sys.modules, package, raising=False)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(
+            DependencyError, match="is installed but cannot be imported .*(libcudart|nothing).*force-reinstall"
+        ):
+            use()  # type: ignore[operator]
+
+
+def test_a_module_missing_below_a_package_is_a_broken_package() -> None:
+    found = not_importable("ray", "it needs Ray", "asrkd[ray]", ModuleNotFoundError("No module named 'x'", name="x"))
+    assert "ray is installed but cannot be imported (ModuleNotFoundError: No module named 'x')" in str(found)

@@ -1,0 +1,70 @@
+"""Scripts that start processes: with and without a main guard, from a file and from the standard input."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asrkd.labeling.plan import plan
+from asrkd.processes import ended
+from asrkd.store import Store
+
+RUN = "from asrkd.labeling.job import Crew\nfrom asrkd.labeling.local import run\n"
+RECIPE = """import click
+from asrkd.cli import run_command
+from asrkd.labeling.job import Crew
+from asrkd.labeling.local import run
+
+@click.command()
+@click.argument("store")
+def recipe(store):
+    run(store, Crew(workers=2))
+"""
+
+
+@pytest.fixture
+def store(corpus: Path, tmp_path: Path) -> str:
+    plan(str(corpus / "unlabeled.jsonl.gz"), str(tmp_path / "store"), embed="audio", unit_hours=0.003)
+    return str(tmp_path / "store")
+
+
+@pytest.mark.parametrize("crew", ["workers=2", "readers=1"])
+def test_a_script_without_a_main_guard_is_told_so(store: str, tmp_path: Path, crew: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"{RUN}run({store!r}, Crew({crew}))\n")
+    found = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    last = found.stderr.strip().splitlines()[-1]
+    assert found.returncode == 1 and "script.py': the script has no main guard" in last and "died" not in last
+    # Nothing of the process that could not start.
+    assert found.stderr.count("Traceback") == 1 and "freeze_support" not in found.stderr
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_recipe_is_one_line_without_a_guard_and_runs_with_one(store: str, tmp_path: Path, guarded: bool) -> None:
+    script = tmp_path / "recipe.py"
+    call = "run_command(recipe)\n"
+    script.write_text(RECIPE + (f"if __name__ == '__main__':\n    {call}" if guarded else call))
+    found = subprocess.run([sys.executable, script, store], capture_output=True, text=True)
+    if guarded:
+        assert found.returncode == 0, found.stderr
+        assert len(Store.open(store).units()) == Store.open(store).manifest.plan["num_units"]
+    else:
+        assert found.returncode == 1 and len(found.stderr.strip().splitlines()) == 1
+        assert "recipe.py': the script has no main guard" in found.stderr
+
+
+def test_a_script_from_the_standard_input_starts_processes(store: str) -> None:
+    script = f"{RUN}run({store!r}, Crew(workers=2, readers=1))\n"
+    found = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True)
+    assert found.returncode == 0 and found.stderr == ""
+    assert len(Store.open(store).units()) == Store.open(store).manifest.plan["num_units"]
+
+
+def test_how_a_process_ended() -> None:
+    assert "memory is short" in ended(-signal.SIGKILL)
+    assert ended(-signal.SIGSEGV) == "crashed (SIGSEGV)"
+    assert "exit code 3" in ended(3)
