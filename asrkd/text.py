@@ -85,6 +85,8 @@ def stream(
                     raise error(_not_utf8(what, number, wrong)) from None
                 if number == 1:
                     line = line.removeprefix("\ufeff")
+                    if not line:  # a mark and nothing else is an empty file
+                        continue
                 yield number, line if ends else line.removesuffix("\n").removesuffix("\r")
     except (EOFError, zlib.error, gzip.BadGzipFile) as wrong:
         raise error(

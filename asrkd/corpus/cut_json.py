@@ -13,6 +13,7 @@ from lhotse.cut import Cut
 from lhotse.cut.set import deserialize_cut
 from lhotse.utils import is_valid_url
 
+from asrkd.corpus.audio import wrong_times
 from asrkd.corpus.shar import read_member
 from asrkd.errors import CorpusError
 
@@ -161,11 +162,10 @@ def _problem(cut: dict[str, Any]) -> str:
 
 def _bad_times(cut: CutJson) -> str:
     duration, start = cut.get("duration"), cut.get("start", 0.0)
-    if not _is_number(duration) or not duration > 0:
-        return f"has the duration {duration!r}, which must be seconds above 0"
-    if not _is_number(start) or start < 0:
-        return f"has the start {start!r}, which must be seconds from 0 on"
-    return ""
+    for name, value in (("duration", duration), ("start", start)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return f"has the {name} {value!r}, which is not a number of seconds"
+    return wrong_times(start, duration) or ""
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def cut(tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("duration", [None, "1", True, 0, -1.0, float("nan"), float("inf")])
 def test_a_cut_without_a_duration_is_named(cut: dict[str, Any], duration: Any) -> None:
     found = checked(cut | {"duration": duration}, "'c'")
-    assert found["id"] == "a" and "which must be seconds above 0" in found["unreadable"]
+    assert found["id"] == "a" and "cut 'a' has the duration" in found["unreadable"]
     mixed = to_cut(cut).pad(2.0).to_dict()
     mixed["tracks"][0]["cut"]["duration"] = duration
     assert "has a track 1 that has the duration" in checked(mixed, "'c'")["unreadable"]
@@ -34,7 +35,7 @@ def test_a_cut_without_a_duration_is_named(cut: dict[str, Any], duration: Any) -
 
 @pytest.mark.parametrize("start", [None, "0", -0.5, float("nan"), float("-inf")])
 def test_a_cut_that_starts_nowhere_is_named(cut: dict[str, Any], start: Any) -> None:
-    assert "which must be seconds from 0 on" in checked(cut | {"start": start}, "'c'")["unreadable"]
+    assert re.search("cut 'a' (has the start|starts at)", checked(cut | {"start": start}, "'c'")["unreadable"])
 
 
 @pytest.mark.parametrize(

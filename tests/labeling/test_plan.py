@@ -141,7 +141,7 @@ def test_a_cut_that_lhotse_cannot_make_goes_to_quarantine(corpora: Path, tmp_pat
     run(root, max_quarantined=0.5)
     assert [key for key, _ in status(root).quarantine] == ["old-3"] and verify(root) == []
     for content, message in (
-        ("{}", "line 1 is '{}', which is not a cut of lhotse"),
+        ("{}", "line 1 holds '{}', which is not a cut of lhotse"),
         ("no json", "cuts.jsonl. line 1 is not JSON"),
     ):
         (tmp_path / "cuts.jsonl").write_text(content + "\n")
