@@ -19,7 +19,7 @@ from asrkd.corpus.cut_json import CutJson
 from asrkd.corpus.cut_json import tracks as json_tracks
 
 # What may lie beyond, or overlap: the smaller of these, so that rounded times do no harm and no word fits in.
-SECONDS = 0.05
+SECONDS = 0.04
 SHARE = 0.1
 # One speaker's segments are often drawn with margins; to this share of the shorter one their order is still clear.
 _SAME_SPEAKER_SHARE = 0.5

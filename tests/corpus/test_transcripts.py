@@ -47,8 +47,8 @@ WORDS = {
         ([supervision(-1, 1, "before"), supervision(0, 1, "in"), supervision(1, 1, "after")], "in"),
         ([supervision(-1, 1, "before")], None),
         # Rounded times do no harm; no word fits in these.
-        ([supervision(-0.04, 1.08, "almost")], "almost"),
-        ([supervision(0.01, 1.04, "almost")], "almost"),
+        ([supervision(-0.03, 1.06, "almost")], "almost"),
+        ([supervision(0.01, 1.02, "almost")], "almost"),
         ([supervision(-0.5, 0.53, "an edge"), supervision(0.1, 0.5, "in")], "in"),
         # One speaker's segments, drawn with margins.
         ([supervision(0, 0.6, "a"), supervision(0.4, 0.6, "b")], "a b"),

@@ -266,7 +266,7 @@ def test_what_cannot_be_labeled_is_named_and_the_rest_is(bases: list[MonoCut], t
     assert set(why) == {form["id"] for form in forms} - {"good"}
     expected = {
         "w0": "reaches beyond", "w1": "reaches beyond", "mixed": "overlap", "padding": "is padding alone", "nan": "duration nan",
-        "command": "runs no command", "bare": "has no recording", "digits": "text is 5", "half": "not Unicode", "odd": "not a cut of lhotse",
+        "command": "runs no command", "bare": "has no recording", "digits": "text is 5", "half": "not UTF-8", "odd": "not a cut of lhotse",
     }  # fmt: skip
     assert {key for key, text in expected.items() if text not in why[key]} == set()
 
