@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from asrkd.errors import StoreError
@@ -27,7 +28,7 @@ def mean_posterior(root: str) -> NDArray[np.float64]:
     total = np.zeros(len(store.identity.units))
     for row in store.rows(["num_frames", *store.target_columns]):
         targets = store.targets(row)
-        total += np.bincount(targets.ids, np.exp(targets.log_probs.astype(np.float64)), minlength=len(total))
+        total += torch.bincount(targets.ids, targets.log_probs.double().exp(), minlength=len(total)).numpy()
     if not total.any():
         raise StoreError(f"{root!r} has no labeled frame yet, so it gives no priors; run asrkd label run first")
     return total / total.sum()

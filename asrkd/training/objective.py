@@ -16,7 +16,7 @@ from asrkd.losses.frames import around_labels, best_path, delayed, top_classes
 from asrkd.losses.hard import ctc_loss, frame_cross_entropy
 from asrkd.losses.soft import POLICIES, soft_cross_entropy
 from asrkd.streaming.batch import Batch
-from asrkd.targets.soft_targets import SparseBatch
+from asrkd.targets.sparse import SparseTargets
 from asrkd.training.config import HardLossConfig, SoftLossConfig
 
 TARGETS = ("soft", "top")
@@ -121,7 +121,7 @@ class Objective:
             frames, targets = frames[student], targets.frames(teacher)
         return self._frame_loss(frames, targets, batch) / max(len(frames), 1), {}
 
-    def _frame_loss(self, logits: Tensor, targets: SparseBatch, batch: Batch) -> Tensor:
+    def _frame_loss(self, logits: Tensor, targets: SparseTargets, batch: Batch) -> Tensor:
         if self.soft.function:
             loss: Tensor = find_callable(self.soft.function, what="soft_loss.function")(logits, targets, batch)
             return loss
@@ -139,7 +139,7 @@ class Objective:
             reduction="sum",
         )
 
-    def _targets(self, num_frames: int, batch: Batch) -> SparseBatch:
+    def _targets(self, num_frames: int, batch: Batch) -> SparseTargets:
         targets = batch.targets
         if targets is None or not bool(batch.has_targets.all()):
             raise MismatchError(

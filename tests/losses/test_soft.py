@@ -12,23 +12,19 @@ from asrkd.errors import ConfigError, MismatchError
 from asrkd.losses.features import feature_cosine
 from asrkd.losses.hard import frame_cross_entropy
 from asrkd.losses.soft import POLICIES, soft_cross_entropy, soft_kl
-from asrkd.streaming.batch import join_targets
-from asrkd.targets.codecs import Dense, TopK, as_stored
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.codecs import Dense, TopK
+from asrkd.targets.packed import as_stored
+from asrkd.targets.sparse import SparseTargets
 
 
-def sparse(dense_p: np.ndarray, keep: np.ndarray) -> SoftTargets:
+def sparse(dense_p: np.ndarray, keep: np.ndarray) -> SparseTargets:
     """Soft targets that keep the marked classes of (M, V) probabilities."""
     counts = keep.sum(axis=1)
     with np.errstate(divide="ignore"):
         log_p = np.log(dense_p)
-    return SoftTargets(
-        np.concatenate([[0], np.cumsum(counts)]),
-        np.nonzero(keep)[1].astype(np.int32),
-        log_p[keep],
-        1.0 - np.where(keep, dense_p, 0.0).sum(axis=1),
-        dense_p.shape[1],
-    )
+    missing = 1.0 - np.where(keep, dense_p, 0.0).sum(axis=1)
+    parts = (counts, np.nonzero(keep)[1], log_p[keep], missing)
+    return SparseTargets.of_counts(*map(torch.from_numpy, parts), num_classes=dense_p.shape[1])
 
 
 def oracle(logits: Tensor, p: np.ndarray, keep: np.ndarray, policy: str, temperature: float) -> Tensor:
@@ -57,10 +53,10 @@ def oracle(logits: Tensor, p: np.ndarray, keep: np.ndarray, policy: str, tempera
     return total * temperature**2
 
 
-def arguments(targets: SoftTargets, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+def arguments(targets: SparseTargets, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
     return (
-        torch.from_numpy(np.asarray(targets.row_splits, dtype=np.int64)),
-        torch.from_numpy(targets.ids.astype(np.int64)),
+        targets.row_splits,
+        targets.ids,
         torch.as_tensor(targets.log_probs, dtype=dtype),
         torch.as_tensor(targets.missing, dtype=dtype),
     )
@@ -109,7 +105,7 @@ def test_stored_targets_give_the_loss_and_gradient_of_a_live_teacher(policy: str
     (live_gradient,) = torch.autograd.grad(live, logits)
     # dense is exact; topk:V is off by at most 2^-12 nat in each log-probability.
     for codec, tolerance in ((Dense(), 1e-6), (TopK(12), 3e-4)):
-        batch = join_targets([as_stored(codec, teacher)])
+        batch = as_stored(codec, teacher)
         loss = soft_cross_entropy(
             logits, batch.row_splits, batch.ids, batch.log_probs, batch.missing, missing_mass=policy
         )
@@ -136,7 +132,7 @@ class Largest(TorchDispatchMode):
 def test_no_dense_target_is_built(policy: str) -> None:
     frames, classes = 16, 5000
     logits = torch.randn(frames, classes)
-    targets = join_targets([as_stored(TopK(20), torch.randn(frames, classes).log_softmax(1))])
+    targets = as_stored(TopK(20), torch.randn(frames, classes).log_softmax(1))
     with Largest(frames * classes) as seen:
         soft_cross_entropy(
             logits, targets.row_splits, targets.ids, targets.log_probs, targets.missing, missing_mass=policy
@@ -210,7 +206,7 @@ def test_ghost_is_exact_where_the_student_leaves_next_to_nothing() -> None:
 def test_half_precision_logits_are_summed_in_single_precision(policy: str) -> None:
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(8, 4000, generator=generator).bfloat16().requires_grad_()
-    targets = join_targets([as_stored(TopK(20), torch.randn(8, 4000, generator=generator).log_softmax(1))])
+    targets = as_stored(TopK(20), torch.randn(8, 4000, generator=generator).log_softmax(1))
     given_targets = (targets.row_splits, targets.ids, targets.log_probs, targets.missing)
     found = soft_cross_entropy(logits, *given_targets, missing_mass=policy, temperature=2.0)
     exact = soft_cross_entropy(logits.detach().double(), *given_targets, missing_mass=policy, temperature=2.0)
