@@ -107,7 +107,7 @@ class Objective:
         mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
         targets = self._targets(int(mask.sum()), batch)
         if self.soft.targets == "top" and self.inventory.topology == "ctc":
-            top = top_classes(targets.row_splits, targets.ids, targets.log_probs)
+            top = top_classes(targets)
             total, too_short = ctc_loss(logits, lengths, best_path(top, lengths))
             counted = {f"{batch.source[0]}_too_short": float(too_short)} if too_short else {}
             return total / max(len(top), 1), counted
@@ -115,7 +115,7 @@ class Objective:
         if self.soft.delay or self.soft.around_labels is not None:
             student, teacher = delayed(lengths, self.soft.delay)
             if self.soft.around_labels is not None:
-                top = top_classes(targets.row_splits, targets.ids, targets.log_probs)
+                top = top_classes(targets)
                 kept = around_labels(top, lengths, self.soft.around_labels)[teacher]
                 student, teacher = student[kept], teacher[kept]
             frames, targets = frames[student], targets.frames(teacher)
@@ -126,14 +126,11 @@ class Objective:
             loss: Tensor = find_callable(self.soft.function, what="soft_loss.function")(logits, targets, batch)
             return loss
         if self.soft.targets == "top":
-            top = top_classes(targets.row_splits, targets.ids, targets.log_probs)
+            top = top_classes(targets)
             return frame_cross_entropy(logits[None], top[None])[0]
         return soft_cross_entropy(
             logits,
-            targets.row_splits,
-            targets.ids,
-            targets.log_probs,
-            targets.missing,
+            targets,
             missing_mass=self.soft.missing_mass,
             temperature=self.soft.temperature,
             reduction="sum",
@@ -145,9 +142,9 @@ class Objective:
             raise MismatchError(
                 f"batch of source {batch.source[0]!r}: utterances without soft targets; label them first"
             )
-        if len(targets.missing) != num_frames:
+        if targets.num_frames != num_frames:
             raise MismatchError(
-                f"the model gives {num_frames} frames for this batch, the stored targets have {len(targets.missing)}; "
+                f"the model gives {num_frames} frames for this batch, the stored targets have {targets.num_frames}; "
                 "the model's subsampling factor or its frames are not those of the teacher"
             )
         return targets

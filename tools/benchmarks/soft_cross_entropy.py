@@ -51,10 +51,10 @@ def main(frames: int, classes: int, kept: int, repeats: int) -> None:
     t = as_stored(TopK(kept), (3 * torch.randn(frames, classes)).log_softmax(1))
 
     def sparse(x: Tensor) -> Tensor:
-        return soft_cross_entropy(x, t.row_splits, t.ids, t.log_probs, t.missing, missing_mass="renormalize")
+        return soft_cross_entropy(x, t, missing_mass="renormalize")
 
     def dense(x: Tensor) -> Tensor:
-        rows = torch.arange(frames).repeat_interleave(t.row_splits.diff())
+        rows = t.entry_frames
         target = torch.zeros(frames, classes)
         target[rows, t.ids] = t.log_probs.exp()
         target /= target.sum(dim=1, keepdim=True)
