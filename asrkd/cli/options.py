@@ -6,13 +6,14 @@ import click
 
 from asrkd.labeling import worker
 from asrkd.store.identity import AUTOCASTS, EMBEDS
+from asrkd.targets.codecs import codec_forms
 
 TEACHER = click.option(
     "--teacher",
     metavar="SPEC",
     help="checkpoint:PATH, int8:PATH, torchscript:PATH, onnx:PATH, transformers:PATH_OR_NAME, torchaudio:BUNDLE, python:package.module:factory or ensemble:FILE. Without one the store holds transcripts only (the labeled set).",
 )
-CODEC = click.option("--codec", help="dense, topk:K, nucleus:P:K_MAX, sampled:N or hybrid:HEAD:N.  [default: topk:20]")
+CODEC = click.option("--codec", help=f"{codec_forms()}.  [default: topk:20]")
 EMBED = click.option(
     "--embed",
     type=click.Choice(EMBEDS),

@@ -25,9 +25,13 @@ class Codec(Protocol):
     """Keeps a part of each frame's posteriors.
 
     Attributes:
+        form: of its specs, as people read it: the name by which `CODECS` has it, and its arguments.
+        arguments: their types, in order; what it is made from.
         unbiased: the mean of the decoded probabilities over keys is the teacher's distribution, and nothing is missing.
     """
 
+    form: ClassVar[str]
+    arguments: ClassVar[tuple[type[int] | type[float], ...]]
     unbiased: ClassVar[bool]
 
     @property
@@ -52,6 +56,8 @@ class Codec(Protocol):
 class Dense:
     """Every class of every frame, as float32: exact, 4 V bytes a frame."""
 
+    form: ClassVar[str] = "dense"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = ()
     unbiased: ClassVar[bool] = True
 
     @property
@@ -77,10 +83,12 @@ class TopK:
     """
 
     k: int
+    form: ClassVar[str] = "topk:K"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int,)
     unbiased: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _between("K of 'topk:K'", self.k, 1, 65535)
+        _between(f"K of {self.form!r}", self.k, 1, 65535)
 
     @property
     def spec(self) -> str:
@@ -102,12 +110,14 @@ class Nucleus:
 
     mass: float
     k_max: int
+    form: ClassVar[str] = "nucleus:P:K_MAX"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = (float, int)
     unbiased: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 < self.mass <= 1:
-            raise ConfigError(f"P of 'nucleus:P:K_MAX' is {self.mass}, but must be above 0 and at most 1")
-        _between("K_MAX of 'nucleus:P:K_MAX'", self.k_max, 1, 65535)
+            raise ConfigError(f"P of {self.form!r} is {self.mass}, but must be above 0 and at most 1")
+        _between(f"K_MAX of {self.form!r}", self.k_max, 1, 65535)
 
     @property
     def spec(self) -> str:
@@ -128,10 +138,12 @@ class Sampled:
     """`draws` independent draws from each frame's distribution, stored as counts: unbiased (`select.sampled`)."""
 
     draws: int
+    form: ClassVar[str] = "sampled:N"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int,)
     unbiased: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _between("N of 'sampled:N'", self.draws, 1, 256)
+        _between(f"N of {self.form!r}", self.draws, 1, 256)
 
     @property
     def spec(self) -> str:
@@ -157,11 +169,13 @@ class Hybrid:
 
     head: int
     draws: int
+    form: ClassVar[str] = "hybrid:HEAD:N"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int, int)
     unbiased: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _between("HEAD of 'hybrid:HEAD:N'", self.head, 0, HEAD_GRID)
-        _between("N of 'hybrid:HEAD:N'", self.draws, 1, 256 - HEAD_GRID)
+        _between(f"HEAD of {self.form!r}", self.head, 0, HEAD_GRID)
+        _between(f"N of {self.form!r}", self.draws, 1, 256 - HEAD_GRID)
 
     @property
     def spec(self) -> str:
@@ -183,32 +197,31 @@ class Hybrid:
         return log_probs.float(), _nothing(entries)
 
 
+# What a spec may name; `parse_codec`, its errors and the help of `--codec` are made from it.
+CODECS: dict[str, type[Codec]] = {kind.form.split(":")[0]: kind for kind in (Dense, TopK, Nucleus, Sampled, Hybrid)}
+
+
+def codec_forms() -> str:
+    """The forms of specs in a sentence."""
+    *forms, last = (kind.form for kind in CODECS.values())
+    return f"{', '.join(forms)} or {last}"
+
+
 def parse_codec(spec: str) -> Codec:
     """The codec that a spec string names.
 
     Raises:
         ConfigError: the spec is of no known form, or a number in it cannot be.
     """
-    name, *arguments = spec.split(":")
+    name, *texts = spec.split(":")
     try:
-        if name == "dense" and not arguments:
-            return Dense()
-        if name == "nucleus":
-            mass, k_max = arguments
-            return Nucleus(float(mass), int(k_max))
-        whole = [int(argument) for argument in arguments]
-        if name == "topk":
-            return TopK(*whole)
-        if name == "sampled":
-            return Sampled(*whole)
-        if name == "hybrid":
-            return Hybrid(*whole)
-    except (TypeError, ValueError):
-        pass
-    raise ConfigError(
-        f"codec {spec!r} is not known; give dense, topk:K, nucleus:P:K_MAX, sampled:N or hybrid:HEAD:N, for example "
-        "'topk:20' or 'hybrid:4:8'"
-    )
+        kind = CODECS[name]
+        values = [read(text) for read, text in zip(kind.arguments, texts, strict=True)]
+    except (KeyError, ValueError):
+        raise ConfigError(
+            f"codec {spec!r} is not known; give {codec_forms()}, for example 'topk:20' or 'hybrid:4:8'"
+        ) from None
+    return kind(*values)
 
 
 def decode(codec: Codec, entries: Entries, lengths: Tensor | None = None) -> SparseTargets:

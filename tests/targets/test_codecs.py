@@ -3,11 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asrkd.cli import cli
 from asrkd.errors import ConfigError, StoreError, TeacherError
-from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, parse_codec
+from asrkd.targets.codecs import CODECS as REGISTRY
+from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, codec_forms, parse_codec
 from asrkd.targets.packed import as_stored, pack, unpack
 from asrkd.targets.packing import Columns
 from asrkd.targets.random import frame_keys
@@ -184,6 +187,15 @@ def test_columns_are_as_declared(codec: Codec) -> None:
         assert kinds == codec.layout(classes).columns
         targets = unpack(codec, [packed], [1], classes)
         assert {7, classes - 1} <= set(targets.ids.tolist())
+
+
+def test_every_codec_is_registered_and_named_by_the_help() -> None:
+    assert {type(codec) for codec in CODECS} == set(REGISTRY.values())
+    assert codec_forms() == "dense, topk:K, nucleus:P:K_MAX, sampled:N or hybrid:HEAD:N"
+    for name, kind in REGISTRY.items():
+        assert kind.form.split(":")[0] == name and len(kind.form.split(":")) == 1 + len(kind.arguments)
+    found = CliRunner().invoke(cli, ["label", "plan", "--help"])
+    assert all(kind.form in found.output for kind in REGISTRY.values())
 
 
 def test_specs_round_trip_and_wrong_ones_are_refused() -> None:
