@@ -153,10 +153,24 @@ class Store:
         Raises:
             StoreError: the store has no targets, or the row is damaged.
         """
+        return self._unpack([row])
+
+    def all_targets(self) -> Iterator[SparseTargets]:
+        """The soft targets of every row in order, those of a row group at a time.
+
+        Raises:
+            StoreError: the store has no targets, or a row is damaged.
+        """
+        for unit in self.units():
+            for group in range(self.metadata(unit).num_row_groups):
+                rows = table_rows(self.read_row_group(unit, group, ["num_frames", *self.target_columns]), copy=False)
+                yield self._unpack(rows)
+
+    def _unpack(self, rows: Sequence[Mapping[str, Any]]) -> SparseTargets:
         if self.codec is None:
             raise StoreError(f"store {self.root!r} holds transcripts without targets; label it with a teacher first")
-        packed = {name: row[name] for name in self.target_columns}
-        return unpack(self.codec, [packed], [int(row["num_frames"])], len(self.identity.units))
+        packed = [{name: row[name] for name in self.target_columns} for row in rows]
+        return unpack(self.codec, packed, [int(row["num_frames"]) for row in rows], len(self.identity.units))
 
     def _read(self, unit: int, row_group: int | None, columns: Sequence[str] | None) -> pa.Table:
         system, base = filesystem(self.root)

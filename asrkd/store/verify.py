@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import torch
+import numpy as np
 
 from asrkd import fingerprint
 from asrkd.errors import AsrkdError, MismatchError, StoreError
@@ -128,9 +128,10 @@ def _target_problems(targets: SparseTargets, kept_mass: float | None) -> list[st
         found.append(f"has a class id outside 0..{targets.num_classes - 1}")
     if not bool((targets.log_probs <= 1e-6).all()):
         found.append("has log-probabilities that are NaN or above 0")
-    mass = torch.bincount(targets.entry_frames, targets.log_probs.double().exp(), minlength=targets.num_frames)
-    if bool((mass > 1.001).any()):
-        found.append(f"has a frame of mass {float(mass.max()):.4f}, above 1")
+    rows = np.repeat(np.arange(targets.num_frames), targets.counts.numpy())
+    mass = np.bincount(rows, np.exp(targets.log_probs.numpy().astype(np.float64)), targets.num_frames)
+    if (mass > 1.001).any():
+        found.append(f"has a frame of mass {mass.max():.4f}, above 1")
     kept = 1.0 - float(targets.missing.double().mean()) if targets.num_frames else 0.0
     if kept_mass is not None and abs(kept - kept_mass) > 1e-4:
         found.append(f"says that {kept_mass:.4f} of the mass is kept, but its targets hold {kept:.4f}")

@@ -15,6 +15,7 @@ from asrkd.errors import MismatchError
 from asrkd.targets.codecs import Codec
 from asrkd.targets.packed import PackedTargets
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.vocabulary_map import VocabularyMap
 
 IGNORE = -100
 
@@ -135,6 +136,7 @@ def collate(
     codec: Codec | None = None,
     num_classes: int = 0,
     unpack: bool = False,
+    vocabulary_map: VocabularyMap | None = None,
 ) -> Batch:
     """Pad and join utterances.
 
@@ -142,6 +144,7 @@ def collate(
         step_frames: None for a global batch of these alone.
         codec, num_classes: of packed targets.
         unpack: whether packed targets are unpacked here, all at once; otherwise `Batch.to` does it.
+        vocabulary_map: for packed targets that are unpacked here.
 
     Raises:
         StoreError: packed columns do not belong together.
@@ -153,7 +156,8 @@ def collate(
         frames = [utterances[number].num_frames for number in rows]
         packed = PackedTargets.join(codec, list(rows.values()), frames, num_classes)
         if unpack:
-            soft, packed = [packed.unpack()], None
+            unpacked = packed.unpack()
+            soft, packed = [vocabulary_map(unpacked) if vocabulary_map else unpacked], None
     if step_frames is None:
         step_frames = sum(utterance.num_frames for utterance in utterances)
     return Batch(

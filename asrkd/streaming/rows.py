@@ -104,11 +104,6 @@ class SourceRows:
             return None
         return self._layer.decode(facts[LAYER], facts["num_frames"])
 
-    @property
-    def maps_targets(self) -> bool:
-        """Whether the student's targets are others than the stored ones, so that utterances are unpacked one at a time."""
-        return self.vocabulary_map is not None or self.frame_rate_map is not None
-
     def packed(self, facts: Mapping[str, Any]) -> dict[str, Any] | None:
         """The packed columns of an utterance's targets, None if it has none."""
         return {column: facts[column] for column in self._target_columns} if self.has_targets(facts) else None

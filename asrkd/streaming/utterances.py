@@ -127,8 +127,8 @@ class UtteranceReader:
         rng = utterance_rng(self._seed, epoch, facts["id"]) if augment and self._augments else None
         features = self._features(rows, place, facts, rng, what)
         num_frames = self._law.num_frames(facts["num_samples"])
-        # Where nothing has to be done to them, targets are left packed: a batch's are unpacked at once.
-        packed = self._time_warp is None and not rows.maps_targets
+        # Where their frames stay as they are, targets are left packed: a batch's are unpacked at once.
+        packed = self._time_warp is None and rows.frame_rate_map is None
         targets, alignment = None if packed else rows.targets(facts), facts["alignment"]
         if rows.frame_rate_map:
             # Hard labels at another frame rate are nobody's.

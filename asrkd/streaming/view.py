@@ -63,7 +63,7 @@ class UtteranceView:
         place = self._source.places(np.array([which % len(self)]))[0]
         utterance = self._reader.read(self._source.rows, place, epoch=self._epoch)
         if utterance.packed is not None:
-            targets = self._source.store.targets({**utterance.packed, "num_frames": utterance.num_frames})
+            targets = self._source.rows.targets({**utterance.packed, "num_frames": utterance.num_frames})
             utterance = dataclasses.replace(utterance, targets=targets, packed=None)
         # The reader's may be the store's own memory.
         return dataclasses.replace(utterance, features=utterance.features.clone())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,8 +76,9 @@ def pool(targets: SparseTargets, ratio: int, num_frames: int) -> SparseTargets:
     """
     groups = _groups(targets, ratio, num_frames)
     full = targets.frames(groups.reshape(-1))
-    frames = full.entry_frames // ratio
-    entries = summed(frames, full.ids, full.log_probs.double().exp() / ratio, num_frames, targets.num_classes)
+    frames = np.repeat(np.arange(num_frames), full.row_splits[::ratio].diff().numpy())
+    probs = np.exp(full.log_probs.numpy().astype(np.float64)) / ratio
+    entries = summed(frames, full.ids.numpy(), probs, num_frames, targets.num_classes)
     missing = full.missing.view(num_frames, ratio).mean(dim=1)
     return SparseTargets.of_counts(*entries, missing, targets.num_classes)
 

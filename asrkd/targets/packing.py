@@ -133,9 +133,7 @@ def unpack(columns: Mapping[str, Tensor], lengths: Tensor, layout: ByteLayout) -
             f"frame {frame} has {counts[frame]} entries, but {carried[frame]} are carried into it; the shard is damaged"
         )
     # Carried entries come first in their frame, in the order of their sources.
-    kinds = np.zeros((num_frames, 2), dtype=bool)
-    kinds[:, 1] = True
-    is_new = np.repeat(kinds.reshape(-1), np.stack([carried, new], axis=1).reshape(-1))
+    is_new = _in_turn(carried, new)
     origin = np.arange(total)
     origin[~is_new] = source
     steps = _joined(arrays, _planes(IDS, layout.id_bytes))
@@ -169,18 +167,27 @@ def _carried(data: NDArray[np.uint8], entries: NDArray[np.int64], known: NDArray
     places = np.flatnonzero(np.unpackbits(data, bitorder="little").view(bool))
     # Each utterance begins with a byte of its own.
     bits = 8 * np.cumsum((known + 7) // 8)
-    counts = np.diff(np.searchsorted(places, bits), prepend=0)
+    found = np.searchsorted(places, np.concatenate([np.zeros(1, dtype=np.int64), bits]))
+    counts = found[1:] - found[:-1]
     starts = np.cumsum(entries) - entries - (bits - 8 * ((known + 7) // 8))
     source: NDArray[np.int64] = places + np.repeat(starts, counts)
     return source
 
 
+def _in_turn(no: NDArray[np.int64], yes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """no[0] times False, yes[0] times True, no[1] times False, ..."""
+    kinds, counts = np.zeros((len(no), 2), dtype=bool), np.empty((len(no), 2), dtype=np.int64)
+    kinds[:, 1] = True
+    counts[:, 0], counts[:, 1] = no, yes
+    return np.repeat(kinds.reshape(-1), counts.reshape(-1))
+
+
 def _check_sizes(values: Sequence[Any], sizes: NDArray[np.int64], name: str) -> None:
-    found = np.array([len(value) for value in values], dtype=np.int64)
-    if (found != sizes).any():
-        number = int(np.flatnonzero(found != sizes)[0])
+    found, belong = [len(value) for value in values], sizes.tolist()
+    if found != belong:
+        number = next(number for number, size in enumerate(found) if size != belong[number])
         raise StoreError(
-            f"column {name!r} has {found[number]} bytes where {sizes[number]} belong; the shard is damaged"
+            f"column {name!r} has {found[number]} bytes where {belong[number]} belong; the shard is damaged"
         )
 
 

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd.errors import MismatchError
@@ -108,7 +110,7 @@ class SparseTargets:
         starts = (self.row_splits[places] - row_splits[:-1]).repeat_interleave(counts)
         entries = starts + torch.arange(len(starts), device=starts.device)
         lengths = counts.new_tensor([len(counts)])
-        values = (self.ids[entries], self.log_probs[entries], self.missing[places])
+        values = (self.ids.index_select(0, entries), self.log_probs.index_select(0, entries), self.missing[places])
         return SparseTargets(row_splits, *values, self.num_classes, lengths)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> SparseTargets:
@@ -126,15 +128,17 @@ class SparseTargets:
 
 
 def summed(
-    frames: Tensor, classes: Tensor, probs: Tensor, num_frames: int, num_classes: int
+    frames: NDArray[np.int64], classes: NDArray[np.int64], probs: NDArray[np.float64], num_frames: int, num_classes: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Entries of equal frame and class as one, of their sum: counts (M,), ids (E,) and log-probabilities (E,) float32.
 
+    With numpy, whose `unique` and masks are three times as fast on a CPU as torch's.
+
     Args:
-        frames, classes: (K,) int64 of each probability, in any order.
-        probs: (K,) float64.
+        frames, classes, probs: (K,) in any order.
     """
-    places, entry = torch.unique(frames * num_classes + classes, return_inverse=True)
-    total = probs.new_zeros(len(places)).index_add_(0, entry, probs)
-    counts = torch.bincount(places // num_classes, minlength=num_frames)
-    return counts, places % num_classes, total.log().float()
+    places, entry = np.unique(frames * num_classes + classes, return_inverse=True)
+    with np.errstate(divide="ignore"):
+        log_probs = np.log(np.bincount(entry, weights=probs, minlength=len(places))).astype(np.float32)
+    counts = np.bincount(places // num_classes, minlength=num_frames)
+    return torch.from_numpy(counts), torch.from_numpy(places % num_classes), torch.from_numpy(log_probs)

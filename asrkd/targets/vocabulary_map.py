@@ -118,10 +118,11 @@ class VocabularyMap:
                 f"the vocabulary map is for a teacher of {len(self.table)} classes, the targets have {targets.num_classes}; "
                 "classes would be mixed up"
             )
-        frames, probs = targets.entry_frames, targets.log_probs.double().exp()
-        classes = torch.from_numpy(self.table)[targets.ids]
+        frames = np.repeat(np.arange(targets.num_frames), targets.counts.numpy())
+        classes = self.table[targets.ids.numpy()]
+        probs = np.exp(targets.log_probs.numpy().astype(np.float64))
         placed = classes != NOWHERE
         entries = summed(frames[placed], classes[placed], probs[placed], targets.num_frames, self.num_classes)
-        lost = torch.bincount(frames[~placed], probs[~placed], minlength=targets.num_frames)
-        missing = (targets.missing + lost).clamp(0.0, 1.0).float()
+        lost = np.bincount(frames[~placed], weights=probs[~placed], minlength=targets.num_frames)
+        missing = torch.from_numpy(np.clip(targets.missing.numpy() + lost, 0.0, 1.0).astype(np.float32))
         return SparseTargets.of_counts(*entries, missing, self.num_classes, targets.lengths)
