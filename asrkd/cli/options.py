@@ -9,6 +9,7 @@ import click
 
 from asrkd.labeling import worker
 from asrkd.store.identity import AUTOCASTS, EMBEDS
+from asrkd.targets.codecs import codec_forms
 
 # No option has a use for NaN or infinity, which compare with nothing, nor for a negative count.
 COUNT = click.IntRange(0, 2**31 - 1)
@@ -42,7 +43,7 @@ TEACHER = click.option(
     metavar="SPEC",
     help="checkpoint:PATH, int8:PATH, torchscript:PATH, onnx:PATH, transformers:PATH_OR_NAME, torchaudio:BUNDLE, python:package.module:factory or ensemble:FILE. Without one the store holds transcripts only (the labeled set).",
 )
-CODEC = click.option("--codec", help="dense, topk:K, nucleus:P:K_MAX, sampled:N or hybrid:HEAD:N.  [default: topk:20]")
+CODEC = click.option("--codec", help=f"{codec_forms()}.  [default: topk:20]")
 EMBED = click.option(
     "--embed",
     type=click.Choice(EMBEDS),

@@ -15,7 +15,8 @@ from asrkd.labeling.reading import Heard
 from asrkd.models.layer import tapped
 from asrkd.store.identity import Identity
 from asrkd.store.schema import LAYER
-from asrkd.targets.codecs import Codec, parse_codec
+from asrkd.targets.codecs import Codec, decode, parse_codec
+from asrkd.targets.packed import pack
 from asrkd.targets.random import frame_keys
 from asrkd.targets.select import Entries
 from asrkd.targets.statistics import FrameStatistics, frame_statistics, statistics
@@ -116,10 +117,9 @@ def pad(heard: Sequence[Heard]) -> Tensor:
 def packed(encoded: Encoded, identity: Identity) -> dict[str, Any]:
     """The columns of an utterance's targets and statistics."""
     codec = parse_codec(identity.codec)
-    columns = codec.pack(encoded.entries)
-    targets = codec.unpack(columns, len(encoded.entries.counts), len(identity.units))
+    targets = decode(codec, encoded.entries)
     stored = {LAYER: encoded.layer} if encoded.layer is not None else {}
-    return columns | vars(statistics(encoded.frames, targets)) | stored
+    return pack(codec, encoded.entries) | vars(statistics(encoded.frames, targets)) | stored
 
 
 def encoded_columns(key: str, log_probs: Tensor, identity: Identity) -> dict[str, Any]:

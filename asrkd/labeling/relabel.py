@@ -13,9 +13,10 @@ import torch
 
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store.reader import Store
-from asrkd.targets.codecs import as_stored, parse_codec
+from asrkd.targets.codecs import parse_codec
+from asrkd.targets.packed import as_stored
 from asrkd.targets.random import frame_keys
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets
 from asrkd.teachers import Teacher
 
 # Total variation, mean over an utterance. Other batch shapes change a teacher's floats in the last digits, and with them a
@@ -103,11 +104,9 @@ def _distance(store: Store, row: dict[str, Any], teacher: Teacher) -> float:
     return _total_variation(store.targets(row), again)
 
 
-def _total_variation(one: SoftTargets, other: SoftTargets) -> float:
+def _total_variation(one: SparseTargets, other: SparseTargets) -> float:
     """Mean over frames of half the summed differences, missing mass as a class of its own."""
     if not one.num_frames:
         return 0.0
-    difference = np.abs(np.exp(one.to_dense()) - np.exp(other.to_dense())).sum(axis=1) + np.abs(
-        one.missing - other.missing
-    )
+    difference = (one.to_dense().exp() - other.to_dense().exp()).abs().sum(dim=1) + (one.missing - other.missing).abs()
     return float(difference.mean() / 2)

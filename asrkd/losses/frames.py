@@ -10,22 +10,16 @@ import torch
 from torch import Tensor
 
 from asrkd.errors import ConfigError
+from asrkd.targets.sparse import SparseTargets
 
 
-def top_classes(row_splits: Tensor, ids: Tensor, log_probs: Tensor) -> Tensor:
-    """(M,) int64 most probable class of each frame, the first of equal ones; -100 for a frame without entries.
-
-    Args:
-        row_splits: (M + 1,) int64; the entries of frame t are `row_splits[t]:row_splits[t + 1]`.
-        ids: (E,) int64 class ids, ascending within a frame.
-        log_probs: (E,) their natural-log probabilities.
-    """
-    counts = row_splits.diff()
-    frames = torch.arange(len(counts), device=ids.device).repeat_interleave(counts, output_size=len(ids))
-    best = log_probs.new_full((len(counts),), -torch.inf).scatter_reduce(0, frames, log_probs, "amax")
+def top_classes(targets: SparseTargets) -> Tensor:
+    """(M,) int64 most probable class of each frame, the first of equal ones; -100 for a frame without entries."""
+    ids, log_probs, frames = targets.ids, targets.log_probs, targets.entry_frames
+    best = log_probs.new_full((targets.num_frames,), -torch.inf).scatter_reduce(0, frames, log_probs, "amax")
     # Among equal ones the first: an entry that is not the best is behind all.
     place = torch.arange(len(ids), device=ids.device).where(log_probs == best[frames], len(ids))
-    first = place.new_full((len(counts),), len(ids)).scatter_reduce(0, frames, place, "amin")
+    first = place.new_full((targets.num_frames,), len(ids)).scatter_reduce(0, frames, place, "amin")
     return torch.cat([ids, ids.new_tensor([-100])])[first]
 
 

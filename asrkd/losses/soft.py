@@ -18,16 +18,14 @@ import torch
 from torch import Tensor
 
 from asrkd.errors import ConfigError, MismatchError
+from asrkd.targets.sparse import SparseTargets
 
 POLICIES = ("zero", "renormalize", "uniform", "ghost")
 
 
 def soft_cross_entropy(
     logits: Tensor,
-    row_splits: Tensor,
-    ids: Tensor,
-    log_probs: Tensor,
-    missing: Tensor,
+    targets: SparseTargets,
     *,
     missing_mass: str = "renormalize",
     temperature: float = 1.0,
@@ -38,10 +36,7 @@ def soft_cross_entropy(
 
     Args:
         logits: (M, V) student logits, M frames.
-        row_splits: (M + 1,) int64; the entries of frame t are `row_splits[t]:row_splits[t + 1]`.
-        ids: (E,) int64 class ids, each at most once a frame.
-        log_probs: (E,) natural-log teacher probabilities at temperature 1.
-        missing: (M,) teacher mass that is not among the entries.
+        targets: of the same frames, over the same classes.
         missing_mass: the policy, one of `POLICIES`.
         temperature: T, above 0.
         scale_by_temperature_squared: multiply by T^2, so that gradients keep their size (Hinton et al., section 2).
@@ -49,20 +44,24 @@ def soft_cross_entropy(
 
     Raises:
         ConfigError: an unknown policy or reduction, or a temperature that is not above 0.
-        MismatchError: the numbers of frames differ.
+        MismatchError: the numbers of frames differ, or the targets are over more classes than the student has.
     """
     _check(missing_mass, temperature, reduction)
     num_frames, num_classes = logits.shape
-    if len(row_splits) != num_frames + 1 or len(missing) != num_frames:
+    if targets.num_frames != num_frames:
         raise MismatchError(
-            f"the student has {num_frames} frames, the targets {len(missing)}; they would be shifted against each other"
+            f"the student has {num_frames} frames, the targets {targets.num_frames}; they would be shifted against each other"
+        )
+    if targets.num_classes > num_classes:
+        raise MismatchError(
+            f"the student has {num_classes} classes, the targets are over {targets.num_classes}; they are of another inventory"
         )
     # A sum over many classes in half precision is worth nothing.
     exact = torch.promote_types(logits.dtype, torch.float32)
     log_q = (logits if temperature == 1.0 else logits.to(exact) / temperature).log_softmax(dim=1, dtype=exact)
-    rows, rest = _rows(row_splits, len(ids), num_classes)
+    rows, ids, rest = targets.entry_frames, targets.ids, num_classes - targets.counts
     kept_log_q = log_q[rows, ids]
-    log_p, log_missing = _tempered(log_probs.to(log_q), missing.to(log_q), rows, rest, missing_mass, temperature)
+    log_p, log_missing = _tempered(targets, log_q.dtype, rows, rest, missing_mass, temperature)
     # p = 0 must give 0 also where log q is -inf.
     terms = torch.where(log_p > -torch.inf, log_p.exp() * kept_log_q, 0.0)
     loss = -_sum_rows(terms, rows, num_frames)
@@ -83,10 +82,7 @@ def soft_cross_entropy(
 
 def soft_kl(
     logits: Tensor,
-    row_splits: Tensor,
-    ids: Tensor,
-    log_probs: Tensor,
-    missing: Tensor,
+    targets: SparseTargets,
     *,
     missing_mass: str = "renormalize",
     temperature: float = 1.0,
@@ -101,18 +97,15 @@ def soft_kl(
     _check(missing_mass, temperature, reduction)
     loss = soft_cross_entropy(
         logits,
-        row_splits,
-        ids,
-        log_probs,
-        missing,
+        targets,
         missing_mass=missing_mass,
         temperature=temperature,
         scale_by_temperature_squared=scale_by_temperature_squared,
         reduction="none",
     )
-    rows, rest = _rows(row_splits, len(ids), logits.shape[1])
-    log_p, log_missing = _tempered(log_probs.to(loss), missing.to(loss), rows, rest, missing_mass, temperature)
-    negative_entropy = _sum_rows(torch.xlogy(log_p.exp(), log_p.exp()), rows, len(missing))
+    rows, rest = targets.entry_frames, logits.shape[1] - targets.counts
+    log_p, log_missing = _tempered(targets, loss.dtype, rows, rest, missing_mass, temperature)
+    negative_entropy = _sum_rows(torch.xlogy(log_p.exp(), log_p.exp()), rows, targets.num_frames)
     if missing_mass in ("uniform", "ghost"):
         bucket = log_missing.exp()
         classes = rest.clamp(min=1) if missing_mass == "uniform" else 1
@@ -130,18 +123,12 @@ def _check(missing_mass: str, temperature: float, reduction: str) -> None:
         raise ConfigError(f"reduction is {reduction!r}, but must be 'sum' or 'none'")
 
 
-def _rows(row_splits: Tensor, num_entries: int, num_classes: int) -> tuple[Tensor, Tensor]:
-    """The frame of each entry (E,), and the number of classes not kept of each frame (M,)."""
-    counts = row_splits.diff()
-    frames = torch.arange(len(counts), device=row_splits.device)
-    return torch.repeat_interleave(frames, counts, output_size=num_entries), num_classes - counts
-
-
 def _tempered(
-    log_probs: Tensor, missing: Tensor, rows: Tensor, rest: Tensor, policy: str, temperature: float
+    targets: SparseTargets, exact: torch.dtype, rows: Tensor, rest: Tensor, policy: str, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """The teacher's log-probabilities of the entries (E,) and of the missing mass (M,) at a temperature."""
-    num_frames = len(missing)
+    num_frames = targets.num_frames
+    log_probs, missing = targets.log_probs.to(exact), targets.missing.to(exact)
     # Rounding may leave a missing mass a little below 0.
     log_missing = torch.where(rest > 0, missing.clamp(min=0.0), 0.0).log()
     if policy == "renormalize":

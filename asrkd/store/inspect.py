@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from asrkd.store.reader import Store
 
@@ -35,14 +36,10 @@ def head(root: str, count: int) -> Iterator[dict[str, Any]]:
             return
         shown = {name: row[name] for name in columns}
         if store.target_columns and row["num_frames"]:
-            targets = store.targets(row)
-            middle = targets.num_frames // 2
-            part = slice(targets.row_splits[middle], targets.row_splits[middle + 1])
-            order = np.argsort(-targets.log_probs[part])[:3]
-            shown["middle_frame"] = {
-                store.identity.units[targets.ids[part][i]]: round(float(np.exp(targets.log_probs[part][i])), 4)
-                for i in order
-            }
+            middle = store.targets(row).frames(torch.tensor([row["num_frames"] // 2]))
+            best = middle.log_probs.argsort(descending=True, stable=True)[:3]
+            probs = zip(middle.ids[best].tolist(), middle.log_probs[best].exp().tolist(), strict=True)
+            shown["middle_frame"] = {store.identity.units[unit]: round(prob, 4) for unit, prob in probs}
         yield shown
 
 

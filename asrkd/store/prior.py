@@ -25,9 +25,8 @@ def mean_posterior(root: str) -> NDArray[np.float64]:
     if not store.identity.codec:
         raise StoreError(f"{root!r} has no soft targets to take priors from; give a store that a teacher has labeled")
     total = np.zeros(len(store.identity.units))
-    for row in store.rows(["num_frames", *store.target_columns]):
-        targets = store.targets(row)
-        total += np.bincount(targets.ids, np.exp(targets.log_probs.astype(np.float64)), minlength=len(total))
+    for targets in store.all_targets():
+        total += np.bincount(targets.ids.numpy(), np.exp(targets.log_probs.numpy().astype(np.float64)), len(total))
     if not total.any():
         raise StoreError(f"{root!r} has no labeled frame yet, so it gives no priors; run asrkd label run first")
     return total / total.sum()

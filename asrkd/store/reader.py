@@ -22,7 +22,8 @@ from asrkd.store.files import attempts, filesystem, list_names
 from asrkd.store.identity import Identity
 from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name, unit_of
 from asrkd.targets.codecs import parse_codec
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.packed import unpack
+from asrkd.targets.sparse import SparseTargets
 
 T = TypeVar("T")
 # A Parquet file ends with its footer's length (4 bytes, little-endian) and "PAR1".
@@ -144,18 +145,32 @@ class Store:
     @functools.cached_property
     def target_columns(self) -> list[str]:
         """The packed columns of the targets."""
-        return list(self.codec.columns(len(self.identity.units))) if self.codec else []
+        return list(self.codec.layout(len(self.identity.units)).columns) if self.codec else []
 
-    def targets(self, row: Mapping[str, Any]) -> SoftTargets:
+    def targets(self, row: Mapping[str, Any]) -> SparseTargets:
         """The soft targets of a row that was read with `num_frames` and `target_columns`.
 
         Raises:
             StoreError: the store has no targets, or the row is damaged.
         """
+        return self._unpack([row])
+
+    def all_targets(self) -> Iterator[SparseTargets]:
+        """The soft targets of every row in order, those of a row group at a time.
+
+        Raises:
+            StoreError: the store has no targets, or a row is damaged.
+        """
+        for unit in self.units():
+            for group in range(self.metadata(unit).num_row_groups):
+                rows = table_rows(self.read_row_group(unit, group, ["num_frames", *self.target_columns]), copy=False)
+                yield self._unpack(rows)
+
+    def _unpack(self, rows: Sequence[Mapping[str, Any]]) -> SparseTargets:
         if self.codec is None:
             raise StoreError(f"store {self.root!r} holds transcripts without targets; label it with a teacher first")
-        packed = {name: row[name] for name in self.target_columns}
-        return self.codec.unpack(packed, int(row["num_frames"]), len(self.identity.units))
+        packed = [{name: row[name] for name in self.target_columns} for row in rows]
+        return unpack(self.codec, packed, [int(row["num_frames"]) for row in rows], len(self.identity.units))
 
     def _read(self, unit: int, row_group: int | None, columns: Sequence[str] | None) -> pa.Table:
         system, base = filesystem(self.root)

@@ -17,7 +17,7 @@ from asrkd.store.plan import is_planned, read_cuts
 from asrkd.store.reader import Store, table_rows
 from asrkd.store.schema import CODEBOOKS, LAYER, UNIT_KEY, quarantine_name, shard_name, shard_schema
 from asrkd.targets.layer_codec import parse_layer_codec
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets
 
 
 def verify(root: str) -> list[str]:
@@ -122,17 +122,17 @@ def _row_problems(store: Store, row: dict[str, Any]) -> list[str]:
     return [f"{what} {problem}" for problem in _target_problems(targets, row["kept_mass"])]
 
 
-def _target_problems(targets: SoftTargets, kept_mass: float | None) -> list[str]:
+def _target_problems(targets: SparseTargets, kept_mass: float | None) -> list[str]:
     found = []
-    if len(targets.ids) and (targets.ids.min() < 0 or targets.ids.max() >= targets.num_classes):
+    if len(targets.ids) and not 0 <= int(targets.ids.min()) <= int(targets.ids.max()) < targets.num_classes:
         found.append(f"has a class id outside 0..{targets.num_classes - 1}")
-    if np.isnan(targets.log_probs).any() or (targets.log_probs > 1e-6).any():
+    if not bool((targets.log_probs <= 1e-6).all()):
         found.append("has log-probabilities that are NaN or above 0")
-    rows = np.repeat(np.arange(targets.num_frames), np.diff(targets.row_splits))
-    mass = np.bincount(rows, weights=np.exp(targets.log_probs.astype(np.float64)), minlength=targets.num_frames)
+    rows = np.repeat(np.arange(targets.num_frames), targets.counts.numpy())
+    mass = np.bincount(rows, np.exp(targets.log_probs.numpy().astype(np.float64)), targets.num_frames)
     if (mass > 1.001).any():
         found.append(f"has a frame of mass {mass.max():.4f}, above 1")
-    kept = 1.0 - float(targets.missing.astype(np.float64).mean()) if targets.num_frames else 0.0
+    kept = 1.0 - float(targets.missing.double().mean()) if targets.num_frames else 0.0
     if kept_mass is not None and abs(kept - kept_mass) > 1e-4:
         found.append(f"says that {kept_mass:.4f} of the mass is kept, but its targets hold {kept:.4f}")
     return found

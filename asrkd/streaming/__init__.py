@@ -8,7 +8,7 @@
 `loader.state_dict()` is JSON and goes on exactly, with any number of ranks and workers.
 """
 
-from asrkd.streaming.batch import Batch, SparseBatch, Utterance
+from asrkd.streaming.batch import Batch, Utterance
 from asrkd.streaming.cuts import SoftTargetDataset, to_cuts
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.loader import Loader
@@ -24,7 +24,6 @@ __all__ = [
     "Phase",
     "SoftTargetDataset",
     "Source",
-    "SparseBatch",
     "Utterance",
     "UtteranceView",
     "to_cuts",

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd.errors import MismatchError
-from asrkd.targets import device
-from asrkd.targets.codecs import Codec, unpack_together
-from asrkd.targets.soft_targets import SoftTargets, SparseBatch
+from asrkd.targets.codecs import Codec
+from asrkd.targets.packed import PackedTargets
+from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.vocabulary_map import VocabularyMap
 
 IGNORE = -100
 
@@ -47,7 +48,7 @@ class Batch:
     features: Tensor
     feature_lengths: Tensor
     num_frames: Tensor
-    targets: SparseBatch | None
+    targets: SparseTargets | None
     has_targets: Tensor
     alignment: Tensor | None
     texts: list[str | None]
@@ -56,7 +57,7 @@ class Batch:
     seconds: float
     step: int
     step_frames: int
-    packed: device.PackedTargets | None = None
+    packed: PackedTargets | None = None
     layer: Tensor | None = None
 
     def __len__(self) -> int:
@@ -80,7 +81,7 @@ class Batch:
         batch: Batch = _mapped(self, lambda tensor: tensor.to(where, non_blocking=True))
         if batch.packed is None:
             return batch
-        return replace(batch, targets=device.unpack(batch.packed), packed=None)
+        return replace(batch, targets=batch.packed.unpack(), packed=None)
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory; a DataLoader with `pin_memory` calls this."""
@@ -102,7 +103,7 @@ class Utterance:
     features: Tensor
     num_frames: int
     seconds: float
-    targets: SoftTargets | None = None
+    targets: SparseTargets | None = None
     alignment: NDArray[np.integer] | None = None
     text: str | None = None
     speaker: str | None = None
@@ -135,6 +136,7 @@ def collate(
     codec: Codec | None = None,
     num_classes: int = 0,
     unpack: bool = False,
+    vocabulary_map: VocabularyMap | None = None,
 ) -> Batch:
     """Pad and join utterances.
 
@@ -142,15 +144,20 @@ def collate(
         step_frames: None for a global batch of these alone.
         codec, num_classes: of packed targets.
         unpack: whether packed targets are unpacked here, all at once; otherwise `Batch.to` does it.
+        vocabulary_map: for packed targets that are unpacked here.
 
     Raises:
         StoreError: packed columns do not belong together.
     """
     soft = [utterance.targets for utterance in utterances if utterance.targets is not None]
-    packed = [one for one in utterances if one.packed is not None]
-    if packed and codec and unpack:
-        frames = [one.num_frames for one in packed]
-        soft, packed = [unpack_together(codec, [one.packed or {} for one in packed], frames, num_classes)], []
+    rows = {number: one.packed for number, one in enumerate(utterances) if one.packed is not None}
+    packed = None
+    if codec and rows:
+        frames = [utterances[number].num_frames for number in rows]
+        packed = PackedTargets.join(codec, list(rows.values()), frames, num_classes)
+        if unpack:
+            unpacked = packed.unpack()
+            soft, packed = [vocabulary_map(unpacked) if vocabulary_map else unpacked], None
     if step_frames is None:
         step_frames = sum(utterance.num_frames for utterance in utterances)
     return Batch(
@@ -159,7 +166,7 @@ def collate(
         features=torch.nn.utils.rnn.pad_sequence([utterance.features for utterance in utterances], batch_first=True),
         feature_lengths=torch.tensor([len(utterance.features) for utterance in utterances], dtype=torch.int64),
         num_frames=torch.tensor([utterance.num_frames for utterance in utterances], dtype=torch.int64),
-        targets=join_targets(soft) if soft else None,
+        targets=SparseTargets.cat(soft) if soft else None,
         has_targets=torch.tensor(
             [utterance.targets is not None or utterance.packed is not None for utterance in utterances],
             dtype=torch.bool,
@@ -171,26 +178,8 @@ def collate(
         seconds=sum(utterance.seconds for utterance in utterances),
         step=step,
         step_frames=step_frames,
-        packed=_join_packed(packed, codec, num_classes) if codec and packed else None,
+        packed=packed,
         layer=_pad_layers(utterances),
-    )
-
-
-def _join_packed(utterances: Sequence[Utterance], codec: Codec, num_classes: int) -> device.PackedTargets:
-    return device.join(
-        codec, [one.packed or {} for one in utterances], [one.num_frames for one in utterances], num_classes
-    )
-
-
-def join_targets(targets: Sequence[SoftTargets]) -> SparseBatch:
-    """Soft targets of several utterances one after another."""
-    entries = np.cumsum([0] + [len(one.ids) for one in targets])
-    splits = [one.row_splits[1:] + offset for one, offset in zip(targets, entries[:-1], strict=True)]
-    return SparseBatch(
-        row_splits=torch.from_numpy(np.concatenate([np.zeros(1, np.int64), *splits])),
-        ids=torch.from_numpy(np.concatenate([one.ids for one in targets], dtype=np.int64)),
-        log_probs=torch.from_numpy(np.concatenate([one.log_probs for one in targets], dtype=np.float32)),
-        missing=torch.from_numpy(np.concatenate([one.missing for one in targets], dtype=np.float32)),
     )
 
 
@@ -215,8 +204,8 @@ def _pad_layers(utterances: Sequence[Utterance]) -> Tensor | None:
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
-    if isinstance(value, device.PackedTargets):
+    if isinstance(value, (SparseTargets, PackedTargets)):
         return value.map(change)
-    if isinstance(value, (Batch, SparseBatch)):
-        return type(value)(**{item.name: _mapped(getattr(value, item.name), change) for item in fields(value)})
+    if isinstance(value, Batch):
+        return Batch(**{item.name: _mapped(getattr(value, item.name), change) for item in fields(value)})
     return value

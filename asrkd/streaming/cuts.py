@@ -23,8 +23,7 @@ from asrkd.corpus.audio import read_audio
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.store.reader import Store
-from asrkd.streaming.batch import SparseBatch, join_targets
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets
 
 # Custom fields of a cut; each is loaded by `cut.load_NAME()`.
 TARGET_FIELDS = ("target_ids", "target_log_probs", "target_missing")
@@ -121,13 +120,13 @@ def _is_in_shar(manifest: dict[str, Any]) -> bool:
     return isinstance(array, dict) and array.get("storage_type") == "shar"
 
 
-def _rectangle(targets: SoftTargets) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+def _rectangle(targets: SparseTargets) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
     """CSR as rows of equal width."""
-    counts = np.diff(targets.row_splits)
+    counts = targets.counts.numpy()
     used = np.arange(int(counts.max(initial=0)))[None] < counts[:, None]
     ids, log_probs = np.full(used.shape, -1, np.int32), np.full(used.shape, -np.inf, np.float32)
     ids[used], log_probs[used] = targets.ids, targets.log_probs
-    return ids, log_probs, targets.missing
+    return ids, log_probs, targets.missing.numpy()
 
 
 def _temporal(values: NDArray[Any], frame_shift: float) -> TemporalArray:
@@ -137,7 +136,7 @@ def _temporal(values: NDArray[Any], frame_shift: float) -> TemporalArray:
     return TemporalArray(array=array, temporal_dim=0, frame_shift=frame_shift, start=0.0)
 
 
-def targets_of(cuts: Sequence[MonoCut], num_frames: Sequence[int]) -> SparseBatch:
+def targets_of(cuts: Sequence[MonoCut], num_frames: Sequence[int]) -> SparseTargets:
     """Soft targets of cuts that `to_cuts` made, also of trimmed ones, one after another.
 
     Args:
@@ -157,9 +156,11 @@ def targets_of(cuts: Sequence[MonoCut], num_frames: Sequence[int]) -> SparseBatc
                 "frame rate, and no transform that changes the time of a cut (speed, concatenation, trimming within a frame)"
             )
         used = ids >= 0
-        splits = np.concatenate([np.zeros(1, np.int64), np.cumsum(used.sum(axis=1))])
-        found.append(SoftTargets(splits, ids[used], log_probs[used], missing, int(ids.max(initial=0)) + 1))
-    return join_targets(found)
+        found.append((used.sum(axis=1), ids[used].astype(np.int64), log_probs[used], missing))
+    counts, classes, values, rest = (torch.from_numpy(np.concatenate(part)) for part in zip(*found, strict=True))
+    # Cuts do not say how many classes there are.
+    num_classes = int(classes.max()) + 1 if len(classes) else 1
+    return SparseTargets.of_counts(counts, classes, values, rest, num_classes, torch.tensor(num_frames))
 
 
 class FrontEndFeatures(BatchIO):
@@ -190,7 +191,7 @@ class SoftTargetDataset(torch.utils.data.Dataset):
     """lhotse's `K2SpeechRecognitionDataset` with soft targets: a batch of cuts (from a lhotse sampler) to a batch of tensors.
 
     A batch is as lhotse's: `inputs` (N, T, F) and `supervisions` (`text`, `sequence_idx`, `start_frame`, `num_frames`, `cut`); and
-    `targets`, a `SparseBatch` in the order of the inputs.
+    `targets`, `SparseTargets` in the order of the inputs.
 
     Args:
         front_end: the student's.

@@ -92,7 +92,6 @@ class Loader:
             seed=seed,
             cache_mb=cache_mb / max(num_workers, 1),
             unpack=not unpack_on_device,
-            together=True,
         )
         _check_sources(self.sources, utterances)
         limits = Limits(max_frames, max_utterances, streams, block_utterances)

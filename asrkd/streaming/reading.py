@@ -41,6 +41,7 @@ class BatchReader:
                 codec=rows.store.codec,
                 num_classes=len(rows.store.identity.units),
                 unpack=self._utterances.unpack,
+                vocabulary_map=rows.vocabulary_map,
             )
         except StoreError:
             # One at a time, which names the damaged one.

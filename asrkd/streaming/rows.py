@@ -18,7 +18,7 @@ from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.joined_audio import JoinedAudio
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.layer_codec import parse_layer_codec
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets
 from asrkd.targets.vocabulary_map import VocabularyMap
 
 # Work unit, row group, row within the row group.
@@ -82,7 +82,7 @@ class SourceRows:
         """Whether an utterance has soft targets."""
         return bool(self._target_columns) and all(facts[column] is not None for column in self._target_columns)
 
-    def targets(self, facts: Mapping[str, Any]) -> SoftTargets | None:
+    def targets(self, facts: Mapping[str, Any]) -> SparseTargets | None:
         """Soft targets of an utterance over `units`, at the store's frame rate; None if it has none.
 
         Raises:
@@ -103,12 +103,6 @@ class SourceRows:
         if self._layer is None or facts[LAYER] is None:
             return None
         return self._layer.decode(facts[LAYER], facts["num_frames"])
-
-    @property
-    def unpacks_together(self) -> bool:
-        """Whether the targets of several utterances may be unpacked at once: nothing maps them, and the codec packs them."""
-        mapped = self.vocabulary_map is not None or self.frame_rate_map is not None
-        return not mapped and self.store.identity.codec not in ("", "dense")
 
     def packed(self, facts: Mapping[str, Any]) -> dict[str, Any] | None:
         """The packed columns of an utterance's targets, None if it has none."""

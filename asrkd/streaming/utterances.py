@@ -22,7 +22,7 @@ from asrkd.streaming.batch import Utterance
 from asrkd.streaming.cache import FillCache
 from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.source import Source
-from asrkd.targets.frame_rate_map import ratio_of, take_frames
+from asrkd.targets.frame_rate_map import ratio_of
 
 _INT16 = np.float32(1.0 / 32768.0)
 
@@ -36,8 +36,7 @@ class UtteranceReader:
         augment: transforms of samples (none for sources that embed features) and of features.
         seed: of the augmentation.
         cache_mb: memory for clean data: decoded samples where `augment` changes samples, features otherwise.
-        unpack: whether batches have unpacked targets; otherwise they have them as stored.
-        together: whether targets are left for `collate` to unpack, all of a batch at once, where nothing has to be done to them before.
+        unpack: whether batches have unpacked targets; otherwise they have them as stored, and nothing may change them.
     """
 
     def __init__(
@@ -49,14 +48,13 @@ class UtteranceReader:
         seed: int,
         cache_mb: float,
         unpack: bool = True,
-        together: bool = False,
     ) -> None:
         self._front_end = front_end
         self._law = front_end.frame_law(subsampling_factor)
         self._augment = augment.samples
         self._transforms = augment.features
         self._time_warp = augment.time_warp
-        self.unpack, self._together = unpack, together
+        self.unpack = unpack
         self._augments = bool(augment.samples or augment.features or augment.time_warp)
         self._seed = seed
         self._cache: FillCache[NDArray[Any]] = FillCache(int(cache_mb * 1e6))
@@ -80,7 +78,6 @@ class UtteranceReader:
                 "a vocabulary map": rows.vocabulary_map is not None,
                 "a frame-rate map": rows.frame_rate_map is not None,
                 "a time warp": self._time_warp is not None,
-                "the codec 'dense'": identity.codec == "dense",
             }
             for found in (name for name, given in changed.items() if given):
                 raise ConfigError(f"{what} has {found}, which unpack_on_device cannot do; leave unpack_on_device out")
@@ -130,8 +127,9 @@ class UtteranceReader:
         rng = utterance_rng(self._seed, epoch, facts["id"]) if augment and self._augments else None
         features = self._features(rows, place, facts, rng, what)
         num_frames = self._law.num_frames(facts["num_samples"])
-        at_once = not self.unpack or (self._together and self._time_warp is None and rows.unpacks_together)
-        targets, alignment = None if at_once else rows.targets(facts), facts["alignment"]
+        # Where their frames stay as they are, targets are left packed: a batch's are unpacked at once.
+        packed = self._time_warp is None and rows.frame_rate_map is None
+        targets, alignment = None if packed else rows.targets(facts), facts["alignment"]
         if rows.frame_rate_map:
             # Hard labels at another frame rate are nobody's.
             alignment = None
@@ -147,7 +145,7 @@ class UtteranceReader:
             text=facts["text"],
             speaker=facts["speaker"],
             custom=facts["custom"],
-            packed=rows.packed(facts) if at_once else None,
+            packed=rows.packed(facts) if packed else None,
             layer=rows.layer(facts),
         )
         return utterance if rng is None else self._changed(utterance, rng)
@@ -159,7 +157,7 @@ class UtteranceReader:
         if self._time_warp and (places := self._time_warp.draw(len(features), rng)) is not None:
             features = self._time_warp.features(features, places)
             moved = self._time_warp.frames(places, self._law.subsampling_factor, utterance.num_frames)
-            targets = targets and take_frames(targets, moved)
+            targets = targets and targets.frames(torch.from_numpy(moved))
             alignment = None if alignment is None else alignment[moved]
             layer = None if layer is None else layer[moved]
         for transform in self._transforms:

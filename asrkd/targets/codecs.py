@@ -7,38 +7,39 @@ columns is all that a reader needs: nothing has to be copied into a training con
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from asrkd.errors import ConfigError, StoreError, TeacherError
-from asrkd.targets import packing, select
-from asrkd.targets.packing import Columns, Layout
+from asrkd.errors import ConfigError, TeacherError
+from asrkd.targets import select
+from asrkd.targets.layouts import Bytes, Floats, Layout
+from asrkd.targets.packing import ByteLayout
 from asrkd.targets.select import HEAD_GRID, LOG_STEP, Entries
-from asrkd.targets.soft_targets import SoftTargets
-
-LOG_PROBS = "target_log_probs"
+from asrkd.targets.sparse import SparseTargets
 
 
 class Codec(Protocol):
-    """Keeps a part of each frame's posteriors and packs it into one-dimensional columns.
+    """Keeps a part of each frame's posteriors.
 
-    `unbiased`: the mean of the decoded probabilities over keys is the teacher's distribution, and nothing is missing.
+    Attributes:
+        form: of its specs, as people read it: the name by which `CODECS` has it, and its arguments.
+        arguments: their types, in order; what it is made from.
+        unbiased: the mean of the decoded probabilities over keys is the teacher's distribution, and nothing is missing.
     """
 
-    unbiased: bool
+    form: ClassVar[str]
+    arguments: ClassVar[tuple[type[int] | type[float], ...]]
+    unbiased: ClassVar[bool]
 
     @property
     def spec(self) -> str:
         """The name by which `parse_codec` makes an equal codec."""
 
-    def columns(self, num_classes: int) -> dict[str, np.dtype]:
-        """The packed columns and the types of their items."""
+    def layout(self, num_classes: int) -> Layout:
+        """How the kept classes become columns."""
 
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         """(M, V) natural-log posteriors of a batch of frames, on any device, and their (M,) keys -> kept classes.
@@ -47,47 +48,30 @@ class Codec(Protocol):
         Raises TeacherError for NaN.
         """
 
-    def pack(self, entries: Entries) -> Columns:
-        """The kept classes of one utterance -> columns."""
-
-    def unpack(self, columns: Mapping[str, bytes | NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        """Columns -> soft targets. Raises StoreError when they do not belong together."""
+    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
+        """Kept classes -> (E,) float32 log-probabilities, and (M,) float32 mass that is missing in each frame."""
 
 
 @dataclass(frozen=True)
 class Dense:
     """Every class of every frame, as float32: exact, 4 V bytes a frame."""
 
-    unbiased = True
+    form: ClassVar[str] = "dense"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = ()
+    unbiased: ClassVar[bool] = True
 
     @property
     def spec(self) -> str:
         return "dense"
 
-    def columns(self, num_classes: int) -> dict[str, np.dtype]:
-        return {LOG_PROBS: np.dtype(np.float32)}
-
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.everything(_checked(log_probs))
 
-    def pack(self, entries: Entries) -> Columns:
-        return {LOG_PROBS: entries.codes.cpu().numpy()}
+    def layout(self, num_classes: int) -> Layout:
+        return Floats(num_classes)
 
-    def unpack(self, columns: Mapping[str, bytes | NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        if LOG_PROBS not in columns:
-            raise StoreError(f"column {LOG_PROBS!r} is not among {', '.join(columns)}; the shard is of another codec")
-        values = np.asarray(columns[LOG_PROBS])
-        if len(values) != num_frames * num_classes:
-            raise StoreError(
-                f"column {LOG_PROBS!r} has {len(values)} items where {num_frames * num_classes} belong; the shard is damaged"
-            )
-        return SoftTargets(
-            row_splits=np.arange(num_frames + 1, dtype=np.int64) * num_classes,
-            ids=np.tile(np.arange(num_classes, dtype=np.int32), num_frames),
-            log_probs=values.astype(np.float32, copy=False),
-            missing=np.zeros(num_frames, dtype=np.float32),
-            num_classes=num_classes,
-        )
+    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
+        return entries.codes, _nothing(entries)
 
 
 @dataclass(frozen=True)
@@ -99,29 +83,25 @@ class TopK:
     """
 
     k: int
-    unbiased = False
+    form: ClassVar[str] = "topk:K"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int,)
+    unbiased: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _between("K of 'topk:K'", self.k, 1, 65535)
+        _between(f"K of {self.form!r}", self.k, 1, 65535)
 
     @property
     def spec(self) -> str:
         return f"topk:{self.k}"
 
-    def columns(self, num_classes: int) -> dict[str, np.dtype]:
-        return dict.fromkeys(self.layout(num_classes).columns, np.dtype(np.uint8))
-
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.largest(_checked(log_probs), self.k)
 
-    def pack(self, entries: Entries) -> Columns:
-        return _pack(entries, self.layout(entries.num_classes))
-
-    def unpack(self, columns: Mapping[str, bytes | NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        return _unpack_logs(columns, num_frames, self.layout(num_classes))
-
     def layout(self, num_classes: int) -> Layout:
-        return Layout(num_classes, self.k, 2)
+        return _bytes(num_classes, self.k, 2)
+
+    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
+        return _log_values(entries)
 
 
 @dataclass(frozen=True)
@@ -130,31 +110,27 @@ class Nucleus:
 
     mass: float
     k_max: int
-    unbiased = False
+    form: ClassVar[str] = "nucleus:P:K_MAX"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = (float, int)
+    unbiased: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 < self.mass <= 1:
-            raise ConfigError(f"P of 'nucleus:P:K_MAX' is {self.mass}, but must be above 0 and at most 1")
-        _between("K_MAX of 'nucleus:P:K_MAX'", self.k_max, 1, 65535)
+            raise ConfigError(f"P of {self.form!r} is {self.mass}, but must be above 0 and at most 1")
+        _between(f"K_MAX of {self.form!r}", self.k_max, 1, 65535)
 
     @property
     def spec(self) -> str:
         return f"nucleus:{self.mass!r}:{self.k_max}"
 
-    def columns(self, num_classes: int) -> dict[str, np.dtype]:
-        return dict.fromkeys(self.layout(num_classes).columns, np.dtype(np.uint8))
-
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.nucleus(_checked(log_probs), self.mass, self.k_max)
 
-    def pack(self, entries: Entries) -> Columns:
-        return _pack(entries, self.layout(entries.num_classes))
-
-    def unpack(self, columns: Mapping[str, bytes | NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        return _unpack_logs(columns, num_frames, self.layout(num_classes))
-
     def layout(self, num_classes: int) -> Layout:
-        return Layout(num_classes, self.k_max, 2)
+        return _bytes(num_classes, self.k_max, 2)
+
+    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
+        return _log_values(entries)
 
 
 @dataclass(frozen=True)
@@ -162,31 +138,25 @@ class Sampled:
     """`draws` independent draws from each frame's distribution, stored as counts: unbiased (`select.sampled`)."""
 
     draws: int
-    unbiased = True
+    form: ClassVar[str] = "sampled:N"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int,)
+    unbiased: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _between("N of 'sampled:N'", self.draws, 1, 256)
+        _between(f"N of {self.form!r}", self.draws, 1, 256)
 
     @property
     def spec(self) -> str:
         return f"sampled:{self.draws}"
 
-    def columns(self, num_classes: int) -> dict[str, np.dtype]:
-        return dict.fromkeys(self.layout(num_classes).columns, np.dtype(np.uint8))
-
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.sampled(_checked(log_probs), self.draws, _required(keys, self.spec))
 
-    def pack(self, entries: Entries) -> Columns:
-        return _pack(entries, self.layout(entries.num_classes))
-
-    def unpack(self, columns: Mapping[str, bytes | NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        counts, ids, codes = packing.unpack(columns, num_frames, self.layout(num_classes))
-        table = np.log(np.arange(1, 257) / self.draws).astype(np.float32)
-        return _soft_targets(counts, ids, table[codes], np.zeros(num_frames), self.layout(num_classes))
-
     def layout(self, num_classes: int) -> Layout:
-        return Layout(num_classes, self.draws, 1)
+        return _bytes(num_classes, self.draws, 1)
+
+    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
+        return _count_table(self.draws, entries.ids.device).index_select(0, entries.codes), _nothing(entries)
 
 
 @dataclass(frozen=True)
@@ -199,39 +169,42 @@ class Hybrid:
 
     head: int
     draws: int
-    unbiased = True
+    form: ClassVar[str] = "hybrid:HEAD:N"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int, int)
+    unbiased: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _between("HEAD of 'hybrid:HEAD:N'", self.head, 0, HEAD_GRID)
-        _between("N of 'hybrid:HEAD:N'", self.draws, 1, 256 - HEAD_GRID)
+        _between(f"HEAD of {self.form!r}", self.head, 0, HEAD_GRID)
+        _between(f"N of {self.form!r}", self.draws, 1, 256 - HEAD_GRID)
 
     @property
     def spec(self) -> str:
         return f"hybrid:{self.head}:{self.draws}"
 
-    def columns(self, num_classes: int) -> dict[str, np.dtype]:
-        return dict.fromkeys(self.layout(num_classes).columns, np.dtype(np.uint8))
-
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.hybrid(_checked(log_probs), self.head, self.draws, _required(keys, self.spec))
 
-    def pack(self, entries: Entries) -> Columns:
-        return _pack(entries, self.layout(entries.num_classes))
-
-    def unpack(self, columns: Mapping[str, bytes | NDArray], num_frames: int, num_classes: int) -> SoftTargets:
-        counts, ids, codes = packing.unpack(columns, num_frames, self.layout(num_classes))
-        units = np.arange(1, 257)
-        # The value of a code: its share of the whole in the tail, of what the tail leaves in the head.
-        tail_share = np.where(units <= self.draws, units / self.draws, 0.0)
-        log_share = np.log(np.where(units <= self.draws, units / self.draws, (units - self.draws) / HEAD_GRID))
-        left = 1.0 - np.bincount(_frames(counts), weights=tail_share[codes], minlength=num_frames)
-        # A frame without head entries may be left with a rounding error of 0, whose logarithm is not used.
-        log_left = np.repeat(np.log(np.maximum(left, 0.5 / self.draws)), counts)
-        log_probs = log_share[codes] + np.where(codes < self.draws, 0.0, log_left)
-        return _soft_targets(counts, ids, log_probs, np.zeros(num_frames), self.layout(num_classes))
-
     def layout(self, num_classes: int) -> Layout:
-        return Layout(num_classes, self.head + self.draws, 1)
+        return _bytes(num_classes, self.head + self.draws, 1)
+
+    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
+        tables = _hybrid_tables(self.draws, entries.ids.device)
+        log_share, tail_share, in_head = (table.index_select(0, entries.codes) for table in tables)
+        left = 1.0 - _sums(tail_share, entries.counts)
+        # A frame without head entries may be left with a rounding error of 0, whose logarithm is not used.
+        log_left = left.clamp_min(0.5 / self.draws).log().repeat_interleave(entries.counts, output_size=len(in_head))
+        log_probs = log_share.addcmul_(in_head, log_left)
+        return log_probs.float(), _nothing(entries)
+
+
+# What a spec may name; `parse_codec`, its errors and the help of `--codec` are made from it.
+CODECS: dict[str, type[Codec]] = {kind.form.split(":")[0]: kind for kind in (Dense, TopK, Nucleus, Sampled, Hybrid)}
+
+
+def codec_forms() -> str:
+    """The forms of specs in a sentence."""
+    *forms, last = (kind.form for kind in CODECS.values())
+    return f"{', '.join(forms)} or {last}"
 
 
 def parse_codec(spec: str) -> Codec:
@@ -240,104 +213,61 @@ def parse_codec(spec: str) -> Codec:
     Raises:
         ConfigError: the spec is of no known form, or a number in it cannot be.
     """
-    name, *arguments = spec.split(":")
+    name, *texts = spec.split(":")
     try:
-        if name == "dense" and not arguments:
-            return Dense()
-        if name == "nucleus":
-            mass, k_max = arguments
-            return Nucleus(float(mass), int(k_max))
-        whole = [int(argument) for argument in arguments]
-        if name == "topk":
-            return TopK(*whole)
-        if name == "sampled":
-            return Sampled(*whole)
-        if name == "hybrid":
-            return Hybrid(*whole)
-    except (TypeError, ValueError):
-        pass
-    raise ConfigError(
-        f"codec {spec!r} is not known; give dense, topk:K, nucleus:P:K_MAX, sampled:N or hybrid:HEAD:N, for example "
-        "'topk:20' or 'hybrid:4:8'"
+        kind = CODECS[name]
+        values = [read(text) for read, text in zip(kind.arguments, texts, strict=True)]
+    except (KeyError, ValueError):
+        raise ConfigError(
+            f"codec {spec!r} is not known; give {codec_forms()}, for example 'topk:20' or 'hybrid:4:8'"
+        ) from None
+    return kind(*values)
+
+
+def decode(codec: Codec, entries: Entries, lengths: Tensor | None = None) -> SparseTargets:
+    """Kept classes of utterances of (U,) frames (None: of one utterance) as targets."""
+    return SparseTargets.of_counts(
+        entries.counts, entries.ids, *codec.values(entries), num_classes=entries.num_classes, lengths=lengths
     )
 
 
-def unpack_together(
-    codec: Codec, rows: Sequence[Mapping[str, bytes | NDArray]], num_frames: Sequence[int], num_classes: int
-) -> SoftTargets:
-    """The soft targets of several utterances, one after another, from their columns: faster than one utterance at a time.
-
-    Raises:
-        ConfigError: the codec `dense`, which packs nothing.
-        StoreError: columns do not belong together.
-    """
-    joined = packing.join(rows, num_frames, layout_of(codec, num_classes))
-    return codec.unpack(joined, sum(num_frames), num_classes)
+def _bytes(num_classes: int, max_count: int, code_bytes: int) -> Bytes:
+    return Bytes(ByteLayout(num_classes, max_count, code_bytes))
 
 
-def layout_of(codec: Codec, num_classes: int) -> Layout:
-    """How a codec that keeps some classes of each frame packs them.
-
-    Raises:
-        ConfigError: the codec `dense`, which packs nothing.
-    """
-    if isinstance(codec, (TopK, Nucleus, Sampled, Hybrid)):
-        return codec.layout(num_classes)
-    raise ConfigError(
-        f"codec {codec.spec!r} has nothing to unpack for many utterances at a time or on a device; read the store without unpack_on_device, "
-        "or label it with a sparse codec"
-    )
-
-
-def as_stored(codec: Codec, log_probs: Tensor, keys: Tensor | None = None) -> SoftTargets:
-    """What a reader of a store will get for (T, V) log-posteriors: encoded, packed and unpacked."""
-    return codec.unpack(codec.pack(codec.encode(log_probs, keys)), *log_probs.shape)
-
-
-def _pack(entries: Entries, layout: Layout) -> Columns:
-    counts, ids, codes = (part.cpu().numpy() for part in (entries.counts, entries.ids, entries.codes))
-    return packing.pack(counts, ids, codes, layout)
-
-
-def _unpack_logs(columns: Mapping[str, bytes | NDArray], num_frames: int, layout: Layout) -> SoftTargets:
+def _log_values(entries: Entries) -> tuple[Tensor, Tensor]:
     """Codes are log-probabilities; what is not kept is missing, and nothing is where every class is kept."""
-    counts, ids, codes = packing.unpack(columns, num_frames, layout)
-    log_probs = np.multiply(codes, np.float32(-LOG_STEP), dtype=np.float32)
-    kept = _sums(_masses()[codes], counts)
-    missing = np.where(counts < layout.num_classes, np.clip(1.0 - kept, 0.0, 1.0), 0.0)
-    return _soft_targets(counts, ids, log_probs, missing, layout)
+    log_probs = entries.codes.float().mul_(-LOG_STEP)
+    kept = _sums(log_probs.double().exp_(), entries.counts)
+    missing = torch.where(entries.counts < entries.num_classes, (1.0 - kept).clamp(0.0, 1.0), 0.0)
+    return log_probs, missing.float()
 
 
-@functools.lru_cache(maxsize=1)
-def _masses() -> NDArray[np.float64]:
-    """(65536,) the probability that a 16-bit code of a log-probability stands for; looking up is cheaper than exp."""
-    return np.exp(np.arange(1 << 16, dtype=np.float32) * np.float32(-LOG_STEP), dtype=np.float64)
+@functools.lru_cache(maxsize=16)
+def _count_table(draws: int, device: torch.device) -> Tensor:
+    """(256,) float32 log-probability of a code of `sampled`: of 1 to 256 draws."""
+    return torch.arange(1, 257, dtype=torch.float64, device=device).div_(draws).log_().float()
 
 
-def _sums(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(T,) the sum of each frame's values."""
-    sums = np.zeros(len(counts))
-    some = counts > 0
-    if len(values):
-        sums[some] = np.add.reduceat(values, (np.cumsum(counts) - counts)[some])
-    return sums
+@functools.lru_cache(maxsize=16)
+def _hybrid_tables(draws: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """(256,) float64 of a code of `hybrid`: the log of its share (of the whole in the tail, of what the tail leaves in the head), its share
+    in the tail or 0, and 1 in the head or 0."""
+    units = torch.arange(1, 257, dtype=torch.float64, device=device)
+    in_tail = units <= draws
+    share = torch.where(in_tail, units / draws, (units - draws) / HEAD_GRID)
+    return share.log(), share * in_tail, (~in_tail).double()
 
 
-def _frames(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The frame of each entry."""
-    return np.repeat(np.arange(len(counts)), counts)
+def _nothing(entries: Entries) -> Tensor:
+    return torch.zeros(len(entries.counts), device=entries.ids.device)
 
 
-def _soft_targets(
-    counts: NDArray[np.int64], ids: NDArray[np.int32], log_probs: NDArray, missing: NDArray, layout: Layout
-) -> SoftTargets:
-    return SoftTargets(
-        row_splits=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]),
-        ids=ids,
-        log_probs=log_probs.astype(np.float32, copy=False),
-        missing=missing.astype(np.float32),
-        num_classes=layout.num_classes,
-    )
+def _sums(values: Tensor, counts: Tensor) -> Tensor:
+    """(M,) the sum of each frame's values."""
+    if not len(values):
+        return values.new_zeros(len(counts))
+    return torch.segment_reduce(values, "sum", lengths=counts, initial=0.0)
 
 
 def _checked(log_probs: Tensor) -> Tensor:

@@ -11,10 +11,12 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from asrkd.corpus.frame_law import FrameLaw
 from asrkd.errors import ConfigError, MismatchError
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets, summed
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class FrameRateMap:
         if not re.fullmatch(r"pool|pick(:\d+)?", self.spec):
             raise ConfigError(f"frame-rate map {self.spec!r} is not known; give pick, pick:OFFSET or pool")
 
-    def __call__(self, targets: SoftTargets, ratio: int, num_frames: int) -> SoftTargets:
+    def __call__(self, targets: SparseTargets, ratio: int, num_frames: int) -> SparseTargets:
         """The student's targets; see `pick` and `pool`."""
         if self.spec == "pool":
             return pool(targets, ratio, num_frames)
@@ -52,7 +54,7 @@ def ratio_of(teacher: FrameLaw, student: FrameLaw, *, what: str) -> int:
     return ratio
 
 
-def pick(targets: SoftTargets, ratio: int, num_frames: int, *, offset: int = 0) -> SoftTargets:
+def pick(targets: SparseTargets, ratio: int, num_frames: int, *, offset: int = 0) -> SparseTargets:
     """One frame of each group, the one at `offset`: for a student whose frames are taken from the teacher's.
 
     Raises:
@@ -62,10 +64,10 @@ def pick(targets: SoftTargets, ratio: int, num_frames: int, *, offset: int = 0) 
     if not 0 <= offset < ratio:
         raise ConfigError(f"offset is {offset}, but a group has the {ratio} frames 0 to {ratio - 1}")
     groups = _groups(targets, ratio, num_frames)
-    return take_frames(targets, groups[:, offset])
+    return targets.frames(groups[:, offset])
 
 
-def pool(targets: SoftTargets, ratio: int, num_frames: int) -> SoftTargets:
+def pool(targets: SparseTargets, ratio: int, num_frames: int) -> SparseTargets:
     """The mean of the distributions of each group; the missing mass is the mean, too.
 
     Raises:
@@ -73,23 +75,15 @@ def pool(targets: SoftTargets, ratio: int, num_frames: int) -> SoftTargets:
         MismatchError: `num_frames` is not what the frame law makes of the teacher's frames.
     """
     groups = _groups(targets, ratio, num_frames)
-    full = take_frames(targets, groups.reshape(-1))
-    frames = np.repeat(np.arange(num_frames), np.diff(full.row_splits[::ratio]))
-    places, entry = np.unique(frames * targets.num_classes + full.ids, return_inverse=True)
-    probs = np.exp(full.log_probs.astype(np.float64)) / ratio
-    with np.errstate(divide="ignore"):
-        log_probs = np.log(np.bincount(entry, weights=probs, minlength=len(places)))
-    counts = np.bincount(places // targets.num_classes, minlength=num_frames)
-    return SoftTargets(
-        row_splits=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]),
-        ids=(places % targets.num_classes).astype(np.int32),
-        log_probs=log_probs.astype(np.float32),
-        missing=full.missing.reshape(num_frames, ratio).mean(axis=1).astype(np.float32),
-        num_classes=targets.num_classes,
-    )
+    full = targets.frames(groups.reshape(-1))
+    frames = np.repeat(np.arange(num_frames), full.row_splits[::ratio].diff().numpy())
+    probs = np.exp(full.log_probs.numpy().astype(np.float64)) / ratio
+    entries = summed(frames, full.ids.numpy(), probs, num_frames, targets.num_classes)
+    missing = full.missing.view(num_frames, ratio).mean(dim=1)
+    return SparseTargets.of_counts(*entries, missing, targets.num_classes)
 
 
-def concatenate(targets: SoftTargets, ratio: int, num_frames: int) -> list[SoftTargets]:
+def concatenate(targets: SparseTargets, ratio: int, num_frames: int) -> list[SparseTargets]:
     """Each frame of a group apart, `ratio` targets of `num_frames` frames: for a student with one output layer for each.
 
     Raises:
@@ -97,24 +91,10 @@ def concatenate(targets: SoftTargets, ratio: int, num_frames: int) -> list[SoftT
         MismatchError: `num_frames` is not what the frame law makes of the teacher's frames.
     """
     groups = _groups(targets, ratio, num_frames)
-    return [take_frames(targets, groups[:, offset]) for offset in range(ratio)]
+    return [targets.frames(groups[:, offset]) for offset in range(ratio)]
 
 
-def take_frames(targets: SoftTargets, frames: np.ndarray) -> SoftTargets:
-    """These frames (indices, with repeats) as soft targets."""
-    starts, counts = targets.row_splits[frames], np.diff(targets.row_splits)[frames]
-    splits = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
-    entries = np.repeat(starts - splits[:-1], counts) + np.arange(splits[-1])
-    return SoftTargets(
-        row_splits=splits,
-        ids=targets.ids[entries],
-        log_probs=targets.log_probs[entries],
-        missing=targets.missing[frames],
-        num_classes=targets.num_classes,
-    )
-
-
-def _groups(targets: SoftTargets, ratio: int, num_frames: int) -> np.ndarray:
+def _groups(targets: SparseTargets, ratio: int, num_frames: int) -> Tensor:
     """(num_frames, ratio) teacher frame of each place."""
     if ratio < 1:
         raise ConfigError(f"the frame-rate ratio is {ratio}, but must be at least 1")
@@ -124,5 +104,5 @@ def _groups(targets: SoftTargets, ratio: int, num_frames: int) -> np.ndarray:
             f"the targets have {targets.num_frames} frames, which at a frame-rate ratio of {ratio} make {lowest} to {highest}, "
             f"but the student has {num_frames}; they would be shifted against each other. Use front ends of one frame law"
         )
-    places = np.arange(num_frames)[:, None] * ratio + np.arange(ratio)
-    return np.minimum(places, max(targets.num_frames - 1, 0))
+    places = torch.arange(num_frames)[:, None] * ratio + torch.arange(ratio)
+    return places.clamp(max=max(targets.num_frames - 1, 0))

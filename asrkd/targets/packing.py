@@ -17,18 +17,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from asrkd.errors import StoreError
 
-Columns = dict[str, bytes | NDArray]
+# Of one utterance, by name; as they are written, or as a table of rows has them.
+Columns = Mapping[str, Any]
 COUNTS, CARRIED, IDS, CODES = "target_counts", "target_carried", "target_ids", "target_codes"
+# How many bits of a byte are set.
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
-class Layout:
+class ByteLayout:
     """What fixes the columns: the number of classes, of entries that a frame may have, and of bytes of a code."""
 
     num_classes: int
@@ -48,7 +54,9 @@ class Layout:
         return [COUNTS, CARRIED, *_planes(IDS, self.id_bytes), *_planes(CODES, self.code_bytes)]
 
 
-def pack(counts: NDArray[np.int64], ids: NDArray[np.int64], codes: NDArray[np.int64], layout: Layout) -> Columns:
+def pack(
+    counts: NDArray[np.int64], ids: NDArray[np.int64], codes: NDArray[np.int64], layout: ByteLayout
+) -> dict[str, bytes]:
     """Columns of bytes.
 
     Args:
@@ -74,21 +82,50 @@ def pack(counts: NDArray[np.int64], ids: NDArray[np.int64], codes: NDArray[np.in
     return dict(zip(layout.columns, (plane.tobytes() for plane in planes), strict=True))
 
 
-def unpack(
-    columns: Mapping[str, bytes | NDArray], num_frames: int, layout: Layout
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Counts (T,), ids (E,) and codes (E,), by ascending id within a frame: the inverse of `pack`.
+def join(rows: Sequence[Columns], num_frames: Sequence[int], layout: ByteLayout) -> dict[str, Tensor]:
+    """The columns of utterances, one after another: (bytes,) uint8 each.
+
+    Sizes are checked here, so that a damaged row cannot shift those behind it.
 
     Raises:
-        StoreError: a column is missing or has another size than the others say, or they contradict each other.
+        StoreError: a column is missing or has another size than the others say.
     """
-    counts = _bytes(columns, COUNTS, num_frames * layout.count_type.itemsize).view(layout.count_type).astype(np.int64)
-    entries = int(counts.sum())
-    known = entries - (int(counts[-1]) if num_frames else 0)
-    bits = np.unpackbits(_bytes(columns, CARRIED, (known + 7) // 8), count=known, bitorder="little")
+    parts = {name: [_column(row, name) for row in rows] for name in layout.columns}
+    frames = np.asarray(num_frames, dtype=np.int64)
+    _check_sizes(parts[COUNTS], frames * layout.count_type.itemsize, COUNTS)
+    joined = {name: np.frombuffer(bytearray().join(values), dtype=np.uint8) for name, values in parts.items()}
+    entries, known = _sizes(joined[COUNTS].view(layout.count_type), frames)
+    sizes = (known + 7) // 8
+    _check_sizes(parts[CARRIED], sizes, CARRIED)
+    # Bits behind the last entry say nothing.
+    bits = joined[CARRIED]
+    ends = np.cumsum(sizes)
+    used = sizes > 0
+    bits[ends[used] - 1] &= (255 >> (-known[used] % 8)).astype(np.uint8)
+    ones = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(_ONES[bits], dtype=np.int64)])
+    carried = ones[ends] - ones[ends - sizes]
+    for name in layout.columns[2:]:
+        _check_sizes(parts[name], entries - carried if name.startswith(IDS) else entries, name)
+    return {name: torch.from_numpy(values) for name, values in joined.items()}
+
+
+def unpack(columns: Mapping[str, Tensor], lengths: Tensor, layout: ByteLayout) -> tuple[Tensor, Tensor, Tensor]:
+    """Counts (M,), ids (E,), int64, and codes (E,), by ascending id within a frame: the inverse of `pack` and `join`, on a CPU.
+
+    Args:
+        columns: joined.
+        lengths: (U,) frames of each utterance.
+
+    Raises:
+        StoreError: the columns contradict each other.
+    """
+    arrays = {name: column.numpy() for name, column in columns.items()}
+    stored = arrays[COUNTS].view(layout.count_type)
+    counts, num_frames = stored.astype(np.int64), len(stored)
+    total = int(counts.sum())
     frames = np.repeat(np.arange(num_frames), counts)
-    source = np.flatnonzero(bits.view(bool))
-    carried = np.bincount(frames[source] + 1, minlength=num_frames)
+    source = _carried(arrays[CARRIED], *_sizes(stored, lengths.numpy()))
+    carried = np.bincount(frames[source] + 1, minlength=num_frames)[:num_frames]
     new = counts - carried
     if (new < 0).any():
         frame = int(np.flatnonzero(new < 0)[0])
@@ -96,16 +133,14 @@ def unpack(
             f"frame {frame} has {counts[frame]} entries, but {carried[frame]} are carried into it; the shard is damaged"
         )
     # Carried entries come first in their frame, in the order of their sources.
-    kinds = np.zeros((num_frames, 2), dtype=bool)
-    kinds[:, 1] = True
-    is_new = np.repeat(kinds.reshape(-1), np.stack([carried, new], axis=1).reshape(-1))
-    origin = np.arange(entries)
+    is_new = _in_turn(carried, new)
+    origin = np.arange(total)
     origin[~is_new] = source
-    steps = _joined(columns, _planes(IDS, layout.id_bytes), entries - len(source))
-    ids = np.zeros(entries, dtype=np.int64)
+    steps = _joined(arrays, _planes(IDS, layout.id_bytes))
+    ids = np.zeros(total, dtype=np.int64)
     ids[is_new] = _sums(steps, new)
     ids = ids[_origins(origin)]
-    if entries and int(ids.max()) >= layout.num_classes:
+    if total and int(ids.max()) >= layout.num_classes:
         raise StoreError(
             f"stored class id {int(ids.max())} is outside the {layout.num_classes} classes; the shard is damaged"
         )
@@ -115,64 +150,44 @@ def unpack(
     keys = keys[order]
     if (keys[1:] == keys[:-1]).any():
         raise StoreError("a class stands twice in a frame; the shard is damaged")
-    codes = _joined(columns, _planes(CODES, layout.code_bytes), entries)
-    return counts, (keys - frames).astype(np.int32), codes[order]
+    codes = _joined(arrays, _planes(CODES, layout.code_bytes))[order]
+    return torch.from_numpy(counts), torch.from_numpy(keys - frames), torch.from_numpy(codes)
 
 
-def join(rows: Sequence[Mapping[str, bytes | NDArray]], num_frames: Sequence[int], layout: Layout) -> Columns:
-    """The columns of several utterances as those of one, of the frames of all: to unpack them at once.
-
-    Nothing is carried from the last frame of an utterance, so it says so for what it has.
-
-    Raises:
-        StoreError: a column is missing or has another size than the others say.
-    """
-    used = [
-        (row, frames) for row, frames in zip(rows, num_frames, strict=True) if frames or any(map(len, row.values()))
-    ]
-    frames = np.array([frames for _, frames in used], dtype=np.int64)
-    parts = {name: [_column(row, name) for row, _ in used] for name in layout.columns}
-    _check_sizes(parts[COUNTS], frames * layout.count_type.itemsize, COUNTS)
-    whole: Columns = {name: b"".join(_bytes_of(value) for value in values) for name, values in parts.items()}
-    if not len(frames):
-        return whole
-    counts = np.frombuffer(whole[COUNTS], layout.count_type).astype(np.int64)
-    ends = np.cumsum(frames)
-    if not frames.all():
-        raise StoreError("an utterance without frames has targets; the shard is damaged")
-    entries, last = np.add.reduceat(counts, ends - frames), counts[ends - 1]
-    known = entries - last
-    sizes = (known + 7) // 8
-    _check_sizes(parts[CARRIED], sizes, CARRIED)
-    bits = np.unpackbits(np.frombuffer(whole[CARRIED], np.uint8), bitorder="little")
-    bits = bits[_in_turn(known, 8 * sizes - known)]
-    goes_on = np.zeros(int(entries.sum()), dtype=np.uint8)
-    goes_on[_in_turn(known, last)] = bits
-    ones = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(bits, dtype=np.int64)])
-    carried = np.diff(ones[np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(known)])])
-    for name in layout.columns[2:]:
-        _check_sizes(parts[name], entries - carried if name.startswith(IDS) else entries, name)
-    whole[CARRIED] = np.packbits(goes_on[: len(goes_on) - int(last[-1])], bitorder="little")
-    return whole
+def _sizes(counts: NDArray[Any], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(U,) entries of each utterance, and those with a bit: of all its frames but the last."""
+    ends = np.cumsum(lengths)
+    cumulated = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+    starts = cumulated[ends - lengths]
+    return cumulated[ends] - starts, cumulated[np.maximum(ends - 1, ends - lengths)] - starts
 
 
-def _bytes_of(value: bytes | NDArray) -> bytes | memoryview:
-    return value.data if isinstance(value, np.ndarray) else value
+def _carried(data: NDArray[np.uint8], entries: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The entries, among those of all utterances, whose class the next frame has too."""
+    places = np.flatnonzero(np.unpackbits(data, bitorder="little").view(bool))
+    # Each utterance begins with a byte of its own.
+    bits = 8 * np.cumsum((known + 7) // 8)
+    found = np.searchsorted(places, np.concatenate([np.zeros(1, dtype=np.int64), bits]))
+    counts = found[1:] - found[:-1]
+    starts = np.cumsum(entries) - entries - (bits - 8 * ((known + 7) // 8))
+    source: NDArray[np.int64] = places + np.repeat(starts, counts)
+    return source
 
 
-def _in_turn(yes: NDArray[np.int64], no: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """yes[0] times True, no[0] times False, yes[1] times True, ..."""
-    kinds = np.zeros((len(yes), 2), dtype=bool)
-    kinds[:, 0] = True
-    return np.repeat(kinds.reshape(-1), np.stack([yes, no], axis=1).reshape(-1))
+def _in_turn(no: NDArray[np.int64], yes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """no[0] times False, yes[0] times True, no[1] times False, ..."""
+    kinds, counts = np.zeros((len(no), 2), dtype=bool), np.empty((len(no), 2), dtype=np.int64)
+    kinds[:, 1] = True
+    counts[:, 0], counts[:, 1] = no, yes
+    return np.repeat(kinds.reshape(-1), counts.reshape(-1))
 
 
-def _check_sizes(values: Sequence[bytes | NDArray], sizes: NDArray[np.int64], name: str) -> None:
-    found = np.array([len(value) for value in values], dtype=np.int64)
-    if (found != sizes).any():
-        number = int(np.flatnonzero(found != sizes)[0])
+def _check_sizes(values: Sequence[Any], sizes: NDArray[np.int64], name: str) -> None:
+    found, belong = [len(value) for value in values], sizes.tolist()
+    if found != belong:
+        number = next(number for number, size in enumerate(found) if size != belong[number])
         raise StoreError(
-            f"column {name!r} has {found[number]} bytes where {sizes[number]} belong; the shard is damaged"
+            f"column {name!r} has {found[number]} bytes where {belong[number]} belong; the shard is damaged"
         )
 
 
@@ -210,11 +225,11 @@ def _split(values: NDArray[np.int64], count: int) -> list[NDArray[np.uint8]]:
     return [(values >> (8 * number) & 255).astype(np.uint8) for number in range(count)]
 
 
-def _joined(columns: Mapping[str, bytes | NDArray], planes: list[str], size: int) -> NDArray[np.int32]:
+def _joined(columns: Mapping[str, NDArray[np.uint8]], planes: list[str]) -> NDArray[np.int32]:
     """Little-endian integers from their planes of bytes."""
-    joined = np.zeros((size, 4), dtype=np.uint8)
+    joined = np.zeros((len(columns[planes[0]]), 4), dtype=np.uint8)
     for number, plane in enumerate(planes):
-        joined[:, number] = _bytes(columns, plane, size)
+        joined[:, number] = columns[plane]
     return joined.view("<i4")[:, 0]
 
 
@@ -223,17 +238,9 @@ def _first_entries(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return (np.cumsum(counts) - counts)[counts > 0]
 
 
-def _column(columns: Mapping[str, bytes | NDArray], name: str) -> bytes | NDArray:
-    if name not in columns:
+def _column(columns: Columns, name: str) -> Any:
+    if columns.get(name) is None:
         raise StoreError(
             f"column {name!r} is not among {', '.join(sorted(columns)) or 'no columns'}; the shard is of another codec"
         )
     return columns[name]
-
-
-def _bytes(columns: Mapping[str, bytes | NDArray], name: str, size: int) -> NDArray[np.uint8]:
-    """A column of the size that it must have."""
-    value = _column(columns, name)
-    if len(value) != size:
-        raise StoreError(f"column {name!r} has {len(value)} bytes where {size} belong; the shard is damaged")
-    return np.frombuffer(value, dtype=np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets
 
 # Posteriors (frames x classes) that are looked at together.
 _BLOCK = 1 << 18
@@ -65,12 +65,12 @@ def frame_statistics(log_probs: Tensor) -> FrameStatistics:
     return FrameStatistics.cat(parts)
 
 
-def statistics(frames: FrameStatistics, targets: SoftTargets) -> Statistics:
+def statistics(frames: FrameStatistics, targets: SparseTargets) -> Statistics:
     """Statistics of one utterance, from those of its frames and what was kept of them."""
     if not targets.num_frames:
         return Statistics(0.0, 0.0, 0.0)
     return Statistics(
-        kept_mass=float(1 - targets.missing.astype(np.float64).mean()),
+        kept_mass=float(1 - targets.missing.numpy().mean(dtype=np.float64)),
         entropy=float(frames.entropy.mean()),
         confidence=float(frames.confidence.mean()),
     )

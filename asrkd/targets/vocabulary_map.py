@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from asrkd import fingerprint, text
 from asrkd.errors import ConfigError, MismatchError
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets, summed
 
 NOWHERE = -1
 _log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class VocabularyMap:
         """Classes of the student that nothing goes to."""
         return np.setdiff1d(np.arange(self.num_classes), self.table)
 
-    def __call__(self, targets: SoftTargets) -> SoftTargets:
+    def __call__(self, targets: SparseTargets) -> SparseTargets:
         """Soft targets over the student's classes; the mass of classes that go nowhere becomes missing.
 
         Raises:
@@ -116,23 +117,14 @@ class VocabularyMap:
                 f"the vocabulary map is for a teacher of {len(self.table)} classes, the targets have {targets.num_classes}; "
                 "classes would be mixed up"
             )
-        frames = np.repeat(np.arange(targets.num_frames), np.diff(targets.row_splits))
-        classes = self.table[targets.ids]
-        probs = np.exp(targets.log_probs.astype(np.float64))
+        frames = np.repeat(np.arange(targets.num_frames), targets.counts.numpy())
+        classes = self.table[targets.ids.numpy()]
+        probs = np.exp(targets.log_probs.numpy().astype(np.float64))
         placed = classes != NOWHERE
-        places, entry = np.unique((frames * self.num_classes + classes)[placed], return_inverse=True)
-        summed = np.bincount(entry, weights=probs[placed], minlength=len(places))
-        counts = np.bincount(places // self.num_classes, minlength=targets.num_frames)
+        entries = summed(frames[placed], classes[placed], probs[placed], targets.num_frames, self.num_classes)
         lost = np.bincount(frames[~placed], weights=probs[~placed], minlength=targets.num_frames)
-        with np.errstate(divide="ignore"):
-            log_probs = np.log(summed).astype(np.float32)
-        return SoftTargets(
-            row_splits=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]),
-            ids=(places % self.num_classes).astype(np.int32),
-            log_probs=log_probs,
-            missing=np.clip(targets.missing + lost, 0.0, 1.0).astype(np.float32),
-            num_classes=self.num_classes,
-        )
+        missing = torch.from_numpy(np.clip(targets.missing.numpy() + lost, 0.0, 1.0).astype(np.float32))
+        return SparseTargets.of_counts(*entries, missing, self.num_classes, targets.lengths)
 
 
 def _composed(pairs: Mapping[str, str], teacher: Sequence[str], student: Sequence[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from asrkd.losses.frames import around_labels, best_path, delayed, top_classes
 from asrkd.losses.hard import ctc_loss, frame_cross_entropy
 from asrkd.losses.soft import POLICIES, soft_cross_entropy
 from asrkd.streaming.batch import Batch
-from asrkd.targets.soft_targets import SparseBatch
+from asrkd.targets.sparse import SparseTargets
 from asrkd.training.config import HardLossConfig, SoftLossConfig
 
 TARGETS = ("soft", "top")
@@ -107,7 +107,7 @@ class Objective:
         mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
         targets = self._targets(int(mask.sum()), batch)
         if self.soft.targets == "top" and self.inventory.topology == "ctc":
-            top = top_classes(targets.row_splits, targets.ids, targets.log_probs)
+            top = top_classes(targets)
             total, too_short = ctc_loss(logits, lengths, best_path(top, lengths))
             counted = {f"{batch.source[0]}_too_short": float(too_short)} if too_short else {}
             return total / max(len(top), 1), counted
@@ -115,39 +115,36 @@ class Objective:
         if self.soft.delay or self.soft.around_labels is not None:
             student, teacher = delayed(lengths, self.soft.delay)
             if self.soft.around_labels is not None:
-                top = top_classes(targets.row_splits, targets.ids, targets.log_probs)
+                top = top_classes(targets)
                 kept = around_labels(top, lengths, self.soft.around_labels)[teacher]
                 student, teacher = student[kept], teacher[kept]
             frames, targets = frames[student], targets.frames(teacher)
         return self._frame_loss(frames, targets, batch) / max(len(frames), 1), {}
 
-    def _frame_loss(self, logits: Tensor, targets: SparseBatch, batch: Batch) -> Tensor:
+    def _frame_loss(self, logits: Tensor, targets: SparseTargets, batch: Batch) -> Tensor:
         if self.soft.function:
             loss: Tensor = find_callable(self.soft.function, what="soft_loss.function")(logits, targets, batch)
             return loss
         if self.soft.targets == "top":
-            top = top_classes(targets.row_splits, targets.ids, targets.log_probs)
+            top = top_classes(targets)
             return frame_cross_entropy(logits[None], top[None])[0]
         return soft_cross_entropy(
             logits,
-            targets.row_splits,
-            targets.ids,
-            targets.log_probs,
-            targets.missing,
+            targets,
             missing_mass=self.soft.missing_mass,
             temperature=self.soft.temperature,
             reduction="sum",
         )
 
-    def _targets(self, num_frames: int, batch: Batch) -> SparseBatch:
+    def _targets(self, num_frames: int, batch: Batch) -> SparseTargets:
         targets = batch.targets
         if targets is None or not bool(batch.has_targets.all()):
             raise MismatchError(
                 f"batch of source {batch.source[0]!r}: utterances without soft targets; label them first"
             )
-        if len(targets.missing) != num_frames:
+        if targets.num_frames != num_frames:
             raise MismatchError(
-                f"the model gives {num_frames} frames for this batch, the stored targets have {len(targets.missing)}; "
+                f"the model gives {num_frames} frames for this batch, the stored targets have {targets.num_frames}; "
                 "the model's subsampling factor or its frames are not those of the teacher"
             )
         return targets

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from helpers import make_teacher
 
@@ -16,8 +16,8 @@ from asrkd.store import Store
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import Sampled
-from asrkd.targets.frame_rate_map import take_frames
-from asrkd.targets.packing import Layout, pack
+from asrkd.targets.packed import pack
+from asrkd.targets.select import Entries
 from asrkd.teachers import load_teacher
 
 
@@ -48,11 +48,9 @@ def test_a_shift_by_one_frame_is_found_here_alone(corpus: Path, teacher: str, tm
     rows = list(store.rows())
     shifted = rows[7]
     targets = store.targets(shifted)
-    frames = np.maximum(np.arange(targets.num_frames) - 1, 0)
-    moved = take_frames(targets, frames)
-    counts, codes = np.diff(moved.row_splits), np.rint(np.exp(moved.log_probs) * 8).astype(np.int64) - 1
-    classes = len(store.identity.units)
-    shifted |= pack(counts, moved.ids.astype(np.int64), codes, Layout(classes, Sampled(8).draws, 1))
+    moved = targets.frames((torch.arange(targets.num_frames) - 1).clamp(min=0))
+    codes = (moved.log_probs.exp() * 8).round().long() - 1
+    shifted |= pack(Sampled(8), Entries(moved.counts, moved.ids, codes, targets.num_classes))
     write_shard(root, 0, rows, store.identity)
     assert verify(root) == []
     compared, problems = relabel(root, load_teacher(teacher), 1.0)

@@ -21,7 +21,7 @@ def test_priors_are_the_mean_of_the_stored_posteriors(codec: str, corpus: Path, 
         mean_posterior(root)
     run(root)
     store = Store.open(root)
-    dense = np.concatenate([np.exp(store.targets(row).to_dense()) for row in store.rows()])
+    dense = np.concatenate([store.targets(row).to_dense().exp().numpy() for row in store.rows()])
     np.testing.assert_allclose(mean_posterior(root), dense.sum(0) / dense.sum(), rtol=1e-4)
     np.testing.assert_allclose(np.exp(log_prior(root)), np.maximum(mean_posterior(root), FLOOR), rtol=1e-5)
 

@@ -22,6 +22,7 @@ from asrkd.store.rewrite import with_columns
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
+from asrkd.targets.packed import pack, unpack
 from asrkd.targets.statistics import frame_statistics, statistics
 
 LAW = FrontEnd().frame_law()
@@ -41,11 +42,11 @@ def make_rows(count: int, *, first: int = 0, frames: int = 4) -> list[dict[str, 
     for number in range(first, first + count):
         generator = torch.Generator().manual_seed(number)
         log_probs = torch.randn(frames, 6, generator=generator).log_softmax(1)
-        packed = codec.pack(codec.encode(log_probs))
+        packed = pack(codec, codec.encode(log_probs))
         row = {"id": f"u{number}", "recording_id": "r", "start": 0.0, "duration": 1.0, "sampling_rate": 16000}
         row |= {"num_samples": LAW.window + LAW.shift * (3 * frames - 1), "num_frames": frames}
         row |= {"audio": {"bytes": bytes(20_000), "path": "x.flac"}}
-        rows.append(row | packed | vars(statistics(frame_statistics(log_probs), codec.unpack(packed, frames, 6))))
+        rows.append(row | packed | vars(statistics(frame_statistics(log_probs), unpack(codec, [packed], [frames], 6))))
     return rows
 
 

@@ -22,6 +22,7 @@ from asrkd.store.schema import shard_name
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
+from asrkd.targets.packed import pack, unpack
 from asrkd.targets.random import frame_keys
 from asrkd.targets.statistics import frame_statistics, statistics
 
@@ -36,13 +37,13 @@ def make_row(name: str, frames: int = 30) -> dict[str, Any]:
     codec = parse_codec(IDENTITY.codec)
     generator = torch.Generator().manual_seed(int(name[1:]))
     log_probs = (torch.randn(frames, 300, generator=generator) * 3).log_softmax(1)
-    packed = codec.pack(codec.encode(log_probs, frame_keys(name, "f", frames, torch.device("cpu"))))
+    packed = pack(codec, codec.encode(log_probs, frame_keys(name, "f", frames, torch.device("cpu"))))
     samples = LAW.window + LAW.shift * (3 * frames - 1)
     audio = np.random.default_rng(int(name[1:])).bytes(3000)
     row = {"id": name, "recording_id": "r", "start": 0.0, "duration": samples / 16000, "sampling_rate": 16000}
     row |= {"num_samples": samples, "num_frames": frames, "speaker": "s", "text": "some words", "custom": "{}"}
     row |= {"audio": {"bytes": audio, "path": f"{name}.flac"}, "alignment": np.zeros(frames, np.int32)}
-    return row | packed | vars(statistics(frame_statistics(log_probs), codec.unpack(packed, frames, 300)))
+    return row | packed | vars(statistics(frame_statistics(log_probs), unpack(codec, [packed], [frames], 300)))
 
 
 @pytest.fixture(scope="module")

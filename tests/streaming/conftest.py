@@ -17,6 +17,7 @@ from asrkd.store import manifest
 from asrkd.store.identity import Identity
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
+from asrkd.targets.packed import pack
 
 UNITS = ("SIL", "a_0", "b_0")
 
@@ -101,5 +102,5 @@ def _row(prefix: str, number: int, soft: bool, embed: str, front_end: FrontEnd, 
     if soft:
         scores = torch.from_numpy(rng.standard_normal((frames, classes)).astype(np.float32))
         codec = parse_codec("dense")
-        row.update(codec.pack(codec.encode(scores.log_softmax(dim=-1))))
+        row.update(pack(codec, codec.encode(scores.log_softmax(dim=-1))))
     return row

@@ -6,20 +6,20 @@ import torch
 
 from asrkd.errors import MismatchError
 from asrkd.streaming.batch import Utterance, collate
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets
 
 
-def _soft(frames: int, seed: int) -> SoftTargets:
+def _soft(frames: int, seed: int) -> SparseTargets:
     rng = np.random.default_rng(seed)
-    splits = np.concatenate([[0], np.cumsum(rng.integers(0, 4, frames))]).astype(np.int64)
-    entries = int(splits[-1])
-    return SoftTargets(
-        splits,
-        rng.integers(0, 9, entries).astype(np.int32),
+    counts = rng.integers(0, 4, frames)
+    entries = int(counts.sum())
+    parts = (
+        counts,
+        rng.integers(0, 9, entries),
         rng.standard_normal(entries).astype(np.float32),
         rng.random(frames).astype(np.float32),
-        9,
     )
+    return SparseTargets.of_counts(*map(torch.from_numpy, parts), num_classes=9)
 
 
 def _utterance(name: str, frames: int, **more: object) -> Utterance:
@@ -75,6 +75,7 @@ def test_to_moves_every_tensor() -> None:
     batch = collate([_utterance("a", 4, targets=_soft(4, 0), alignment=np.arange(4))]).to("meta")
     tensors = [batch.features, batch.feature_lengths, batch.num_frames, batch.has_targets, batch.alignment]
     assert batch.targets is not None
-    tensors += vars(batch.targets).values()
+    tensors += [value for value in vars(batch.targets).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 10
     assert all(tensor is not None and tensor.device.type == "meta" for tensor in tensors)
     assert batch.ids == ["a"]

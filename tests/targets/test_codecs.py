@@ -3,15 +3,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrkd.errors import ConfigError, MismatchError, StoreError, TeacherError
-from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, as_stored, parse_codec
+from asrkd.cli import cli
+from asrkd.errors import ConfigError, StoreError, TeacherError
+from asrkd.targets.codecs import CODECS as REGISTRY
+from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, codec_forms, parse_codec
+from asrkd.targets.packed import as_stored, pack, unpack
 from asrkd.targets.packing import Columns
 from asrkd.targets.random import frame_keys
 from asrkd.targets.select import HEAD_GRID, LOG_STEP, MAX_LOG_CODE
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets
 from asrkd.targets.statistics import frame_statistics, statistics
 
 CPU = torch.device("cpu")
@@ -19,14 +23,14 @@ CODECS = (Dense(), TopK(3), TopK(20), Nucleus(0.9, 8), Nucleus(1.0, 300), Sample
 CODECS += (Hybrid(4, 8), Hybrid(2, 192))
 
 
-def stored(codec: Codec, log_probs: torch.Tensor, name: str = "u") -> SoftTargets:
+def stored(codec: Codec, log_probs: torch.Tensor, name: str = "u") -> SparseTargets:
     """Through encoding and packing, as a store would give it back."""
     return as_stored(codec, log_probs, frame_keys(name, "teacher", len(log_probs), CPU))
 
 
-def frames_of(targets: SoftTargets) -> list[tuple[np.ndarray, np.ndarray]]:
-    splits = targets.row_splits
-    return [(targets.ids[a:b], targets.log_probs[a:b]) for a, b in zip(splits[:-1], splits[1:], strict=True)]
+def frames_of(targets: SparseTargets) -> list[tuple[np.ndarray, np.ndarray]]:
+    splits, ids, log_probs = (getattr(targets, name).numpy() for name in ("row_splits", "ids", "log_probs"))
+    return [(ids[a:b], log_probs[a:b]) for a, b in zip(splits[:-1], splits[1:], strict=True)]
 
 
 @st.composite
@@ -52,7 +56,9 @@ def posteriors(draw: st.DrawFn) -> torch.Tensor:
 def test_what_every_codec_promises(log_probs: torch.Tensor, codec: Codec) -> None:
     targets = stored(codec, log_probs)
     assert targets.num_frames == len(log_probs) and targets.num_classes == log_probs.shape[1]
-    for (ids, found), missing, truth in zip(frames_of(targets), targets.missing, log_probs.numpy(), strict=True):
+    for (ids, found), missing, truth in zip(
+        frames_of(targets), targets.missing.numpy(), log_probs.numpy(), strict=True
+    ):
         assert len(ids) and (np.diff(ids) > 0).all() and ids[0] >= 0 and ids[-1] < len(truth)
         assert np.isfinite(found).all() or isinstance(codec, Dense)
         kept = np.exp(found.astype(np.float64)).sum()
@@ -75,7 +81,7 @@ def test_dense_is_exact(log_probs: torch.Tensor) -> None:
 @given(posteriors(), st.sampled_from([1, 2, 20, 300]))
 def test_topk_keeps_the_largest_within_the_stated_error(log_probs: torch.Tensor, k: int) -> None:
     targets = stored(TopK(k), log_probs)
-    for (ids, found), missing, row in zip(frames_of(targets), targets.missing, log_probs.numpy(), strict=True):
+    for (ids, found), missing, row in zip(frames_of(targets), targets.missing.numpy(), log_probs.numpy(), strict=True):
         np.testing.assert_allclose(np.sort(row[ids])[::-1], np.sort(row)[::-1][: min(k, len(row))])
         np.testing.assert_allclose(found, np.maximum(row[ids], -MAX_LOG_CODE * LOG_STEP), atol=LOG_STEP / 2 * 1.01)
         kept = np.exp(row.astype(np.float64))[ids].sum()
@@ -104,7 +110,7 @@ def test_the_mean_over_keys_is_the_teachers_distribution(codec: Codec) -> None:
     draws, classes = 10_000, 30
     log_probs = (torch.randn(1, classes, generator=torch.Generator().manual_seed(3)) * 2).log_softmax(1)
     targets = stored(codec, log_probs.expand(draws, -1))
-    probs = np.exp(targets.to_dense().astype(np.float64))
+    probs = targets.to_dense().double().exp().numpy()
     error = probs.std(axis=0) / np.sqrt(draws) + 1e-9
     # Two-sided 0.01 / 30 of a normal distribution.
     assert (np.abs(probs.mean(axis=0) - log_probs.exp()[0].numpy()) < 3.6 * error).all()
@@ -113,7 +119,7 @@ def test_the_mean_over_keys_is_the_teachers_distribution(codec: Codec) -> None:
 def variance(codec: Codec, log_probs: torch.Tensor) -> tuple[float, float]:
     """Summed variance of a frame's probabilities over keys, and entries kept."""
     targets = stored(codec, log_probs.expand(4000, -1))
-    return float(np.exp(targets.to_dense()).var(axis=0).sum()), len(targets.ids) / 4000
+    return float(targets.to_dense().exp().numpy().var(axis=0).sum()), len(targets.ids) / 4000
 
 
 @pytest.mark.parametrize("flatness", [1.0, 2.0, 4.0])
@@ -129,7 +135,7 @@ def test_sampling_depends_on_utterance_frame_and_teacher_alone() -> None:
     codec = Hybrid(2, 10)
 
     def packed(part: torch.Tensor, keys: torch.Tensor) -> Columns:
-        return codec.pack(codec.encode(part, keys))
+        return pack(codec, codec.encode(part, keys))
 
     keys = frame_keys("u", "t", 40, CPU)
     assert packed(log_probs, keys) == packed(log_probs, frame_keys("u", "t", 40, CPU))
@@ -138,7 +144,7 @@ def test_sampling_depends_on_utterance_frame_and_teacher_alone() -> None:
     # Whatever shares its batch.
     others = torch.randn(7, 50).log_softmax(1)
     batch = codec.encode(torch.cat([others, log_probs]), torch.cat([frame_keys("w", "t", 7, CPU), keys]))
-    assert codec.pack(batch.split([7, 40])[1]) == packed(log_probs, keys)
+    assert pack(codec, batch.split([7, 40])[1]) == packed(log_probs, keys)
     with pytest.raises(ConfigError, match="'hybrid:2:10' samples and was given no keys"):
         codec.encode(log_probs)
 
@@ -155,20 +161,18 @@ def test_a_frame_of_hybrid_whose_tail_takes_everything() -> None:
     # One draw, and a tail of nearly all the mass: the head is left with nothing in most frames.
     log_probs = torch.full((2000, 50), 0.02).log()
     targets = stored(Hybrid(1, 1), log_probs)
-    sizes = np.diff(targets.row_splits)
+    sizes = targets.counts
     assert (sizes == 1).all() and (targets.log_probs == 0.0).all()
-    assert abs((targets.ids == targets.ids.min()).mean() - 0.02) < 0.02
+    assert abs(float((targets.ids == targets.ids.min()).double().mean()) - 0.02) < 0.02
 
 
 def test_damaged_columns_are_refused() -> None:
     codec = TopK(2)
-    packed = codec.pack(codec.encode(torch.randn(5, 3).log_softmax(1)))
+    packed = pack(codec, codec.encode(torch.randn(5, 3).log_softmax(1)))
     with pytest.raises(StoreError, match="'target_counts' has 5 bytes where 6 belong"):
-        codec.unpack(packed, 6, 3)
+        unpack(codec, [packed], [6], 3)
     with pytest.raises(StoreError, match="0 items where 15 belong"):
-        Dense().unpack({"target_log_probs": np.zeros(0, np.float32)}, 5, 3)
-    with pytest.raises(MismatchError, match="row_splits"):
-        SoftTargets(np.array([0, 2]), np.zeros(1, np.int32), np.zeros(1, np.float32), np.zeros(1, np.float32), 3)
+        unpack(Dense(), [{"target_log_probs": np.zeros(0, np.float32)}], [5], 3)
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda c: c.spec)
@@ -176,13 +180,22 @@ def test_columns_are_as_declared(codec: Codec) -> None:
     for classes in (200, 256, 257, 65_536, 65_537):
         log_probs = torch.zeros(1, classes)
         log_probs[0, [7, classes - 1]] = 15.0
-        packed = codec.pack(codec.encode(log_probs.log_softmax(1), frame_keys("u", "t", 1, CPU)))
+        packed = pack(codec, codec.encode(log_probs.log_softmax(1), frame_keys("u", "t", 1, CPU)))
         kinds = {
             name: np.dtype(np.uint8) if isinstance(column, bytes) else column.dtype for name, column in packed.items()
         }
-        assert kinds == codec.columns(classes)
-        targets = codec.unpack(packed, 1, classes)
+        assert kinds == codec.layout(classes).columns
+        targets = unpack(codec, [packed], [1], classes)
         assert {7, classes - 1} <= set(targets.ids.tolist())
+
+
+def test_every_codec_is_registered_and_named_by_the_help() -> None:
+    assert {type(codec) for codec in CODECS} == set(REGISTRY.values())
+    assert codec_forms() == "dense, topk:K, nucleus:P:K_MAX, sampled:N or hybrid:HEAD:N"
+    for name, kind in REGISTRY.items():
+        assert kind.form.split(":")[0] == name and len(kind.form.split(":")) == 1 + len(kind.arguments)
+    found = CliRunner().invoke(cli, ["label", "plan", "--help"])
+    assert all(kind.form in found.output for kind in REGISTRY.values())
 
 
 def test_specs_round_trip_and_wrong_ones_are_refused() -> None:

@@ -1,17 +1,20 @@
-"""Unpacking many utterances at a time, with torch and with numpy, against unpacking one at a time."""
+"""Unpacking many utterances at a time, as on a device and as on a CPU, against unpacking one at a time."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrkd.errors import ConfigError, StoreError
-from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, unpack_together
-from asrkd.targets.device import join, unpack
+from asrkd.errors import StoreError
+from asrkd.targets import device
+from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, decode
+from asrkd.targets.layouts import Bytes
+from asrkd.targets.packed import PackedTargets, pack, unpack
 from asrkd.targets.random import frame_keys
+from asrkd.targets.select import Entries
+from asrkd.targets.sparse import SparseTargets
 
 CPU = torch.device("cpu")
 CODECS = (
@@ -37,6 +40,14 @@ def _speech(frames: int, classes: int, seed: int) -> torch.Tensor:
     return logits.log_softmax(1)
 
 
+def as_on_a_device(packed: PackedTargets) -> SparseTargets:
+    """Unpacked with torch alone, which runs on a CPU too."""
+    layout = packed.codec.layout(packed.num_classes)
+    assert isinstance(layout, Bytes)
+    entries = Entries(*device.unpack(packed.columns, packed.lengths, layout.layout), packed.num_classes)
+    return decode(packed.codec, entries, packed.lengths)
+
+
 @settings(max_examples=120, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6),
@@ -48,40 +59,63 @@ def test_a_batch_is_its_utterances_one_after_another(lengths: list[int], classes
     rows, alone = [], []
     for number, frames in enumerate(lengths):
         log_probs = _speech(frames, classes, seed + number)
-        rows.append(codec.pack(codec.encode(log_probs, frame_keys(f"u{number}", "t", frames, CPU))))
-        alone.append(codec.unpack(rows[-1], frames, classes))
-    batch = unpack(join(codec, rows, lengths, classes))
-    counts = np.concatenate([np.diff(one.row_splits) for one in alone])
-    np.testing.assert_array_equal(batch.row_splits.diff().numpy(), counts)
-    np.testing.assert_array_equal(batch.ids.numpy(), np.concatenate([one.ids for one in alone]))
-    np.testing.assert_allclose(batch.log_probs.numpy(), np.concatenate([one.log_probs for one in alone]), atol=1e-6)
-    np.testing.assert_allclose(batch.missing.numpy(), np.concatenate([one.missing for one in alone]), atol=1e-6)
-    # With numpy as well, there to the last bit.
-    together = unpack_together(codec, rows, lengths, classes)
-    np.testing.assert_array_equal(np.diff(together.row_splits), counts)
-    for name in ("ids", "log_probs"):
-        np.testing.assert_array_equal(getattr(together, name), np.concatenate([getattr(one, name) for one in alone]))
-    np.testing.assert_allclose(together.missing, np.concatenate([one.missing for one in alone]), atol=1e-6)
+        rows.append(pack(codec, codec.encode(log_probs, frame_keys(f"u{number}", "t", frames, CPU))))
+        alone.append(unpack(codec, rows[-1:], [frames], classes))
+    expected = SparseTargets.cat(alone)
+    packed = PackedTargets.join(codec, rows, lengths, classes)
+    for batch in (packed.unpack(), as_on_a_device(packed)):
+        assert batch.lengths.tolist() == lengths and batch.num_classes == classes
+        for name in ("row_splits", "ids", "log_probs", "missing"):
+            found, truth = getattr(batch, name), getattr(expected, name)
+            assert found.dtype == truth.dtype and torch.equal(found, truth), name
 
 
 def test_damage_is_refused_by_name() -> None:
     codec = TopK(3)
-    rows = [dict(codec.pack(codec.encode(_speech(9, 50, seed)))) for seed in range(2)]
+    rows = [dict(pack(codec, codec.encode(_speech(9, 50, seed)))) for seed in range(2)]
     for name in rows[0]:
         broken = [rows[0], rows[1] | {name: rows[1][name] + b"\0"}]
-        lacking = [rows[0], {key: value for key, value in rows[1].items() if key != name}]
-        for work in (join, unpack_together):
-            with pytest.raises(StoreError, match=f"column {name!r} has .* bytes where .* belong"):
-                work(codec, broken, [9, 9], 50)
+        with pytest.raises(StoreError, match=f"column {name!r} has .* bytes where .* belong"):
+            PackedTargets.join(codec, broken, [9, 9], 50)
+        for lacking in ({key: value for key, value in rows[1].items() if key != name}, rows[1] | {name: None}):
             with pytest.raises(StoreError, match=f"column {name!r} is not among"):
-                work(codec, lacking, [9, 9], 50)
-    for work in (join, unpack_together):
-        with pytest.raises(StoreError, match="column 'target_counts' has 9 bytes where 8 belong"):
-            work(codec, rows, [9, 8], 50)
-        with pytest.raises(StoreError, match="column 'target_counts' has 9 bytes where 0 belong|without frames"):
-            work(codec, rows, [9, 0], 50)
-    wrong = rows[1] | {"target_ids_0": bytes(len(rows[1]["target_ids_0"]) - 1) + b"\xff"}
-    with pytest.raises(StoreError, match="outside the 50 classes"):
-        unpack(join(codec, [wrong], [9], 50))
-    with pytest.raises(ConfigError, match="'dense' has nothing to unpack"):
-        join(Dense(), [], [], 50)
+                PackedTargets.join(codec, [rows[0], lacking], [9, 9], 50)
+    with pytest.raises(StoreError, match="column 'target_counts' has 9 bytes where 8 belong"):
+        PackedTargets.join(codec, rows, [9, 8], 50)
+    with pytest.raises(StoreError, match="column 'target_counts' has 9 bytes where 0 belong"):
+        PackedTargets.join(codec, rows, [9, 0], 50)
+
+
+def test_contradictions_are_refused() -> None:
+    codec = TopK(2)
+    good = pack(codec, Entries(torch.tensor([2, 2]), torch.tensor([5, 9, 5, 7]), torch.arange(4), 3000))
+    counted = {"target_counts": bytes([3, 1]), "target_carried": b"\x03", "target_ids_1": bytes(2)}
+    for change, message in (
+        ({"target_ids_1": bytes([255, 0, 0])}, "stored class id 65289 is outside the 3000 classes"),
+        # 5, 9 | 5 again as a new class beside the carried one.
+        ({"target_ids_0": bytes([5, 3, 5])}, "a class stands twice in a frame"),
+        ({"target_ids_0": bytes([5, 3]), **counted}, "frame 1 has 1 entries, but 2 are carried into it"),
+    ):
+        packed = PackedTargets.join(codec, [{**good, **change}], [2], 3000)
+        for work in (PackedTargets.unpack, as_on_a_device):
+            with pytest.raises(StoreError, match=message):
+                work(packed)
+
+
+def test_bits_behind_the_last_entry_say_nothing() -> None:
+    codec = TopK(3)
+    # 3 entries in each of the first 7 frames: 3 bits of the last byte are free.
+    rows = [dict(pack(codec, codec.encode(_speech(8, 50, seed)))) for seed in range(2)]
+    expected = unpack(codec, rows, [8, 8], 50)
+    for row in rows:
+        row["target_carried"] = row["target_carried"][:-1] + bytes([row["target_carried"][-1] | 0b11100000])
+    packed = PackedTargets.join(codec, rows, [8, 8], 50)
+    for found in (packed.unpack(), as_on_a_device(packed)):
+        assert torch.equal(found.ids, expected.ids) and torch.equal(found.log_probs, expected.log_probs)
+
+
+def test_dense_targets_are_packed_and_unpacked_by_the_same_calls() -> None:
+    parts = [_speech(frames, 7, frames) for frames in (3, 0, 5)]
+    packed = PackedTargets.join(Dense(), [pack(Dense(), Dense().encode(part)) for part in parts], [3, 0, 5], 7)
+    found = packed.map(torch.clone).unpack()
+    assert torch.equal(found.to_dense(), torch.cat(parts)) and found.lengths.tolist() == [3, 0, 5]

@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkd.errors import StoreError
-from asrkd.targets.packing import Layout, pack, unpack
+from asrkd.targets.packing import ByteLayout, Columns, join, pack, unpack
 
 Frames = list[list[tuple[int, int]]]
 
 
 @st.composite
-def utterances(draw: st.DrawFn) -> tuple[Frames, Layout]:
+def utterances(draw: st.DrawFn) -> tuple[Frames, ByteLayout]:
     """Frames of (id, code) that share classes with their neighbors, with empty frames among them."""
     classes = draw(st.sampled_from([2, 5, 256, 257, 65_537]))
     code_bytes = draw(st.sampled_from([1, 2]))
@@ -20,7 +21,7 @@ def utterances(draw: st.DrawFn) -> tuple[Frames, Layout]:
     codes = st.integers(0, 256**code_bytes - 1)
     frames = draw(st.lists(st.lists(st.sampled_from(pool), max_size=6, unique=True), max_size=8))
     largest = max((len(frame) for frame in frames), default=0)
-    layout = Layout(classes, draw(st.sampled_from([max(largest, 1), 300])), code_bytes)
+    layout = ByteLayout(classes, draw(st.sampled_from([max(largest, 1), 300])), code_bytes)
     return [[(i, draw(codes)) for i in sorted(frame)] for frame in frames], layout
 
 
@@ -30,7 +31,7 @@ def arrays(frames: Frames) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array([len(frame) for frame in frames], dtype=np.int64), ids, codes
 
 
-def read_plainly(columns: dict, num_frames: int, layout: Layout) -> Frames:
+def read_plainly(columns: dict, num_frames: int, layout: ByteLayout) -> Frames:
     """A reader written from the module's description alone."""
 
     def joined(name: str, count: int, index: int) -> int:
@@ -58,20 +59,24 @@ def read_plainly(columns: dict, num_frames: int, layout: Layout) -> Frames:
     return frames
 
 
+def unpacked(columns: Columns, num_frames: int, layout: ByteLayout) -> tuple[torch.Tensor, ...]:
+    return unpack(join([columns], [num_frames], layout), torch.tensor([num_frames]), layout)
+
+
 @settings(max_examples=300, deadline=None)
 @given(utterances())
-def test_round_trip_and_a_plain_reader(given_frames: tuple[Frames, Layout]) -> None:
+def test_round_trip_and_a_plain_reader(given_frames: tuple[Frames, ByteLayout]) -> None:
     frames, layout = given_frames
     counts, ids, codes = arrays(frames)
     columns = pack(counts, ids, codes, layout)
     assert list(columns) == layout.columns and all(isinstance(column, bytes) for column in columns.values())
-    for found, expected in zip(unpack(columns, len(frames), layout), (counts, ids, codes), strict=True):
+    for found, expected in zip(unpacked(columns, len(frames), layout), (counts, ids, codes), strict=True):
         np.testing.assert_array_equal(found, expected)
     assert read_plainly(columns, len(frames), layout) == frames
 
 
 def test_a_class_that_stays_costs_a_bit() -> None:
-    layout = Layout(3000, 20, 1)
+    layout = ByteLayout(3000, 20, 1)
     ids = np.tile(np.arange(0, 2000, 100), 50)
     columns = pack(np.full(50, 20), ids, np.zeros(1000, dtype=np.int64), layout)
     assert len(columns["target_ids_0"]) == len(columns["target_ids_1"]) == 20
@@ -79,16 +84,17 @@ def test_a_class_that_stays_costs_a_bit() -> None:
 
 
 def test_contradictions_are_refused() -> None:
-    layout = Layout(3000, 20, 1)
+    layout = ByteLayout(3000, 20, 1)
     columns = pack(np.array([2, 2]), np.array([5, 9, 5, 7]), np.arange(4), layout)
     with pytest.raises(StoreError, match="frame 1 has 1 entries, but 2 are carried into it"):
-        unpack(columns | {"target_counts": bytes([2, 1]), "target_carried": b"\x03"}, 2, layout)
+        others = {"target_ids_0": bytes(1), "target_ids_1": bytes(1), "target_codes_0": bytes(3)}
+        unpacked({"target_counts": bytes([2, 1]), "target_carried": b"\x03", **others}, 2, layout)
     with pytest.raises(StoreError, match="stored class id 65289 is outside the 3000 classes"):
-        unpack(columns | {"target_ids_1": bytes([255, 0, 0])}, 2, layout)
+        unpacked(columns | {"target_ids_1": bytes([255, 0, 0])}, 2, layout)
     # 5, 9 | 5 again as a new class beside the carried one.
     with pytest.raises(StoreError, match="a class stands twice in a frame"):
-        unpack(columns | {"target_ids_0": bytes([5, 3, 5])}, 2, layout)
+        unpacked(columns | {"target_ids_0": bytes([5, 3, 5])}, 2, layout)
     with pytest.raises(StoreError, match="'target_carried' has 0 bytes where 1 belong"):
-        unpack(columns | {"target_carried": b""}, 2, layout)
+        unpacked(columns | {"target_carried": b""}, 2, layout)
     with pytest.raises(StoreError, match="'target_codes_0' is not among .*another codec"):
-        unpack({name: column for name, column in columns.items() if name != "target_codes_0"}, 2, layout)
+        unpacked({name: column for name, column in columns.items() if name != "target_codes_0"}, 2, layout)

@@ -15,8 +15,9 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.streaming.batch import Batch, Utterance, collate
-from asrkd.targets.codecs import TopK, as_stored
-from asrkd.targets.soft_targets import SparseBatch
+from asrkd.targets.codecs import TopK
+from asrkd.targets.packed import as_stored
+from asrkd.targets.sparse import SparseTargets
 from asrkd.training.config import HardLossConfig, SoftLossConfig
 from asrkd.training.objective import Objective
 
@@ -51,7 +52,7 @@ def batch_of(classes: int, *, labels: bool = True) -> tuple[Batch, Tensor]:
         )
         for number, (length, log_probs) in enumerate(zip(FRAMES, posteriors, strict=True))
     ]
-    stored = [torch.from_numpy(one.targets.to_dense()).double().exp() for one in utterances if one.targets]
+    stored = [one.targets.to_dense().double().exp() for one in utterances if one.targets]
     probs = torch.cat(stored)
     return collate(utterances), probs / probs.sum(1, keepdim=True)
 
@@ -135,7 +136,7 @@ def test_selected_and_delayed_frames(lexicon: Lexicon, around: int | None, delay
     torch.testing.assert_close(loss, torch.stack(terms).mean(), rtol=1e-5, atol=1e-6)
 
 
-def squared(logits: Tensor, targets: SparseBatch, batch: Batch) -> Tensor:
+def squared(logits: Tensor, targets: SparseTargets, batch: Batch) -> Tensor:
     """A loss of a user's own: squared error of probabilities, over classes that are all kept."""
     return (logits.softmax(1) - targets.log_probs.view_as(logits).softmax(1)).square().sum()
 

@@ -46,9 +46,10 @@ from asrkd.store import Store, manifest
 from asrkd.store.identity import Identity
 from asrkd.store.inspect import statistics
 from asrkd.store.writer import COMPRESSION_LEVEL, write_shard
-from asrkd.targets.codecs import Codec, as_stored, parse_codec, unpack_together
+from asrkd.targets.codecs import Codec, parse_codec
+from asrkd.targets.packed import as_stored, pack, unpack
 from asrkd.targets.random import frame_keys
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets
 
 BATCH = 4096
 DRAWS = (1, 4, 16, 64)
@@ -64,8 +65,8 @@ class Stored:
     all_bytes: float
     target_bytes: float
     speeds: Sequence[float]
-    targets: list[SoftTargets]
-    draw: Callable[[int], SoftTargets]
+    targets: list[SparseTargets]
+    draw: Callable[[int], SparseTargets]
     unbiased: bool
 
 
@@ -85,9 +86,9 @@ def sharpened(log_probs: Tensor, perplexity: float, *, of_frames: bool = False) 
     return (log_probs * low).log_softmax(1)
 
 
-def renormalised(targets: SoftTargets) -> Tensor:
+def renormalised(targets: SparseTargets) -> Tensor:
     """(T, V) stored probabilities that sum to 1."""
-    probs = torch.from_numpy(targets.to_dense()).exp()
+    probs = targets.to_dense().exp()
     return probs / probs.sum(1, keepdim=True)
 
 
@@ -144,7 +145,7 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
         ]
         choosing = best_of(3, lambda: [codec.encode(*batch) for batch in together])
         entries = [codec.encode(part, key) for part, key in zip(parts, keys, strict=True)]
-        packing = best_of(3, lambda: [codec.pack(one) for one in entries])
+        packing = best_of(3, lambda: [pack(codec, one) for one in entries])
         rows = []
         for number, (name, part) in enumerate(zip(names, parts, strict=True)):
             samples = law.window + law.shift * (front_end.stride * len(part) - 1)
@@ -162,7 +163,7 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
                     "entropy": float(-torch.special.xlogy(part.exp(), part.exp()).sum(1).mean()),
                     "confidence": float(part.max(1).values.exp().mean()),
                 }
-                | codec.pack(entries[number])
+                | pack(codec, entries[number])
             )
         write_shard(folder, 0, rows, identity)
         manifest.create(folder, identity, {"num_units": 1, "num_cuts": len(parts), "hours": 0.0})
@@ -182,11 +183,9 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
         )
 
 
-def unpacked(codec: Codec, rows: Sequence[dict[str, Any]], classes: int) -> SoftTargets:
+def unpacked(codec: Codec, rows: Sequence[dict[str, Any]], classes: int) -> SparseTargets:
     """As the loader unpacks a batch."""
-    if codec.spec == "dense":
-        return codec.unpack(rows[0], rows[0]["num_frames"], classes)
-    return unpack_together(codec, rows, [row["num_frames"] for row in rows], classes)
+    return unpack(codec, rows, [row["num_frames"] for row in rows], classes)
 
 
 def by_peer(name: str, parts: list[Tensor]) -> Stored:
@@ -251,7 +250,7 @@ def main(posteriors: Path, codecs: tuple[str, ...], perplexity: float, mean_perp
         stored = by_peer(name, parts) if name in PEERS else by_codec(parse_codec(name), parts)
         forward, backward, distance = [], [], []
         for targets, part in zip(stored.targets, parts, strict=True):
-            dense, kept = part.exp(), torch.from_numpy(targets.to_dense()).exp()
+            dense, kept = part.exp(), targets.to_dense().exp()
             left = 0.0 if stored.unbiased else (1 - kept.sum(1, keepdim=True)).clamp_min(1e-6)
             rest = left / (kept == 0).sum(1, keepdim=True).clamp_min(1)
             forward.append(len(part) * kl(dense, torch.where(kept > 0, kept, rest)))

@@ -107,6 +107,7 @@ def write_asrkd(folder: Path, payload: str, count: int) -> None:
     from asrkd.store.identity import Identity
     from asrkd.store.writer import write_shard
     from asrkd.targets.codecs import parse_codec
+    from asrkd.targets.packed import pack
 
     codec = parse_codec(f"topk:{TOP}")
     identity = Identity(
@@ -136,7 +137,7 @@ def write_asrkd(folder: Path, payload: str, count: int) -> None:
                 "num_frames": frames,
                 "audio": {"bytes": flac(samples), "path": None} if payload == "audio" else None,
                 "features": features_of(samples).tobytes() if payload == "features" else None,
-                **codec.pack(codec.encode(scores)),
+                **pack(codec, codec.encode(scores)),
             }
         )
     for unit, part in enumerate(np.array_split(np.arange(count), 4)):

@@ -20,6 +20,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.store import Identity, Store, manifest
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
+from asrkd.targets.packed import pack
 from asrkd.targets.random import frame_keys
 
 CLASSES, FRAMES, OF_A_UNIT = 3000, 100, 500
@@ -37,7 +38,7 @@ def fill(root: str, units: int, codec_spec: str) -> None:
         rows = []
         for number in range(OF_A_UNIT):
             key = f"{unit}-{number}"
-            packed = codec.pack(codec.encode(log_probs, frame_keys(key, "f" * 32, FRAMES, torch.device("cpu"))))
+            packed = pack(codec, codec.encode(log_probs, frame_keys(key, "f" * 32, FRAMES, torch.device("cpu"))))
             row = {"id": key, "recording_id": key, "start": 0.0, "duration": samples / 16000, "sampling_rate": 16000}
             rows.append(row | {"num_samples": samples, "num_frames": FRAMES} | packed)
         write_shard(root, unit, rows, identity)

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asrkd.targets.soft_targets import SoftTargets
+from asrkd.targets.sparse import SparseTargets
 
-Stored = tuple[dict[str, bytes], SoftTargets]
+Stored = tuple[dict[str, bytes], SparseTargets]
 
 
 def study_top_20(log_probs: Tensor, generator: torch.Generator) -> Stored:
@@ -82,7 +82,7 @@ PEERS: dict[str, Callable[..., Stored]] = {
 }
 
 
-def _kept(ids: Tensor, probs: Tensor, num_classes: int) -> SoftTargets:
+def _kept(ids: Tensor, probs: Tensor, num_classes: int) -> SparseTargets:
     """The same number of classes of every frame; what they leave of 1 is missing."""
     order = ids.argsort(dim=1)
     entries = np.full(len(ids), ids.shape[1])
@@ -91,13 +91,10 @@ def _kept(ids: Tensor, probs: Tensor, num_classes: int) -> SoftTargets:
     )
 
 
-def _csr(entries: NDArray, ids: NDArray, probs: NDArray, num_classes: int) -> SoftTargets:
+def _csr(entries: NDArray, ids: NDArray, probs: NDArray, num_classes: int) -> SparseTargets:
     frames = np.repeat(np.arange(len(entries)), entries)
     kept = np.bincount(frames, weights=probs, minlength=len(entries))
-    return SoftTargets(
-        row_splits=np.concatenate([[0], np.cumsum(entries)]).astype(np.int64),
-        ids=ids.astype(np.int32),
-        log_probs=np.log(np.maximum(probs, 1e-30)).astype(np.float32),
-        missing=np.clip(1.0 - kept, 0.0, 1.0).astype(np.float32),
-        num_classes=num_classes,
-    )
+    log_probs = np.log(np.maximum(probs, 1e-30)).astype(np.float32)
+    missing = np.clip(1.0 - kept, 0.0, 1.0).astype(np.float32)
+    parts = (entries.astype(np.int64), ids.astype(np.int64), log_probs, missing)
+    return SparseTargets.of_counts(*map(torch.from_numpy, parts), num_classes=num_classes)

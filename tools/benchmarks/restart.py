@@ -26,6 +26,7 @@ from asrkd.store import Store
 from asrkd.store.plan import read_cuts
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
+from asrkd.targets.packed import pack
 from asrkd.targets.random import frame_keys
 
 TEACHER = """
@@ -68,7 +69,7 @@ def finish_all_but_one(root: str) -> int:
     frames = store.identity.frame_law.num_frames(80000)
     log_probs = torch.randn(frames, len(store.identity.units)).log_softmax(1)
     keys = frame_keys("any", store.identity.teacher_fingerprint, frames, torch.device("cpu"))
-    packed = codec.pack(codec.encode(log_probs, keys))
+    packed = pack(codec, codec.encode(log_probs, keys))
     fixed: dict[str, Any] = {
         "start": 0.0,
         "duration": 5.0,

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from asrkd.losses.soft import soft_cross_entropy
-from asrkd.streaming.batch import join_targets
-from asrkd.targets.codecs import TopK, as_stored
+from asrkd.targets.codecs import TopK
+from asrkd.targets.packed import as_stored
 
 
 def measure(loss: Callable[[Tensor], Tensor], logits: Tensor, repeats: int) -> tuple[float, float]:
@@ -48,13 +48,13 @@ def main(frames: int, classes: int, kept: int, repeats: int) -> None:
     """Print seconds and megabytes of both, and the ratios."""
     torch.set_num_threads(1)
     logits = torch.randn(frames, classes)
-    t = join_targets([as_stored(TopK(kept), (3 * torch.randn(frames, classes)).log_softmax(1))])
+    t = as_stored(TopK(kept), (3 * torch.randn(frames, classes)).log_softmax(1))
 
     def sparse(x: Tensor) -> Tensor:
-        return soft_cross_entropy(x, t.row_splits, t.ids, t.log_probs, t.missing, missing_mass="renormalize")
+        return soft_cross_entropy(x, t, missing_mass="renormalize")
 
     def dense(x: Tensor) -> Tensor:
-        rows = torch.arange(frames).repeat_interleave(t.row_splits.diff())
+        rows = t.entry_frames
         target = torch.zeros(frames, classes)
         target[rows, t.ids] = t.log_probs.exp()
         target /= target.sum(dim=1, keepdim=True)

@@ -1,0 +1,67 @@
+"""Stores that an older asrkd wrote (`tests/data/make_stores.py`, at 076fa94) are read as before, and written as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from asrkd.labeling.encoding import encoded_columns
+from asrkd.store import Store
+from asrkd.store.verify import verify
+from asrkd.targets.layer_codec import parse_layer_codec
+
+STORES = Path(__file__).parents[1] / "data" / "stores"
+NAMES = sorted(path.name for path in STORES.iterdir() if path.is_dir())
+OF_A_LAYER = [name for name in NAMES if name.startswith("layer-")]
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, np.ndarray]:
+    with np.load(STORES / "expected.npz", allow_pickle=False) as loaded:
+        return dict(loaded)
+
+
+def test_there_is_one_of_each_codec() -> None:
+    codecs = {Store.open(str(STORES / name)).identity.codec.split(":")[0] for name in NAMES}
+    assert codecs == {"dense", "topk", "nucleus", "sampled", "hybrid"}
+    layers = {Store.open(str(STORES / name)).identity.layer_codec.split(":")[0] for name in OF_A_LAYER}
+    assert layers == {"float16", "codebooks"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_targets_are_those_that_were_stored(name: str, expected: dict[str, np.ndarray]) -> None:
+    store = Store.open(str(STORES / name))
+    assert verify(str(STORES / name)) == []
+    targets = [store.targets(row) for row in store.rows()]
+    counts = np.concatenate([np.diff(np.asarray(one.row_splits)) for one in targets])
+    np.testing.assert_array_equal(counts, expected[f"{name}/counts"])
+    for field, tolerance in (("ids", 0), ("log_probs", 1e-6), ("missing", 1e-6)):
+        found = np.concatenate([np.asarray(getattr(one, field)) for one in targets])
+        np.testing.assert_allclose(found, expected[f"{name}/{field}"], rtol=tolerance, atol=tolerance, err_msg=field)
+
+
+@pytest.mark.parametrize("name", OF_A_LAYER)
+def test_layers_are_those_that_were_stored(name: str, expected: dict[str, np.ndarray]) -> None:
+    store = Store.open(str(STORES / name))
+    codec = parse_layer_codec(store.identity.layer_codec)
+    found = np.concatenate([codec.decode(row["layer"], row["num_frames"]) for row in store.rows()])
+    np.testing.assert_array_equal(found, expected[f"{name}/layer"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_encoding_again_gives_the_same_bytes(name: str, expected: dict[str, np.ndarray]) -> None:
+    store = Store.open(str(STORES / name))
+    at = 0
+    for row in store.rows():
+        frames, classes = row["num_frames"], len(store.identity.units)
+        posteriors = expected["dense/log_probs"][at * classes : (at + frames) * classes].reshape(frames, classes)
+        at += frames
+        columns = encoded_columns(row["id"], torch.from_numpy(posteriors), store.identity)
+        for column in store.target_columns:
+            assert np.asarray(columns[column]).tobytes() == np.asarray(row[column]).tobytes(), (row["id"], column)
+        for statistic in ("kept_mass", "entropy", "confidence"):
+            # Digits beyond these are the processor's.
+            assert columns[statistic] == pytest.approx(row[statistic], rel=1e-5), (row["id"], statistic)
