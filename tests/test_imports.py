@@ -31,6 +31,7 @@ ORDER = (
     "streaming",
     "losses",
     "training",
+    "alignment",
     "decoding",
     "evaluation",
     "export",

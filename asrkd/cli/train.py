@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from asrkd import config
+from asrkd.alignment.align_store import ALIGNERS, align_store
 from asrkd.cli.progress import Progress
 from asrkd.evaluation.dev_wer import dev_wer
 from asrkd.report.tables import text_table
-from asrkd.training.align_store import ALIGNERS, align_store
 from asrkd.training.config import TrainConfig
 from asrkd.training.dry_run import DryRun
 from asrkd.training.dry_run import dry_run as measure

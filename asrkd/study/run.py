@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asrkd import config as configs
+from asrkd.alignment.align_store import align_store
 from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
 from asrkd.store import Store, manifest
@@ -20,7 +21,6 @@ from asrkd.study.results import write_sequence, write_variants
 from asrkd.study.stores import Stores
 from asrkd.study.variants import STUDENTS, has_own_store, store_of, waves, with_targets
 from asrkd.teachers import load_teacher
-from asrkd.training.align_store import align_store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
 
 Progress = Callable[[str, int, int, str], None]

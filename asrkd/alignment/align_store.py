@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd import fingerprint
+from asrkd.alignment.flat_start import flat_start
+from asrkd.alignment.forced import TranscriptGraph, ctc_align, transcript_graph, viterbi
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
@@ -31,8 +33,6 @@ from asrkd.streaming.source import Source
 from asrkd.targets.codecs import parse_codec
 from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
-from asrkd.training.alignment import TranscriptGraph, ctc_align, transcript_graph, viterbi
-from asrkd.training.flat_start import flat_start
 
 Progress = Callable[[int, int], None]
 ALIGNERS = ("viterbi", "k2")
@@ -51,7 +51,7 @@ def align_store(
 ) -> int:
     """Copy a store with the alignment column filled; returns the number of utterances.
 
-    Without a model this is a flat start (`asrkd.training.flat_start`), which holds the features of the labeled set in
+    Without a model this is a flat start (`asrkd.alignment.flat_start`), which holds the features of the labeled set in
     memory. With a model (the spec of a run) it is the best path of the transcript through its scores (`hmm`: scaled likelihoods).
 
     Args:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from asrkd.alignment.forced import TranscriptGraph, uniform_path, viterbi
 from asrkd.errors import CorpusError
-from asrkd.training.alignment import TranscriptGraph, uniform_path, viterbi
 
 Array = NDArray[np.float64]
 

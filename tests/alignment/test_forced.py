@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from asrkd.alignment.flat_start import flat_start
+from asrkd.alignment.forced import ctc_align, transcript_graph, uniform_path, viterbi
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import CorpusError
-from asrkd.training.alignment import ctc_align, transcript_graph, uniform_path, viterbi
-from asrkd.training.flat_start import flat_start
 
 LEXICON = Lexicon.from_pairs([("x", ["a", "b"]), ("x", ["b"]), ("y", ["c"])])
 INVENTORY = Inventory.from_lexicon(LEXICON, "hmm", states_per_phone=1)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from graph_helpers import needs_k2, trained
 
+from asrkd.alignment.align_store import align_store
 from asrkd.errors import ConfigError, CorpusError, DependencyError, MismatchError
 from asrkd.store import Store
 from asrkd.store.verify import verify
-from asrkd.training.align_store import align_store
 
 
 @pytest.fixture(scope="module", params=["hmm", "ctc"])
