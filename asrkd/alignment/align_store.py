@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from asrkd import fingerprint
 from asrkd.alignment.flat_start import flat_start
-from asrkd.alignment.forced import TranscriptGraph, ctc_align, transcript_graph, viterbi
+from asrkd.alignment.forced import TranscriptGraph, ctc_align, too_few_frames, transcript_graph, viterbi
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
@@ -38,6 +39,14 @@ Progress = Callable[[int, int], None]
 ALIGNERS = ("viterbi", "k2")
 
 
+@dataclass(frozen=True)
+class Aligned:
+    """What became of a store: utterances with an alignment, and the reason of each that was left out, by id in order."""
+
+    count: int
+    left_out: Mapping[str, str]
+
+
 def align_store(
     root: str,
     out: str,
@@ -47,9 +56,13 @@ def align_store(
     model: str | None = None,
     aligner: str = "viterbi",
     soft: str = "",
+    max_unaligned: float = 0.2,
     progress: Progress | None = None,
-) -> int:
-    """Copy a store with the alignment column filled; returns the number of utterances.
+) -> Aligned:
+    """Copy a store with the alignment column filled.
+
+    Utterances that cannot be aligned (too few frames for the transcript, a word outside the lexicon, no transcript) are left out
+    of the copy; its quarantine says why.
 
     Without a model this is a flat start (`asrkd.alignment.flat_start`), which holds the features of the labeled set in
     memory. With a model (the spec of a run) it is the best path of the transcript through its scores (`hmm`: scaled likelihoods).
@@ -57,9 +70,10 @@ def align_store(
     Args:
         aligner: `viterbi` (for `ctc` torchaudio's `forced_align`, of first pronunciations) or `k2`.
         soft: a codec spec; the copy then also has the posteriors of the classes given the transcript as targets: soft alignments, by k2.
+        max_unaligned: share of the utterances that may be left out.
 
     Raises:
-        CorpusError: an utterance without a transcript, a word outside the lexicon, or too few frames.
+        CorpusError: more utterances than `max_unaligned` allows cannot be aligned.
         MismatchError: the model is of another inventory or frame law.
         ConfigError: an unknown aligner, or options that need a model.
         DependencyError: k2 is needed and not installed.
@@ -71,16 +85,38 @@ def align_store(
     store = Store.open(root)
     words = Lexicon.read(lexicon)
     if model is not None:
-        return _with_model(store, out, words, states_per_phone, _Aligner(model, words, aligner), soft, progress)
+        found = _Aligner(model, words, aligner)
+        return _with_model(store, out, words, states_per_phone, found, soft, max_unaligned, progress)
     inventory = Inventory.from_lexicon(words, "hmm", states_per_phone=states_per_phone)
     ids, features, graphs = [], [], []
+    left_out: dict[str, str] = {}
     for key, text, frames in _transcribed(root, FrontEnd.from_dict(store.identity.front_end)):
+        try:
+            graph = _graph(key, text, words, inventory)
+            if len(frames) < graph.min_frames:
+                raise too_few_frames(len(frames), graph, what=f"utterance {key!r}")
+        except CorpusError as error:
+            left_out[key] = str(error)
+            continue
         ids.append(key)
-        graphs.append(_graph(key, text, words, inventory))
+        graphs.append(graph)
         features.append(frames.numpy())
+    left_out = dict(sorted(left_out.items()))
+    _check_share(left_out, len(ids) + len(left_out), max_unaligned)
     classes = flat_start(features, graphs, len(inventory), progress=progress)
-    with_columns(store, out, {key: {"alignment": own} for key, own in zip(ids, classes, strict=True)})
-    return len(ids)
+    columns = {key: {"alignment": own} for key, own in zip(ids, classes, strict=True)}
+    with_columns(store, out, columns, left_out=left_out)
+    return Aligned(len(ids), left_out)
+
+
+def _check_share(left_out: Mapping[str, str], total: int, allowed: float) -> None:
+    """Refuse to leave out more than the allowed share."""
+    if len(left_out) > allowed * total:
+        names = ", ".join(map(repr, list(left_out)[:20])) + (" and others" if len(left_out) > 20 else "")
+        raise CorpusError(
+            f"{len(left_out)} of {total} utterances cannot be aligned, more than the share of {allowed} that is allowed ({names}); the first: "
+            f"{next(iter(left_out.values()))}. Mend the transcripts or the lexicon, or raise --max-unaligned to leave them out"
+        )
 
 
 class _Aligner:
@@ -115,6 +151,8 @@ class _Aligner:
                 raise _too_short(key, len(scores)) from None
         if self.inventory.topology == "hmm":
             own = _graph(key, text, self.words, self.inventory)
+            if len(scores) < own.min_frames:
+                raise too_few_frames(len(scores), own, what=f"utterance {key!r}")
             return own.classes[viterbi(scores.numpy(), own)[0]]
         spelled = self.tokens.spell(_checked(key, text), self.words, what=f"utterance {key!r}")
         return ctc_align(scores, [token for spellings in spelled for token in spellings[0]], what=f"utterance {key!r}")
@@ -133,8 +171,15 @@ class _Aligner:
 
 
 def _with_model(
-    store: Store, out: str, words: Lexicon, states_per_phone: int, found: _Aligner, soft: str, progress: Progress | None
-) -> int:
+    store: Store,
+    out: str,
+    words: Lexicon,
+    states_per_phone: int,
+    found: _Aligner,
+    soft: str,
+    max_unaligned: float,
+    progress: Progress | None,
+) -> Aligned:
     teacher, inventory = found.teacher, found.inventory
     if inventory != Inventory.from_lexicon(words, inventory.topology, states_per_phone=states_per_phone):
         raise MismatchError(
@@ -154,16 +199,23 @@ def _with_model(
         )
         identity = teacher_identity(aligned, codec=parse_codec(soft).spec, embed=store.identity.embed)
     columns: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
     total = int(store.manifest.plan["num_cuts"])
     for key, text, features in _transcribed(store.root, found.front_end):
         scores = found.scores(features)
-        columns[key] = {"alignment": found.path(key, text, scores)}
-        if identity is not None:
-            columns[key] |= encoded_columns(key, found.soft(key, text, scores), identity)
+        try:
+            aligned_columns = {"alignment": found.path(key, text, scores)}
+            if identity is not None:
+                aligned_columns |= encoded_columns(key, found.soft(key, text, scores), identity)
+            columns[key] = aligned_columns
+        except CorpusError as error:
+            left_out[key] = str(error)
         if progress:
-            progress(len(columns), total)
-    with_columns(store, out, columns, identity)
-    return len(columns)
+            progress(len(columns) + len(left_out), total)
+    left_out = dict(sorted(left_out.items()))
+    _check_share(left_out, len(columns) + len(left_out), max_unaligned)
+    with_columns(store, out, columns, identity, left_out=left_out)
+    return Aligned(len(columns), left_out)
 
 
 def _transcribed(root: str, front_end: FrontEnd) -> Iterator[tuple[str, str | None, Tensor]]:

@@ -33,6 +33,15 @@ class TranscriptGraph:
     initial: NDArray[np.bool_]
     final: NDArray[np.bool_]
 
+    @property
+    def min_frames(self) -> int:
+        """Frames that the shortest path needs, one for each of its states."""
+        needed: list[int] = []
+        for state, starts in enumerate(self.initial):
+            before = [needed[other] for other in self.predecessors[state] if 0 <= other < state]
+            needed.append(1 if starts else 1 + min(before))
+        return min(needed[state] for state in np.flatnonzero(self.final))
+
 
 def transcript_graph(text: str, lexicon: Lexicon, inventory: Inventory, *, what: str = "transcript") -> TranscriptGraph:
     """All the state sequences that a transcript allows under the `hmm` topology.
@@ -77,7 +86,7 @@ def viterbi(scores: NDArray[np.floating], graph: TranscriptGraph) -> tuple[NDArr
         scores: (T, V) log-likelihoods, or log-posteriors less log-priors.
 
     Raises:
-        CorpusError: T is 0, or fewer frames than the shortest path has states.
+        CorpusError: fewer frames than the shortest path has states, or no path of finite score.
     """
     num_frames = len(scores)
     emit = np.asarray(scores, dtype=np.float64)[:, graph.classes]
@@ -91,16 +100,25 @@ def viterbi(scores: NDArray[np.floating], graph: TranscriptGraph) -> tuple[NDArr
         back[t] = graph.predecessors[rows, choice]
         best = entering[rows, choice] + emit[t]
     best = np.where(graph.final, best, -np.inf)
-    if not num_frames or not np.isfinite(best.max()):
+    if not np.isfinite(best.max()):
+        if num_frames < graph.min_frames:
+            raise too_few_frames(num_frames, graph)
         raise CorpusError(
-            f"{num_frames} frames are too few for the states of the transcript ({len(graph.classes)} with optional "
-            "silence), so it cannot be aligned; check the transcript or leave the cut out"
+            "no path through the scores is finite: they are NaN or infinite; look at the features and the model"
         )
     path = np.empty(num_frames, dtype=np.int64)
     path[-1] = best.argmax()
     for t in range(num_frames - 1, 0, -1):
         path[t - 1] = back[t, path[t]]
     return path, float(best.max())
+
+
+def too_few_frames(num_frames: int, graph: TranscriptGraph, *, what: str = "transcript") -> CorpusError:
+    """The error of an utterance that is too short for its transcript."""
+    return CorpusError(
+        f"{what}: {num_frames} frames are too few for the {graph.min_frames} states of its transcript, so it cannot be aligned; check the "
+        "transcript or leave the cut out"
+    )
 
 
 def uniform_path(num_frames: int, graph: TranscriptGraph) -> NDArray[np.int64]:

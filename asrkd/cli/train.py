@@ -82,12 +82,27 @@ def _show(found: DryRun) -> None:
 @click.option(
     "--soft", metavar="CODEC", default="", help="Also store soft alignments as targets, with this codec (needs k2)."
 )
+@click.option(
+    "--max-unaligned",
+    default=0.2,
+    help="Share of utterances that cannot be aligned (a transcript too long for its audio, a word outside the lexicon) at which nothing is written.",
+)
 def align(
-    store: str, out: str, lexicon: str, states_per_phone: int, model: str | None, aligner: str, soft: str
+    store: str,
+    out: str,
+    lexicon: str,
+    states_per_phone: int,
+    model: str | None,
+    aligner: str,
+    soft: str,
+    max_unaligned: float,
 ) -> None:
-    """Copy STORE to OUT with hard labels (the alignment column), and soft ones if wanted."""
+    """Copy STORE to OUT with hard labels (the alignment column), and soft ones if wanted.
+
+    Utterances that cannot be aligned are left out and named; quarantine/ in OUT has all the reasons.
+    """
     progress = Progress()
-    count = align_store(
+    found = align_store(
         store,
         out,
         lexicon,
@@ -95,10 +110,14 @@ def align(
         model=model,
         aligner=aligner,
         soft=soft,
+        max_unaligned=max_unaligned,
         progress=lambda done, total: progress.show("align", done, total),
     )
     progress.close()
-    click.echo(f"aligned {count} utterances in {out}")
+    for why in list(found.left_out.values())[:10]:
+        click.echo(f"left out: {why}", err=True)
+    more = f"; {len(found.left_out)} left out (quarantine/ in {out} says why)" if found.left_out else ""
+    click.echo(f"aligned {found.count} utterances in {out}{more}")
 
 
 @click.command()

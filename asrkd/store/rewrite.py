@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from asrkd.errors import StoreError
 from asrkd.store import manifest
-from asrkd.store.files import copy, exists
+from asrkd.store.files import copy, exists, write_atomic
 from asrkd.store.identity import Identity
 from asrkd.store.reader import Store, table_rows
-from asrkd.store.schema import CODEBOOKS
+from asrkd.store.schema import CODEBOOKS, quarantine_name
 from asrkd.store.writer import write_shard
 
 
 def with_columns(
-    store: Store, out: str, columns: Mapping[str, Mapping[str, Any]], identity: Identity | None = None
+    store: Store,
+    out: str,
+    columns: Mapping[str, Mapping[str, Any]],
+    identity: Identity | None = None,
+    *,
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Copy a store, shard by shard, with these columns of each utterance in place of its own; the manifest comes last.
 
     Args:
         columns: by utterance id, `alignment` ((T,) class ids) and others by name.
         identity: of the copy, if it is not the store's.
+        left_out: utterances that the copy does not have, each with the reason, which goes to its quarantine.
 
     Raises:
         StoreError: `out` is a store already, or an alignment has another length than its utterance.
@@ -32,6 +40,8 @@ def with_columns(
         rows = []
         for group in range(store.metadata(unit).num_row_groups):
             rows += table_rows(store.read_row_group(unit, group))
+        bad = {row["id"]: left_out[row["id"]] for row in rows if row["id"] in left_out}
+        rows = [row for row in rows if row["id"] not in bad]
         for row in rows:
             row.update(columns.get(row["id"], {}))
             alignment = row["alignment"]
@@ -40,6 +50,9 @@ def with_columns(
                     f"the alignment of {row['id']!r} has {len(alignment)} frames, the store {row['num_frames']}; they are of "
                     "another front end"
                 )
+        if bad:
+            lines = [json.dumps({"id": key, "reason": why}, ensure_ascii=False) + "\n" for key, why in bad.items()]
+            write_atomic(out, quarantine_name(unit), "".join(lines).encode())
         write_shard(out, unit, rows, identity or store.identity)
     copy(store.root, out, CODEBOOKS)
     manifest.create(out, identity or store.identity, store.manifest.plan)

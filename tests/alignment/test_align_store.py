@@ -8,8 +8,10 @@ from graph_helpers import needs_k2, trained
 
 from asrkd.alignment.align_store import align_store
 from asrkd.errors import ConfigError, CorpusError, DependencyError, MismatchError
-from asrkd.store import Store
+from asrkd.labeling.quarantine import quarantined
+from asrkd.store import Store, manifest
 from asrkd.store.verify import verify
+from asrkd.store.writer import write_shard
 
 
 @pytest.fixture(scope="module", params=["hmm", "ctc"])
@@ -88,3 +90,32 @@ def other_lexicon(folder: Path) -> Path:
     path = folder / "other.txt"
     path.write_text("low l o\nhigh h\nup l h\n")
     return path
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_a_transcript_that_does_not_fit_is_left_out_and_named(
+    corpus: Path, model: str, tmp_path: Path, with_model: bool
+) -> None:
+    store = Store.open(str(corpus / "stores/labeled"))
+    texts = {row["id"]: row["text"] for row in store.rows(["id", "text"])}
+    rows = [row | {"text": 300 * "low " if row["id"] == "labeled-5" else row["text"]} for row in store.rows()]
+    rows[7]["text"], rows[8]["text"] = None, "low unheard"
+    write_shard(str(tmp_path / "in"), 0, rows, store.identity)
+    manifest.create(str(tmp_path / "in"), store.identity, dict(store.manifest.plan) | {"num_units": 1})
+    options = {"states_per_phone": 1, "model": model if with_model else None}
+    given = (str(tmp_path / "in"), str(tmp_path / "out"), corpus / "lexicon.txt")
+    bad = ["labeled-5", rows[7]["id"], rows[8]["id"]]
+    with pytest.raises(CorpusError, match=f"3 of 24 utterances.*{', '.join(map(repr, bad))}.*labeled-5': .*frames"):
+        align_store(*given, **options, max_unaligned=0.1)
+    assert not (tmp_path / "out").exists()
+    found = align_store(*given, **options)
+    assert found.count == 21 and list(found.left_out) == bad
+    kept = columns(tmp_path / "out", "alignment")
+    assert list(kept) == [key for key in texts if key not in bad]
+    assert dict(quarantined(given[1], 0)) == found.left_out and not verify(given[1])
+    assert "has no transcript" in found.left_out[bad[1]] and "'unheard' is not in the lexicon" in found.left_out[bad[2]]
+    # The others are aligned as they are without these three.
+    if with_model:
+        align_store(store.root, str(tmp_path / "whole"), given[2], **options)
+        whole = columns(tmp_path / "whole", "alignment")
+        assert all(np.array_equal(kept[key], whole[key]) for key in kept)

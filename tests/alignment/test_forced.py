@@ -46,6 +46,17 @@ def test_a_repeated_phone_needs_only_one_frame_each() -> None:
     assert graph.classes[path].tolist() == [3, 3] and path[0] != path[1]
 
 
+@pytest.mark.parametrize("text", ["x", "y", "x y", "y x x", "x x x y"])
+def test_min_frames_are_those_of_the_shortest_path(text: str) -> None:
+    graph = transcript_graph(text, LEXICON, INVENTORY)
+    assert graph.min_frames == len(text.split())  # the second pronunciation of x is one phone
+    viterbi(np.zeros((graph.min_frames, 4)), graph)
+    with pytest.raises(CorpusError, match="are too few"):
+        viterbi(np.zeros((graph.min_frames - 1, 4)), graph)
+    with pytest.raises(CorpusError, match="NaN or infinite"):
+        viterbi(np.full((9, 4), np.nan), graph)
+
+
 def test_uniform_path_visits_every_state_in_order() -> None:
     graph = transcript_graph("x y", LEXICON, INVENTORY)
     assert graph.classes[uniform_path(10, graph)].tolist() == [0, 0, 1, 1, 2, 0, 0, 3, 3, 0]
