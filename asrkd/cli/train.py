@@ -6,6 +6,7 @@ import click
 
 from asrkd import config
 from asrkd.alignment.align_store import ALIGNERS, align_store
+from asrkd.alignment.phone_align import ODDITY
 from asrkd.cli.progress import Progress
 from asrkd.evaluation.dev_wer import dev_wer
 from asrkd.report.tables import text_table
@@ -87,6 +88,20 @@ def _show(found: DryRun) -> None:
     default=0.2,
     help="Share of utterances that cannot be aligned (a transcript too long for its audio, a word outside the lexicon) at which nothing is written.",
 )
+@click.option(
+    "--oddity",
+    default=ODDITY,
+    help="Without a model: deviations by which an utterance may fit its transcript worse than the middle one; above it is left out.",
+)
+@click.option(
+    "--save", type=click.Path(dir_okay=False), help="Without a model: save the HMM-GMM of the flat start (.npz)."
+)
+@click.option(
+    "--from",
+    "saved",
+    type=click.Path(dir_okay=False),
+    help="Align with a saved HMM-GMM: a dev set with that of the labeled set.",
+)
 def align(
     store: str,
     out: str,
@@ -96,6 +111,9 @@ def align(
     aligner: str,
     soft: str,
     max_unaligned: float,
+    oddity: float,
+    save: str | None,
+    saved: str | None,
 ) -> None:
     """Copy STORE to OUT with hard labels (the alignment column), and soft ones if wanted.
 
@@ -111,9 +129,16 @@ def align(
         aligner=aligner,
         soft=soft,
         max_unaligned=max_unaligned,
+        oddity=oddity,
+        save=save,
+        saved=saved,
         progress=lambda done, total: progress.show("align", done, total),
     )
     progress.close()
+    if found.summary is not None:
+        click.echo(text_table(["alignment", ""], [list(row) for row in found.summary.rows()]))
+        for warning in found.summary.warnings():
+            click.echo(f"warning: {warning}", err=True)
     for why in list(found.left_out.values())[:10]:
         click.echo(f"left out: {why}", err=True)
     more = f"; {len(found.left_out)} left out (quarantine/ in {out} says why)" if found.left_out else ""
