@@ -112,11 +112,12 @@ def align_store(
     total = len(store.index(["id"]))
     _check_share(_sorted(aligner_of.unusable(aligner_of.phones)), total, max_unaligned)
     phone_model = phone_model or aligner_of.train(progress)
+    if save:
+        # Before the store, which says that all is done.
+        phone_model.save(save)
     summary = aligner_of.write(
         out, phone_model, lambda: _check_share(_sorted(aligner_of.left_out), total, max_unaligned), progress
     )
-    if save:
-        phone_model.save(save)
     return Aligned(summary.utterances, _sorted(aligner_of.left_out), summary)
 
 

@@ -70,7 +70,6 @@ class Statistics:
     """Sums over frames, from which mixtures are estimated again."""
 
     def __init__(self, mixtures: Mixtures) -> None:
-        self._mixtures = mixtures
         self._terms = mixtures.log_terms()
         shape = mixtures.means.shape
         self.counts = np.zeros(shape[:2])
@@ -104,25 +103,20 @@ class Statistics:
     def estimate(self, num_gaussians: int, rng: np.random.Generator) -> Mixtures:
         """Mixtures of most likelihood, grown to about `num_gaussians` Gaussians in all."""
         total = self.counts.sum()
-        spread = self.squares.sum(axis=(0, 1)) / total - (self.sums.sum(axis=(0, 1)) / total) ** 2
+        middle = self.sums.sum(axis=(0, 1)) / total
+        spread = self.squares.sum(axis=(0, 1)) / total - middle**2
         floor = _FLOOR * np.maximum(spread, 1e-8)
-        old = self._mixtures
         wanted = _wanted(self.counts.sum(axis=1), num_gaussians)
         width = int(max(wanted.max(), 1))
-        num_states, _, dimension = old.means.shape
+        num_states, _, dimension = self.sums.shape
         weights = np.zeros((num_states, width))
         means, variances = np.zeros((num_states, width, dimension)), np.ones((num_states, width, dimension))
         for state in range(num_states):
             keep = np.flatnonzero(self.counts[state] >= min(2.0, self.counts[state].max(initial=0.0)))
             counts = self.counts[state, keep]
             if not counts.sum() > 0:
-                # A state that lost its frames keeps what it was, from where it can win them back.
-                own = np.flatnonzero(old.weights[state] > 0)[:width]
-                weights[state, : len(own)] = old.weights[state, own] / old.weights[state, own].sum()
-                means[state, : len(own)], variances[state, : len(own)] = (
-                    old.means[state, own],
-                    old.variances[state, own],
-                )
+                # A state without frames looks like every frame, from where it can win some.
+                weights[state, 0], means[state, 0], variances[state, 0] = 1.0, middle, np.maximum(spread, 1e-8)
                 continue
             centers = self.sums[state, keep] / counts[:, None]
             spreads = np.maximum(self.squares[state, keep] / counts[:, None] - centers**2, floor)

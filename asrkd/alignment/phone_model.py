@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,11 @@ class PhoneModel:
         return spell(text, lexicon, self.phones, what=what)
 
     def save(self, file: str | Path) -> None:
-        """Write an `.npz` file: arrays and one string of JSON."""
+        """Write an `.npz` file: arrays and one string of JSON.
+
+        Raises:
+            CorpusError: it cannot be written.
+        """
         arrays: dict[str, Any] = {
             name: getattr(self.mixtures, name).astype(np.float32) for name in ("weights", "means", "variances")
         }
@@ -107,8 +112,15 @@ class PhoneModel:
         facts = {
             "format": FORMAT, "phones": self.phones, "sampling_rate": self.sampling_rate, "silence": self.silence, "usual": self.usual,
         }  # fmt: skip
-        with open(file, "wb") as stream:
-            np.savez_compressed(stream, facts=np.array(json.dumps(facts)), **arrays)
+        temporary = Path(file).with_name(f".{Path(file).name}.{os.getpid()}.tmp")
+        try:
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as stream:
+                np.savez_compressed(stream, facts=np.array(json.dumps(facts)), **arrays)
+            os.replace(temporary, file)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise CorpusError(f"aligner {str(file)!r} cannot be written: {error.strerror or error}") from None
 
     @classmethod
     def load(cls, file: str | Path) -> PhoneModel:
