@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asrkd import config as configs
-from asrkd.training.align_store import align_store
+from asrkd.alignment.align_store import align_store
 from asrkd.training.config import TrainConfig
 from asrkd.training.trainer import Trainer
 

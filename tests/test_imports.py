@@ -33,6 +33,7 @@ ORDER = (
     "streaming",
     "losses",
     "training",
+    "alignment",
     "decoding",
     "evaluation",
     "export",

@@ -34,6 +34,9 @@ from asrkd.teachers import load_teacher
 @click.option("--max-active", default=7000, help="States kept a frame.")
 @click.option("--insertion-penalty", default=0.0, help="Cost of every word, in nats.")
 @click.option("--acoustic-scale", default=1.0, help="Multiplies the acoustic scores.")
+@click.option(
+    "--leave-early", is_flag=True, help="Let an hmm phone end after any of its states: one frame is enough for it."
+)
 def decode(
     run: str,
     cuts: str,
@@ -46,6 +49,7 @@ def decode(
     max_active: int,
     insertion_penalty: float,
     acoustic_scale: float,
+    leave_early: bool,
 ) -> None:
     """Decode CUTS with the finished training run RUN through a loop of the lexicon's words or a grammar, and score."""
     folder = Path(out)
@@ -54,7 +58,13 @@ def decode(
         import_k2()
     model = load_teacher(f"checkpoint:{run}")
     # What cannot be searched is said before the model runs over all the audio.
-    graph = search_graph(Lexicon.read(lexicon), model.inventory, grammar=grammar, insertion_penalty=insertion_penalty)
+    graph = search_graph(
+        Lexicon.read(lexicon),
+        model.inventory,
+        grammar=grammar,
+        insertion_penalty=insertion_penalty,
+        leave_early=leave_early,
+    )
     for cut in iterate_json(cuts):
         files.check_id(cut["id"])
     scores = compute_scores(model, cuts)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from asrkd import config
+from asrkd.alignment.align_store import ALIGNERS, align_store
+from asrkd.alignment.phone_align import ODDITY
 from asrkd.cli.progress import Progress
 from asrkd.evaluation.dev_wer import dev_wer
 from asrkd.files import check_file
 from asrkd.report.tables import text_table
-from asrkd.training.align_store import ALIGNERS, align_store
 from asrkd.training.config import TrainConfig
 from asrkd.training.dry_run import DryRun
 from asrkd.training.dry_run import dry_run as measure
@@ -88,6 +89,20 @@ def _show(found: DryRun) -> None:
     default=0.2,
     help="Share of utterances that cannot be aligned (a transcript too long for its audio, a word outside the lexicon) at which nothing is written.",
 )
+@click.option(
+    "--oddity",
+    default=ODDITY,
+    help="Without a model: deviations by which an utterance may fit its transcript worse than the middle one; above it is left out.",
+)
+@click.option(
+    "--save", type=click.Path(dir_okay=False), help="Without a model: save the HMM-GMM of the flat start (.npz)."
+)
+@click.option(
+    "--from",
+    "saved",
+    type=click.Path(dir_okay=False),
+    help="Align with a saved HMM-GMM: a dev set with that of the labeled set.",
+)
 def align(
     store: str,
     out: str,
@@ -97,6 +112,9 @@ def align(
     aligner: str,
     soft: str,
     max_unaligned: float,
+    oddity: float,
+    save: str | None,
+    saved: str | None,
 ) -> None:
     """Copy STORE to OUT with hard labels (the alignment column), and soft ones if wanted.
 
@@ -112,9 +130,16 @@ def align(
         aligner=aligner,
         soft=soft,
         max_unaligned=max_unaligned,
+        oddity=oddity,
+        save=save,
+        saved=saved,
         progress=lambda done, total: progress.show("align", done, total),
     )
     progress.close()
+    if found.summary is not None:
+        click.echo(text_table(["alignment", ""], [list(row) for row in found.summary.rows()]))
+        for warning in found.summary.warnings():
+            click.echo(f"warning: {warning}", err=True)
     for why in list(found.left_out.values())[:10]:
         click.echo(f"left out: {why}", err=True)
     more = f"; {len(found.left_out)} left out (quarantine/ in {out} says why)" if found.left_out else ""

@@ -42,6 +42,7 @@ def word_loop_graph(
     word_costs: Mapping[str, float] | None = None,
     insertion_penalty: float = 0.0,
     self_loop_cost: float = 0.0,
+    leave_early: bool = False,
 ) -> DecodingGraph:
     """Any sequence of the lexicon's words.
 
@@ -52,6 +53,8 @@ def word_loop_graph(
         word_costs: cost of each word; default log(number of words).
         insertion_penalty: added to the cost of every word; above 0 gives fewer words.
         self_loop_cost: cost of staying one more frame in a class that is not silence or blank.
+        leave_early: an `hmm` phone may end after any of its states, so that one frame is enough for it; natural phones are often
+            shorter than two frames of 30 ms.
     """
     fst = kaldifst.StdVectorFst()
     start = int(fst.add_state())
@@ -77,6 +80,17 @@ def word_loop_graph(
             fst.set_final(state=roots[last], weight=0.0)
             arc(roots[last], start, between + 1)
 
+    def begins_phone(label: int) -> bool:
+        return label == between or (label - 1) % inventory.states_per_phone == 0
+
+    def left_early(labels: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Where a phone that ends with these classes may end before."""
+        found = []
+        while leave_early and not ctc and not begins_phone(labels[-1]):
+            labels = labels[:-1]
+            found.append(labels)
+        return found
+
     def node_of(labels: tuple[int, ...]) -> int:
         if labels in nodes:
             return nodes[labels]
@@ -91,6 +105,9 @@ def word_loop_graph(
             previous = node_of(tuple(before))
             if not ctc or before[-1] != label:
                 arc(previous, node, label + 1)
+            if begins_phone(label):
+                for early in left_early(tuple(before)):
+                    arc(node_of(early), node, label + 1)
             if ctc:
                 if tuple(before) not in blanks:
                     blank = blanks[tuple(before)] = int(fst.add_state())
@@ -105,5 +122,6 @@ def word_loop_graph(
         cost = (word_costs or {}).get(word, uniform) + insertion_penalty
         for phones in lexicon.pronunciations[word]:
             labels = tuple(inventory.ids(phones))
-            arc(node_of(labels), roots[labels[-1]] if ctc else start, 0, number, cost)
+            for end in (labels, *left_early(labels)):
+                arc(node_of(end), roots[labels[-1]] if ctc else start, 0, number, cost)
     return DecodingGraph(fst, words, inventory)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from asrkd.errors import StoreError
 from asrkd.store import manifest
-from asrkd.store.files import check_writable, copy, exists, write_atomic
+from asrkd.store.entries import write_entries
+from asrkd.store.files import check_writable, copy, exists, remove
 from asrkd.store.identity import Identity
 from asrkd.store.reader import Store, table_rows
-from asrkd.store.schema import CODEBOOKS, quarantine_name
+from asrkd.store.schema import CODEBOOKS, quarantine_name, shard_name
 from asrkd.store.writer import write_shard
 
 
@@ -45,24 +45,70 @@ def with_columns(
     Raises:
         StoreError: `out` is a store already, or an alignment has another length than its utterance.
     """
+
+    def fill(unit: int) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, str]]:
+        return columns, left_out
+
+    rewrite(store, out, fill, identity)
+
+
+def rewrite(
+    store: Store,
+    out: str,
+    fill: Callable[[int], tuple[Mapping[str, Mapping[str, Any]], Mapping[str, str]]],
+    identity: Identity | None = None,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """`with_columns` a work unit at a time, for what no memory holds at once.
+
+    Args:
+        fill: of a work unit, the columns of its utterances and those that are left out, as `with_columns` takes them.
+        check: called when all units are written; what it raises leaves no store, nor shards of one.
+
+    Raises:
+        StoreError: as `with_columns`.
+    """
     check_new(out, "align")
-    for unit in store.units():
-        rows = []
-        for group in range(store.metadata(unit).num_row_groups):
-            rows += table_rows(store.read_row_group(unit, group))
-        bad = {row["id"]: left_out[row["id"]] for row in rows if row["id"] in left_out}
-        rows = [row for row in rows if row["id"] not in bad]
-        for row in rows:
-            row.update(columns.get(row["id"], {}))
-            alignment = row["alignment"]
-            if alignment is not None and len(alignment) != row["num_frames"]:
-                raise StoreError(
-                    f"the alignment of {row['id']!r} has {len(alignment)} frames, the store {row['num_frames']}; they are of "
-                    "another front end"
-                )
-        if bad:
-            lines = [json.dumps({"id": key, "reason": why}, ensure_ascii=False) + "\n" for key, why in bad.items()]
-            write_atomic(out, quarantine_name(unit), "".join(lines).encode())
-        write_shard(out, unit, rows, identity or store.identity)
+    written: list[str] = []
+    try:
+        for unit in store.units():
+            columns, left_out = fill(unit)
+            written += _rewrite_unit(store, out, unit, columns, left_out, identity or store.identity)
+        check()
+    except BaseException:
+        for name in written:
+            remove(out, name)
+        raise
     copy(store.root, out, CODEBOOKS)
     manifest.create(out, identity or store.identity, store.manifest.plan)
+
+
+def _rewrite_unit(
+    store: Store,
+    out: str,
+    unit: int,
+    columns: Mapping[str, Mapping[str, Any]],
+    left_out: Mapping[str, str],
+    identity: Identity,
+) -> list[str]:
+    """The names of the files written."""
+    rows = []
+    for group in range(store.metadata(unit).num_row_groups):
+        rows += table_rows(store.read_row_group(unit, group))
+    bad = {row["id"]: left_out[row["id"]] for row in rows if row["id"] in left_out}
+    rows = [row for row in rows if row["id"] not in bad]
+    for row in rows:
+        row.update(columns.get(row["id"], {}))
+        alignment = row["alignment"]
+        if alignment is not None and len(alignment) != row["num_frames"]:
+            raise StoreError(
+                f"the alignment of {row['id']!r} has {len(alignment)} frames, the store {row['num_frames']}; they are of "
+                "another front end"
+            )
+    names = []
+    if bad:
+        write_entries(out, quarantine_name(unit), ({"id": key, "reason": why} for key, why in bad.items()))
+        names.append(quarantine_name(unit))
+    write_shard(out, unit, rows, identity)
+    return [*names, shard_name(unit)]

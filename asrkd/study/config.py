@@ -32,12 +32,14 @@ class SystemConfig:
 
 @dataclass
 class DecodingConfig:
-    """Decoding; the insertion penalty of each system is the best of these on the dev set."""
+    """Decoding; the insertion penalty of each system is the best of these on the dev set. `leave_early`: an `hmm` phone may end after any of
+    its states, as natural phones of less than two frames do."""
 
     beam: float = 24.0
     acoustic_scale: float = 1.0
     prior_scale: float = 1.0
     insertion_penalties: list[float] = field(default_factory=lambda: [0.0, 2.0, 4.0, 7.0, 10.0])
+    leave_early: bool = False
 
 
 @dataclass

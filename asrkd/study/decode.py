@@ -34,7 +34,7 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
     prior = np.log(np.mean([np.exp(read_prior(run)) for run in runs], axis=0)).astype(np.float32)
     settings = config.decoding
     graphs = {
-        penalty: search_graph(lexicon, model.inventory, insertion_penalty=penalty)
+        penalty: search_graph(lexicon, model.inventory, insertion_penalty=penalty, leave_early=settings.leave_early)
         for penalty in settings.insertion_penalties
     }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asrkd import config as configs
+from asrkd.alignment.align_store import align_store
 from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
 from asrkd.store import Store, manifest
@@ -20,7 +21,6 @@ from asrkd.study.results import write_sequence, write_variants
 from asrkd.study.stores import Stores
 from asrkd.study.variants import STUDENTS, has_own_store, store_of, waves, with_targets
 from asrkd.teachers import load_teacher
-from asrkd.training.align_store import align_store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
 
 Progress = Callable[[str, int, int, str], None]
@@ -62,17 +62,25 @@ class Study:
             self.stores.fill(name, str(self.data / f"{name}.jsonl.gz"))
 
     def align(self) -> None:
-        """Hard labels for `hmm`, each set from a flat start on its own transcripts."""
+        """Hard labels for `hmm`: the labeled set from a flat start, whose aligner aligns dev; the upper bound's set from one of its own."""
         if self.config.topology != "hmm":
             return
+        aligner = self.stores.root("labeled-aligner.npz")
         for name in ("labeled", "dev", "transcribed"):
             if not exists(str(self.stores.root(f"{name}-aligned")), manifest.NAME):
+                if name == "dev" and not aligner.exists():
+                    raise ConfigError(
+                        f"{str(aligner)!r} does not exist, so dev cannot be aligned as the labeled set was; remove the aligned labeled set "
+                        f"({str(self.stores.root('labeled-aligned'))!r}), which another version of asrkd has made, to align it again"
+                    )
                 self.progress(f"align {name}", 0, 1, "")
                 align_store(
                     str(self.stores.root(name)),
                     str(self.stores.root(f"{name}-aligned")),
                     self.lexicon,
                     states_per_phone=self.config.states_per_phone,
+                    save=aligner if name == "labeled" else None,
+                    saved=aligner if name == "dev" else None,
                     progress=lambda done, total, name=name: self.progress(f"align {name}", done, total, ""),  # type: ignore[misc]
                 )
 

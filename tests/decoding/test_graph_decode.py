@@ -106,3 +106,19 @@ def test_wrong_inputs_are_refused() -> None:
     with pytest.raises(MismatchError, match="greedy"):
         greedy_tokens(np.zeros((3, 7), dtype=np.float32), Inventory.from_lexicon(LEXICON, "hmm"))
     assert graph_decode(np.zeros((0, 4), dtype=np.float32), graph).words == ()
+
+
+def test_a_phone_that_may_be_left_early_passes_in_one_frame() -> None:
+    inventory = Inventory.from_lexicon(LEXICON, "hmm", states_per_phone=2)
+    states = {unit: number for number, unit in enumerate(inventory.units)}
+    for units, early, text in (
+        (["a_0", "b_0", "SIL", "c_0"], True, ["x", "w"]),
+        (["a_0", "a_1", "b_0", "b_1", "SIL", "c_0", "c_1"], True, ["x", "w"]),
+        (["a_0", "a_1", "b_0", "b_1", "SIL", "c_0", "c_1"], False, ["x", "w"]),
+        (["b_0", "b_0", "b_1", "b_0"], True, ["y"]),
+    ):
+        scores = np.full((len(units), len(inventory)), -30.0, dtype=np.float32)
+        scores[np.arange(len(units)), [states[unit] for unit in units]] = 0.0
+        graph = word_loop_graph(LEXICON, inventory, leave_early=early)
+        found = graph_decode(scores, graph, log_prior=np.zeros(len(inventory), np.float32), beam=1e4)
+        assert list(found.words) == text and found.score == pytest.approx(-len(text) * math.log(4), abs=1e-3)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from training_helpers import settings
 
+from asrkd.alignment.align_store import align_store
 from asrkd.decoding.run import compute_scores, decode_scores, search_graph
 from asrkd.evaluation.dev_wer import dev_wer
 from asrkd.evaluation.wer import score, total
 from asrkd.teachers import load_teacher
-from asrkd.training.align_store import align_store
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
 

@@ -11,10 +11,10 @@ import yaml
 from click.testing import CliRunner
 from training_helpers import settings
 
+from asrkd.alignment.align_store import align_store
 from asrkd.cli import cli
 from asrkd.errors import CorpusError, MismatchError
 from asrkd.teachers import load_teacher
-from asrkd.training.align_store import align_store
 from asrkd.training.ensemble_weights import fit, weigh
 from asrkd.training.trainer import Trainer
 

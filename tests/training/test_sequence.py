@@ -9,11 +9,11 @@ import pytest
 import torch
 from graph_helpers import needs_k2, run_settings
 
+from asrkd.alignment.align_store import align_store
 from asrkd.errors import ConfigError, DependencyError, MismatchError
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
 from asrkd.training import checkpoint
-from asrkd.training.align_store import align_store
 from asrkd.training.config import TrainConfig
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer

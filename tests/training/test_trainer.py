@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from training_helpers import settings
 
 from asrkd import config as configs
+from asrkd.alignment.align_store import align_store
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import AsrkdError, ConfigError, CorpusError, MismatchError, TeacherError
 from asrkd.labeling.local import run as label
@@ -21,7 +22,6 @@ from asrkd.models import rounded_weights
 from asrkd.streaming.source import Source
 from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
-from asrkd.training.align_store import align_store
 from asrkd.training.config import TrainConfig
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd import fingerprint
+from asrkd.alignment.forced import TranscriptGraph, ctc_align, too_few_frames, transcript_graph, viterbi
+from asrkd.alignment.phone_align import ODDITY, PhoneAligner, load
+from asrkd.alignment.summary import Summary
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
@@ -32,8 +35,6 @@ from asrkd.streaming.source import Source
 from asrkd.targets.codecs import parse_codec
 from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
-from asrkd.training.alignment import TranscriptGraph, ctc_align, too_few_frames, transcript_graph, viterbi
-from asrkd.training.flat_start import flat_start
 
 Progress = Callable[[int, int], None]
 ALIGNERS = ("viterbi", "k2")
@@ -41,10 +42,17 @@ ALIGNERS = ("viterbi", "k2")
 
 @dataclass(frozen=True)
 class Aligned:
-    """What became of a store: utterances with an alignment, and the reason of each that was left out, by id in order."""
+    """What became of a store.
+
+    Attributes:
+        count: utterances with an alignment.
+        left_out: by id in order, the reason of each utterance that was left out.
+        summary: of the alignments at 10 ms, where the HMM-GMM made them.
+    """
 
     count: int
     left_out: Mapping[str, str]
+    summary: Summary | None = None
 
 
 def align_store(
@@ -57,17 +65,24 @@ def align_store(
     aligner: str = "viterbi",
     soft: str = "",
     max_unaligned: float = 0.2,
+    oddity: float = ODDITY,
+    save: str | Path | None = None,
+    saved: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Aligned:
     """Copy a store with the alignment column filled.
 
-    Utterances that cannot be aligned (too few frames for the transcript, a word outside the lexicon, no transcript) are left out
-    of the copy; its quarantine says why.
+    Utterances that cannot be aligned (too few frames for the transcript, a word outside the lexicon, no transcript) or that do not fit
+    their transcripts are left out of the copy; its quarantine says why.
 
-    Without a model this is a flat start (`asrkd.training.flat_start`), which holds the features of the labeled set in
-    memory. With a model (the spec of a run) it is the best path of the transcript through its scores (`hmm`: scaled likelihoods).
+    Without a model this is a flat start (`asrkd.alignment.flat_start`) of an HMM-GMM at 10 ms, whatever the store's frame rate, on at most
+    some hours of the store. With a model (the spec of a run) it is the best path of the transcript through its scores (`hmm`: scaled
+    likelihoods).
 
     Args:
+        oddity: without a model, how many deviations worse than the middle utterance one may fit its transcript.
+        save: without a model, where the HMM-GMM is saved.
+        saved: an HMM-GMM to align with in place of a flat start: for a dev set, that of the labeled set.
         aligner: `viterbi` (for `ctc` torchaudio's `forced_align`, of first pronunciations) or `k2`.
         soft: a codec spec; the copy then also has the posteriors of the classes given the transcript as targets: soft alignments, by k2.
         max_unaligned: share of the utterances that may be left out.
@@ -82,6 +97,10 @@ def align_store(
         raise ConfigError(f"aligner is {aligner!r}, but must be one of {', '.join(ALIGNERS)}")
     if model is None and (soft or aligner != "viterbi"):
         raise ConfigError("aligner k2 and soft alignments need the scores of a model; give one")
+    if (save or saved) and (model is not None or (save and saved)):
+        raise ConfigError(
+            "an aligner is saved by a flat start, and used in place of one or of a model; give one of model, save and saved"
+        )
     store = Store.open(root)
     check_new(out, "align")
     words = Lexicon.read(lexicon)
@@ -89,25 +108,22 @@ def align_store(
         found = _Aligner(model, words, aligner)
         return _with_model(store, out, words, states_per_phone, found, soft, max_unaligned, progress)
     inventory = Inventory.from_lexicon(words, "hmm", states_per_phone=states_per_phone)
-    ids, features, graphs = [], [], []
-    left_out: dict[str, str] = {}
-    for key, text, frames in _transcribed(root, FrontEnd.from_dict(store.identity.front_end)):
-        try:
-            graph = _graph(key, text, words, inventory)
-            if len(frames) < graph.min_frames:
-                raise too_few_frames(len(frames), graph, what=f"utterance {key!r}")
-        except CorpusError as error:
-            left_out[key] = str(error)
-            continue
-        ids.append(key)
-        graphs.append(graph)
-        features.append(frames.numpy())
-    left_out = dict(sorted(left_out.items()))
-    _check_share(left_out, len(ids) + len(left_out), max_unaligned)
-    classes = flat_start(features, graphs, len(inventory), progress=progress)
-    columns = {key: {"alignment": own} for key, own in zip(ids, classes, strict=True)}
-    with_columns(store, out, columns, left_out=left_out)
-    return Aligned(len(ids), left_out)
+    aligner_of = PhoneAligner(store, words, inventory, oddity=oddity)
+    phone_model = load(saved, words) if saved else None
+    total = len(store.index(["id"]))
+    _check_share(_sorted(aligner_of.unusable(aligner_of.phones)), total, max_unaligned)
+    phone_model = phone_model or aligner_of.train(progress)
+    if save:
+        # Before the store, which says that all is done.
+        phone_model.save(save)
+    summary = aligner_of.write(
+        out, phone_model, lambda: _check_share(_sorted(aligner_of.left_out), total, max_unaligned), progress
+    )
+    return Aligned(summary.utterances, _sorted(aligner_of.left_out), summary)
+
+
+def _sorted(left_out: Mapping[str, str]) -> dict[str, str]:
+    return dict(sorted(left_out.items()))
 
 
 def _check_share(left_out: Mapping[str, str], total: int, allowed: float) -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from graph_helpers import needs_k2, trained
 
+from asrkd.alignment.align_store import align_store
 from asrkd.errors import ConfigError, CorpusError, DependencyError, MismatchError
 from asrkd.labeling.quarantine import quarantined
 from asrkd.store import Store, manifest
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
-from asrkd.training.align_store import align_store
 
 
 @pytest.fixture(scope="module", params=["hmm", "ctc"])

@@ -24,11 +24,13 @@ class TranscriptGraph:
 
     Attributes:
         classes: (S,) class id that the state emits.
+        words: (S,) number of the word that the state is of, -1 for silence between words.
         predecessors: (S, P) states from which a state can be entered, itself first; padded with -1.
         initial, final: (S,) bool.
     """
 
     classes: NDArray[np.int64]
+    words: NDArray[np.int64]
     predecessors: NDArray[np.int64]
     initial: NDArray[np.bool_]
     final: NDArray[np.bool_]
@@ -43,8 +45,13 @@ class TranscriptGraph:
         return min(needed[state] for state in np.flatnonzero(self.final))
 
 
-def transcript_graph(text: str, lexicon: Lexicon, inventory: Inventory, *, what: str = "transcript") -> TranscriptGraph:
+def transcript_graph(
+    text: str, lexicon: Lexicon, inventory: Inventory, *, leave_early: bool = False, what: str = "transcript"
+) -> TranscriptGraph:
     """All the state sequences that a transcript allows under the `hmm` topology.
+
+    Args:
+        leave_early: a phone may end after any of its states, so that one frame is enough for it.
 
     Raises:
         CorpusError: a word is outside the lexicon, a phone outside the inventory, or the transcript is empty.
@@ -54,29 +61,34 @@ def transcript_graph(text: str, lexicon: Lexicon, inventory: Inventory, *, what:
         raise CorpusError(f"{what} is empty, so there is nothing to align; leave the cut out of the labeled set")
     silence = inventory.ids([SILENCE])[0]
     classes: list[int] = []
+    words: list[int] = []
     predecessors: list[list[int]] = []
     initial: list[bool] = []
 
-    def add(label: int, before: list[int], at_start: bool) -> int:
+    def add(label: int, word: int, before: list[int], at_start: bool) -> int:
         classes.append(label)
+        words.append(word)
         predecessors.append([len(classes) - 1, *before])
         initial.append(at_start)
         return len(classes) - 1
 
-    ends, at_start = [add(silence, [], True)], True
-    for spellings in spelled:
+    ends, at_start = [add(silence, -1, [], True)], True
+    for word, spellings in enumerate(spelled):
         word_ends = []
-        for phones in reversed(spellings):  # the first comes last, where `uniform_path` looks
+        for phones in spellings:
             before, first = ends, at_start
-            for label in inventory.ids(phones):
-                before, first = [add(label, before, first)], False
-            word_ends.append(before[0])
-        ends, at_start = [*word_ends, add(silence, word_ends, False)], False
+            for phone in phones:
+                own: list[int] = []
+                for label in inventory.ids([phone]):
+                    own.append(add(label, word, own[-1:] or before, first and not own))
+                before, first = own if leave_early else own[-1:], False
+            word_ends += before
+        ends, at_start = [*word_ends, add(silence, -1, word_ends, False)], False
     width = max(map(len, predecessors))
     padded = np.array([row + [-1] * (width - len(row)) for row in predecessors], dtype=np.int64)
     final = np.zeros(len(classes), dtype=bool)
     final[ends] = True
-    return TranscriptGraph(np.array(classes), padded, np.array(initial), final)
+    return TranscriptGraph(np.array(classes), np.array(words), padded, np.array(initial), final)
 
 
 def viterbi(scores: NDArray[np.floating], graph: TranscriptGraph) -> tuple[NDArray[np.int64], float]:
@@ -119,21 +131,6 @@ def too_few_frames(num_frames: int, graph: TranscriptGraph, *, what: str = "tran
         f"{what}: {num_frames} frames are too few for the {graph.min_frames} states of its transcript, so it cannot be aligned; check the "
         "transcript or leave the cut out"
     )
-
-
-def uniform_path(num_frames: int, graph: TranscriptGraph) -> NDArray[np.int64]:
-    """(T,) states of one path cut into equal parts: the flat start.
-
-    The path goes through every optional silence and the first pronunciation of each word; the silences are left out
-    where there are too few frames.
-    """
-    states = [int(np.flatnonzero(graph.final)[-1])]
-    while (before := graph.predecessors[states[-1], 1:].max(initial=-1)) >= 0:
-        states.append(int(before))
-    path = np.array(states[::-1])
-    if num_frames < len(path):
-        path = path[graph.classes[path] != graph.classes[0]]
-    return path[np.arange(num_frames) * len(path) // max(num_frames, 1)]
 
 
 def ctc_align(log_probs: torch.Tensor, tokens: list[int], *, what: str = "utterance") -> NDArray[np.int64]:

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from asrkd.alignment.forced import ctc_align, transcript_graph, viterbi
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import CorpusError
-from asrkd.training.alignment import ctc_align, transcript_graph, uniform_path, viterbi
-from asrkd.training.flat_start import flat_start
 
 LEXICON = Lexicon.from_pairs([("x", ["a", "b"]), ("x", ["b"]), ("y", ["c"])])
 INVENTORY = Inventory.from_lexicon(LEXICON, "hmm", states_per_phone=1)
@@ -57,10 +56,15 @@ def test_min_frames_are_those_of_the_shortest_path(text: str) -> None:
         viterbi(np.full((9, 4), np.nan), graph)
 
 
-def test_uniform_path_visits_every_state_in_order() -> None:
-    graph = transcript_graph("x y", LEXICON, INVENTORY)
-    assert graph.classes[uniform_path(10, graph)].tolist() == [0, 0, 1, 1, 2, 0, 0, 3, 3, 0]
-    assert graph.classes[uniform_path(3, graph)].tolist() == [1, 2, 3]
+def test_a_phone_that_may_be_left_early_needs_one_frame() -> None:
+    inventory = Inventory.from_lexicon(LEXICON, "hmm", states_per_phone=2)
+    for leave_early, least in ((False, 4), (True, 2)):
+        graph = transcript_graph("y y", LEXICON, inventory, leave_early=leave_early)
+        assert graph.min_frames == least
+        path, _ = viterbi(np.zeros((least, 7)), graph)
+        assert set(graph.classes[path]) <= {5, 6} and graph.words[path].tolist() == sorted(least // 2 * [0, 1])
+    with pytest.raises(CorpusError, match="1 frames are too few"):
+        viterbi(np.zeros((1, 7)), graph)
 
 
 def test_too_short_and_empty_are_errors() -> None:
@@ -80,20 +84,3 @@ def test_ctc_alignment_spells_the_tokens() -> None:
     log_probs = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
     path = ctc_align(log_probs, [1, 1, 3])
     assert [u for i, u in enumerate(path) if u and (i == 0 or path[i - 1] != u)] == [1, 1, 3]
-
-
-def test_flat_start_finds_the_states_of_synthetic_speech() -> None:
-    rng = np.random.default_rng(0)
-    means = rng.normal(size=(4, 12)) * 3
-    features, graphs, truth = [], [], []
-    for number in range(60):
-        text = " ".join(rng.choice(["x", "y"], size=3))
-        phones = [unit for word in text.split() for unit in [*INVENTORY.ids(LEXICON.pronunciations[word][0]), 0]]
-        labels = np.concatenate([[0] * rng.integers(2, 6), *([p] * rng.integers(2, 6) for p in phones)])
-        truth.append(labels.astype(int))
-        features.append((means[labels.astype(int)] + rng.normal(size=(len(labels), 12))).astype(np.float32))
-        graphs.append(transcript_graph(text, LEXICON, INVENTORY, what=str(number)))
-    aligned = flat_start(features, graphs, 4, dimension=8)
-    agreement = np.mean(np.concatenate(aligned) == np.concatenate(truth))
-    uniform = np.concatenate([g.classes[uniform_path(len(f), g)] for f, g in zip(features, graphs, strict=True)])
-    assert agreement > 0.95 > np.mean(uniform == np.concatenate(truth))

@@ -1,0 +1,190 @@
+"""Aligns a store by an HMM-GMM at 10 ms: a flat start on its own utterances, or a model that was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asrkd.alignment.features import frame_law
+from asrkd.alignment.flat_start import flat_start
+from asrkd.alignment.frames import frame_labels, nearest
+from asrkd.alignment.phone_graph import PhoneGraph, phone_graph
+from asrkd.alignment.phone_model import PhoneModel, spell
+from asrkd.alignment.speech import Speech, Spoken
+from asrkd.alignment.summary import Summary
+from asrkd.corpus.inventory import SILENCE, Inventory
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.errors import CorpusError, MismatchError
+from asrkd.store import Store
+from asrkd.store.rewrite import rewrite
+from asrkd.streaming.rows import Place
+
+Progress = Callable[[int, int], None]
+# A flat start takes its utterances from everywhere in the store, together at most this long, into memory: 19 MB an hour.
+TRAIN_HOURS = 5.0
+# An utterance that fits so many deviations worse than the middle one does not say what its transcript says.
+ODDITY = 10.0
+_TOGETHER = 64
+_HOUR = 360_000
+
+
+class PhoneAligner:
+    """Aligns the utterances of one store.
+
+    Args:
+        oddity: deviations above which an utterance does not fit its transcript (`PhoneModel.oddity`).
+    """
+
+    def __init__(self, store: Store, words: Lexicon, inventory: Inventory, *, oddity: float = ODDITY) -> None:
+        self.store, self.words, self.inventory = store, words, inventory
+        self.speech = Speech(store)
+        self.phones = tuple(phone for phone in words.phones if phone != SILENCE)
+        self.oddity = oddity
+        self.summary = Summary()
+        self.left_out: dict[str, str] = {}
+
+    def train(self, progress: Callable[[int, int], None] | None = None, *, hours: float = TRAIN_HOURS) -> PhoneModel:
+        """A flat start on at most so many hours.
+
+        Raises:
+            CorpusError: no utterance can be aligned.
+        """
+        index = self.store.index(["duration"])
+        long = float(index["duration"].to_numpy().sum()) / 3600
+        places = list(zip(*(index[name].to_pylist() for name in ("unit", "row_group", "row")), strict=True))
+        if long > hours:
+            # Evenly from the whole store, in its order.
+            chosen = np.linspace(0, len(places) - 1, max(1, int(len(places) * hours / long)))
+            places = [places[n] for n in np.unique(chosen.astype(int))]
+        utterances, graphs = [], []
+        for place in places:
+            try:
+                spoken, graph = self._read(place, self.phones)
+            except CorpusError:
+                # Named where the store is written.
+                continue
+            graphs.append(graph)
+            utterances.append(spoken.cepstra)
+        return flat_start(utterances, graphs, self.phones, self.speech.sampling_rate, progress=progress)
+
+    def write(
+        self, out: str, model: PhoneModel, check: Callable[[], None], progress: Progress | None = None
+    ) -> Summary:
+        """Write the aligned copy.
+
+        Args:
+            check: called before the copy becomes a store.
+
+        Raises:
+            MismatchError: the model is for another sampling rate, or without a phone of the lexicon.
+            StoreError: `out` is a store already, or cannot be written.
+        """
+        if model.sampling_rate != self.speech.sampling_rate:
+            raise MismatchError(
+                f"the aligner is for {model.sampling_rate} Hz, but {self.store.root!r} holds audio at {self.speech.sampling_rate} Hz"
+            )
+        units = self.store.units()
+
+        def fill(unit: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+            columns, left_out = {}, {}
+            for group in self._groups(self.speech.places(unit), left_out, model):
+                for key, labels in self._aligned(group, left_out, model):
+                    columns[key] = {"alignment": labels}
+            self.left_out |= left_out
+            if progress:
+                progress(units.index(unit) + 1, len(units))
+            return columns, left_out
+
+        rewrite(self.store, out, fill, check=check)
+        return self.summary
+
+    def unusable(self, phones: Sequence[str]) -> dict[str, str]:
+        """By id, why utterances cannot be aligned, as far as transcripts and lengths tell; no audio is read."""
+        law = frame_law(self.speech.sampling_rate)
+        found = {}
+        for row in self.store.rows(["id", "text", "num_samples"]):
+            try:
+                self.graph(row["id"], row["text"], law.num_frames(row["num_samples"]), phones)
+            except CorpusError as error:
+                found[row["id"]] = str(error)
+        return found
+
+    def graph(self, key: str, text: str | None, frames: int, phones: Sequence[str]) -> PhoneGraph:
+        """The graph of an utterance's transcript; `frames` are of 10 ms.
+
+        Raises:
+            CorpusError: it cannot be aligned, with the reason.
+        """
+        what = f"utterance {key!r}"
+        if text is None:
+            raise CorpusError(f"{what} has no transcript, so it cannot be aligned; leave it out")
+        graph = phone_graph(spell(text, self.words, phones, what=what))
+        if frames < graph.min_frames:
+            raise CorpusError(
+                f"{what}: {frames} frames of 10 ms are too few for the transcript {text[:200]!r}, which needs at least {graph.min_frames}, so "
+                "it cannot be aligned; check the transcript or leave the cut out"
+            )
+        return graph
+
+    def _read(self, place: Place, phones: Sequence[str]) -> tuple[Spoken, PhoneGraph]:
+        spoken = self.speech.read(place)
+        if spoken.cepstra.silent:
+            raise CorpusError(f"utterance {spoken.id!r} is digital silence: all its samples are equal; leave it out")
+        return spoken, self.graph(spoken.id, spoken.text, len(spoken.cepstra), phones)
+
+    def _groups(
+        self, places: Sequence[Place], left_out: dict[str, str], model: PhoneModel
+    ) -> Iterator[list[tuple[Spoken, PhoneGraph]]]:
+        """Utterances that have a graph, some at a time; the others with their reasons go to `left_out`."""
+        group: list[tuple[Spoken, PhoneGraph]] = []
+        frames = 0
+        for place in places:
+            try:
+                group.append(self._read(place, model.phones))
+                frames += len(group[-1][0].cepstra)
+            except CorpusError as error:
+                left_out[self.speech.id(place)] = str(error)
+            if len(group) == _TOGETHER or frames > _HOUR / 6:
+                yield group
+                group, frames = [], 0
+        if group:
+            yield group
+
+    def _aligned(
+        self, group: list[tuple[Spoken, PhoneGraph]], left_out: dict[str, str], model: PhoneModel
+    ) -> Iterator[tuple[str, Any]]:
+        """(id, labels) of the utterances that fit their transcripts."""
+        fine = frame_law(self.speech.sampling_rate)
+        paths = model.align([spoken.cepstra for spoken, _ in group], [graph for _, graph in group])
+        for (spoken, graph), path in zip(group, paths, strict=True):
+            oddity = model.oddity(path)
+            if oddity > self.oddity:
+                self.summary.odd += 1
+                left_out[spoken.id] = (
+                    f"utterance {spoken.id!r} does not fit its transcript {spoken.text!r}: {oddity:.1f} deviations below the usual score a "
+                    f"frame, of which {self.oddity:g} are allowed; correct the transcript, or raise --oddity"
+                )
+                continue
+            self.summary.add(spoken.id, path, graph, oddity)
+            at = nearest(self.store.identity.frame_law, spoken.num_frames, fine, len(path.nodes))
+            yield spoken.id, frame_labels(path.nodes, graph, at, model.phones, self.inventory).astype(np.int32)
+
+
+def load(file: str | Path, words: Lexicon) -> PhoneModel:
+    """A saved aligner, for a lexicon.
+
+    Raises:
+        CorpusError: the file cannot be read.
+        MismatchError: the lexicon has phones that the aligner does not know.
+    """
+    model = PhoneModel.load(file)
+    unknown = set(words.phones) - set(model.phones) - {SILENCE}
+    if unknown:
+        raise MismatchError(
+            f"aligner {str(file)!r} does not know the phones {', '.join(map(repr, sorted(unknown)[:5]))} of the lexicon; use the lexicon that it "
+            "was made with, or make another with a flat start"
+        )
+    return model
