@@ -21,7 +21,7 @@ from asrkd.cli import cli
 from asrkd.cli.command import run_command
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
-from asrkd.training.align_store import align_store
+from asrkd.alignment.align_store import align_store
 from asrkd.training.trainer import Trainer
 
 
