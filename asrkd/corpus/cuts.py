@@ -37,7 +37,7 @@ def open_cuts(path: str | Path) -> CutSet:
     Raises:
         CorpusError: the path is missing, of another kind, or holds nothing.
     """
-    _reader(Path(path))  # what cannot be opened is said now
+    _reader(_local(path))  # what cannot be opened is said now
     return CutSet(_Lazy(lambda: map(to_cut, iterate_json(path))))
 
 
@@ -63,6 +63,15 @@ class _Lazy:
 
     def __iter__(self) -> Iterator[Cut]:
         return self._make()
+
+
+def _local(path: str | Path) -> Path:
+    if "://" in str(path):
+        raise CorpusError(
+            f"corpus {str(path)!r} is a URI, but a corpus is read from a disk; mount or download it, or give a manifest whose recordings are "
+            "at URIs"
+        )
+    return Path(path)
 
 
 def _reader(path: Path, channel: int | None = None) -> Callable[[], Iterable[Any]]:
@@ -127,7 +136,7 @@ def iterate_json(path: str | Path, channel: int | None = None) -> Iterator[dict[
     Raises:
         CorpusError: as `open_cuts` and `iterate`.
     """
-    path = Path(path)
+    path = _local(path)
     what = repr(str(path))
     for item in iterate(_reader(path, channel)(), what=str(path)):
         if isinstance(item, Unreadable):

@@ -17,11 +17,11 @@ from graph_helpers import run_settings
 from helpers import make_teacher
 
 from asrkd import config as configs
+from asrkd.alignment.align_store import align_store
 from asrkd.cli import cli
 from asrkd.cli.command import run_command
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
-from asrkd.alignment.align_store import align_store
 from asrkd.training.trainer import Trainer
 
 
