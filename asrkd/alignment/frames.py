@@ -34,6 +34,8 @@ def frame_labels(
         nodes: (T',) the path at 10 ms.
         phones: of the aligner.
     """
+    if not len(at):
+        return np.zeros(0, dtype=np.int64)
     table = np.array([inventory.ids([phone]) for phone in phones])
     per_phone = inventory.states_per_phone
     begins = np.r_[True, nodes[1:] != nodes[:-1]]
@@ -51,7 +53,10 @@ def frame_labels(
         if not spoken[first]:
             continue
         number, count = np.arange(end - first), end - first
-        state = np.minimum((place[first:end] * per_phone).astype(np.int64), number)
-        state = np.maximum(state, per_phone - (count - number)) if count >= per_phone else np.maximum(state, 0)
-        labels[first:end] = table[(states[first] - 1) // STATES][np.maximum.accumulate(state)]
+        least = per_phone - (count - number) if count >= per_phone else np.zeros(count, dtype=np.int64)
+        state = np.maximum.accumulate(np.maximum((place[first:end] * per_phone).astype(np.int64), least))
+        # From the first state, by one at a time.
+        state[0] = 0
+        state = np.minimum.accumulate(state - number) + number
+        labels[first:end] = table[(states[first] - 1) // STATES][state]
     return labels

@@ -108,7 +108,7 @@ class Statistics:
         floor = _FLOOR * np.maximum(spread, 1e-8)
         wanted = _wanted(self.counts.sum(axis=1), num_gaussians)
         width = int(max(wanted.max(), 1))
-        num_states, _, dimension = self.sums.shape
+        num_states, dimension = len(self.sums), int(self.sums.shape[-1])
         weights = np.zeros((num_states, width))
         means, variances = np.zeros((num_states, width, dimension)), np.ones((num_states, width, dimension))
         for state in range(num_states):

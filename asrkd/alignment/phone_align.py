@@ -89,7 +89,8 @@ class PhoneAligner:
         units = self.store.units()
 
         def fill(unit: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-            columns, left_out = {}, {}
+            columns: dict[str, dict[str, Any]] = {}
+            left_out: dict[str, str] = {}
             for group in self._groups(self.speech.places(unit), left_out, model):
                 for key, labels in self._aligned(group, left_out, model):
                     columns[key] = {"alignment": labels}

@@ -27,6 +27,8 @@ _SCALE = 10.0
 _STAY_SCALE = 3.0
 # Nats a frame: among utterances that are all alike, a small difference is not odd.
 _LEAST_SPREAD = 0.1
+# Few utterances do not show how much they differ: of so many, the spread counts twice.
+_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class PhoneModel:
         """This model, with what is usual among these utterances."""
         middle = float(np.median(gains))
         spread = float(1.4826 * np.median(np.abs(np.asarray(gains) - middle)))
-        return dataclasses.replace(self, usual=(middle, max(spread, _LEAST_SPREAD)))
+        return dataclasses.replace(self, usual=(middle, max(spread, _LEAST_SPREAD) * (1 + _FEW / len(gains))))
 
     def oddity(self, path: BestPath) -> float:
         """By how many robust deviations an utterance fits its transcript worse than is usual."""

@@ -14,7 +14,7 @@ WORST = 10
 # Above these shares of phones as short as can be, of odd utterances, and of utterances that are silence, a set looks misaligned.
 _SQUEEZED, _ODD, _QUIET = 0.35, 0.05, 0.95
 # By so many of the aligner's own deviations may the middle of a set be worse.
-_WORSE = 2.0
+_WORSE = 4.0
 _LONGEST = 50
 
 

@@ -15,6 +15,7 @@ from asrkd.training.config import TrainConfig
 from asrkd.training.dry_run import DryRun
 from asrkd.training.dry_run import dry_run as measure
 from asrkd.training.ensemble_weights import weigh as choose
+from asrkd.training.metrics import rising_dev
 from asrkd.training.ranks import leave
 from asrkd.training.trainer import Trainer
 
@@ -54,6 +55,8 @@ def _trained(given: TrainConfig) -> str | None:
         progress.close()
     if not trainer.ranks.first:
         return None
+    if warning := rising_dev(trainer.run):
+        click.echo(f"warning: {warning}", err=True)
     early = f" (of {trainer.total_steps}: the dev loss no longer fell)" if trainer.stopped else ""
     return f"trained {trainer.step} updates{early}; result in {trainer.run / 'final.pt'}"
 

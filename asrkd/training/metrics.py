@@ -89,6 +89,18 @@ class Speed:
         }
 
 
+def rising_dev(run: Path) -> str | None:
+    """What to say of a run whose dev loss was never lower than at its first evaluation, of three or more; None of any other."""
+    losses = [(line["step"], line["dev"]) for line in read_metrics(run) if "dev" in line]
+    if len(losses) < 3 or min(loss for _, loss in losses) < losses[0][1]:
+        return None
+    (first, lowest), (last, highest) = losses[0], losses[-1]
+    return (
+        f"the dev loss rose from the first evaluation on ({lowest:.4g} after {first} updates, {highest:.4g} after {last}), so the run has not "
+        "learned what the dev labels say: are both sets aligned by one aligner (asrkd align --save, --from), and is the learning rate too high?"
+    )
+
+
 def read_metrics(run: Path) -> list[dict[str, float]]:
     """The lines of a run's `metrics.jsonl`; a last line that was cut off is left out."""
     path = run / "metrics.jsonl"
