@@ -73,8 +73,8 @@ class Statistics:
         self._terms = mixtures.log_terms()
         shape = mixtures.means.shape
         self.counts = np.zeros(shape[:2])
-        self.sums = np.zeros(shape)
-        self.squares = np.zeros(shape)
+        self.sums: NDArray[np.float64] = np.zeros(shape)
+        self.squares: NDArray[np.float64] = np.zeros(shape)
         self.log_likelihood = 0.0
 
     @property
