@@ -31,7 +31,7 @@ class StreamingModel(Protocol):
     `forward` returns for the whole utterance.
 
     Attributes:
-        chunk_frames: `stream` reads a multiple of so many input frames, also none.
+        chunk_frames: `stream` reads a multiple of this many input frames, also none.
         left_padding: input frames of zeros that a stream begins with, so that a model with lookahead ends its chunks where a result is due.
         output_delay: output frames before that of the first input frame; those for `left_padding` are among them.
     """

@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 KINDS = ("labeled", "soft")
 
-# Marks of a field, by which a run that was stopped is compared with the config of the start that goes on with it (`asrkd.training.run_folder`); a
+# Marks of a field, by which a run that was stopped is compared with the config of the start that resumes it (`asrkd.training.run_folder`); a
 # field without a mark changes results, so that it must be as it was.
 MAY_CHANGE = "may change"
 BY_CONTENT = "by content"

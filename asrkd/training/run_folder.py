@@ -47,7 +47,7 @@ def prepare(run: Path, config: TrainConfig, inputs: Mapping[str, str]) -> None:
 
 
 def check(run: Path, config: TrainConfig, inputs: Mapping[str, str]) -> bool:
-    """Whether a run has begun in a folder that this config goes on with.
+    """Whether a run has begun in a folder that this config resumes.
 
     Keys that change no result (`MAY_CHANGE`) may be others; what a key names (`BY_CONTENT`) may have moved, with the content that it had.
 
