@@ -72,9 +72,9 @@ class Statistics:
     def __init__(self, mixtures: Mixtures) -> None:
         self._terms = mixtures.log_terms()
         shape = mixtures.means.shape
-        self.counts = np.zeros(shape[:2])
-        self.sums = np.zeros(shape)
-        self.squares = np.zeros(shape)
+        self.counts: NDArray[np.float64] = np.zeros(shape[:2])
+        self.sums: NDArray[np.float64] = np.zeros(shape)
+        self.squares: NDArray[np.float64] = np.zeros(shape)
         self.log_likelihood = 0.0
 
     @property
@@ -103,12 +103,12 @@ class Statistics:
     def estimate(self, num_gaussians: int, rng: np.random.Generator) -> Mixtures:
         """Mixtures of most likelihood, grown to about `num_gaussians` Gaussians in all."""
         total = self.counts.sum()
-        middle = self.sums.sum(axis=(0, 1)) / total
+        middle: NDArray[np.float64] = self.sums.sum(axis=(0, 1)) / total
         spread = self.squares.sum(axis=(0, 1)) / total - middle**2
         floor = _FLOOR * np.maximum(spread, 1e-8)
         wanted = _wanted(self.counts.sum(axis=1), num_gaussians)
         width = int(max(wanted.max(), 1))
-        num_states, dimension = len(self.sums), int(self.sums.shape[-1])
+        num_states, dimension = len(self.sums), len(middle)
         weights = np.zeros((num_states, width))
         means, variances = np.zeros((num_states, width, dimension)), np.ones((num_states, width, dimension))
         for state in range(num_states):
