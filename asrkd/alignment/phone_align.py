@@ -23,7 +23,7 @@ from asrkd.store.rewrite import rewrite
 from asrkd.streaming.rows import Place
 
 Progress = Callable[[int, int], None]
-# A flat start takes its utterances from everywhere in the store, together at most this long, into memory: 19 MB an hour.
+# A flat start takes its utterances from everywhere in the store, together at most this long, into memory: about 120 MB an hour.
 TRAIN_HOURS = 5.0
 # An utterance that fits so many deviations worse than the middle one does not say what its transcript says.
 ODDITY = 10.0
