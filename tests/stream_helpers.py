@@ -67,7 +67,7 @@ def mean_loss(batch: Batch, weight: Tensor) -> Tensor:
     logits = batch.features.double()[mask] @ weight.T
     targets = batch.targets
     assert targets is not None
-    return soft_cross_entropy(logits, targets.row_splits, targets.ids, targets.log_probs, targets.missing)
+    return soft_cross_entropy(logits, targets)
 
 
 def summed_gradients(rank: int, world_size: int, root: str) -> list[Tensor]:
