@@ -17,6 +17,9 @@ from typing import Any
 
 from asrkd.errors import AsrkdError, CorpusError
 
+# `json.loads` without its checks for bytes and other decoders.
+_parse = json.JSONDecoder().decode
+
 
 def decode(data: bytes, *, what: str, error: type[AsrkdError] = CorpusError) -> str:
     """The text of a file's bytes.
@@ -144,7 +147,7 @@ def json_values(
     """
     for number, line in lines:
         try:
-            yield number, json.loads(line)
+            yield number, _parse(line)
         except (ValueError, RecursionError) as wrong:
             if line.strip(" \t\r"):
                 # The decoder counts lines within its own text, which is always one.

@@ -29,12 +29,13 @@ _OTHERS = (
 )
 
 
-def checked(item: Any, what: str) -> dict[str, Any]:
+def checked(item: Any, what: str, line: int = 0) -> dict[str, Any]:
     """A cut in JSON with its `duration` (which a mixed one leaves out); `{"id", "unreadable": reason}` for one that cannot be used.
 
     Args:
         item: one value of a manifest.
-        what: the manifest, and the line if known, as an error names it.
+        what: the manifest, as an error names it.
+        line: its number, if it is known.
 
     Raises:
         CorpusError: it has no id to be named by, or is not a cut.
@@ -54,7 +55,7 @@ def checked(item: Any, what: str) -> dict[str, Any]:
     except (KeyError, TypeError):
         pass
     if not isinstance(item, dict) or "type" not in item or not isinstance(item.get("id"), str) or not item["id"]:
-        raise CorpusError(f"{what} {_not_a_cut(item)}")
+        raise CorpusError(f"{what}{f' line {line}' if line else ''} {_not_a_cut(item)}")
     problem = _problem(item)
     if problem:
         return {"id": item["id"], "unreadable": f"cut {item['id']!r} {problem}; correct the manifest"}

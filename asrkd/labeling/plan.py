@@ -234,11 +234,11 @@ def _fill(
                     "would be lost. Make the ids unique (lhotse: cuts.modify_ids)"
                 )
             old = known.contains(ids) if known else np.zeros(len(ids), dtype=bool)
-            for cut, is_old in zip(batch, old, strict=True):
-                if is_old or not ("unreadable" in cut or all(condition(cut) for condition in where)):
+            for cut, is_old in zip(batch, old.tolist(), strict=True):
+                if is_old or (where and "unreadable" not in cut and not all(condition(cut) for condition in where)):
                     continue
                 # A cut that cannot be used has no fields to be judged by; labeling puts it into quarantine.
-                problem = transcript_of(cut).problem
+                problem = transcript_of(cut).problem if cut.get("supervisions") or "tracks" in cut else ""
                 if problem and is_labeled:
                     cut = {"id": cut["id"], "unreadable": f"cut {cut['id']!r} {problem}"}
                 if cut["id"] in unreadable:
