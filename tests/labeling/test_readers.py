@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 import types
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +79,27 @@ def test_a_cut_that_kills_its_reader_is_bad_and_no_other(tmp_path: Path) -> None
     assert heard == [cut["id"] for cut in cuts if cut["id"] not in same]
 
 
+@contextmanager
+def hanging(file: Path) -> Iterator[None]:
+    """Whoever opens the file waits: for 45 s the kernel asks the holder of a lease to give it up."""
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    handle = os.open(file, os.O_RDWR)
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield
+    finally:
+        os.close(handle)
+        signal.signal(signal.SIGIO, before)
+
+
 @pytest.mark.timeout(120)
 def test_a_decoder_that_hangs_is_ended_and_its_cut_put_into_quarantine(tmp_path: Path) -> None:
-    """A named pipe that nobody writes to: opening it never returns."""
     make_cuts(tmp_path, "some", 6)
-    hung = tmp_path / "audio/some/some-2.flac"
     teacher = make_teacher(tmp_path / "final.pt")
     root = str(tmp_path / "store")
     plan(str(tmp_path / "some.jsonl.gz"), root, teacher=teacher)
-    hung.unlink()
-    os.mkfifo(hung)
-    run(root, Crew(readers=1, read_seconds=2.0), max_quarantined=0.5)
+    with hanging(tmp_path / "audio/some/some-2.flac"):
+        run(root, Crew(readers=1, read_seconds=2.0), max_quarantined=0.5)
     found = status(root)
     assert found.utterances == 5 and verify(root) == []
     [(key, reason)] = found.quarantine
@@ -97,9 +109,6 @@ def test_a_decoder_that_hangs_is_ended_and_its_cut_put_into_quarantine(tmp_path:
 @pytest.mark.timeout(60)
 def test_closing_does_not_wait_for_a_reader_that_hangs(tmp_path: Path) -> None:
     cuts = cuts_of(tmp_path, 2)
-    hung = tmp_path / "audio/some/some-0.flac"
-    hung.unlink()
-    os.mkfifo(hung)
     readers: Readers[int] = Readers(FrontEnd(), "none", processes=1, seconds=1000.0)
     ends: list[BaseException] = []
 
@@ -110,10 +119,11 @@ def test_closing_does_not_wait_for_a_reader_that_hangs(tmp_path: Path) -> None:
             ends.append(error)
 
     thread = threading.Thread(target=consume)
-    thread.start()
-    time.sleep(0.5)
-    readers.close()
-    thread.join(20)
+    with hanging(tmp_path / "audio/some/some-0.flac"):
+        thread.start()
+        time.sleep(0.5)
+        readers.close()
+        thread.join(20)
     assert not thread.is_alive() and "closed" in str(ends[0])
 
 
