@@ -149,7 +149,7 @@ def json_values(
         try:
             yield number, _parse(line)
         except (ValueError, RecursionError) as wrong:
-            if line.strip(" \t\r"):
+            if line.strip(" \t\r\n"):
                 # The decoder counts lines within its own text, which is always one.
                 reason = f"{wrong.msg} at column {wrong.colno}" if isinstance(wrong, json.JSONDecodeError) else wrong
                 raise error(f"{what} line {number} is not JSON ({reason})") from None

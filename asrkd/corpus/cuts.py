@@ -44,7 +44,7 @@ def open_cuts(path: str | Path) -> CutSet:
 def _manifest_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The cuts of a manifest as JSON (lhotse's own reader opens it in the encoding of the locale)."""
     what = repr(str(path))
-    for number, item in text.json_values(text.stream(path, what="cuts"), what=f"cuts {what}"):
+    for number, item in text.json_values(text.stream(path, what="cuts", ends=True), what=f"cuts {what}"):
         cut = checked(item, what, number)
         if "unreadable" not in cut:
             absolute_sources(cut, path)
