@@ -9,9 +9,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+
+from asrkd.errors import ConfigError
 
 # Of a spawned process in which a script without a main guard came to the place that starts processes.
 _NO_GUARD = 97
+_NO_GUARD_SAID = (
+    "the script {!r} has no main guard, so each process that it starts would run it again from its beginning; put what it does under "
+    "if __name__ == '__main__':"
+)
 
 
 def check_guard() -> None:
@@ -26,10 +34,17 @@ def check_guard() -> None:
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """Within the block processes can also be started by a script that was read from the standard input, which they could not import."""
+    """Within the block processes can also be started by a script that was read from the standard input, which they could not import.
+
+    Raises:
+        ConfigError: the script that is running has no main guard.
+    """
     check_guard()
     main = sys.modules["__main__"]
     path = getattr(main, "__file__", None)
+    if path is not None and getattr(main, "__spec__", None) is None and _runs_when_imported(path):
+        # What comes before the start of processes may already fail in a second run, and would hide the reason.
+        raise ConfigError(_NO_GUARD_SAID.format(path))
     hidden = path is not None and getattr(main, "__spec__", None) is None and not os.path.exists(path)
     if hidden:
         del main.__file__
@@ -38,6 +53,21 @@ def starting() -> Iterator[None]:
     finally:
         if hidden:
             main.__file__ = path
+
+
+def _runs_when_imported(script: str) -> bool:
+    """Whether the code of a script that is running now would run again in a process that imports the script."""
+    try:
+        source = Path(script).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not (
+        frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__"
+    ):
+        frame = frame.f_back
+    # Whoever names one of these guards the script in some way.
+    return frame is not None and not any(sign in source for sign in ("__name__", "MainProcess", "parent_process"))
 
 
 def why_ended(children: Iterable[BaseProcess], *, name: str) -> str:
@@ -60,10 +90,7 @@ def ended(code: int | None) -> str:
     """How a process ended, by its exit code."""
     if code == _NO_GUARD:
         script = getattr(sys.modules["__main__"], "__file__", None)
-        return (
-            f"came to the start of processes while it imported the script {script!r}: the script has no main guard; put what it does under "
-            "if __name__ == '__main__':"
-        )
+        return f"came to the start of processes while it imported its script: {_NO_GUARD_SAID.format(script)}"
     if code == -signal.SIGKILL:
         return "was killed, as the system does when memory is short"
     if code is not None and code < 0:

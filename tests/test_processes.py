@@ -38,9 +38,21 @@ def test_a_script_without_a_main_guard_is_told_so(store: str, tmp_path: Path, cr
     script.write_text(f"{RUN}run({store!r}, Crew({crew}))\n")
     found = subprocess.run([sys.executable, script], capture_output=True, text=True)
     last = found.stderr.strip().splitlines()[-1]
-    assert found.returncode == 1 and "script.py': the script has no main guard" in last and "died" not in last
+    assert found.returncode == 1 and "script.py' has no main guard" in last and "died" not in last
     # Nothing of the process that could not start.
     assert found.stderr.count("Traceback") == 1 and "freeze_support" not in found.stderr
+
+
+def test_what_a_script_does_first_does_not_hide_that_it_has_no_guard(corpus: Path, tmp_path: Path) -> None:
+    """Run a second time, it would stop at the store that it has made itself."""
+    script, root = tmp_path / "script.py", str(tmp_path / "new")
+    script.write_text(
+        f"from asrkd.labeling.plan import plan\n{RUN}plan({str(corpus / 'unlabeled.jsonl.gz')!r}, {root!r}, embed='audio')\n"
+        f"run({root!r}, Crew(workers=2))\n"
+    )
+    found = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert found.returncode == 1 and "has no main guard" in found.stderr.strip().splitlines()[-1]
+    assert "is a store already" not in found.stderr
 
 
 @pytest.mark.parametrize("guarded", [False, True])
@@ -54,7 +66,7 @@ def test_a_recipe_is_one_line_without_a_guard_and_runs_with_one(store: str, tmp_
         assert len(Store.open(store).units()) == Store.open(store).manifest.plan["num_units"]
     else:
         assert found.returncode == 1 and len(found.stderr.strip().splitlines()) == 1
-        assert "recipe.py': the script has no main guard" in found.stderr
+        assert "recipe.py' has no main guard" in found.stderr
 
 
 def test_a_script_from_the_standard_input_starts_processes(store: str) -> None:
