@@ -25,7 +25,7 @@ from asrkd.streaming.rows import Place
 Progress = Callable[[int, int], None]
 # A flat start takes its utterances from everywhere in the store, together at most this long, into memory: about 120 MB an hour.
 TRAIN_HOURS = 5.0
-# An utterance that fits so many deviations worse than the middle one does not say what its transcript says.
+# An utterance that fits its transcript worse than the median by more than this many deviations says something else.
 ODDITY = 10.0
 _TOGETHER = 64
 _HOUR = 360_000
@@ -47,7 +47,7 @@ class PhoneAligner:
         self.left_out: dict[str, str] = {}
 
     def train(self, progress: Callable[[int, int], None] | None = None, *, hours: float = TRAIN_HOURS) -> PhoneModel:
-        """A flat start on at most so many hours.
+        """A flat start on at most `hours` hours.
 
         Raises:
             CorpusError: no utterance can be aligned.

@@ -27,7 +27,7 @@ _SCALE = 10.0
 _STAY_SCALE = 3.0
 # Nats a frame: among utterances that are all alike, a small difference is not odd.
 _LEAST_SPREAD = 0.1
-# Few utterances do not show how much they differ: of so many, the spread counts twice.
+# Few utterances do not show how much they differ: with this many, the spread counts twice.
 _FEW = 10
 
 
@@ -174,5 +174,5 @@ def spell(text: str, lexicon: Lexicon, phones: Sequence[str], *, what: str) -> l
 
 
 def num_states(phones: int) -> int:
-    """States of silence and of so many phones."""
+    """States of silence and of N phones."""
     return states_of(phones - 1).stop if phones else 1

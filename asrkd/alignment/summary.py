@@ -13,7 +13,7 @@ from asrkd.alignment.phone_model import BestPath
 WORST = 10
 # Above these shares of phones as short as can be, of odd utterances, and of utterances that are silence, a set looks misaligned.
 _SQUEEZED, _ODD, _QUIET = 0.35, 0.05, 0.95
-# By so many of the aligner's own deviations may the middle of a set be worse.
+# How much worse the median of a set may be, in the aligner's own deviations.
 _WORSE = 4.0
 _LONGEST = 50
 

@@ -118,14 +118,15 @@ def custom_json(cut: CutJson) -> str | None:
     try:
         return json.dumps(custom, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        return json.dumps(_finite(custom), sort_keys=True, ensure_ascii=False)
+        return json.dumps(finite(custom), sort_keys=True, ensure_ascii=False)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A copy of plain values in which numbers that are not finite are None."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

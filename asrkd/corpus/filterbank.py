@@ -51,7 +51,7 @@ class Filterbank:
             return energies
         samples = samples[: (count - 1) * self.shift + self.window]
         shape, filters = _constants(self, samples.device)
-        # x[n] - a x[n-1]; within a window the first sample stands in for the one before it.
+        # x[n] - a x[n-1]; the first sample of a window is its own predecessor.
         emphasized = torch.empty_like(samples)
         torch.sub(samples[1:], samples[:-1], alpha=_PREEMPHASIS, out=emphasized[1:])
         emphasized[0] = 0.0

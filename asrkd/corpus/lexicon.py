@@ -13,7 +13,7 @@ from asrkd.corpus.lexicon_file import read_rows
 from asrkd.errors import CorpusError
 
 _log = logging.getLogger(__name__)
-# What stands for nothing, for a back-off and for the ends of sentences in graphs and grammars.
+# Names that graphs and grammars use for the empty symbol, back-off and the ends of sentences.
 RESERVED_WORDS = ("<eps>", "<s>", "</s>", "#0")
 RESERVED_PHONES = ("<eps>", "<blk>")
 

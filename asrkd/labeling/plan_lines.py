@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from asrkd.corpus.cut_json import finite
 from asrkd.store.plan import to_line
 
 
@@ -60,13 +61,11 @@ def _not_unicode(value: Any, path: str) -> tuple[str, str] | None:
     return None
 
 
-def _nulled(value: Any, custom: bool = False) -> Any:
+def _nulled(value: Any) -> Any:
     """A copy with None for what is not finite within `custom`."""
     if isinstance(value, dict):
-        return {name: _nulled(part, custom or name == "custom") for name, part in value.items()}
-    if isinstance(value, list):
-        return [_nulled(part, custom) for part in value]
-    return None if custom and isinstance(value, float) and not math.isfinite(value) else value
+        return {name: finite(part) if name == "custom" else _nulled(part) for name, part in value.items()}
+    return [_nulled(part) for part in value] if isinstance(value, list) else value
 
 
 def _not_finite(value: Any, path: str = "") -> str:
