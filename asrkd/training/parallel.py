@@ -111,7 +111,7 @@ class Parallel:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:120]
+            reason = " ".join(str(error).split())
             raise ConfigError(
                 f"the model cannot run in {self.settings.precision} on {self.device} ({reason}); LSTMs on a CPU need one with "
                 "instructions for it. Set scale.precision to float32"

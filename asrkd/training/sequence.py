@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.tokens import Tokens
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.graphs import k2_graph, ngram_graph, topology_of, word_loop_graph
@@ -18,8 +19,8 @@ from asrkd.sequence.grammar import phone_ngram
 from asrkd.sequence.graphs import denominator, numerators, transcript_acceptor
 from asrkd.sequence.lattice import Beam
 from asrkd.sequence.losses import SequenceLoss, mmi, mwer, smbr
-from asrkd.store import Store
 from asrkd.streaming.batch import Batch
+from asrkd.streaming.source import Source
 from asrkd.text import normal
 from asrkd.text import words as words_of
 from asrkd.training.config import SequenceConfig
@@ -35,7 +36,7 @@ class SequenceObjective:
     Args:
         criteria: which of them the schedule has.
         frame: the frame loss, for smoothing.
-        stores: roots of the labeled stores, whose transcripts and alignments make the phone language model of `lf_mmi`.
+        sources: the labeled ones that `lf_mmi` trains on, whose transcripts and alignments make its phone language model.
         log_prior: (V,) for `hmm`; None for `ctc`.
 
     Raises:
@@ -48,7 +49,7 @@ class SequenceObjective:
         criteria: Collection[str],
         settings: SequenceConfig,
         frame: Objective,
-        stores: Sequence[str],
+        sources: Sequence[Source],
         log_prior: Tensor | None,
         device: torch.device,
     ) -> None:
@@ -71,22 +72,10 @@ class SequenceObjective:
         self._denominator: Any = None
         self._word_graph: Any = None
         if "lf_mmi" in criteria:
-            self._phone_lm = phone_ngram(self._token_sequences(stores), settings.phone_order)
+            self._phone_lm = phone_ngram(token_sequences(sources, self._tokens, lexicon), settings.phone_order)
             self._denominator = denominator(self._topology, self._phone_lm).to(device)
         if set(criteria) - {"lf_mmi"}:
             self._word_graph = self._make_word_graph().to(device)
-
-    def _token_sequences(self, stores: Sequence[str]) -> list[list[int]]:
-        """What was said in the labeled sets: with alignments the tokens that were heard, otherwise first pronunciations."""
-        found = []
-        for root in stores:
-            for row in Store.open(root).rows(["id", "text", "alignment"]):
-                if row["alignment"] is not None:
-                    found.append(self._tokens.read(row["alignment"]))
-                elif row["text"]:
-                    spelled = self._tokens.spell(row["text"], self.lexicon, what=f"utterance {row['id']!r}")
-                    found.append([token for spellings in spelled for token in spellings[0]])
-        return found
 
     def _make_word_graph(self) -> Any:
         if self.settings.grammar:
@@ -184,6 +173,23 @@ class SequenceObjective:
         aligned = ctc_align(scores.detach(), lengths, tokens)
         padded: Tensor = torch.nn.utils.rnn.pad_sequence(aligned, batch_first=True, padding_value=-1)
         return torch.nn.functional.pad(padded, (0, scores.shape[1] - padded.shape[1]), value=-1).to(scores.device)
+
+
+def token_sequences(sources: Iterable[Source], tokens: Tokens, lexicon: Lexicon) -> list[list[int]]:
+    """What was said in the utterances of sources: with alignments the tokens that were spoken, otherwise first pronunciations.
+
+    Raises:
+        CorpusError: a transcript that the lexicon cannot spell.
+    """
+    sequences = []
+    for source in sources:
+        for facts in map(source.facts, range(len(source))):
+            if facts["alignment"] is not None:
+                sequences.append(tokens.read(facts["alignment"]))
+            elif facts["text"]:
+                spelled = tokens.spell(facts["text"], lexicon, what=f"utterance {facts['id']!r}")
+                sequences.append([token for spellings in spelled for token in spellings[0]])
+    return sequences
 
 
 def check_settings(settings: SequenceConfig) -> None:

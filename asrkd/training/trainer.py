@@ -184,9 +184,19 @@ class Trainer:
                 "the schedule has a sequence criterion, which for 'hmm' needs the priors of the classes; start from a finished run "
                 "(init: RUN/final.pt) or name a labeled store (prior: STORE)"
             )
-        labeled = [source.store for source in self.config.sources.values() if source.kind == "labeled"]
+        drawn = {
+            name
+            for phase in self.config.schedule
+            if phase.criterion == "lf_mmi"
+            for name in {**phase.mixture, **phase.until}
+        }
+        sources = [
+            source
+            for name, source in self.loader.sources.items()
+            if name in drawn and self.config.sources[name].kind == "labeled"
+        ]
         return SequenceObjective(
-            self._criteria(), self.config.sequence, self.objective, labeled, self.prior, self.device
+            self._criteria(), self.config.sequence, self.objective, sources, self.prior, self.device
         )
 
     @property

@@ -99,7 +99,7 @@ class FailsInHalf(FrameNet):
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if torch.is_autocast_enabled("cpu"):
-            raise RuntimeError("could not create a primitive")
+            raise RuntimeError(f"{'a long way ' * 20}down: could not create a primitive")
         return super().forward(features, lengths)
 
 
@@ -122,7 +122,9 @@ def test_half_precision_trains(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_precision_that_the_model_cannot_run_in_is_told(corpus: Path, tmp_path: Path) -> None:
     model = {"factory": f"{__name__}:FailsInHalf"}
-    with pytest.raises(ConfigError, match="cannot run in bf16 on cpu .could not create a primitive.*float32"):
+    with pytest.raises(
+        ConfigError, match="cannot run in bf16 on cpu .a long way .*down: could not create a primitive.*float32"
+    ):
         Trainer(settings(corpus, tmp_path / "run", scale={"precision": "bf16"}, model=model)).train()
 
 

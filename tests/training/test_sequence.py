@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from asrkd.alignment.align_store import align_store
 from asrkd.errors import ConfigError, DependencyError, MismatchError
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
+from asrkd.store import Store
+from asrkd.store.snapshot import take
 from asrkd.training import checkpoint
 from asrkd.training.config import TrainConfig
 from asrkd.training.metrics import read_metrics
@@ -144,6 +147,48 @@ def test_what_cannot_be_trained_is_refused(
     ctc = {"lexicon": str(corpus / "lexicon.txt"), "topology": "ctc"}
     refused(ConfigError, "'ctc' model has no use for priors", inventory=ctc, init=None, prior=str(soft))
     refused(ConfigError, "beams must be above 0", sequence={"search_beam": 0.0})
+
+
+def test_the_phone_ngram_counts_the_utterances_that_are_trained_on(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that filters and a snapshot leave of the sources that `lf_mmi` draws from; k2 has no part in it."""
+    counted: list[list[list[int]]] = []
+    monkeypatch.setattr("asrkd.training.sequence.topology_of", lambda inventory: None)
+    monkeypatch.setattr("asrkd.training.sequence.phone_ngram", lambda sequences, order: counted.append(sequences))
+    monkeypatch.setattr("asrkd.training.sequence.denominator", lambda topology, lm: torch.zeros(1))
+    store = Store.open(str(corpus / "stores/labeled"))
+    growing = Path(shutil.copytree(store.root, tmp_path / "growing"))
+    late = sorted((growing / "shards").iterdir())[1:]
+    for shard in late:
+        shard.rename(tmp_path / shard.name)
+    take(str(growing), "pinned")
+    for shard in late:
+        (tmp_path / shard.name).rename(shard)
+    middle = float(np.median([row["duration"] for row in store.rows(["duration"])]))
+    sources = {
+        "filtered": {
+            "store": store.root,
+            "speakers": ["speaker-0", "speaker-2"],
+            "bounds": {"duration": [None, middle]},
+        },
+        "pinned": {"store": str(tmp_path / "growing"), "snapshot": "pinned"},
+        "other": {"store": store.root},
+    }
+    schedule = [
+        {"steps": 2, "mixture": {"other": 1}},
+        phase("lf_mmi")[0] | {"mixture": {"filtered": 1}, "until": {"pinned": 1}},
+    ]
+    config = run_settings(corpus, growing, tmp_path / "run", "ctc", sources=sources, schedule=schedule)
+    units = Trainer(config).inventory.units
+    phones = {"low": ["l"], "high": ["h"], "up": ["l", "h"]}
+    rows = list(store.rows(["text", "speaker", "duration"]))
+    left = [row["text"] for row in rows if row["speaker"] != "speaker-1" and row["duration"] <= middle]
+    first = store.column(store.units()[0], "text").to_pylist()
+    assert 0 < len(left) < len(rows) and 0 < len(first) < len(rows)
+    assert counted == [
+        [[units.index(phone) for word in text.split() for phone in phones[word]] for text in [*left, *first]]
+    ]
 
 
 def test_without_k2_a_sequence_phase_says_how_to_install_it(
