@@ -19,8 +19,8 @@ class CorpusError(AsrkdError):
     """Audio, cuts, transcripts or a lexicon that cannot be used."""
 
 
-class TeacherError(AsrkdError):
-    """A teacher that cannot be loaded or does not keep its contract."""
+class ModelError(AsrkdError):
+    """An acoustic model (teacher or student) that cannot be loaded or does not keep its contract."""
 
 
 class StoreError(AsrkdError):

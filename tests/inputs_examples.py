@@ -15,6 +15,7 @@ import soundfile
 from helpers import make_teacher
 from lhotse import CutSet, Recording, SupervisionSegment
 
+from asrkd.acoustic import load_model
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.where import parse_where
@@ -27,7 +28,6 @@ from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
 from asrkd.labeling.quarantine import quarantined
 from asrkd.store import Store
-from asrkd.teachers import load_teacher
 
 EXAMPLES: dict[str, Callable[[Path], str]] = {}
 RATE = 16000
@@ -573,24 +573,24 @@ def graph(folder: Path, units: tuple[str, ...] = ("<blk>", "a", "b"), **shape: A
 
 @example("a graph for one utterance at a time, or with int32 lengths")
 def _(folder: Path) -> str:
-    assert load_teacher(graph(folder, batch=1)).one_by_one
-    assert not load_teacher(graph(folder, lengths=onnx.TensorProto.INT32)).one_by_one
+    assert load_model(graph(folder, batch=1)).one_by_one
+    assert not load_model(graph(folder, lengths=onnx.TensorProto.INT32)).one_by_one
     return "normalised"
 
 
 @example("a graph for another batch, number of frames, feature size or number of classes")
 def _(folder: Path) -> str:
-    return refusals(lambda name: load_teacher(graph(folder, **{name: 50})), "batch", "frames", "size")
+    return refusals(lambda name: load_model(graph(folder, **{name: 50})), "batch", "frames", "size")
 
 
 @example("a softmax in the graph")
 def _(folder: Path) -> str:
-    return refusals(lambda softmax: load_teacher(graph(folder, softmax=softmax)), True)
+    return refusals(lambda softmax: load_model(graph(folder, softmax=softmax)), True)
 
 
 @example("units without the blank, or with the blank elsewhere than first")
 def _(folder: Path) -> str:
-    return refusals(lambda units: load_teacher(graph(folder, units)), ("a", "b", "c"), ("a", "b", "<blk>"))
+    return refusals(lambda units: load_model(graph(folder, units)), ("a", "b", "c"), ("a", "b", "<blk>"))
 
 
 # Outputs and schedulers

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd import fingerprint
+from asrkd.acoustic import load_model
 from asrkd.alignment.forced import TranscriptGraph, ctc_align, too_few_frames, transcript_graph, viterbi
 from asrkd.alignment.phone_align import ODDITY, PhoneAligner, load
 from asrkd.alignment.summary import Summary
@@ -33,7 +34,6 @@ from asrkd.store.rewrite import check_new, with_columns
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
 from asrkd.targets.codecs import parse_codec
-from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
 
 Progress = Callable[[int, int], None]
@@ -140,7 +140,7 @@ class _Aligner:
     """A model's scores of a transcript."""
 
     def __init__(self, spec: str, words: Lexicon, kind: str) -> None:
-        self.teacher, self.words, self.kind = load_teacher(spec), words, kind
+        self.teacher, self.words, self.kind = load_model(spec), words, kind
         if not isinstance(self.teacher.front_end, FrontEnd):
             raise MismatchError(
                 f"model {spec!r} reads samples, but a store is aligned by features; give a run of asrkd train"

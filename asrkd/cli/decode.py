@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from asrkd.acoustic import load_model
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.transcripts import speaker_of
@@ -15,7 +16,6 @@ from asrkd.evaluation import files
 from asrkd.evaluation.wer import score as align_words
 from asrkd.files import check_folder
 from asrkd.sequence.dependency import import_k2
-from asrkd.teachers import load_teacher
 
 
 @click.command()
@@ -56,7 +56,7 @@ def decode(
     check_folder(folder)
     if decoder == "k2":
         import_k2()
-    model = load_teacher(f"checkpoint:{run}")
+    model = load_model(f"checkpoint:{run}")
     # What cannot be searched is said before the model runs over all the audio.
     graph = search_graph(
         Lexicon.read(lexicon),

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from tqdm import tqdm
 
 from asrkd import config
+from asrkd.acoustic import load_model
 from asrkd.cli import options
 from asrkd.cli.progress import Progress
 from asrkd.corpus.front_end import FrontEnd
@@ -26,7 +27,6 @@ from asrkd.labeling.job import Crew
 from asrkd.labeling.layer import make_codebooks
 from asrkd.labeling.stop import Terminated, terminated_by_signal
 from asrkd.labeling.worker import UnitResult
-from asrkd.teachers import load_teacher
 
 
 @click.group()
@@ -129,7 +129,7 @@ def codebooks_command(cuts: str, out: str, teacher: str, layer: str, count: int,
     """Fit codebooks to what a layer of a teacher gives for CUTS, for label plan --codebooks."""
     check_file(out)
     frames, kept = make_codebooks(
-        cuts, out, teacher=load_teacher(teacher), layer=layer, count=count, entries=entries, max_frames=max_frames
+        cuts, out, teacher=load_model(teacher), layer=layer, count=count, entries=entries, max_frames=max_frames
     )
     click.echo(
         f"{count} codebooks of {entries} entries in {out}, fitted to {frames} frames: they keep {kept:.1%} of the variance"

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from asrkd.acoustic import as_planned, load_model
 from asrkd.labeling.relabel import relabel
 from asrkd.store import Store
 from asrkd.store.card import card as write_card
@@ -17,7 +18,6 @@ from asrkd.store.inspect import info as describe
 from asrkd.store.inspect import statistics
 from asrkd.store.snapshot import take as take_snapshot
 from asrkd.store.verify import verify as find_problems
-from asrkd.teachers import as_planned, load_teacher
 
 
 @click.group()
@@ -62,9 +62,7 @@ def verify(root: str, share: float | None, teacher: str | None) -> None:
     problems = find_problems(root)
     if share is not None and teacher is not None:
         identity = Store.open(root).identity
-        loaded = as_planned(
-            load_teacher(teacher, autocast=identity.autocast, probe=False), identity.teacher_fingerprint
-        )
+        loaded = as_planned(load_model(teacher, autocast=identity.autocast, probe=False), identity.teacher_fingerprint)
         compared, different = relabel(root, loaded, share)
         click.echo(f"labeled again: {compared} utterances")
         problems += different

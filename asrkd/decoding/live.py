@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asrkd.acoustic import AcousticModel
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.live_front_end import LiveFrontEnd
 from asrkd.decoding.decode import Hypothesis, check_scores, hypothesis_of, search_options
 from asrkd.errors import ConfigError
 from asrkd.graphs import DecodingGraph
 from asrkd.models import FeatureStream, stream_layout
-from asrkd.teachers import Teacher
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class LiveRecognizer:
         ConfigError: a model that cannot stream, or a front end that needs the whole utterance.
     """
 
-    def __init__(self, model: Teacher, decoder: LiveDecoder, rules: EndpointRules | None = None) -> None:
-        network: Any = model.model
+    def __init__(self, model: AcousticModel, decoder: LiveDecoder, rules: EndpointRules | None = None) -> None:
+        network: Any = model.network
         stream_layout(network, "run on live audio")
         self.model, self.decoder, self.rules = model, decoder, rules or EndpointRules()
         if not isinstance(model.front_end, FrontEnd):

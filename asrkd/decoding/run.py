@@ -13,6 +13,7 @@ from lhotse.cut import Cut
 from numpy.typing import NDArray
 
 from asrkd import text
+from asrkd.acoustic import AcousticModel
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cuts import iterate, iterate_json, open_cuts
 from asrkd.corpus.inventory import Inventory
@@ -24,7 +25,6 @@ from asrkd.decoding.k2_decode import K2Decoder
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.graphs import DecodingGraph, ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam
-from asrkd.teachers import Teacher
 from asrkd.training import checkpoint
 
 DECODERS = ("kaldi", "k2")
@@ -50,7 +50,7 @@ class Scores:
     model_seconds: float = 0.0
 
 
-def compute_scores(model: Teacher, cuts: str, *, batch: int = 16) -> Scores:
+def compute_scores(model: AcousticModel, cuts: str, *, batch: int = 16) -> Scores:
     """Run a model over a test set.
 
     Raises:
@@ -152,7 +152,7 @@ def search_graph(
 
 def decode_scores(
     scores: Scores,
-    model: Teacher,
+    model: AcousticModel,
     graph: DecodingGraph,
     *,
     log_prior: NDArray[np.float32] | None = None,
@@ -206,7 +206,7 @@ def decode_scores(
     return {key: " ".join(one.words) for key, one in zip(keys, found, strict=True)}
 
 
-def latency_ratio(model: Teacher, front_end: AnyFrontEnd, *, seconds: float = 10.0, repeats: int = 5) -> float:
+def latency_ratio(model: AcousticModel, front_end: AnyFrontEnd, *, seconds: float = 10.0, repeats: int = 5) -> float:
     """Seconds of computation for one second of audio (real-time factor), one utterance at a time on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
+from asrkd.acoustic import AcousticModel
 from asrkd.decoding.run import Scores, decode_scores, search_graph
 from asrkd.errors import CorpusError
 from asrkd.evaluation.wer import score, total
-from asrkd.teachers import Teacher
 from asrkd.training.dev import dev_batches
 from asrkd.training.trainer import Measure, Trainer
 
@@ -41,9 +41,9 @@ def dev_wer(trainer: Trainer) -> Measure | None:
     return measure
 
 
-def _as_teacher(trainer: Trainer, model: nn.Module) -> Teacher:
+def _as_teacher(trainer: Trainer, model: nn.Module) -> AcousticModel:
     factor = trainer.config.model.subsampling_factor
-    return Teacher(model, trainer.front_end, trainer.inventory, factor, "training", "", str(trainer.device))
+    return AcousticModel(model, trainer.front_end, trainer.inventory, factor, "training", "", str(trainer.device))
 
 
 def _scores(trainer: Trainer, model: nn.Module, root: str) -> Scores:

@@ -43,7 +43,7 @@ def work(
 
     Raises:
         ConfigError: an index below 0, a count below 1, a lease that is not above 0, or more than one worker.
-        MismatchError, CorpusError, TeacherError, StoreError: as `asrkd.labeling.job.finish`.
+        MismatchError, CorpusError, ModelError, StoreError: as `asrkd.labeling.job.finish`.
     """
     check_guard()
     if index < 0:

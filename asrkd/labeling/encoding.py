@@ -9,7 +9,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from asrkd.errors import TeacherError
+from asrkd.acoustic import AcousticModel, ModelFailure, is_out_of_memory
+from asrkd.acoustic.model import one_line
+from asrkd.acoustic.probe import works
+from asrkd.errors import ModelError
 from asrkd.labeling.layer import LayerEncoder
 from asrkd.labeling.reading import Heard
 from asrkd.models.layer import tapped
@@ -20,9 +23,6 @@ from asrkd.targets.packed import pack
 from asrkd.targets.random import frame_keys
 from asrkd.targets.select import Entries
 from asrkd.targets.statistics import FrameStatistics, frame_statistics, statistics
-from asrkd.teachers import ModelFailure, Teacher, is_out_of_memory
-from asrkd.teachers.probe import works
-from asrkd.teachers.teacher import one_line
 
 # Frames whose posteriors are encoded together: bounds memory for long utterances.
 _ENCODE_FRAMES = 8192
@@ -38,7 +38,11 @@ class Encoded:
 
 
 def encode(
-    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher, layer: LayerEncoder | None = None
+    heard: Sequence[Heard],
+    features: Tensor,
+    identity: Identity,
+    teacher: AcousticModel,
+    layer: LayerEncoder | None = None,
 ) -> tuple[list[Encoded | None], dict[str, str]]:
     """Run the teacher over utterances and encode its posteriors.
 
@@ -54,7 +58,7 @@ def encode(
 
     Raises:
         MismatchError: the teacher's frames are not those of the frame law.
-        TeacherError: the teacher gives NaN, or its model fails on anything.
+        ModelError: the teacher gives NaN, or its model fails on anything.
     """
     if not heard:
         return [], {}
@@ -64,12 +68,12 @@ def encode(
         failure: str | None = error.reason
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
-            raise TeacherError(_batch_failure(heard, features, teacher, one_line(error))) from error
+            raise ModelError(_batch_failure(heard, features, teacher, one_line(error))) from error
         failure = None
     # Not in the handler, where the error holds on to the tensors of the failed attempt.
     if failure is not None:
         if not works(teacher):
-            raise TeacherError(_batch_failure(heard, features, teacher, failure))
+            raise ModelError(_batch_failure(heard, features, teacher, failure))
         return _encode_alone(heard, features, identity, teacher, layer)
     if torch.device(teacher.device).type == "cuda":
         torch.cuda.empty_cache()
@@ -84,7 +88,7 @@ def encode(
 
 
 def _encode_alone(
-    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher, layer: LayerEncoder | None
+    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: AcousticModel, layer: LayerEncoder | None
 ) -> tuple[list[Encoded | None], dict[str, str]]:
     """Each utterance of a batch on which the model failed, alone and without padding; it is bad if the model fails on it again."""
     found: list[Encoded | None] = []
@@ -102,7 +106,7 @@ def _encode_alone(
     return found, bad
 
 
-def _batch_failure(heard: Sequence[Heard], features: Tensor, teacher: Teacher, reason: str) -> str:
+def _batch_failure(heard: Sequence[Heard], features: Tensor, teacher: AcousticModel, reason: str) -> str:
     return (
         f"teacher {teacher.spec!r} fails on {len(heard)} utterances from {heard[0].row['id']!r} on, {tuple(features.shape)} "
         f"features, on {teacher.device}{f' with autocast {teacher.autocast}' if teacher.autocast else ''}: {reason}"
@@ -131,7 +135,7 @@ def encoded_columns(key: str, log_probs: Tensor, identity: Identity) -> dict[str
 
 
 def _encode(
-    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: Teacher, layer: LayerEncoder | None
+    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: AcousticModel, layer: LayerEncoder | None
 ) -> list[Encoded]:
     codec = parse_codec(identity.codec)
     given = torch.tensor([len(one.features) for one in heard])
@@ -139,7 +143,7 @@ def _encode(
     if layer is None:
         log_probs, lengths = teacher.log_probs(features, given)
     else:
-        with tapped(cast(nn.Module, teacher.model), layer.name) as outputs:
+        with tapped(cast(nn.Module, teacher.network), layer.name) as outputs:
             log_probs, lengths = teacher.log_probs(features, given)
         if teacher.one_by_one:
             ends = zip(outputs, lengths.tolist(), strict=True)
@@ -151,12 +155,12 @@ def _encode(
         what = f"cut {one.row['id']!r}: the teacher's output"
         identity.frame_law.check(one.row["num_samples"], length, what=what)
         if length > len(frames):
-            raise TeacherError(f"{what} has {len(frames)} frames of logits, but says {length}; correct the teacher")
+            raise ModelError(f"{what} has {len(frames)} frames of logits, but says {length}; correct the teacher")
         rows.append(frames[:length])
         keys.append(frame_keys(one.row["id"], identity.teacher_fingerprint, length, frames.device))
     try:
         entries, frames = _chunked(codec, torch.cat(rows), torch.cat(keys))
-    except TeacherError:
+    except ModelError:
         _name_the_cut(codec, heard, rows, keys)
         raise
     sizes = [len(row) for row in rows]
@@ -177,5 +181,5 @@ def _name_the_cut(codec: Codec, heard: Sequence[Heard], rows: Sequence[Tensor], 
     for one, frames, key in zip(heard, rows, keys, strict=True):
         try:
             codec.encode(frames, key)
-        except TeacherError as error:
-            raise TeacherError(f"cut {one.row['id']!r}: {error}") from None
+        except ModelError as error:
+            raise ModelError(f"cut {one.row['id']!r}: {error}") from None

@@ -64,7 +64,7 @@ class Crew:
 
         Raises:
             ConfigError: the device cannot be used.
-            MismatchError, TeacherError: the teacher is not the store's, or cannot be loaded.
+            MismatchError, ModelError: the teacher is not the store's, or cannot be loaded.
         """
         device = self.devices[number % len(self.devices)] if self.devices else ""
         try:

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from asrkd import fingerprint
+from asrkd.acoustic import AcousticModel
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cuts import iterate, open_cuts
-from asrkd.errors import ConfigError, MismatchError, StoreError, TeacherError
+from asrkd.errors import ConfigError, MismatchError, ModelError, StoreError
 from asrkd.models.layer import layer_frames, tapped
 from asrkd.store.files import exists, read_bytes, write_atomic
 from asrkd.store.identity import Identity
 from asrkd.store.schema import CODEBOOKS
 from asrkd.targets.layer_codec import LayerCodec, fit_codebooks, parse_layer_codec
-from asrkd.teachers import Teacher
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def open_encoder(root: str, identity: Identity) -> LayerEncoder | None:
     return LayerEncoder(identity.layer, codec, torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False)))
 
 
-def plan_layer(root: str, identity: Identity, teacher: Teacher, layer: str, codebooks: str) -> dict[str, Any]:
+def plan_layer(root: str, identity: Identity, teacher: AcousticModel, layer: str, codebooks: str) -> dict[str, Any]:
     """The fields of a new store's identity for a layer; its codebooks are copied into the store.
 
     Raises:
@@ -101,7 +101,7 @@ def make_codebooks(
     cuts: str,
     out: str,
     *,
-    teacher: Teacher,
+    teacher: AcousticModel,
     layer: str,
     count: int,
     entries: int,
@@ -137,14 +137,14 @@ def make_codebooks(
 
 
 @torch.no_grad()
-def layer_outputs(teacher: Teacher, samples: Tensor, layer: str) -> list[Tensor]:
+def layer_outputs(teacher: AcousticModel, samples: Tensor, layer: str) -> list[Tensor]:
     """(T', D) float32 output of a layer for each row of (N, S) samples, in the host's memory."""
-    if not isinstance(teacher.model, nn.Module):
-        raise TeacherError(
+    if not isinstance(teacher.network, nn.Module):
+        raise ModelError(
             f"teacher {teacher.spec!r} is no torch.nn.Module, so its layers cannot be looked into; leave out the layer"
         )
     features = torch.stack([teacher.front_end(one) for one in samples])
-    with tapped(teacher.model, layer) as outputs:
+    with tapped(teacher.network, layer) as outputs:
         log_probs, lengths = teacher.log_probs(features, torch.full((len(features),), features.shape[1]))
     frames = layer_frames(outputs[-1], len(features), log_probs.shape[1], name=layer)
     return [one[:length].float().cpu() for one, length in zip(frames, lengths.tolist(), strict=True)]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from asrkd import fingerprint, text
+from asrkd.acoustic import AcousticModel, as_planned, load_model
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.transcripts import transcript_of
@@ -28,7 +29,6 @@ from asrkd.store.identity import Identity
 from asrkd.store.manifest import Manifest
 from asrkd.store.plan import read_cuts, write_cuts
 from asrkd.targets.codecs import parse_codec
-from asrkd.teachers import Teacher, as_planned, load_teacher
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def plan(
         teacher: spec of the teacher; None makes a store of transcripts only (the labeled set).
         codec: codec spec, default `topk:20`; only with a teacher.
         embed: `audio`, `features` or `none`: what the rows carry besides.
-        autocast, compile: how the teacher computes, see `asrkd.teachers.load_teacher`. Fixed here, because the bytes depend on it.
+        autocast, compile: how the teacher computes, see `asrkd.acoustic.load_model`. Fixed here, because the bytes depend on it.
         layer: a layer of the teacher's model (`torch.nn.Module.get_submodule`) whose output is stored for every frame.
         codebooks: a file by `asrkd.labeling.layer.make_codebooks`, whose indexes are stored in place of 16-bit numbers.
         unit_hours: hours of audio in a work unit.
@@ -91,7 +91,7 @@ def plan(
             raise ConfigError(
                 f"layer {layer!r} is given without a teacher, or with compile, which hides layers; leave one of them out"
             )
-        loaded = load_teacher(teacher, autocast=autocast)
+        loaded = load_model(teacher, autocast=autocast)
         identity = dataclasses.replace(identity, **plan_layer(root, identity, loaded, layer, codebooks))
     elif codebooks:
         raise ConfigError(f"codebooks {codebooks!r} are given without the layer that they are of; name it")
@@ -285,14 +285,14 @@ def _identity(
         return Identity(front_end=(front_end or FrontEnd()).to_dict(), embed=embed)
     if front_end is not None:
         raise ConfigError("front_end is given with a teacher; the teacher brings its own front end")
-    loaded = load_teacher(teacher)
+    loaded = load_model(teacher)
     if embed == "features" and isinstance(loaded.front_end, Waveform):
         raise ConfigError(f"teacher {teacher!r} reads samples, so there are no features to embed; embed audio")
     identity = teacher_identity(loaded, codec=parse_codec(codec or "topk:20").spec, embed=embed)
     return dataclasses.replace(identity, autocast=autocast, compile=compile)
 
 
-def teacher_identity(teacher: Teacher, *, codec: str, embed: str) -> Identity:
+def teacher_identity(teacher: AcousticModel, *, codec: str, embed: str) -> Identity:
     """The identity of a store that this teacher labels."""
     return Identity(
         teacher=teacher.spec,
@@ -307,7 +307,7 @@ def teacher_identity(teacher: Teacher, *, codec: str, embed: str) -> Identity:
     )
 
 
-def check_teacher(root: str, identity: Identity, device: str = "cpu") -> Teacher | None:
+def check_teacher(root: str, identity: Identity, device: str = "cpu") -> AcousticModel | None:
     """Load the teacher that a store was planned with onto a device (None for transcripts only).
 
     Raises:
@@ -315,7 +315,7 @@ def check_teacher(root: str, identity: Identity, device: str = "cpu") -> Teacher
     """
     if not identity.teacher:
         return None
-    teacher = load_teacher(identity.teacher, device, autocast=identity.autocast, compile=identity.compile, probe=False)
+    teacher = load_model(identity.teacher, device, autocast=identity.autocast, compile=identity.compile, probe=False)
     teacher = as_planned(teacher, identity.teacher_fingerprint)
     if teacher.fingerprint != identity.teacher_fingerprint:
         raise MismatchError(

@@ -68,7 +68,7 @@ def run(
     Raises:
         DependencyError: Ray is not installed.
         ConfigError: a new local cluster has less than one worker's resources.
-        MismatchError, CorpusError, TeacherError, StoreError: as `asrkd.labeling.local.run`.
+        MismatchError, CorpusError, ModelError, StoreError: as `asrkd.labeling.local.run`.
         AsrkdError: a unit was lost with its worker time and again.
     """
     ray = _ray()

@@ -11,20 +11,20 @@ import numpy as np
 import soundfile
 import torch
 
+from asrkd.acoustic import AcousticModel
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store.reader import Store
 from asrkd.targets.codecs import parse_codec
 from asrkd.targets.packed import as_stored
 from asrkd.targets.random import frame_keys
 from asrkd.targets.sparse import SparseTargets
-from asrkd.teachers import Teacher
 
 # Total variation, mean over an utterance. Other batch shapes change a teacher's floats in the last digits, and with them a
 # sampled count here and there; a shift by one frame changes every frame.
 TOLERANCE = 0.01
 
 
-def relabel(root: str, teacher: Teacher, share: float, *, seed: int = 0) -> tuple[int, list[str]]:
+def relabel(root: str, teacher: AcousticModel, share: float, *, seed: int = 0) -> tuple[int, list[str]]:
     """Label a random `share` of the utterances again from their embedded audio or features.
 
     Returns:
@@ -88,7 +88,7 @@ def _hash(key: str, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _distance(store: Store, row: dict[str, Any], teacher: Teacher) -> float:
+def _distance(store: Store, row: dict[str, Any], teacher: AcousticModel) -> float:
     if store.identity.embed == "audio":
         samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
         features = teacher.front_end(torch.from_numpy(samples))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asrkd.acoustic import AcousticModel
 from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.labeling import quarantine
 from asrkd.labeling.encoding import Encoded, encode, packed, pad
@@ -23,7 +24,6 @@ from asrkd.store.identity import Identity
 from asrkd.store.plan import read_cuts
 from asrkd.store.schema import shard_name
 from asrkd.store.writer import shard_bytes
-from asrkd.teachers import Teacher
 
 # Seconds that reading a batch (minutes of audio) may take.
 READ_SECONDS = 300.0
@@ -75,7 +75,7 @@ class Labeler:
         self,
         root: str,
         identity: Identity,
-        teacher: Teacher | None,
+        teacher: AcousticModel | None,
         *,
         readers: int = 0,
         read_seconds: float = READ_SECONDS,
@@ -105,7 +105,7 @@ class Labeler:
 
         Raises:
             MismatchError: the teacher's frames are not those of the frame law.
-            TeacherError: the teacher gives NaN.
+            ModelError: the teacher gives NaN.
             StoreError: a shard cannot be written.
         """
         work = Prefetch(self._heard(units), _AHEAD)

@@ -45,7 +45,7 @@ class DecodingConfig:
 @dataclass
 class LatticeConfig:
     """What the targets `lattice` are made with: the teacher's posteriors given that the words are the lexicon's, over every path of their loop
-    (`asrkd.teachers.lattice`)."""
+    (`asrkd.acoustic.lattice`)."""
 
     acoustic_scale: float = 1.0
     insertion_penalty: float = 0.0

@@ -10,6 +10,7 @@ from torch import nn
 
 from asrkd import config as configs
 from asrkd import files
+from asrkd.acoustic import load_model
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.run import compute_scores, decode_scores, latency_ratio, read_prior, search_graph
 from asrkd.errors import ConfigError
@@ -18,7 +19,6 @@ from asrkd.evaluation.wer import by_speaker, score, total
 from asrkd.models import count_parameters, int8_bytes
 from asrkd.store.inspect import statistics
 from asrkd.study.config import StudyConfig
-from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
 from asrkd.training.config import TrainConfig
 
@@ -27,7 +27,7 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
     """Write `out/result.json` with the errors of each speaker, sizes and speed; nothing to do when it is there."""
     if (out / "result.json").exists():
         return
-    model = load_teacher(spec)
+    model = load_model(spec)
     data = Path(config.data)
     lexicon = Lexicon.read(data / "lexicon.txt")
     # The prior of an ensemble is the mean of its members'.
@@ -90,7 +90,7 @@ def _target_bytes(run: Path) -> float | None:
 
 def _int8_bytes(run: Path) -> int:
     """Of a run's weights as a file with matrices of eight bits; as they are, where none can be rounded."""
-    model = load_teacher(f"checkpoint:{run}").model
+    model = load_model(f"checkpoint:{run}").network
     try:
         return int8_bytes(model) if isinstance(model, nn.Module) else 0
     except ConfigError:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from asrkd.acoustic import load_model
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cuts import iterate, open_cuts
 from asrkd.corpus.transcripts import text_of
@@ -28,7 +29,6 @@ from asrkd.study.tables import (
     variant_costs,
     variant_table,
 )
-from asrkd.teachers import load_teacher
 from asrkd.training.metrics import read_metrics
 
 
@@ -110,8 +110,8 @@ def _posteriorgram(study: Study, test: str) -> pictures.Figure:
     cuts = str(study.data / f"{study.config.tests[test]}.jsonl.gz")
     cut = next(iter(iterate(open_cuts(cuts), what=cuts)))
     probs = []
-    teacher = load_teacher(study.teacher_spec)
-    for model in (teacher, load_teacher(f"checkpoint:{study.run_folder('distilled')}")):
+    teacher = load_model(study.teacher_spec)
+    for model in (teacher, load_model(f"checkpoint:{study.run_folder('distilled')}")):
         samples = torch.from_numpy(read_audio(cut, model.front_end.sampling_rate))
         features = model.front_end(samples)
         log_probs, _ = model.log_probs(features[None], torch.tensor([len(features)]))

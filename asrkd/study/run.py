@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asrkd import config as configs
+from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
 from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
@@ -20,7 +21,6 @@ from asrkd.study.jobs import train_all
 from asrkd.study.results import write_sequence, write_variants
 from asrkd.study.stores import Stores
 from asrkd.study.variants import STUDENTS, has_own_store, store_of, waves, with_targets
-from asrkd.teachers import load_teacher
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
 
 Progress = Callable[[str, int, int, str], None]
@@ -136,7 +136,7 @@ class Study:
         if given.codebooks:
             books = str(self.work / f"{name}.npy")
             if not Path(books).exists():
-                teacher = load_teacher(spec)
+                teacher = load_model(spec)
                 make_codebooks(
                     self.stores.unlabeled, books, teacher=teacher, layer=given.layer, count=given.codebooks, entries=256
                 )

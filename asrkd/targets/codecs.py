@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from asrkd.errors import ConfigError, TeacherError
+from asrkd.errors import ConfigError, ModelError
 from asrkd.targets import select
 from asrkd.targets.layouts import Bytes, Floats, Layout
 from asrkd.targets.packing import ByteLayout
@@ -45,7 +45,7 @@ class Codec(Protocol):
         """(M, V) natural-log posteriors of a batch of frames, on any device, and their (M,) keys -> kept classes.
 
         The keys are those of `asrkd.targets.random.frame_keys`; only codecs that sample need them.
-        Raises TeacherError for NaN.
+        Raises ModelError for NaN.
         """
 
     def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
@@ -276,7 +276,7 @@ def _checked(log_probs: Tensor) -> Tensor:
     suspicious = torch.isnan(log_probs.sum(dim=1)).nonzero()[:, 0]
     bad = suspicious[torch.isnan(log_probs[suspicious]).any(dim=1)]
     if len(bad):
-        raise TeacherError(
+        raise ModelError(
             f"the teacher's posteriors are NaN in {len(bad)} of {len(log_probs)} frames (first: frame {int(bad[0])}), "
             "so they cannot be stored; look at the audio of this cut, or at the teacher's precision"
         )

@@ -10,12 +10,12 @@ import yaml
 from torch import Tensor
 
 from asrkd import files
-from asrkd.errors import CorpusError, MismatchError, TeacherError
+from asrkd.acoustic import load_model
+from asrkd.acoustic.ensemble import Ensemble, read_ensemble
+from asrkd.errors import CorpusError, MismatchError, ModelError
 from asrkd.losses.hard import PADDING
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
-from asrkd.teachers import load_teacher
-from asrkd.teachers.ensemble import Ensemble, read_ensemble
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def weigh(
         max_frames: frames to look at; the log domain holds all classes of them in memory.
 
     Raises:
-        TeacherError: the file or a teacher cannot be used.
+        ModelError: the file or a teacher cannot be used.
         CorpusError: the store has no alignments.
         MismatchError: the teachers are of another inventory than the alignments, or their frames are others.
     """
@@ -72,7 +72,7 @@ def fit(log_probs: Tensor, labels: Tensor, *, domain: str) -> tuple[list[float],
     Args:
         log_probs: (K, M, V) natural-log posteriors of K teachers.
         labels: (M,) right classes.
-        domain: `probability` or `log`, see `asrkd.teachers.load_teacher`.
+        domain: `probability` or `log`, see `asrkd.acoustic.load_model`.
     """
     # Weights are a softmax, whose argument has one value too many: that does not trouble L-BFGS.
     theta = torch.zeros(len(log_probs), dtype=torch.float64, requires_grad=True)
@@ -103,7 +103,7 @@ def _loss(weights: Tensor, log_probs: Tensor, labels: Tensor, domain: str) -> Te
 @torch.no_grad()
 def _posteriors(given: Ensemble, root: str, device: str, max_frames: int) -> tuple[Tensor, Tensor]:
     """(K, M, V) log-posteriors of every teacher for the labeled frames, and (M,) their labels."""
-    teachers = [load_teacher(spec, device) for spec in given.specs]
+    teachers = [load_model(spec, device) for spec in given.specs]
     first = teachers[0]
     loader = Loader(
         {"dev": Source("dev", root)},
@@ -127,7 +127,7 @@ def _posteriors(given: Ensemble, root: str, device: str, max_frames: int) -> tup
         for teacher in teachers:
             log_probs, _ = teacher.log_probs(batch.features, batch.feature_lengths)
             if log_probs.shape[1] != kept.shape[1]:
-                raise TeacherError(
+                raise ModelError(
                     f"teacher {teacher.spec!r} gives {log_probs.shape[1]} frames, the alignments have {kept.shape[1]}; they are of another frame rate"
                 )
             outputs.append(log_probs.cpu()[kept])

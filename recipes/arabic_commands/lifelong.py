@@ -17,6 +17,7 @@ import torch
 import yaml
 from lhotse import CutSet
 
+from asrkd.acoustic import load_model
 from asrkd.cli import run_command
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.run import compute_scores, decode_scores, read_prior, search_graph
@@ -24,7 +25,6 @@ from asrkd.errors import ConfigError
 from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference, by_speaker, score
 from asrkd.report.tables import markdown_table
 from asrkd.study.tables import percent, rate
-from asrkd.teachers import load_teacher
 
 SYSTEMS = ("speakers-7", "later-alone", "later-with-first")
 CUTS_PER_SPEAKER = 40
@@ -81,7 +81,7 @@ def of_seed(data: Path, work: Path) -> dict[tuple[str, str], dict[str, Errors]]:
     CutSet.from_cuts(cuts).to_file(path)
     lexicon, found = Lexicon.read(data / "lexicon.txt"), {}
     for system, run in runs.items():
-        model = load_teacher(f"checkpoint:{run}")
+        model = load_model(f"checkpoint:{run}")
         chosen = json.loads((work / "results" / system / "result.json").read_text(encoding="utf-8"))
         scores = compute_scores(model, str(path))
         texts = decode_scores(

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from helpers import make_cuts, make_teacher
 
+from asrkd.acoustic import load_model
 from asrkd.labeling.layer import make_codebooks
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.targets.layer_codec import parse_layer_codec
-from asrkd.teachers import load_teacher
 
 CODECS = ("dense", "topk:5", "topk:40", "nucleus:0.95:12", "sampled:22", "hybrid:0:12", "hybrid:4:8")
 LAYER = "forward_layers.0"
@@ -47,7 +47,7 @@ def main(out: Path) -> None:
     make_teacher(Path("teacher.pt"))
     sharpen(Path("teacher.pt"))
     teacher = "checkpoint:teacher.pt"
-    loaded = load_teacher(teacher)
+    loaded = load_model(teacher)
     make_codebooks(cuts, "codebooks.npy", teacher=loaded, layer=LAYER, count=4, entries=8)
     layers = {"layer-float16": {"layer": LAYER}, "layer-codebooks": {"layer": LAYER, "codebooks": "codebooks.npy"}}
     settings = {codec.replace(":", "-"): {"codec": codec} for codec in CODECS}

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from asrkd.acoustic import AcousticModel
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
@@ -15,7 +16,6 @@ from asrkd.decoding.live import EndpointRules, LiveDecoder, LiveRecognizer, is_e
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.graphs import word_loop_graph
 from asrkd.models import BLSTMTeacher, EmformerStudent, LSTMStudent, StreamState, TDNNStudent
-from asrkd.teachers import Teacher
 
 LEXICON = Lexicon.from_pairs([("x", ["a", "b"]), ("y", ["b", "b"]), ("z", ["b", "a"]), ("w", ["a"]), ("w", ["c"])])
 NEVER = EndpointRules(1e9, 1e9, 1e9)
@@ -61,7 +61,7 @@ def test_endpoints_follow_the_rules() -> None:
 
 def recognizer(model: nn.Module, front_end: FrontEnd, rules: EndpointRules = NEVER) -> LiveRecognizer:
     inventory = Inventory.from_lexicon(LEXICON, "ctc")
-    teacher = Teacher(model.eval(), front_end, inventory, 1, "test", "f" * 32)
+    teacher = AcousticModel(model.eval(), front_end, inventory, 1, "test", "f" * 32)
     return LiveRecognizer(teacher, LiveDecoder(word_loop_graph(LEXICON, inventory), beam=12.0), rules)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from training_helpers import settings
 
+from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
 from asrkd.decoding.run import compute_scores, decode_scores, search_graph
 from asrkd.evaluation.dev_wer import dev_wer
 from asrkd.evaluation.wer import score, total
-from asrkd.teachers import load_teacher
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
 
@@ -32,7 +32,7 @@ def test_it_is_the_rate_of_decoding_afterwards(corpus: Path, tmp_path: Path, top
     lines = [line for line in read_metrics(tmp_path / "run") if "dev" in line]
     assert [line["step"] for line in lines if "dev_wer" in line] == [10, 20, 30]
     assert lines[0]["step"] == 5 and last["dev_wer"] == lines[-1]["dev_wer"]
-    model = load_teacher(f"checkpoint:{tmp_path / 'run'}")
+    model = load_model(f"checkpoint:{tmp_path / 'run'}")
     scores = compute_scores(model, str(corpus / "labeled.jsonl.gz"))
     seen = np.concatenate([np.exp(one, dtype=np.float64) for one in scores.log_probs.values()])
     prior = np.log(seen.mean(axis=0)).astype(np.float32)

@@ -12,9 +12,10 @@ import torch
 from helpers import make_cuts, make_teacher
 from lhotse import CutSet
 
+from asrkd.acoustic import AcousticModel, is_out_of_memory, load_model
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
-from asrkd.errors import ConfigError, MismatchError, TeacherError
+from asrkd.errors import ConfigError, MismatchError, ModelError
 from asrkd.labeling.encoding import encode, packed, pad
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan, teacher_identity
@@ -22,7 +23,6 @@ from asrkd.labeling.reading import Heard, read
 from asrkd.labeling.status import status
 from asrkd.store import Store
 from asrkd.store.verify import verify
-from asrkd.teachers import Teacher, is_out_of_memory, load_teacher
 
 
 class Limited(torch.nn.Module):
@@ -40,9 +40,9 @@ class Limited(torch.nn.Module):
         return (features @ self.weight).cumsum(1) / 30, lengths
 
 
-def limited(frames: int) -> Teacher:
+def limited(frames: int) -> AcousticModel:
     inventory = Inventory(("<blk>", *"abcdefgh"), "ctc")
-    return Teacher(Limited(frames), FrontEnd(), inventory, 1, "limited", "f" * 32)
+    return AcousticModel(Limited(frames), FrontEnd(), inventory, 1, "limited", "f" * 32)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def test_a_device_that_is_too_small_gets_smaller_batches_and_the_same_comes_out(
         encoded, bad = encode(heard, pad(heard), identity, teacher)
         assert bad == {}
         results.append([packed(one, identity) for one in encoded if one is not None])
-        assert isinstance(teacher.model, Limited) and teacher.model.sizes[0] == 7
-        assert max(size for size in teacher.model.sizes[1:] or [0]) <= 4
+        assert isinstance(teacher.network, Limited) and teacher.network.sizes[0] == 7
+        assert max(size for size in teacher.network.sizes[1:] or [0]) <= 4
     assert results[0] == results[1] == results[2] and len(results[0]) == 7
 
 
@@ -91,7 +91,7 @@ LINEAR = """
 import torch
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
-from asrkd.teachers import Teacher
+from asrkd.acoustic import AcousticModel
 
 class Linear(torch.nn.Module):
     def __init__(self):
@@ -104,7 +104,7 @@ class Linear(torch.nn.Module):
 def make():
     torch.manual_seed(0)
     inventory = Inventory(("<blk>", *(f"u{n}" for n in range(29))), "ctc")
-    return Teacher(Linear().eval(), FrontEnd(), inventory, 1, "linear", "f" * 32)
+    return AcousticModel(Linear().eval(), FrontEnd(), inventory, 1, "linear", "f" * 32)
 """
 
 
@@ -122,10 +122,10 @@ def test_autocast_is_the_plans_and_its_posteriors_are_torchs(
         store = Store.open(root)
         assert verify(root) == [] and store.identity.autocast == autocast
         found[autocast] = store.targets(next(store.rows())).to_dense().numpy()
-    model = load_teacher(teacher)
+    model = load_model(teacher)
     features = model.front_end(torch.from_numpy(next(iter(CutSet.from_file(cuts))).load_audio()[0]))[None]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        logits, _ = model.model(features, torch.tensor([features.shape[1]]))
+        logits, _ = model.network(features, torch.tensor([features.shape[1]]))
     assert 1e-4 < np.abs(found["bfloat16"] - found[""]).max() < 0.1
     np.testing.assert_allclose(found["bfloat16"], logits[0].float().log_softmax(-1).numpy(), atol=1e-5)
     with pytest.raises(MismatchError, match="autocast"):
@@ -144,23 +144,23 @@ def test_a_model_that_fails_is_told_with_the_batch(heard: list[Heard]) -> None:
     def fail(features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return features @ torch.zeros(3, 3), lengths
 
-    teacher = dataclasses.replace(limited(1), model=fail, autocast="bfloat16")
+    teacher = dataclasses.replace(limited(1), network=fail, autocast="bfloat16")
     identity = teacher_identity(teacher, codec="topk:3", embed="none")
     message = r"'limited' fails on 7 utterances from 'some-0' on, \(7, .*, 192\) features, on cpu with autocast bfloat16: .*shapes"
-    with pytest.raises(TeacherError, match=message):
+    with pytest.raises(ModelError, match=message):
         encode(heard, pad(heard), identity, teacher)
 
 
 def test_an_utterance_that_fails_alone_is_bad_and_the_rest_is_kept(heard: list[Heard]) -> None:
     longest = max(len(one.features) for one in heard)
-    model = limited(10**6).model
+    model = limited(10**6).network
 
     def fail(features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if features.shape[1] == longest:
             raise ValueError("no positions\nfor it")
         return model(features, lengths)
 
-    teacher = dataclasses.replace(limited(10**6), model=fail)
+    teacher = dataclasses.replace(limited(10**6), network=fail)
     identity = teacher_identity(teacher, codec="topk:3", embed="none")
     found, bad = encode(heard, pad(heard), identity, teacher)
     expected = {one.row["id"] for one in heard if len(one.features) == longest}
@@ -188,15 +188,15 @@ def test_a_compiled_teacher_says_the_same(corpus: Path, teacher: str, tmp_path: 
 def test_what_cannot_be_compiled_is_refused(tmp_path: Path) -> None:
     (tmp_path / "lambda_teacher.py").write_text(
         "from asrkd.corpus.front_end import FrontEnd\nfrom asrkd.corpus.inventory import Inventory\n"
-        "from asrkd.teachers import Teacher\n\n"
+        "from asrkd.acoustic import AcousticModel\n\n"
         "def make():\n"
-        "    return Teacher(lambda f, n: (f[..., :3], n), FrontEnd(), Inventory(('<blk>', 'a', 'b'), 'ctc'), 1, 'x', 'f' * 32)\n"
+        "    return AcousticModel(lambda f, n: (f[..., :3], n), FrontEnd(), Inventory(('<blk>', 'a', 'b'), 'ctc'), 1, 'x', 'f' * 32)\n"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(tmp_path))
         spec = "python:lambda_teacher:make"
-        assert load_teacher(spec, autocast="bfloat16").autocast == "bfloat16"
-        with pytest.raises(TeacherError, match="cannot be compiled"):
-            load_teacher(spec, compile=True)
-        with pytest.raises(TeacherError, match="cannot be moved to 'meta'"):
-            load_teacher(spec, "meta")
+        assert load_model(spec, autocast="bfloat16").autocast == "bfloat16"
+        with pytest.raises(ModelError, match="cannot be compiled"):
+            load_model(spec, compile=True)
+        with pytest.raises(ModelError, match="cannot be moved to 'meta'"):
+            load_model(spec, "meta")

@@ -16,12 +16,12 @@ from click.testing import CliRunner
 from helpers import make_teacher
 from lhotse import CutSet, Recording
 
+from asrkd.acoustic import load_model
 from asrkd.cli import cli
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
 from asrkd.store import Store
 from asrkd.store.verify import verify
-from asrkd.teachers import load_teacher
 
 RATE = 16000
 
@@ -81,7 +81,7 @@ def test_every_hazard_ends_where_it_should(hazards: Path, tmp_path: Path) -> Non
     rows = {row["id"]: row for row in Store.open(str(root)).rows()}
     assert rows["slow"]["num_samples"] == RATE and rows["slow"]["sampling_rate"] == RATE
     samples, _ = soundfile.read(hazards / "stereo.wav", dtype="float32")
-    expected, model = samples.mean(axis=1), load_teacher(teacher)
+    expected, model = samples.mean(axis=1), load_model(teacher)
     features = model.front_end(torch.from_numpy(np.rint(expected * 32768).astype(np.int16).astype(np.float32) / 32768))
     log_probs, _ = model.log_probs(features[None], torch.tensor([len(features)]))
     targets = Store.open(str(root)).targets(rows["stereo"]).to_dense()

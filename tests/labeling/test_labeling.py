@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from helpers import kill_at_random, make_cuts, make_teacher
 from lhotse import CutSet
 
+from asrkd.acoustic import AcousticModel, load_model
 from asrkd.cli import cli
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
@@ -29,7 +30,6 @@ from asrkd.labeling.status import status
 from asrkd.store import Store
 from asrkd.store.verify import verify
 from asrkd.targets.codecs import parse_codec
-from asrkd.teachers import Teacher, load_teacher
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ SLOW = """
 import time, torch
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
-from asrkd.teachers import Teacher
+from asrkd.acoustic import AcousticModel
 
 class Slow(torch.nn.Module):
     def forward(self, features, lengths):
@@ -49,7 +49,7 @@ class Slow(torch.nn.Module):
         return features[..., :3].cumsum(1), lengths
 
 def slow():
-    return Teacher(Slow(), FrontEnd(), Inventory(("<blk>", "a", "b"), "ctc"), 1, "slow", "f" * 32)
+    return AcousticModel(Slow(), FrontEnd(), Inventory(("<blk>", "a", "b"), "ctc"), 1, "slow", "f" * 32)
 """
 
 
@@ -75,7 +75,7 @@ def planned(corpus: Path, root: Path, teacher: str, **options: Any) -> Path:
 def test_targets_are_those_of_a_plain_loop(corpus: Path, teacher: str, tmp_path: Path) -> None:
     root = planned(corpus, tmp_path / "store", teacher, codec="dense")
     run(str(root))
-    store, model = Store.open(str(root)), load_teacher(teacher)
+    store, model = Store.open(str(root)), load_model(teacher)
     cuts = list(CutSet.from_file(corpus / "unlabeled.jsonl.gz"))
     rows = list(store.rows())
     assert [row["id"] for row in rows] == [cut.id for cut in cuts]
@@ -235,10 +235,10 @@ def test_children_of_a_killed_parent_end(corpus: Path, teacher: str, tmp_path: P
     assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
-def one_short() -> Teacher:
+def one_short() -> AcousticModel:
     """A teacher whose output is one frame short."""
     inventory = Inventory(("<blk>", "a", "b"), "ctc")
-    return Teacher(
+    return AcousticModel(
         lambda f, n: (torch.zeros(len(f), f.shape[1] - 1, 3), n - 1), FrontEnd(), inventory, 1, "short", "f" * 32
     )
 
@@ -251,7 +251,7 @@ def test_a_teacher_one_frame_short_is_refused_with_both_numbers(corpus: Path, tm
 
 
 def test_another_codec_or_front_end_is_another_identity(teacher: str) -> None:
-    model = load_teacher(teacher)
+    model = load_model(teacher)
     identity = planning.teacher_identity(model, codec=parse_codec("topk:20").spec, embed="none")
     for changes, name in (
         ({"codec": "topk:5"}, "codec"),

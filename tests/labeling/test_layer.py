@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from training_helpers import settings
 
+from asrkd.acoustic import load_model
 from asrkd.cli import cli
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.labeling.job import Crew
@@ -24,7 +25,6 @@ from asrkd.store.identity import Identity
 from asrkd.store.schema import CODEBOOKS
 from asrkd.store.verify import verify
 from asrkd.targets.layer_codec import nearest, parse_layer_codec
-from asrkd.teachers import load_teacher
 from asrkd.training.trainer import Trainer
 
 
@@ -43,7 +43,7 @@ def test_numbers_are_those_of_the_layer(corpus: Path, tmp_path: Path, teacher: s
     store = Store.open(root)
     assert (store.identity.layer, store.identity.layer_codec) == ("lstm", "float16:16")
     assert verify(root) == []
-    model = load_teacher(teacher)
+    model = load_model(teacher)
     rows = list(store.rows(["id", "audio", "num_frames", "layer"]))
     assert len(rows) == 20
     for row in rows:
@@ -70,7 +70,7 @@ def test_indexes_are_of_the_codebooks_and_the_bytes_of_any_number_of_workers(
     assert stores[0] == stores[1] and len(stores[0]) > 1
     store = Store.open(str(tmp_path / "one"))
     assert store.identity.layer_codec == "codebooks:4:8"
-    centers, model = torch.from_numpy(np.load(books)), load_teacher(teacher)
+    centers, model = torch.from_numpy(np.load(books)), load_model(teacher)
     agree = total = 0
     for row in store.rows(["audio", "num_frames", "layer"]):
         samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
@@ -113,7 +113,5 @@ def test_what_cannot_be_is_refused(corpus: Path, tmp_path: Path, teacher: str) -
     with pytest.raises(ConfigError, match=r"have the shape \(2, 4, 3\), which is none .* for the 16 dimensions"):
         plan(cuts, root, teacher=teacher, layer="lstm", codebooks=str(tmp_path / "other.npy"))
     with pytest.raises(ConfigError, match="3 codebooks of 256 entries cannot be fitted"):
-        make_codebooks(
-            cuts, str(tmp_path / "out.npy"), teacher=load_teacher(teacher), layer="lstm", count=3, entries=256
-        )
+        make_codebooks(cuts, str(tmp_path / "out.npy"), teacher=load_model(teacher), layer="lstm", count=3, entries=256)
     assert not (tmp_path / "out.npy").exists() and not Path(root, "manifest.json").exists()

@@ -32,7 +32,7 @@ TEACHER = """
 import os, time, torch
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
-from asrkd.teachers import Teacher
+from asrkd.acoustic import AcousticModel
 
 class Slow(torch.nn.Module):
     def forward(self, features, lengths):
@@ -42,7 +42,7 @@ class Slow(torch.nn.Module):
         return features[..., :3].cumsum(1), lengths
 
 def make():
-    return Teacher(Slow(), FrontEnd(), Inventory(("<blk>", "a", "b"), "ctc"), 1, "slow", "f" * 32)
+    return AcousticModel(Slow(), FrontEnd(), Inventory(("<blk>", "a", "b"), "ctc"), 1, "slow", "f" * 32)
 """
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkd.cli import cli
-from asrkd.errors import ConfigError, StoreError, TeacherError
+from asrkd.errors import ConfigError, ModelError, StoreError
 from asrkd.targets.codecs import CODECS as REGISTRY
 from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, codec_forms, parse_codec
 from asrkd.targets.packed import as_stored, pack, unpack
@@ -153,7 +153,7 @@ def test_sampling_depends_on_utterance_frame_and_teacher_alone() -> None:
 def test_nan_is_refused_with_its_frame(codec: Codec) -> None:
     log_probs = torch.randn(5, 3).log_softmax(1)
     log_probs[3, 1] = torch.nan
-    with pytest.raises(TeacherError, match="1 of 5 frames .*frame 3"):
+    with pytest.raises(ModelError, match="1 of 5 frames .*frame 3"):
         codec.encode(log_probs, frame_keys("u", "t", 5, CPU))
 
 

@@ -11,10 +11,10 @@ import yaml
 from click.testing import CliRunner
 from training_helpers import settings
 
+from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
 from asrkd.cli import cli
 from asrkd.errors import CorpusError, MismatchError
-from asrkd.teachers import load_teacher
 from asrkd.training.ensemble_weights import fit, weigh
 from asrkd.training.trainer import Trainer
 
@@ -70,7 +70,7 @@ def test_the_better_teacher_gets_the_weight(teachers: Path, tmp_path: Path) -> N
     content = yaml.safe_load(out.read_text())
     weights = [one["weight"] for one in content["teachers"]]
     assert sum(weights) == pytest.approx(1) and weights[1] > 0.9
-    assert load_teacher(f"ensemble:{out}").fingerprint != load_teacher(f"ensemble:{teachers / 'even.yaml'}").fingerprint
+    assert load_model(f"ensemble:{out}").fingerprint != load_model(f"ensemble:{teachers / 'even.yaml'}").fingerprint
     found = weigh(teachers / "even.yaml", str(teachers / "aligned"), tmp_path / "again.yaml", max_frames=50)
     assert found.frames == 50 and found.after < found.before and found.after <= min(found.alone) + 1e-6
 

@@ -10,11 +10,11 @@ import torch
 from rank_helpers import on_ranks
 from training_helpers import settings
 
+from asrkd.acoustic import load_model
 from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
-from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
@@ -27,7 +27,7 @@ def stores(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     Trainer(settings(corpus, folder / "teacher")).train()
     cuts, teacher = str(corpus / "unlabeled.jsonl.gz"), f"checkpoint:{folder / 'teacher'}"
     books = str(folder / "books.npy")
-    make_codebooks(cuts, books, teacher=load_teacher(teacher), layer="lstm", count=4, entries=8)
+    make_codebooks(cuts, books, teacher=load_model(teacher), layer="lstm", count=4, entries=8)
     for name, options in (
         ("numbers", {"layer": "lstm"}),
         ("indexes", {"layer": "lstm", "codebooks": books}),
@@ -64,7 +64,7 @@ def test_the_student_comes_closer_to_the_teachers_layer_and_goes_on_exactly(
     assert apart[-1] < 0.95 * apart[0]
     whole = checkpoint.read(tmp_path / "whole/final.pt")["model"]
     assert not [name for name in whole if "projection" in name]
-    load_teacher(f"checkpoint:{tmp_path / 'whole'}")
+    load_model(f"checkpoint:{tmp_path / 'whole'}")
     # How a run goes on is the same for all of them.
     for stop in (4, 30) if loss == "mse" else ():
         Trainer(config(corpus, tmp_path / "parts", store, loss)).train(stop_at=stop)

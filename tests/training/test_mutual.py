@@ -9,9 +9,9 @@ import pytest
 import torch
 from training_helpers import settings
 
+from asrkd.acoustic import load_model
 from asrkd.errors import ConfigError
 from asrkd.models import count_parameters
-from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
@@ -28,7 +28,7 @@ def test_peers_come_closer_to_each_other_and_go_on_exactly(corpus: Path, tmp_pat
     features, lengths = torch.randn(1, 50, Trainer(config("apart", 0.0)).front_end.feature_dim), torch.tensor([50])
     distances = {}
     for name in ("apart", "together"):
-        first, second = (load_teacher(f"checkpoint:{tmp_path / name / file}") for file in ("final.pt", "peer-2.pt"))
+        first, second = (load_model(f"checkpoint:{tmp_path / name / file}") for file in ("final.pt", "peer-2.pt"))
         assert first.fingerprint != second.fingerprint
         one, other = (teacher.log_probs(features, lengths)[0].exp() for teacher in (first, second))
         distances[name] = float((one - other).abs().sum())
@@ -39,7 +39,7 @@ def test_peers_come_closer_to_each_other_and_go_on_exactly(corpus: Path, tmp_pat
         whole, parts = (checkpoint.read(tmp_path / name / file)["model"] for name in ("together", "parts"))
         assert all(torch.equal(value, parts[key]) for key, value in whole.items())
     assert checkpoint.read(tmp_path / "together/final.pt")["num_parameters"] == count_parameters(
-        load_teacher(f"checkpoint:{tmp_path / 'together'}").model  # type: ignore[arg-type]
+        load_model(f"checkpoint:{tmp_path / 'together'}").network  # type: ignore[arg-type]
     )
 
 

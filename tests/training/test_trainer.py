@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from training_helpers import settings
 
 from asrkd import config as configs
+from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.errors import AsrkdError, ConfigError, CorpusError, MismatchError, TeacherError
+from asrkd.errors import AsrkdError, ConfigError, CorpusError, MismatchError, ModelError
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
 from asrkd.models import rounded_weights
 from asrkd.streaming.source import Source
-from asrkd.teachers import load_teacher
 from asrkd.training import checkpoint
 from asrkd.training.config import TrainConfig
 from asrkd.training.metrics import read_metrics
@@ -269,14 +269,14 @@ def test_training_with_weights_of_eight_bits(corpus: Path, tmp_path: Path) -> No
     trainer = Trainer(config)
     before = trainer.dev_loss()
     assert trainer.train()["dev"] < 0.8 * before
-    used, exact = load_teacher(f"int8:{tmp_path / 'run'}"), load_teacher(f"checkpoint:{tmp_path / 'run'}")
+    used, exact = load_model(f"int8:{tmp_path / 'run'}"), load_model(f"checkpoint:{tmp_path / 'run'}")
     assert used.fingerprint != exact.fingerprint
     features, lengths = torch.randn(1, 40, trainer.front_end.feature_dim), torch.tensor([40])
-    with rounded_weights(exact.model):  # type: ignore[arg-type]
+    with rounded_weights(exact.network):  # type: ignore[arg-type]
         rounded = exact.log_probs(features, lengths)[0]
     assert (used.log_probs(features, lengths)[0] - rounded).abs().max() < 0.1
-    with pytest.raises(TeacherError, match="runs on a CPU alone, not on 'cuda:0'"):
-        load_teacher(f"int8:{tmp_path / 'run'}", "cuda:0")
+    with pytest.raises(ModelError, match="runs on a CPU alone, not on 'cuda:0'"):
+        load_model(f"int8:{tmp_path / 'run'}", "cuda:0")
 
 
 def test_chunks_first_and_whole_utterances_later(corpus: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import time
 import click
 import torch
 
+from asrkd.acoustic import load_model
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.k2_decode import K2Decoder
@@ -20,7 +21,6 @@ from asrkd.evaluation.wer import score, total
 from asrkd.graphs import word_loop_graph
 from asrkd.report.tables import text_table
 from asrkd.sequence.lattice import Beam
-from asrkd.teachers import load_teacher
 
 
 @click.command(context_settings={"show_default": True})
@@ -33,7 +33,7 @@ from asrkd.teachers import load_teacher
 def main(run: str, cuts: str, lexicon: str, acoustic_scale: float, beam: float, max_active: int) -> None:
     """Print both, and where they differ."""
     torch.set_num_threads(1)
-    model = load_teacher(f"checkpoint:{run}")
+    model = load_model(f"checkpoint:{run}")
     scores = compute_scores(model, cuts)
     prior = read_prior(run) if model.inventory.topology == "hmm" else None
     graph = word_loop_graph(Lexicon.read(lexicon), model.inventory)

@@ -14,9 +14,9 @@ import time
 import click
 import torch
 
+from asrkd.acoustic import AcousticModel, load_model
 from asrkd.cli import run_command
 from asrkd.report.tables import text_table
-from asrkd.teachers import Teacher, load_teacher
 
 
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -27,7 +27,7 @@ from asrkd.teachers import Teacher, load_teacher
 def main(teacher: str, students: tuple[str, ...], seconds: float, turns: int) -> None:
     """Real-time factors and their ratio to the teacher's."""
     torch.set_num_threads(1)
-    models = {spec: load_teacher(spec) for spec in (teacher, *students)}
+    models = {spec: load_model(spec) for spec in (teacher, *students)}
     inputs = {spec: features_of(model, seconds) for spec, model in models.items()}
     times: dict[str, list[float]] = {spec: [] for spec in models}
     for turn in range(turns + 1):
@@ -45,7 +45,7 @@ def main(teacher: str, students: tuple[str, ...], seconds: float, turns: int) ->
     click.echo(text_table(["model", "RTF", "RTFx", "times as fast as the teacher"], rows))
 
 
-def features_of(model: Teacher, seconds: float) -> torch.Tensor:
+def features_of(model: AcousticModel, seconds: float) -> torch.Tensor:
     """(1, T, F) features of noise."""
     rate = model.front_end.sampling_rate
     return model.front_end(0.1 * torch.randn(int(seconds * rate), generator=torch.Generator().manual_seed(0)))[None]

@@ -31,6 +31,7 @@ import torch
 from lhotse import CutSet, Recording
 from lhotse.cut.set import deserialize_cut
 
+from asrkd.acoustic import AcousticModel, load_model
 from asrkd.corpus.audio import read_audio, write_audio
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
@@ -43,7 +44,6 @@ from asrkd.labeling.worker import UnitResult
 from asrkd.models import BLSTMTeacher
 from asrkd.store import Store
 from asrkd.store.plan import read_cuts
-from asrkd.teachers import Teacher, load_teacher
 
 CLASSES = 3183
 BARE = "bare forward loop"
@@ -64,16 +64,16 @@ class Wav2Vec2(torch.nn.Module):
         return logits, frames
 
 
-def make_teacher(kind: str, width: int, layers: int) -> Teacher:
+def make_teacher(kind: str, width: int, layers: int) -> AcousticModel:
     """A teacher with random weights, the same in every process."""
     torch.manual_seed(0)
     inventory = Inventory(("<blk>", *(f"u{number}" for number in range(CLASSES - 1))), "ctc")
     if kind == "wav2vec2":
-        return Teacher(Wav2Vec2().eval(), Waveform(), inventory, 1, kind, "0" * 32)
+        return AcousticModel(Wav2Vec2().eval(), Waveform(), inventory, 1, kind, "0" * 32)
     if kind == "study":
         width, layers = 768, 5
     model = BLSTMTeacher(192, CLASSES, hidden_dim=width, num_layers=layers).eval()
-    return Teacher(model, FrontEnd(), inventory, 1, kind, "0" * 32)
+    return AcousticModel(model, FrontEnd(), inventory, 1, kind, "0" * 32)
 
 
 def write_corpus(folder: Path, minutes: float, seconds: tuple[float, float]) -> tuple[Path, float]:
@@ -137,7 +137,7 @@ def synchronize(device: str) -> None:
 
 
 @torch.no_grad()
-def bare(units: list[list[list[CutJson]]], teacher: Teacher) -> float:
+def bare(units: list[list[list[CutJson]]], teacher: AcousticModel) -> float:
     """Seconds of the forward pass from the second unit on, features in memory."""
     seconds = 0.0
     for number, parts in enumerate(units):
@@ -145,7 +145,7 @@ def bare(units: list[list[list[CutJson]]], teacher: Teacher) -> float:
         synchronize(teacher.device)
         began = time.perf_counter()
         for _, features, lengths in ready:
-            teacher.model(features.to(teacher.device), lengths.to(teacher.device))
+            teacher.network(features.to(teacher.device), lengths.to(teacher.device))
         synchronize(teacher.device)
         seconds += (time.perf_counter() - began) if number else 0.0
     return seconds
@@ -163,7 +163,10 @@ def ours(root: str, crew: Crew) -> tuple[float, list[UnitResult]]:
 
 @torch.no_grad()
 def peer(
-    units: list[list[list[CutJson]]], teacher: Teacher, workers: int, write: Callable[[int, list[str], Any, Any], None]
+    units: list[list[list[CutJson]]],
+    teacher: AcousticModel,
+    workers: int,
+    write: Callable[[int, list[str], Any, Any], None],
 ) -> float:
     """Seconds of loading, forward pass and writing, one after the other, from the second unit on."""
     parts = [part for unit in units for part in unit]
@@ -172,7 +175,7 @@ def peer(
         if number == len(units[0]):
             synchronize(teacher.device)
             began = time.perf_counter()
-        logits, frames = teacher.model(features.to(teacher.device), lengths.to(teacher.device))
+        logits, frames = teacher.network(features.to(teacher.device), lengths.to(teacher.device))
         write(number, ids, logits, frames)
     return time.perf_counter() - began
 
@@ -237,8 +240,8 @@ def main(
         sys.path.insert(0, name)
         spec = "python:benchmark_teacher:make"
         cuts, hours = write_corpus(folder, minutes, seconds)
-        teacher = load_teacher(spec, device)
-        parameters = sum(weight.numel() for weight in teacher.model.parameters())  # type: ignore[union-attr]
+        teacher = load_model(spec, device)
+        parameters = sum(weight.numel() for weight in teacher.network.parameters())  # type: ignore[union-attr]
         where = torch.cuda.get_device_name(device) if device.startswith("cuda") else "1 CPU thread"
         click.echo(
             f"{kind}, {parameters / 1e6:.1f} M parameters, {where}; {hours * 60:.1f} min in files of {seconds[0]:g} to {seconds[1]:g} s"
@@ -262,7 +265,7 @@ def measure(
     cuts: Path,
     hours: float,
     spec: str,
-    teacher: Teacher,
+    teacher: AcousticModel,
     device: str,
     readers: int,
     codecs: Sequence[str],

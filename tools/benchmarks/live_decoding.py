@@ -19,6 +19,7 @@ import click
 import numpy as np
 import torch
 
+from asrkd.acoustic import load_model
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cuts import iterate, open_cuts
 from asrkd.corpus.front_end import FrontEnd
@@ -29,7 +30,6 @@ from asrkd.decoding.run import read_prior
 from asrkd.errors import ConfigError
 from asrkd.graphs import word_loop_graph
 from asrkd.report.tables import text_table
-from asrkd.teachers import load_teacher
 
 
 def live(recognizer: LiveRecognizer, samples: torch.Tensor, chunk: int, rate: int) -> tuple[float, float, float]:
@@ -96,7 +96,7 @@ def main(
     utterances: int,
 ) -> None:
     torch.set_num_threads(1)
-    model = load_teacher(f"checkpoint:{run}")
+    model = load_model(f"checkpoint:{run}")
     if not isinstance(model.front_end, FrontEnd):
         raise ConfigError("the model reads whole utterances")
     rate = model.front_end.sampling_rate

@@ -33,7 +33,7 @@ TEACHER = """
 import os, time, torch
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
-from asrkd.teachers import Teacher
+from asrkd.acoustic import AcousticModel
 
 class First(torch.nn.Module):
     def forward(self, features, lengths):
@@ -44,7 +44,7 @@ class First(torch.nn.Module):
 
 def make():
     units = ("<blk>", *(f"u{n}" for n in range(39)))
-    return Teacher(First(), FrontEnd(), Inventory(units, "ctc"), 1, "first", "f" * 32)
+    return AcousticModel(First(), FrontEnd(), Inventory(units, "ctc"), 1, "first", "f" * 32)
 """
 CUT = (
     '{{"id": "{0}", "start": 0, "duration": 5.0, "channel": 0, "supervisions": [], "recording": {{"id": "{0}", "sources": '

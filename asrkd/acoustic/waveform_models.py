@@ -9,34 +9,34 @@ import torch
 from torch import Tensor, nn
 
 from asrkd import fingerprint
+from asrkd.acoustic.model import AcousticModel, one_line
 from asrkd.corpus.inventory import BLANK, Inventory
 from asrkd.corpus.waveform import Waveform, law_of_convolutions
-from asrkd.errors import AsrkdError, DependencyError, TeacherError
-from asrkd.teachers.teacher import Teacher, one_line
+from asrkd.errors import AsrkdError, DependencyError, ModelError
 
 Lengths = Tensor
 
 
-def transformers_teacher(spec: str, name: str, device: str) -> Teacher:
+def transformers_teacher(spec: str, name: str, device: str) -> AcousticModel:
     """A CTC model of `transformers` (Wav2Vec2, HuBERT, WavLM, ...): a folder that `save_pretrained` wrote, or a name on the hub.
 
     Raises:
         DependencyError: transformers is not installed.
-        TeacherError: the model cannot be loaded, is no CTC model, or its frames do not follow from its convolutions alone.
+        ModelError: the model cannot be loaded, is no CTC model, or its frames do not follow from its convolutions alone.
     """
     model, extractor, tokenizer = _loaded(spec, name)
     model.float().eval().to(device)
     config = model.config
     if getattr(config, "add_adapter", False):
-        raise TeacherError(
-            f"teacher {spec!r} has an adapter behind its convolutions, whose frames have no frame law here; use a model without one"
+        raise ModelError(
+            f"model {spec!r} has an adapter behind its convolutions, whose frames have no frame law here; use a model without one"
         )
     try:
         kernels, strides = list(config.conv_kernel), list(config.conv_stride)
         sampling_rate, normalize = int(extractor.sampling_rate), bool(extractor.do_normalize)
     except (AttributeError, TypeError) as error:
-        raise TeacherError(
-            f"teacher {spec!r}: {type(model).__name__} with {type(extractor).__name__} does not read samples by convolutions ({error}), so its "
+        raise ModelError(
+            f"model {spec!r}: {type(model).__name__} with {type(extractor).__name__} does not read samples by convolutions ({error}), so its "
             "frames have no frame law here; use a model of the Wav2Vec2 kind, or wrap it in a python: factory"
         ) from None
     window, shift = law_of_convolutions(kernels, strides)
@@ -59,7 +59,7 @@ def transformers_teacher(spec: str, name: str, device: str) -> Teacher:
     }
     identity = _identity(model, [type(model).__name__, settings], front_end, inventory)
     run = _Samples(front_end, order, device, alone if one_by_one else masked)
-    return Teacher(run, front_end, inventory, 1, spec, identity, device, one_by_one=one_by_one)
+    return AcousticModel(run, front_end, inventory, 1, spec, identity, device, one_by_one=one_by_one)
 
 
 def _loaded(spec: str, name: str) -> tuple[Any, Any, Any]:
@@ -67,7 +67,7 @@ def _loaded(spec: str, name: str) -> tuple[Any, Any, Any]:
     try:
         import transformers
     except ImportError:
-        raise DependencyError(f"teacher {spec!r} needs transformers: pip install 'asrkd[teachers]'") from None
+        raise DependencyError(f"model {spec!r} needs transformers: pip install 'asrkd[teachers]'") from None
     try:
         config = transformers.AutoConfig.from_pretrained(name)
         if type(config) not in transformers.MODEL_FOR_CTC_MAPPING:
@@ -80,8 +80,8 @@ def _loaded(spec: str, name: str) -> tuple[Any, Any, Any]:
     # transformers fills what is missing with random numbers; the mask of training is never used here.
     missing = sorted(key for key in report["missing_keys"] if not key.endswith("masked_spec_embed"))
     if missing:
-        raise TeacherError(
-            f"teacher {spec!r}: the weights of {name!r} have no {missing[0]!r}{f' and {len(missing) - 1} more' if missing[1:] else ''}, which "
+        raise ModelError(
+            f"model {spec!r}: the weights of {name!r} have no {missing[0]!r}{f' and {len(missing) - 1} more' if missing[1:] else ''}, which "
             "transformers would make up at random; give a model that was fine-tuned with a CTC head"
         )
     return model, extractor, tokenizer
@@ -91,8 +91,8 @@ def _blank(spec: str, config: Any, tokenizer: Any) -> int:
     """The class of the blank, on which the config (which trained it) and the tokenizer (which decodes) agree."""
     of_config, of_tokenizer = config.pad_token_id, tokenizer.pad_token_id
     if of_config is None or of_config != of_tokenizer:
-        raise TeacherError(
-            f"teacher {spec!r}: its blank is class {of_config} (pad_token_id) by config.json and {of_tokenizer} ({tokenizer.pad_token!r}) by the "
+        raise ModelError(
+            f"model {spec!r}: its blank is class {of_config} (pad_token_id) by config.json and {of_tokenizer} ({tokenizer.pad_token!r}) by the "
             "tokenizer; correct the one that is wrong, else another class would be taken for the blank"
         )
     return int(of_config)
@@ -103,25 +103,25 @@ def _labels(spec: str, config: Any, tokenizer: Any) -> list[str]:
     tokens = {number: token for token, number in tokenizer.get_vocab().items()}
     unnamed = [number for number in range(config.vocab_size) if number not in tokens]
     if unnamed:
-        raise TeacherError(
-            f"teacher {spec!r} has {config.vocab_size} classes (vocab_size), but its tokenizer has no token for {len(unnamed)} of them, the first "
+        raise ModelError(
+            f"model {spec!r} has {config.vocab_size} classes (vocab_size), but its tokenizer has no token for {len(unnamed)} of them, the first "
             f"{unnamed[0]}; give the tokenizer that the model was trained with"
         )
     return [tokens[number] for number in range(config.vocab_size)]
 
 
-def torchaudio_teacher(spec: str, name: str, device: str) -> Teacher:
+def torchaudio_teacher(spec: str, name: str, device: str) -> AcousticModel:
     """A CTC bundle of `torchaudio.pipelines`, such as `WAV2VEC2_ASR_BASE_960H`; its weights are downloaded once by torchaudio.
 
     Raises:
-        TeacherError: there is no such bundle, or its weights cannot be had.
+        ModelError: there is no such bundle, or its weights cannot be had.
     """
     import torchaudio
 
     kind = type(torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H)
     bundles = sorted(key for key, value in vars(torchaudio.pipelines).items() if isinstance(value, kind))
     if name not in bundles:
-        raise TeacherError(f"teacher {spec!r}: torchaudio has no CTC bundle {name!r}; it has {', '.join(bundles)}")
+        raise ModelError(f"model {spec!r}: torchaudio has no CTC bundle {name!r}; it has {', '.join(bundles)}")
     bundle = getattr(torchaudio.pipelines, name)
     try:
         model = bundle.get_model(dl_kwargs={"weights_only": True}).eval().to(device)
@@ -138,7 +138,7 @@ def torchaudio_teacher(spec: str, name: str, device: str) -> Teacher:
     identity = _identity(model, ["torchaudio", name], front_end, inventory)
     # Their group norm over time sees the padding.
     run = _Samples(front_end, order, device, lambda samples, _lengths: model(samples)[0])
-    return Teacher(run, front_end, inventory, 1, spec, identity, device, one_by_one=True)
+    return AcousticModel(run, front_end, inventory, 1, spec, identity, device, one_by_one=True)
 
 
 class _Samples:
@@ -159,14 +159,14 @@ class _Samples:
 def _inventory(spec: str, labels: Sequence[str], blank: int) -> tuple[Inventory, list[int]]:
     """The inventory with the blank first, and where each of its units stands in the model's output."""
     if not 0 <= blank < len(labels):
-        raise TeacherError(
-            f"teacher {spec!r} names {blank} as its blank, but has {len(labels)} classes; correct its config"
+        raise ModelError(
+            f"model {spec!r} names {blank} as its blank, but has {len(labels)} classes; correct its config"
         )
     order = [blank, *(number for number in range(len(labels)) if number != blank)]
     try:
         return Inventory((BLANK, *(str(labels[number]) for number in order[1:])), "ctc"), order
     except AsrkdError as error:
-        raise TeacherError(f"teacher {spec!r}: {error}") from None
+        raise ModelError(f"model {spec!r}: {error}") from None
 
 
 def _identity(model: nn.Module, code: Any, front_end: Waveform, inventory: Inventory) -> str:
@@ -174,5 +174,5 @@ def _identity(model: nn.Module, code: Any, front_end: Waveform, inventory: Inven
     return fingerprint.of_json([weights, code, front_end.fingerprint, inventory.fingerprint, 1])
 
 
-def _unusable(spec: str, what: str, error: Exception) -> TeacherError:
-    return TeacherError(f"teacher {spec!r}: {what} ({one_line(error)})")
+def _unusable(spec: str, what: str, error: Exception) -> ModelError:
+    return ModelError(f"model {spec!r}: {what} ({one_line(error)})")

@@ -10,33 +10,33 @@ import torch
 from torch import Tensor
 
 from asrkd import fingerprint
-from asrkd.errors import DependencyError, TeacherError
-from asrkd.teachers.description import Description, description_path, read_description
-from asrkd.teachers.teacher import Teacher, one_line
+from asrkd.acoustic.description import Description, description_path, read_description
+from asrkd.acoustic.model import AcousticModel, one_line
+from asrkd.errors import DependencyError, ModelError
 
 INPUTS, OUTPUTS = ("features", "feature_lengths"), ("logits", "logit_lengths")
 _FLOATS: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _WHOLE: dict[str, Any] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
-def onnx_teacher(spec: str, path: Path, device: str) -> Teacher:
+def onnx_teacher(spec: str, path: Path, device: str) -> AcousticModel:
     """A graph with the inputs `features` (N, T, F) and `feature_lengths` (N,), and the outputs `logits` and `logit_lengths`.
 
-    `PATH.json` beside it describes it (`asrkd.teachers.description`). Further outputs are not asked for; the inputs get the types that the
+    `PATH.json` beside it describes it (`asrkd.acoustic.description`). Further outputs are not asked for; the inputs get the types that the
     graph declares; a graph for a batch of one is run on one utterance at a time.
     The fingerprint covers the graph and every file beside it whose name begins with the graph's (external weights).
 
     Raises:
         DependencyError: onnxruntime is not installed.
-        TeacherError: the graph or the description cannot be used.
+        ModelError: the graph or the description cannot be used.
     """
     try:
         import onnxruntime
     except ImportError:
-        raise DependencyError(f"teacher {spec!r} needs onnxruntime: pip install 'asrkd[teachers]'") from None
+        raise DependencyError(f"model {spec!r} needs onnxruntime: pip install 'asrkd[teachers]'") from None
     described = read_description(spec, path)
     if not path.is_file():
-        raise TeacherError(f"teacher {spec!r}: {str(path)!r} is not a file; give the graph, an .onnx file")
+        raise ModelError(f"model {spec!r}: {str(path)!r} is not a file; give the graph, an .onnx file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # errors are raised; they need not be printed too
@@ -44,8 +44,8 @@ def onnx_teacher(spec: str, path: Path, device: str) -> Teacher:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # onnxruntime raises its own kinds
-        raise TeacherError(
-            f"teacher {spec!r}: onnxruntime {onnxruntime.__version__} cannot load {str(path)!r} ({one_line(error)}); export the graph "
+        raise ModelError(
+            f"model {spec!r}: onnxruntime {onnxruntime.__version__} cannot load {str(path)!r} ({one_line(error)}); export the graph "
             "again, for this version, with its external weights beside it"
         ) from None
     _check_names(spec, session)
@@ -65,14 +65,14 @@ def onnx_teacher(spec: str, path: Path, device: str) -> Teacher:
     files = sorted(file for file in path.parent.glob(f"{path.name}*") if file != description_path(path))
     weights = [[file.name[len(path.name) :], fingerprint.of_file(file)] for file in files]
     identity = fingerprint.of_json([weights, "onnx", front_end.fingerprint, inventory.fingerprint, factor])
-    return Teacher(run, front_end, inventory, factor, spec, identity, device, one_by_one=one_by_one)
+    return AcousticModel(run, front_end, inventory, factor, spec, identity, device, one_by_one=one_by_one)
 
 
 def _check_names(spec: str, session: Any) -> None:
     inputs, outputs = [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()]
     if set(inputs) != set(INPUTS) or not set(OUTPUTS) <= set(outputs):
-        raise TeacherError(
-            f"teacher {spec!r} maps {', '.join(inputs)} to {', '.join(outputs)}, but a teacher maps {', '.join(INPUTS)} to "
+        raise ModelError(
+            f"model {spec!r} maps {', '.join(inputs)} to {', '.join(outputs)}, but a teacher maps {', '.join(INPUTS)} to "
             f"{', '.join(OUTPUTS)}; export it with these names"
         )
 
@@ -82,8 +82,8 @@ def _types(spec: str, inputs: dict[str, Any]) -> tuple[Any, Any]:
     found: list[Any] = []
     for name, known in ((INPUTS[0], _FLOATS), (INPUTS[1], _WHOLE)):
         if inputs[name].type not in known:
-            raise TeacherError(
-                f"teacher {spec!r}: its input {name!r} is a {inputs[name].type}, but must be one of {', '.join(known)}; export it so"
+            raise ModelError(
+                f"model {spec!r}: its input {name!r} is a {inputs[name].type}, but must be one of {', '.join(known)}; export it so"
             )
         found.append(known[inputs[name].type])
     return found[0], found[1]
@@ -93,29 +93,29 @@ def _check_shapes(spec: str, shape: list[Any], session: Any, described: Descript
     """Whether the graph takes one utterance at a time; numbers in a declared shape are fixed, names are free.
 
     Raises:
-        TeacherError: another size is fixed.
+        ModelError: another size is fixed.
     """
     if len(shape) != 3:
-        raise TeacherError(
-            f"teacher {spec!r}: its input 'features' has the shape {shape}, but must be (utterances, frames, features); export it so"
+        raise ModelError(
+            f"model {spec!r}: its input 'features' has the shape {shape}, but must be (utterances, frames, features); export it so"
         )
     batch, frames, size = shape
     if isinstance(size, int) and size != described.front_end.feature_dim:
-        raise TeacherError(
-            f"teacher {spec!r} takes {size} features a frame, but the front end beside it makes {described.front_end.feature_dim}; "
+        raise ModelError(
+            f"model {spec!r} takes {size} features a frame, but the front end beside it makes {described.front_end.feature_dim}; "
             "describe the front end that it was trained with (num_mels, stack)"
         )
     if isinstance(frames, int):
-        raise TeacherError(
-            f"teacher {spec!r} takes {frames} frames and no other number, but utterances have any; export it with a dynamic time axis"
+        raise ModelError(
+            f"model {spec!r} takes {frames} frames and no other number, but utterances have any; export it with a dynamic time axis"
         )
     if isinstance(batch, int) and batch != 1:
-        raise TeacherError(
-            f"teacher {spec!r} takes batches of {batch} utterances and no other number; export it with a dynamic batch axis, or for one utterance"
+        raise ModelError(
+            f"model {spec!r} takes batches of {batch} utterances and no other number; export it with a dynamic batch axis, or for one utterance"
         )
     [logits] = [one.shape for one in session.get_outputs() if one.name == OUTPUTS[0]]
     if logits and isinstance(logits[-1], int) and logits[-1] != len(described.inventory):
-        raise TeacherError(
-            f"teacher {spec!r} gives {logits[-1]} classes, but the inventory beside it has {len(described.inventory)} units; name each class once"
+        raise ModelError(
+            f"model {spec!r} gives {logits[-1]} classes, but the inventory beside it has {len(described.inventory)} units; name each class once"
         )
     return batch == 1

@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet
 
+from asrkd.acoustic import load_model
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.waveform import Waveform, law_of_convolutions
-from asrkd.errors import ConfigError, MismatchError, TeacherError
+from asrkd.errors import ConfigError, MismatchError, ModelError
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.verify import verify
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
-from asrkd.teachers import load_teacher
 
 UNITS = ["<pad>", "<s>", "</s>", "<unk>", "|", "l", "h"]
 SMALL = {
@@ -76,7 +76,7 @@ def as_transformers_does(folder: Path, samples: np.ndarray) -> torch.Tensor:
 )
 def test_transformers_label_a_corpus(kind: str, changes: dict[str, Any], corpus: Path, tmp_path: Path) -> None:
     spec = save_transformers(tmp_path / "model", kind, **changes)
-    teacher = load_teacher(spec)
+    teacher = load_model(spec)
     assert teacher.inventory.units == ("<blk>", *UNITS[1:]) and teacher.inventory.topology == "ctc"
     root = str(tmp_path / "store")
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=spec, codec="dense", embed="audio")
@@ -133,7 +133,7 @@ def bundle(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_bundle_of_torchaudio(bundle: str, corpus: Path, tmp_path: Path) -> None:
-    teacher = load_teacher(f"torchaudio:{bundle}")
+    teacher = load_model(f"torchaudio:{bundle}")
     chosen = getattr(torchaudio.pipelines, bundle)
     assert teacher.inventory.units == ("<blk>", *chosen.get_labels()[1:])
     root = str(tmp_path / "store")
@@ -148,15 +148,15 @@ def test_a_bundle_of_torchaudio(bundle: str, corpus: Path, tmp_path: Path) -> No
 
 
 def test_bundles_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TeacherError, match=r"torchaudio has no CTC bundle 'NONE'; it has .*WAV2VEC2_ASR_BASE_960H"):
-        load_teacher("torchaudio:NONE")
+    with pytest.raises(ModelError, match=r"torchaudio has no CTC bundle 'NONE'; it has .*WAV2VEC2_ASR_BASE_960H"):
+        load_model("torchaudio:NONE")
 
     def offline(dl_kwargs: dict[str, Any]) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr(torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H, "_get_state_dict", offline)
-    with pytest.raises(TeacherError, match=r"its weights cannot be loaded \(OSError: no network\)"):
-        load_teacher("torchaudio:WAV2VEC2_ASR_BASE_960H")
+    with pytest.raises(ModelError, match=r"its weights cannot be loaded \(OSError: no network\)"):
+        load_model("torchaudio:WAV2VEC2_ASR_BASE_960H")
 
 
 class Toy(torch.nn.Module):
@@ -210,7 +210,7 @@ def save_torchscript(folder: Path) -> str:
 
 @pytest.mark.parametrize("save", [save_onnx, save_torchscript])
 def test_graphs_give_what_the_model_gives(save: Callable[[Path], str], tmp_path: Path) -> None:
-    teacher = load_teacher(save(tmp_path))
+    teacher = load_model(save(tmp_path))
     features, lengths = torch.randn(2, 9, 192), torch.tensor([9, 4])
     found, out_lengths = teacher.log_probs(features, lengths)
     torch.testing.assert_close(found, Toy()(features, lengths)[0].log_softmax(-1), atol=1e-5, rtol=0)
@@ -254,9 +254,9 @@ def test_another_front_end_or_inventory_is_another_teacher(
 def test_one_bit_of_the_weights_is_another_teacher(corpus: Path, tmp_path: Path) -> None:
     spec = save_onnx(tmp_path)
     flip(tmp_path / "toy.onnx", len((tmp_path / "toy.onnx").read_bytes()) // 2)
-    flipped = load_teacher(spec).fingerprint
+    flipped = load_model(spec).fingerprint
     flip(tmp_path / "toy.onnx", len((tmp_path / "toy.onnx").read_bytes()) // 2)
-    assert load_teacher(spec).fingerprint != flipped
+    assert load_model(spec).fingerprint != flipped
     folder = tmp_path / "model"
     spec = save_transformers(folder, "Wav2Vec2")
     root = str(tmp_path / "store")
@@ -272,30 +272,30 @@ def test_one_bit_of_the_weights_is_another_teacher(corpus: Path, tmp_path: Path)
 
 
 def test_models_that_cannot_be_used(tmp_path: Path, corpus: Path) -> None:
-    with pytest.raises(TeacherError, match=r"'.*none' cannot be loaded as a CTC model of transformers"):
-        load_teacher(f"transformers:{tmp_path / 'none'}")
+    with pytest.raises(ModelError, match=r"'.*none' cannot be loaded as a CTC model of transformers"):
+        load_model(f"transformers:{tmp_path / 'none'}")
     adapted = save_transformers(tmp_path / "adapted", "Wav2Vec2", add_adapter=True, output_hidden_size=16)
-    with pytest.raises(TeacherError, match="has an adapter behind its convolutions"):
-        load_teacher(adapted)
+    with pytest.raises(ModelError, match="has an adapter behind its convolutions"):
+        load_model(adapted)
     spec = save_transformers(tmp_path / "model", "Wav2Vec2")
     with pytest.raises(ConfigError, match="reads samples, so there are no features to embed"):
         plan(str(corpus / "unlabeled.jsonl.gz"), str(tmp_path / "store"), teacher=spec, embed="features")
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
-    with pytest.raises(TeacherError, match="bad.onnx.json' cannot be read"):
-        load_teacher(f"onnx:{tmp_path / 'bad.onnx'}")
+    with pytest.raises(ModelError, match="bad.onnx.json' cannot be read"):
+        load_model(f"onnx:{tmp_path / 'bad.onnx'}")
     (tmp_path / "bad.onnx.json").write_text(json.dumps(DESCRIPTION))
-    with pytest.raises(TeacherError, match="onnxruntime .* cannot load '.*bad.onnx'"):
-        load_teacher(f"onnx:{tmp_path / 'bad.onnx'}")
+    with pytest.raises(ModelError, match="onnxruntime .* cannot load '.*bad.onnx'"):
+        load_model(f"onnx:{tmp_path / 'bad.onnx'}")
     save_onnx(tmp_path)
     model = onnx.load(tmp_path / "toy.onnx")
     model.graph.input[1].name = model.graph.node[2].input[0] = "lengths"
     onnx.save(model, tmp_path / "toy.onnx")
     with pytest.raises(
-        TeacherError, match="maps features, lengths to logits, logit_lengths, but a teacher maps features, "
+        ModelError, match="maps features, lengths to logits, logit_lengths, but a teacher maps features, "
     ):
-        load_teacher(f"onnx:{tmp_path / 'toy.onnx'}")
+        load_model(f"onnx:{tmp_path / 'toy.onnx'}")
     with pytest.raises(
-        TeacherError,
+        ModelError,
         match="'vosk:x' is of no known kind; give one of checkpoint:PATH, int8:PATH, torchscript:PATH, onnx",
     ):
-        load_teacher("vosk:x")
+        load_model("vosk:x")

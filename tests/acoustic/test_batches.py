@@ -14,12 +14,12 @@ import transformers
 from torch import Tensor, nn
 
 from asrkd import models
+from asrkd.acoustic import AcousticModel, as_planned, load_model
+from asrkd.acoustic.probe import alone, probed
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
-from asrkd.errors import MismatchError, TeacherError
+from asrkd.errors import MismatchError, ModelError
 from asrkd.models import to_int8
-from asrkd.teachers import Teacher, as_planned, load_teacher
-from asrkd.teachers.probe import alone, probed
 
 INVENTORY = Inventory(("<blk>", "l", "h"), "ctc")
 FRONT_END = FrontEnd(num_mels=8)
@@ -38,11 +38,11 @@ SMALL = {
 }
 
 
-def teacher_of(model: Any, **changes: Any) -> Teacher:
-    return Teacher(model, FRONT_END, INVENTORY, 1, "mine", "f" * 32, **changes)
+def teacher_of(model: Any, **changes: Any) -> AcousticModel:
+    return AcousticModel(model, FRONT_END, INVENTORY, 1, "mine", "f" * 32, **changes)
 
 
-def largest_difference(teacher: Teacher) -> float:
+def largest_difference(teacher: AcousticModel) -> float:
     """Between posteriors of utterances alone and in batches of unequal lengths, in two orders."""
     generator = torch.Generator().manual_seed(1)
     rate = teacher.front_end.sampling_rate
@@ -115,7 +115,7 @@ def save(folder: Path, kind: str, **changes: Any) -> str:
     ],
 )
 def test_models_of_transformers(kind: str, changes: dict[str, Any], one_by_one: bool | None, tmp_path: Path) -> None:
-    teacher = load_teacher(save(tmp_path, kind, **changes))
+    teacher = load_model(save(tmp_path, kind, **changes))
     assert one_by_one is None or teacher.one_by_one is one_by_one
     assert largest_difference(teacher) < 1e-4
 
@@ -124,7 +124,7 @@ def test_models_of_transformers(kind: str, changes: dict[str, Any], one_by_one: 
 def test_models_that_squeeze_frames_keep_their_law_or_are_refused(kind: str, tmp_path: Path) -> None:
     spec = save(tmp_path, kind, squeeze_factor=2, conv_kernel=[10, 3, 3, 3, 3, 2, 2], conv_stride=[5, 2, 2, 2, 2, 2, 2])
     try:
-        teacher = load_teacher(spec)
+        teacher = load_model(spec)
     except MismatchError as error:
         assert "frames of logits" in str(error)
     else:
@@ -161,23 +161,23 @@ def single_only(logits: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 def test_what_depends_on_the_batch_runs_one_by_one(change: Callable[[Tensor, Tensor], Any]) -> None:
     teacher = probed(teacher_of(Function(change)))
     assert teacher.one_by_one and largest_difference(teacher) == 0.0
-    assert teacher == alone(teacher_of(teacher.model))
+    assert teacher == alone(teacher_of(teacher.network))
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda x, n: (x.softmax(-1), n), TeacherError, "gives probabilities .* without the softmax"),
-        (lambda x, n: (torch.dropout(x, 0.5, True), n), TeacherError, "other posteriors when it is run again"),
-        (lambda x, n: (x * torch.nan, n), TeacherError, "gives NaN or infinite logits"),
-        (lambda x, n: (x[..., :2], n), TeacherError, "gives 2 classes, its inventory has 3"),
+        (lambda x, n: (x.softmax(-1), n), ModelError, "gives probabilities .* without the softmax"),
+        (lambda x, n: (torch.dropout(x, 0.5, True), n), ModelError, "other posteriors when it is run again"),
+        (lambda x, n: (x * torch.nan, n), ModelError, "gives NaN or infinite logits"),
+        (lambda x, n: (x[..., :2], n), ModelError, "gives 2 classes, its inventory has 3"),
         (lambda x, n: (x[:, :-1], n - 1), MismatchError, "gives 11 frames of logits and the length 11"),
         (lambda x, n: (x, n - 1), MismatchError, "gives 12 frames of logits and the length 11"),
-        (lambda x, n: (x.transpose(0, 1), n), TeacherError, "the batch comes first"),
-        (lambda x, n: x, TeacherError, "returns a Tensor, but must return the pair"),
-        (lambda x, n: (x, n, n), TeacherError, "returns a tuple of 3"),
-        (lambda x, n: (x, n / 2), TeacherError, "lengths of torch.float32"),
-        (lambda x, n: (x @ x, n), TeacherError, "'mine' fails: RuntimeError: "),
+        (lambda x, n: (x.transpose(0, 1), n), ModelError, "the batch comes first"),
+        (lambda x, n: x, ModelError, "returns a Tensor, but must return the pair"),
+        (lambda x, n: (x, n, n), ModelError, "returns a tuple of 3"),
+        (lambda x, n: (x, n / 2), ModelError, "lengths of torch.float32"),
+        (lambda x, n: (x @ x, n), ModelError, "'mine' fails: RuntimeError: "),
     ],
 )
 def test_output_that_cannot_be_used_is_refused(
@@ -196,7 +196,7 @@ def test_log_probabilities_and_other_types_are_accepted(change: Callable[[Tensor
     assert not teacher.one_by_one
     features = torch.randn(1, 9, FRONT_END.feature_dim)
     found, _ = teacher.log_probs(features, torch.tensor([9]))
-    expected = teacher.model.linear(features).log_softmax(-1)
+    expected = teacher.network.linear(features).log_softmax(-1)
     torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
 
 
@@ -216,14 +216,14 @@ def test_models_of_transformers_whose_vocabulary_disagrees(tmp_path: Path) -> No
     config = tmp_path / "config.json"
     for blank in (None, 6):
         edit(config, pad_token_id=blank)
-        with pytest.raises(TeacherError, match=rf"blank is class {blank} \(pad_token_id\) .* and 0 \('<pad>'\) by the"):
-            load_teacher(spec)
+        with pytest.raises(ModelError, match=rf"blank is class {blank} \(pad_token_id\) .* and 0 \('<pad>'\) by the"):
+            load_model(spec)
     edit(config, pad_token_id=0)
     more = save(tmp_path / "more", "Wav2Vec2", vocab_size=len(TOKENS) + 2)
-    with pytest.raises(TeacherError, match=r"has 9 classes .* no token for 2 of them, the first 7"):
-        load_teacher(more)
+    with pytest.raises(ModelError, match=r"has 9 classes .* no token for 2 of them, the first 7"):
+        load_model(more)
     headless = tmp_path / "headless"
     save(headless, "Wav2Vec2")
     transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**SMALL)).save_pretrained(headless)
-    with pytest.raises(TeacherError, match=r"have no 'lm_head.bias' and 1 more, which transformers would make up"):
-        load_teacher(f"transformers:{headless}")
+    with pytest.raises(ModelError, match=r"have no 'lm_head.bias' and 1 more, which transformers would make up"):
+        load_model(f"transformers:{headless}")

@@ -8,14 +8,14 @@ import torch
 import yaml
 from graph_helpers import needs_k2, trained
 
+from asrkd.acoustic import load_model
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.errors import TeacherError
+from asrkd.errors import ModelError
 from asrkd.graphs import word_loop_graph
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.verify import verify
-from asrkd.teachers import load_teacher
 
 EXACT = {"exact": True}
 BEAMS = pytest.param({"search_beam": 1e3, "output_beam": 1e3}, marks=needs_k2, id="beams")
@@ -78,8 +78,8 @@ def all_paths(scores: np.ndarray, lexicon: Lexicon, inventory) -> np.ndarray:
 def test_posteriors_are_those_of_the_word_graph(
     corpus: Path, model: Path, tmp_path: Path, paths: dict[str, object]
 ) -> None:
-    lattice = load_teacher(spec(tmp_path, corpus, model, acoustic_scale=0.5, **paths))
-    below = load_teacher(f"checkpoint:{model}")
+    lattice = load_model(spec(tmp_path, corpus, model, acoustic_scale=0.5, **paths))
+    below = load_model(f"checkpoint:{model}")
     prior = 0.0
     if below.inventory.topology == "hmm":
         prior = torch.load(model / "final.pt", weights_only=True)["log_prior"].numpy()
@@ -109,7 +109,7 @@ def test_a_store_of_lattice_posteriors(corpus: Path, model: Path, tmp_path: Path
 def test_the_graph_is_part_of_the_teachers_identity(corpus: Path, model: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("low l\nhigh h\n")
     found = {
-        load_teacher(spec(tmp_path, corpus, model, **EXACT | changes)).fingerprint
+        load_model(spec(tmp_path, corpus, model, **EXACT | changes)).fingerprint
         for changes in (
             {},
             {"acoustic_scale": 0.5},
@@ -123,35 +123,35 @@ def test_the_graph_is_part_of_the_teachers_identity(corpus: Path, model: Path, t
 def test_an_ensemble_has_the_mean_of_its_members_priors(corpus: Path, model: Path, tmp_path: Path) -> None:
     members = tmp_path / "members.yaml"
     members.write_text(yaml.safe_dump({"teachers": [{"spec": f"checkpoint:{model}"}] * 2, "domain": "probability"}))
-    single = load_teacher(spec(tmp_path, corpus, model, **EXACT))
-    twice = load_teacher(spec(tmp_path, corpus, model, **EXACT, teacher=f"ensemble:{members}"))
+    single = load_model(spec(tmp_path, corpus, model, **EXACT))
+    twice = load_model(spec(tmp_path, corpus, model, **EXACT, teacher=f"ensemble:{members}"))
     features = torch.randn(1, 15, single.front_end.feature_dim, generator=torch.Generator().manual_seed(0))
     expected, _ = single.log_probs(features, torch.tensor([15]))
     found, _ = twice.log_probs(features, torch.tensor([15]))
     np.testing.assert_allclose(found.exp(), expected.exp(), atol=1e-5)
     members.write_text(yaml.safe_dump({"teachers": [{"spec": "python:a:b"}]}))
     if "hmm" in str(model):
-        with pytest.raises(TeacherError, match="priors of its own|cannot be imported"):
-            load_teacher(spec(tmp_path, corpus, model, **EXACT, teacher=f"ensemble:{members}"))
+        with pytest.raises(ModelError, match="priors of its own|cannot be imported"):
+            load_model(spec(tmp_path, corpus, model, **EXACT, teacher=f"ensemble:{members}"))
 
 
 def test_what_cannot_be_used_is_refused(corpus: Path, model: Path, tmp_path: Path) -> None:
-    with pytest.raises(TeacherError, match="may hold teacher, lexicon, grammar"):
-        load_teacher(spec(tmp_path, corpus, model, beam=3))
-    with pytest.raises(TeacherError, match="acoustic_scale is 0"):
-        load_teacher(spec(tmp_path, corpus, model, acoustic_scale=0))
-    with pytest.raises(TeacherError, match="cannot be read"):
-        load_teacher(f"lattice:{tmp_path / 'none.yaml'}")
+    with pytest.raises(ModelError, match="may hold teacher, lexicon, grammar"):
+        load_model(spec(tmp_path, corpus, model, beam=3))
+    with pytest.raises(ModelError, match="acoustic_scale is 0"):
+        load_model(spec(tmp_path, corpus, model, acoustic_scale=0))
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_model(f"lattice:{tmp_path / 'none.yaml'}")
     if "hmm" in str(model):
-        with pytest.raises(TeacherError, match="gives no priors .FileNotFoundError"):
-            load_teacher(spec(tmp_path, corpus, model, prior=str(tmp_path / "none.pt")))
+        with pytest.raises(ModelError, match="gives no priors .FileNotFoundError"):
+            load_model(spec(tmp_path, corpus, model, prior=str(tmp_path / "none.pt")))
 
 
 @needs_k2
 def test_beams_without_a_path_are_told(corpus: Path, model: Path, tmp_path: Path) -> None:
-    narrow = load_teacher(
+    narrow = load_model(
         spec(tmp_path, corpus, model, search_beam=1e-3, output_beam=1e-3, max_active=2, acoustic_scale=50.0)
     )
     features = torch.randn(2, 7, narrow.front_end.feature_dim, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(TeacherError, match="no path through the words.*widen search_beam"):
+    with pytest.raises(ModelError, match="no path through the words.*widen search_beam"):
         narrow.log_probs(10 * features, torch.tensor([7, 7]))

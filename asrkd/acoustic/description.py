@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from asrkd import text
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
-from asrkd.errors import AsrkdError, TeacherError
+from asrkd.errors import AsrkdError, ModelError
 
 
 class Description(NamedTuple):
@@ -28,27 +28,27 @@ def read_description(spec: str, path: Path) -> Description:
     """The description of the model `path`: `front_end`, `inventory` (`units`, `topology`, `states_per_phone`) and `subsampling_factor`.
 
     Raises:
-        TeacherError: it cannot be read, or does not describe a teacher.
+        ModelError: it cannot be read, or does not describe a teacher.
     """
     described = description_path(path)
-    content = text.read(described, what=f"teacher {spec!r}: the description", error=TeacherError)
-    where = f"teacher {spec!r}: the description {str(described)!r}"
+    content = text.read(described, what=f"model {spec!r}: the description", error=ModelError)
+    where = f"model {spec!r}: the description {str(described)!r}"
     try:
         values = json.loads(content)
     except ValueError as error:
-        raise TeacherError(f"{where} is not JSON ({error})") from None
+        raise ModelError(f"{where} is not JSON ({error})") from None
     values = _mapping(values, where)
     for name in ("front_end", "inventory"):
         if name not in values:
-            raise TeacherError(f"{where} has no {name!r}; it needs front_end, inventory and subsampling_factor")
+            raise ModelError(f"{where} has no {name!r}; it needs front_end, inventory and subsampling_factor")
     factor = _whole(values.get("subsampling_factor", 1), f"{where}: subsampling_factor")
     try:
         front_end = front_end_from_dict(_mapping(values["front_end"], f"{where}: front_end"))
         return Description(front_end, _inventory(values["inventory"], f"{where}: inventory"), factor)
-    except TeacherError:
+    except ModelError:
         raise
     except (AsrkdError, TypeError, ValueError) as error:
-        raise TeacherError(f"{where}: {error}") from None
+        raise ModelError(f"{where}: {error}") from None
 
 
 def inventory_from(values: Mapping[str, Any]) -> Inventory:
@@ -60,20 +60,20 @@ def _inventory(values: Any, where: str) -> Inventory:
     values = _mapping(values, where)
     units, topology = values.get("units"), values.get("topology")
     if not isinstance(units, list) or not all(isinstance(unit, str) for unit in units):
-        raise TeacherError(f"{where}: units must be a list of strings, the names of the classes in their order")
+        raise ModelError(f"{where}: units must be a list of strings, the names of the classes in their order")
     if not isinstance(topology, str):
-        raise TeacherError(f"{where}: topology is {topology!r}, but must be ctc or hmm")
+        raise ModelError(f"{where}: topology is {topology!r}, but must be ctc or hmm")
     _whole(values.get("states_per_phone", 1), f"{where}: states_per_phone")
     return inventory_from(values)
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise TeacherError(f"{where} is a {type(value).__name__}, but must be an object of names and values")
+        raise ModelError(f"{where} is a {type(value).__name__}, but must be an object of names and values")
     return value
 
 
 def _whole(value: Any, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise TeacherError(f"{where} is {value!r}, but must be a whole number of at least 1")
+        raise ModelError(f"{where} is {value!r}, but must be a whole number of at least 1")
     return value

@@ -1,4 +1,4 @@
-"""A teacher: a model, and what makes its output meaningful."""
+"""An acoustic model: a network, and what makes its output meaningful."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd
-from asrkd.errors import AsrkdError, ConfigError, TeacherError
+from asrkd.errors import AsrkdError, ConfigError, ModelError
 
 
-class ModelFailure(TeacherError):
+class ModelFailure(ModelError):
     """A teacher's model, or the runtime below it, failed on a batch.
 
     Attributes:
@@ -23,16 +23,16 @@ class ModelFailure(TeacherError):
     """
 
     def __init__(self, spec: str, reason: str) -> None:
-        super().__init__(f"teacher {spec!r} fails: {reason}")
+        super().__init__(f"model {spec!r} fails: {reason}")
         self.reason = reason
 
 
 @dataclass(frozen=True)
-class Teacher:
+class AcousticModel:
     """A model that gives posteriors for every frame.
 
     Attributes:
-        model: `logits, lengths = model(features, feature_lengths)`; (N, T, F), (N,) -> (N, T', V), (N,).
+        network: `logits, lengths = network(features, feature_lengths)`; (N, T, F), (N,) -> (N, T', V), (N,).
         front_end: what makes its features: log-mel, or the samples themselves.
         inventory: what its classes mean.
         subsampling_factor: T' is T over this, rounded up.
@@ -44,7 +44,7 @@ class Teacher:
         own: the model is one of asrkd's, whose tests show that its output does not depend on the batch.
     """
 
-    model: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    network: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     front_end: AnyFrontEnd
     inventory: Inventory
     subsampling_factor: int
@@ -59,13 +59,13 @@ class Teacher:
         try:
             self.inventory.check_first_unit()
         except ConfigError as error:
-            raise TeacherError(f"teacher {self.spec!r}: {error}") from None
+            raise ModelError(f"model {self.spec!r}: {error}") from None
 
     def log_probs(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, F), (N,) -> natural-log posteriors (N, T', V) float32, and lengths (N,).
 
         Raises:
-            TeacherError: the model's output is not (N, T', V) and (N,), or its classes are not its inventory's.
+            ModelError: the model's output is not (N, T', V) and (N,), or its classes are not its inventory's.
             ModelFailure: the model fails. Running out of memory is raised as it is.
         """
         logits, out_lengths = self.logits(features, lengths)
@@ -87,7 +87,7 @@ class Teacher:
         kind = getattr(torch, self.autocast) if self.autocast else None
         try:
             with torch.autocast(torch.device(self.device).type, kind, enabled=kind is not None):
-                output = self.model(features, lengths)
+                output = self.network(features, lengths)
         except AsrkdError:
             raise
         except Exception as error:  # every runtime has its own kinds
@@ -98,27 +98,27 @@ class Teacher:
         return output
 
     def _check(self, output: Any, num_utterances: int) -> None:
-        """Raise `TeacherError` unless a model's output has the form that the protocol wants."""
+        """Raise `ModelError` unless a model's output has the form that the protocol wants."""
         pair = tuple(output) if isinstance(output, (tuple, list)) else ()
         if len(pair) != 2 or not all(isinstance(one, Tensor) for one in pair):
-            raise TeacherError(
-                f"teacher {self.spec!r} returns a {type(output).__name__}{f' of {len(pair)}' if pair else ''}, but must return the "
+            raise ModelError(
+                f"model {self.spec!r} returns a {type(output).__name__}{f' of {len(pair)}' if pair else ''}, but must return the "
                 "pair of tensors (logits, logit_lengths); return both from forward"
             )
         logits, lengths = pair
         if logits.dim() != 3 or len(logits) != num_utterances or lengths.shape != (num_utterances,):
-            raise TeacherError(
-                f"teacher {self.spec!r} gives logits of shape {tuple(logits.shape)} and lengths of shape {tuple(lengths.shape)} for "
+            raise ModelError(
+                f"model {self.spec!r} gives logits of shape {tuple(logits.shape)} and lengths of shape {tuple(lengths.shape)} for "
                 f"{num_utterances} utterances, but they must be (utterances, frames, classes) and (utterances,); the batch comes first"
             )
         if logits.shape[-1] != len(self.inventory):
-            raise TeacherError(
-                f"teacher {self.spec!r} gives {logits.shape[-1]} classes, its inventory has {len(self.inventory)}; the "
+            raise ModelError(
+                f"model {self.spec!r} gives {logits.shape[-1]} classes, its inventory has {len(self.inventory)}; the "
                 "classes would have no names. Correct the inventory beside the model"
             )
         if not logits.is_floating_point() or lengths.is_floating_point() or lengths.is_complex():
-            raise TeacherError(
-                f"teacher {self.spec!r} gives logits of {logits.dtype} and lengths of {lengths.dtype}, but logits must be floating-point "
+            raise ModelError(
+                f"model {self.spec!r} gives logits of {logits.dtype} and lengths of {lengths.dtype}, but logits must be floating-point "
                 "numbers and lengths whole ones; change the types that the model returns"
             )
 

@@ -17,12 +17,12 @@ import yaml
 from torch import Tensor
 
 from asrkd import fingerprint
+from asrkd.acoustic.ensemble import read_ensemble
+from asrkd.acoustic.model import AcousticModel
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.errors import TeacherError
+from asrkd.errors import ModelError
 from asrkd.graphs import ForwardBackward, k2_graph, ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam, occupancies
-from asrkd.teachers.ensemble import read_ensemble
-from asrkd.teachers.teacher import Teacher
 
 # (N, T, V) scores, (N,) lengths -> (N, T, V) probabilities of the classes.
 Occupancies = Callable[[Tensor, Tensor], Tensor]
@@ -56,24 +56,24 @@ class LatticeSettings:
     max_active: int = 10000
 
 
-def lattice_teacher(spec: str, path: Path, load: Callable[[str], Teacher]) -> Teacher:
+def lattice_teacher(spec: str, path: Path, load: Callable[[str], AcousticModel]) -> AcousticModel:
     """The teacher that the YAML file describes; `load` loads the one below it.
 
     Raises:
-        TeacherError: a file that cannot be used, or an `hmm` teacher without priors.
+        ModelError: a file that cannot be used, or an `hmm` teacher without priors.
         DependencyError: k2 is not installed.
     """
     try:
         settings = LatticeSettings(**yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise TeacherError(f"teacher {spec!r}: {str(path)!r} cannot be read ({error.strerror})") from None
+        raise ModelError(f"model {spec!r}: {str(path)!r} cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, TypeError) as error:
         names = ", ".join(LatticeSettings.__dataclass_fields__)
-        raise TeacherError(
-            f"teacher {spec!r}: {str(path)!r} cannot be used ({' '.join(str(error).split())}); it may hold {names}"
+        raise ModelError(
+            f"model {spec!r}: {str(path)!r} cannot be used ({' '.join(str(error).split())}); it may hold {names}"
         ) from None
     if not settings.acoustic_scale > 0:
-        raise TeacherError(f"teacher {spec!r}: acoustic_scale is {settings.acoustic_scale}, but must be above 0")
+        raise ModelError(f"model {spec!r}: acoustic_scale is {settings.acoustic_scale}, but must be above 0")
     below = load(settings.teacher)
     lexicon = Lexicon.read(settings.lexicon)
     if settings.grammar:
@@ -100,7 +100,7 @@ def lattice_teacher(spec: str, path: Path, load: Callable[[str], Teacher]) -> Te
         beam = Beam(settings.search_beam, settings.output_beam, min(30, settings.max_active - 1), settings.max_active)
         occupied = partial(occupancies, graphs=k2_graph(graph).to(device), beam=beam)
     model = Lattices(below, occupied, prior, settings.acoustic_scale)
-    return Teacher(
+    return AcousticModel(
         model,
         below.front_end,
         below.inventory,
@@ -122,8 +122,8 @@ def _prior(spec: str, settings: LatticeSettings) -> np.ndarray:
         return _prior_of(spec, Path(rest))
     members = read_ensemble(settings.teacher, Path(rest)) if kind == "ensemble" else None
     if members is None or any(one.partition(":")[0] not in ("checkpoint", "int8") for one in members.specs):
-        raise TeacherError(
-            f"teacher {spec!r}: {settings.teacher!r} is an 'hmm' teacher without priors of its own; set prior to the folder of a run"
+        raise ModelError(
+            f"model {spec!r}: {settings.teacher!r} is an 'hmm' teacher without priors of its own; set prior to the folder of a run"
         )
     priors = [np.exp(_prior_of(spec, Path(one.partition(":")[2]))) for one in members.specs]
     return np.log(np.average(priors, axis=0, weights=members.weights)).astype(np.float32)
@@ -134,15 +134,15 @@ def _prior_of(spec: str, path: Path) -> np.ndarray:
         content = torch.load(path / "final.pt" if path.is_dir() else path, map_location="cpu", weights_only=True)
         return content["log_prior"].numpy()
     except Exception as error:
-        raise TeacherError(
-            f"teacher {spec!r}: {str(path)!r} gives no priors ({type(error).__name__}: {' '.join(str(error).split())[:200]}); give a finished run"
+        raise ModelError(
+            f"model {spec!r}: {str(path)!r} gives no priors ({type(error).__name__}: {' '.join(str(error).split())[:200]}); give a finished run"
         ) from None
 
 
 class Lattices:
     """Log-occupancies of the classes in the lattices of a batch."""
 
-    def __init__(self, below: Teacher, occupied: Occupancies, prior: np.ndarray | None, scale: float) -> None:
+    def __init__(self, below: AcousticModel, occupied: Occupancies, prior: np.ndarray | None, scale: float) -> None:
         self.below, self.occupied, self.scale = below, occupied, scale
         self.prior = None if prior is None else torch.from_numpy(prior).to(below.device)
 
@@ -160,7 +160,7 @@ class Lattices:
         found = self.occupied(scores, lengths)
         empty = int((found[:, 0].sum(dim=1) == 0).sum())
         if empty:
-            raise TeacherError(
+            raise ModelError(
                 f"teacher {self.below.spec!r}: no path through the words of the lexicon survives for {empty} of {len(found)} "
                 "utterances of a batch; widen search_beam and output_beam, raise max_active, or set exact"
             )

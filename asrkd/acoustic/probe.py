@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asrkd import fingerprint
+from asrkd.acoustic.model import AcousticModel, ModelFailure
 from asrkd.corpus.waveform import Waveform
-from asrkd.errors import MismatchError, TeacherError
-from asrkd.teachers.teacher import ModelFailure, Teacher
+from asrkd.errors import MismatchError, ModelError
 
 # Of noise: four short utterances, each a frame longer than the one before (models that squeeze frames by 2 or 4 see the padding where the
 # number is odd), and a long one, beside which they get more padding than frames of their own.
@@ -26,7 +26,7 @@ SHORT_SECONDS, LONG_SECONDS, NUM_SHORT = 0.4, 1.2, 4
 TOLERANCE = 1e-4
 
 
-def probed(teacher: Teacher, core: Teacher | None = None) -> Teacher:
+def probed(teacher: AcousticModel, core: AcousticModel | None = None) -> AcousticModel:
     """The teacher as it can be used: as it is, or one utterance at a time where its output would depend on the batch.
 
     The second is another teacher with a fingerprint of its own, since its targets differ. asrkd's own models are not run.
@@ -35,7 +35,7 @@ def probed(teacher: Teacher, core: Teacher | None = None) -> Teacher:
         core: the teacher below, to be run in its place, where noise has no posteriors of its own (lattices).
 
     Raises:
-        TeacherError: the model fails on every batch, gives posteriors that cannot be used, or others when it is run again.
+        ModelError: the model fails on every batch, gives posteriors that cannot be used, or others when it is run again.
         MismatchError: its frames are not those of the frame law.
     """
     if teacher.own:
@@ -43,12 +43,12 @@ def probed(teacher: Teacher, core: Teacher | None = None) -> Teacher:
     return alone(teacher) if _depends_on_batch(core or teacher) else teacher
 
 
-def alone(teacher: Teacher) -> Teacher:
+def alone(teacher: AcousticModel) -> AcousticModel:
     """The same model, run on one utterance at a time."""
     return dataclasses.replace(teacher, one_by_one=True, fingerprint=_fingerprint_alone(teacher))
 
 
-def as_planned(teacher: Teacher, planned: str) -> Teacher:
+def as_planned(teacher: AcousticModel, planned: str) -> AcousticModel:
     """A teacher that was loaded without a probe, run as in the store whose teacher has the fingerprint `planned`.
 
     So the plan decides, whatever device a worker has, and a store from before there was a probe is continued as it was begun.
@@ -56,7 +56,7 @@ def as_planned(teacher: Teacher, planned: str) -> Teacher:
     return alone(teacher) if planned == _fingerprint_alone(teacher) else teacher
 
 
-def works(teacher: Teacher) -> bool:
+def works(teacher: AcousticModel) -> bool:
     """Whether the model runs at all: a failure on an utterance is then the utterance's."""
     try:
         for features in _noise(teacher):
@@ -66,11 +66,11 @@ def works(teacher: Teacher) -> bool:
     return True
 
 
-def _fingerprint_alone(teacher: Teacher) -> str:
+def _fingerprint_alone(teacher: AcousticModel) -> str:
     return fingerprint.of_json([teacher.fingerprint, "one by one"])
 
 
-def _depends_on_batch(teacher: Teacher) -> bool:
+def _depends_on_batch(teacher: AcousticModel) -> bool:
     teacher = dataclasses.replace(teacher, autocast="")
     # Randomness that was left on must not move that of the caller.
     devices = [torch.device(teacher.device)] if teacher.device.startswith("cuda") else []
@@ -90,15 +90,15 @@ def _depends_on_batch(teacher: Teacher) -> bool:
             difference = max(_difference(one, row) for one, row in zip(single, together, strict=True))
         again = _usable_log_probs(teacher, features[0])
     if _difference(single[0], again) > TOLERANCE:
-        raise TeacherError(
-            f"teacher {teacher.spec!r} gives other posteriors when it is run again on the same input (difference "
+        raise ModelError(
+            f"model {teacher.spec!r} gives other posteriors when it is run again on the same input (difference "
             f"{float((single[0] - again).abs().max()):.2g}), so a job could not be repeated or resumed; randomness or a state was left on: "
             "export the model in evaluation mode (model.eval()), without dropout or noise"
         )
     return difference > TOLERANCE
 
 
-def _noise(teacher: Teacher) -> list[Tensor]:
+def _noise(teacher: AcousticModel) -> list[Tensor]:
     """(T, F) features of the utterances, the longest one last."""
     generator, found = torch.Generator().manual_seed(0), []
     for num_samples in _num_samples(teacher):
@@ -106,7 +106,7 @@ def _noise(teacher: Teacher) -> list[Tensor]:
     return found
 
 
-def _num_samples(teacher: Teacher) -> list[int]:
+def _num_samples(teacher: AcousticModel) -> list[int]:
     law = teacher.front_end.frame_law(teacher.subsampling_factor)
     rate = teacher.front_end.sampling_rate
     short = int(SHORT_SECONDS * rate)
@@ -116,7 +116,7 @@ def _num_samples(teacher: Teacher) -> list[int]:
     return [*range(short, last + 1, law.frame_shift), max(2 * last, int(LONG_SECONDS * rate))]
 
 
-def _usable_log_probs(teacher: Teacher, features: Tensor) -> Tensor:
+def _usable_log_probs(teacher: AcousticModel, features: Tensor) -> Tensor:
     """(T', V) log-posteriors of one utterance alone, in the host's memory."""
     logits, lengths = teacher.logits(features[None], torch.tensor([len(features)]))
     length, expected = int(lengths[0]), _num_frames(teacher, len(features))
@@ -124,25 +124,25 @@ def _usable_log_probs(teacher: Teacher, features: Tensor) -> Tensor:
     whole = isinstance(teacher.front_end, Waveform)
     if length != expected or (logits.shape[1] != length if whole else logits.shape[1] < length):
         raise MismatchError(
-            f"teacher {teacher.spec!r} gives {logits.shape[1]} frames of logits and the length {length} for an utterance of {len(features)} "
+            f"model {teacher.spec!r} gives {logits.shape[1]} frames of logits and the length {length} for an utterance of {len(features)} "
             f"features, where the front end and a subsampling factor of {teacher.subsampling_factor} make {expected} frames; its targets would be shifted "
             "against the audio. Correct subsampling_factor or front_end, or pad the model's input"
         )
     logits = logits[0, :length].float().cpu()
     log_probs = logits.log_softmax(-1)
     if bool(log_probs.isnan().any()):
-        raise TeacherError(
-            f"teacher {teacher.spec!r} gives NaN or infinite logits for noise; its weights are damaged, or its numbers too large for its type"
+        raise ModelError(
+            f"model {teacher.spec!r} gives NaN or infinite logits for noise; its weights are damaged, or its numbers too large for its type"
         )
     if bool((logits >= 0).all()) and bool(((logits.sum(-1) - 1).abs() < 1e-3).all()):
-        raise TeacherError(
-            f"teacher {teacher.spec!r} gives probabilities (each frame sums to 1), not logits; another softmax would make its targets almost "
+        raise ModelError(
+            f"model {teacher.spec!r} gives probabilities (each frame sums to 1), not logits; another softmax would make its targets almost "
             "flat. Export it without the softmax, or with log_softmax"
         )
     return log_probs
 
 
-def _num_frames(teacher: Teacher, num_features: int) -> int:
+def _num_frames(teacher: AcousticModel, num_features: int) -> int:
     """Frames of the output for this many features, which are samples where the front end is a `Waveform`."""
     if isinstance(teacher.front_end, Waveform):
         return teacher.front_end.frame_law(teacher.subsampling_factor).num_frames(num_features)

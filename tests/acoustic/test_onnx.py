@@ -12,10 +12,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from asrkd.acoustic import AcousticModel, load_model
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
-from asrkd.errors import TeacherError
-from asrkd.teachers import Teacher, load_teacher
+from asrkd.errors import ModelError
 
 UNITS = ("<blk>", "a", "b", "c", "d")
 WEIGHTS = (0.1 * np.random.default_rng(0).normal(size=(192, 5))).astype(np.float32)
@@ -56,7 +56,7 @@ def save(
 
 @pytest.mark.parametrize("changes", [{}, {"batch": 1}, {"lengths": TensorProto.INT32}])
 def test_a_batch_of_one_and_other_types_are_run(changes: dict[str, Any], tmp_path: Path) -> None:
-    teacher = load_teacher(save(tmp_path, **changes))
+    teacher = load_model(save(tmp_path, **changes))
     assert teacher.one_by_one is ("batch" in changes)
     features = torch.randn(3, 9, 192)
     found, lengths = teacher.log_probs(features, torch.tensor([9, 4, 7]))
@@ -88,7 +88,7 @@ def test_a_batch_of_one_and_other_types_are_run(changes: dict[str, Any], tmp_pat
 )
 def test_what_cannot_be_run_is_refused_with_its_numbers(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(Exception, match=message) as raised:
-        load_teacher(save(tmp_path, **changes))
+        load_model(save(tmp_path, **changes))
     assert "\n" not in str(raised.value) and type(raised.value).__module__ == "asrkd.errors"
 
 
@@ -99,11 +99,11 @@ def test_what_cannot_be_run_is_refused_with_its_numbers(changes: dict[str, Any],
 def test_descriptions_that_cannot_be_read(content: bytes, message: str, tmp_path: Path) -> None:
     spec = save(tmp_path)
     (tmp_path / "graph.onnx.json").write_bytes(content)
-    with pytest.raises(TeacherError, match=message):
-        load_teacher(spec)
+    with pytest.raises(ModelError, match=message):
+        load_model(spec)
 
 
 def test_unit_0_of_a_teacher_is_what_its_topology_says() -> None:
     for units, topology in ((("a", "<blk>"), "ctc"), (("<blk>", "a_0"), "hmm")):
-        with pytest.raises(TeacherError, match=f"unit 0 of topology {topology} is"):
-            Teacher(lambda f, n: (f, n), FrontEnd(), Inventory(units, topology), 1, "x", "f" * 32)
+        with pytest.raises(ModelError, match=f"unit 0 of topology {topology} is"):
+            AcousticModel(lambda f, n: (f, n), FrontEnd(), Inventory(units, topology), 1, "x", "f" * 32)
