@@ -214,7 +214,7 @@ def _with_model(
             spec=f"{teacher.spec} given the transcripts",
             fingerprint=fingerprint.of_json(["aligned", teacher.fingerprint]),
         )
-        identity = teacher_identity(aligned, codec=parse_codec(soft).spec, embed=store.identity.embed)
+        identity = teacher_identity(aligned, codec=parse_codec(soft), embed=store.identity.embed)
     columns: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     total = int(store.manifest.plan["num_cuts"])

@@ -11,7 +11,6 @@ import torch
 
 from asrkd.alignment.features import Cepstra, of_samples, of_stacked
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.errors import ConfigError, CorpusError, StoreError
 from asrkd.store import Store
 from asrkd.streaming.rows import Place, SourceRows
@@ -42,7 +41,7 @@ class Speech:
                 "--embed features"
             )
         self.store = store
-        self.front_end = front_end_from_dict(store.identity.front_end)
+        self.front_end = store.identity.front_end
         self.sampling_rate = self.front_end.sampling_rate
         # A row group at a time: whoever reads in order reads each once.
         self._rows = SourceRows(

@@ -18,7 +18,7 @@ from asrkd.labeling.reading import Heard
 from asrkd.models.layer import tapped
 from asrkd.store.identity import Identity
 from asrkd.store.schema import LAYER
-from asrkd.targets.codecs import Codec, decode, parse_codec
+from asrkd.targets.codecs import Codec, decode
 from asrkd.targets.packed import pack
 from asrkd.targets.random import frame_keys
 from asrkd.targets.select import Entries
@@ -120,7 +120,7 @@ def pad(heard: Sequence[Heard]) -> Tensor:
 
 def packed(encoded: Encoded, identity: Identity) -> dict[str, Any]:
     """The columns of an utterance's targets and statistics."""
-    codec = parse_codec(identity.codec)
+    codec = identity.target_codec
     targets = decode(codec, encoded.entries)
     stored = {LAYER: encoded.layer} if encoded.layer is not None else {}
     return pack(codec, encoded.entries) | vars(statistics(encoded.frames, targets)) | stored
@@ -128,7 +128,7 @@ def packed(encoded: Encoded, identity: Identity) -> dict[str, Any]:
 
 def encoded_columns(key: str, log_probs: Tensor, identity: Identity) -> dict[str, Any]:
     """The columns of targets and statistics of one utterance, from its (T, V) log-posteriors."""
-    codec = parse_codec(identity.codec)
+    codec = identity.target_codec
     keys = frame_keys(key, identity.teacher_fingerprint, len(log_probs), log_probs.device)
     entries, frames = _chunked(codec, log_probs, keys)
     return packed(Encoded(entries, frames), identity)
@@ -137,7 +137,7 @@ def encoded_columns(key: str, log_probs: Tensor, identity: Identity) -> dict[str
 def _encode(
     heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: AcousticModel, layer: LayerEncoder | None
 ) -> list[Encoded]:
-    codec = parse_codec(identity.codec)
+    codec = identity.target_codec
     given = torch.tensor([len(one.features) for one in heard])
     stored: list[bytes] | list[None] = [None for _ in heard]
     if layer is None:

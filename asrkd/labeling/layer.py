@@ -21,7 +21,7 @@ from asrkd.models.layer import layer_frames, tapped
 from asrkd.store.files import exists, read_bytes, write_atomic
 from asrkd.store.identity import Identity
 from asrkd.store.schema import CODEBOOKS
-from asrkd.targets.layer_codec import LayerCodec, fit_codebooks, parse_layer_codec
+from asrkd.targets.layer_codec import LayerCodec, fit_codebooks
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def open_encoder(root: str, identity: Identity) -> LayerEncoder | None:
         StoreError: its codebooks are not there.
         MismatchError: they are not those that it was planned with.
     """
-    if not identity.layer:
+    codec = identity.layer_codec
+    if codec is None:
         return None
-    codec = parse_layer_codec(identity.layer_codec)
     if codec.kind != "codebooks":
         return LayerEncoder(identity.layer, codec)
     if not exists(root, CODEBOOKS):
@@ -78,7 +78,7 @@ def plan_layer(root: str, identity: Identity, teacher: AcousticModel, layer: str
     """
     width = layer_outputs(teacher, torch.zeros(2, teacher.front_end.sampling_rate), layer)[0].shape[1]
     if not codebooks:
-        return {"layer": layer, "layer_codec": LayerCodec("float16", width).spec}
+        return {"layer": layer, "layer_codec": LayerCodec("float16", width)}
     try:
         with open(codebooks, "rb") as file:
             data = file.read()
@@ -93,8 +93,8 @@ def plan_layer(root: str, identity: Identity, teacher: AcousticModel, layer: str
             f"{layer!r}; make them with asrkd label codebooks for this layer"
         )
     write_atomic(root, CODEBOOKS, data)
-    spec = LayerCodec("codebooks", books.shape[0], books.shape[1]).spec
-    return {"layer": layer, "layer_codec": spec, "codebooks_fingerprint": fingerprint.of_bytes(data)}
+    codec = LayerCodec("codebooks", books.shape[0], books.shape[1])
+    return {"layer": layer, "layer_codec": codec, "codebooks_fingerprint": fingerprint.of_bytes(data)}
 
 
 def make_codebooks(

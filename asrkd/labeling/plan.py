@@ -28,7 +28,7 @@ from asrkd.store.files import check_writable, exists
 from asrkd.store.identity import Identity
 from asrkd.store.manifest import Manifest
 from asrkd.store.plan import read_cuts, write_cuts
-from asrkd.targets.codecs import parse_codec
+from asrkd.targets.codecs import Codec, parse_codec
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -282,26 +282,24 @@ def _identity(
             )
         if embed == "none":
             raise ConfigError("a store of transcripts without audio or features holds nothing to train on; set embed")
-        return Identity(front_end=(front_end or FrontEnd()).to_dict(), embed=embed)
+        return Identity(front_end=front_end or FrontEnd(), embed=embed)
     if front_end is not None:
         raise ConfigError("front_end is given with a teacher; the teacher brings its own front end")
     loaded = load_model(teacher)
     if embed == "features" and isinstance(loaded.front_end, Waveform):
         raise ConfigError(f"teacher {teacher!r} reads samples, so there are no features to embed; embed audio")
-    identity = teacher_identity(loaded, codec=parse_codec(codec or "topk:20").spec, embed=embed)
+    identity = teacher_identity(loaded, codec=parse_codec(codec or "topk:20"), embed=embed)
     return dataclasses.replace(identity, autocast=autocast, compile=compile)
 
 
-def teacher_identity(teacher: AcousticModel, *, codec: str, embed: str) -> Identity:
+def teacher_identity(teacher: AcousticModel, *, codec: Codec | None, embed: str) -> Identity:
     """The identity of a store that this teacher labels."""
     return Identity(
         teacher=teacher.spec,
         teacher_fingerprint=teacher.fingerprint,
         codec=codec,
-        topology=teacher.inventory.topology,
-        units=teacher.inventory.units,
-        states_per_phone=teacher.inventory.states_per_phone,
-        front_end=teacher.front_end.to_dict(),
+        inventory=teacher.inventory,
+        front_end=teacher.front_end,
         subsampling_factor=teacher.subsampling_factor,
         embed=embed,
     )

@@ -14,7 +14,6 @@ import torch
 from asrkd.acoustic import AcousticModel
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store.reader import Store
-from asrkd.targets.codecs import parse_codec
 from asrkd.targets.packed import as_stored
 from asrkd.targets.random import frame_keys
 from asrkd.targets.sparse import SparseTargets
@@ -100,7 +99,7 @@ def _distance(store: Store, row: dict[str, Any], teacher: AcousticModel) -> floa
     if length != row["num_frames"]:
         return 1.0
     keys = frame_keys(row["id"], store.identity.teacher_fingerprint, length, log_probs.device)
-    again = as_stored(parse_codec(store.identity.codec), log_probs[0, :length], keys)
+    again = as_stored(store.identity.target_codec, log_probs[0, :length], keys)
     return _total_variation(store.targets(row), again)
 
 

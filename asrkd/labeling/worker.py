@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from asrkd.acoustic import AcousticModel
-from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.labeling import quarantine
 from asrkd.labeling.encoding import Encoded, encode, packed, pad
 from asrkd.labeling.layer import open_encoder
@@ -83,7 +82,7 @@ class Labeler:
     ) -> None:
         self._root, self._identity, self._teacher, self._may_commit = root, identity, teacher, may_commit
         self._layer = open_encoder(root, identity)
-        self._front_end = front_end_from_dict(identity.front_end)
+        self._front_end = identity.front_end
         self._readers: Readers[_Place] = Readers(
             self._front_end, identity.embed, processes=readers, seconds=read_seconds
         )

@@ -75,18 +75,18 @@ def card(root: str, *, name: str, license: str | None = None) -> str:
         f"{utterances:,} utterances, {hours:.1f} hours, {found['frames']:,} frames, in {len(store.units())} Parquet shards of the "
         f"format `asrkd/v1`.\n"
     )
-    if identity.codec:
-        shift = identity.frame_law.frame_shift / identity.front_end["sampling_rate"] * 1000
+    if identity.codec and identity.inventory:
+        shift = identity.frame_law.frame_shift / identity.front_end.sampling_rate * 1000
         parts.append(
             "## Soft targets\n\n"
             f"- Teacher: `{identity.teacher}`, fingerprint `{identity.teacher_fingerprint}`.\n"
-            f"- Inventory: {len(identity.units):,} units, topology `{identity.topology}`, in `inventory.txt`.\n"
-            f"- Codec: `{identity.codec}`; one frame every {shift:g} ms.\n"
+            f"- Inventory: {len(identity.inventory):,} units, topology `{identity.inventory.topology}`, in `inventory.txt`.\n"
+            f"- Codec: `{identity.codec.spec}`; one frame every {shift:g} ms.\n"
             + "".join(f"- {title}: {_quantiles(found[key])}.\n" for key, title in _STATISTICS.items() if key in found)
             + "\n```python\nfrom asrkd.store import Store\n\n"
             'store = Store.open(".")\nfor row in store.rows():\n    targets = store.targets(row)  # row_splits, ids, log_probs\n```\n'
         )
-    settings = "".join(f"- `{key}`: {value}\n" for key, value in identity.front_end.items())
+    settings = "".join(f"- `{key}`: {value}\n" for key, value in identity.front_end.to_dict().items())
     parts.append(f"## Front end\n\n{settings}")
     rows = [f"| `{field.name}` | `{field.type}` | {_meaning(field.name)} |\n" for field in shard_schema(identity)]
     parts.append("## Columns\n\n| column | type | meaning |\n| --- | --- | --- |\n" + "".join(rows))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,12 @@ from typing import Any
 
 from asrkd import fingerprint
 from asrkd.corpus.frame_law import FrameLaw
+from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.waveform import front_end_from_dict
+from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import ConfigError, MismatchError, StoreError
+from asrkd.targets.codecs import Codec, parse_codec
+from asrkd.targets.layer_codec import LayerCodec, parse_layer_codec
 
 FORMAT = "asrkd/v1"
 EMBEDS = ("none", "audio", "features")
@@ -24,14 +26,14 @@ AUTOCASTS = ("", "bfloat16", "float16")
 class Identity:
     """What a store's targets and features mean.
 
-    A store of transcripts only has no teacher, codec and units.
+    A store of transcripts only has no teacher, codec and inventory.
 
     Attributes:
         teacher: spec of the teacher, for people.
         teacher_fingerprint: hash of its weights, code identity, front end and inventory.
-        codec: codec spec.
-        topology, units, states_per_phone: the inventory.
-        front_end: settings of the front end.
+        codec: how the targets are stored.
+        inventory: the classes that they are over.
+        front_end: that the teacher, or a student of the features, was made for.
         subsampling_factor: of the teacher.
         embed: what a row carries besides targets.
         autocast, compile: how the teacher computes, which changes the last digits: type of torch's autocast, and torch.compile.
@@ -41,17 +43,15 @@ class Identity:
 
     teacher: str = ""
     teacher_fingerprint: str = ""
-    codec: str = ""
-    topology: str = ""
-    units: tuple[str, ...] = ()
-    states_per_phone: int = 1
-    front_end: Mapping[str, Any] = field(default_factory=dict)
+    codec: Codec | None = None
+    inventory: Inventory | None = None
+    front_end: AnyFrontEnd = field(default_factory=FrontEnd)
     subsampling_factor: int = 1
     embed: str = "none"
     autocast: str = ""
     compile: bool = False
     layer: str = ""
-    layer_codec: str = ""
+    layer_codec: LayerCodec | None = None
     codebooks_fingerprint: str = ""
 
     def __post_init__(self) -> None:
@@ -61,10 +61,10 @@ class Identity:
             raise ConfigError(
                 f"autocast is {self.autocast!r}, but must be one of {', '.join(filter(None, AUTOCASTS))}, or empty"
             )
-        if bool(self.layer) != bool(self.layer_codec):
+        if bool(self.layer) != (self.layer_codec is not None):
             raise ConfigError("a store has a layer and its codec together, or neither")
-        if bool(self.codec) != bool(self.units):
-            raise ConfigError("a store has a codec and units together (targets), or neither (transcripts only)")
+        if (self.codec is None) != (self.inventory is None):
+            raise ConfigError("a store has a codec and an inventory together (targets), or neither (transcripts only)")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON. The units are named by their number and fingerprint: `inventory.txt` holds them, once."""
@@ -73,14 +73,24 @@ class Identity:
     @functools.cached_property
     def _values(self) -> dict[str, Any]:
         # Once: it is compared with every shard, and there are thousands of units and shards.
-        values = dataclasses.asdict(self)
-        del values["units"]
-        if not self.layer:
-            # As stores are that know of no layers.
-            for name in ("layer", "layer_codec", "codebooks_fingerprint"):
-                del values[name]
-        inventory = self.inventory.fingerprint if self.inventory else ""
-        return {"format": FORMAT} | values | {"num_units": len(self.units), "inventory_fingerprint": inventory}
+        inventory = self.inventory
+        values: dict[str, Any] = {
+            "format": FORMAT,
+            "teacher": self.teacher,
+            "teacher_fingerprint": self.teacher_fingerprint,
+            "codec": self.codec.spec if self.codec else "",
+            "topology": inventory.topology if inventory else "",
+            "states_per_phone": inventory.states_per_phone if inventory else 1,
+            "front_end": self.front_end.to_dict(),
+            **{name: getattr(self, name) for name in ("subsampling_factor", "embed", "autocast", "compile")},
+        }
+        if self.layer_codec:  # else as stores are that know of no layers
+            values |= {"layer": self.layer, "layer_codec": self.layer_codec.spec}
+            values["codebooks_fingerprint"] = self.codebooks_fingerprint
+        return values | {
+            "num_units": len(self.units),
+            "inventory_fingerprint": inventory.fingerprint if inventory else "",
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], units: Sequence[str]) -> Identity:
@@ -95,7 +105,15 @@ class Identity:
             raise StoreError(f"the store's format is {values.get('format')!r}, but this reader reads {FORMAT!r}")
         try:
             count, expected = given.pop("num_units"), given.pop("inventory_fingerprint")
-            found = cls(**(given | {"units": tuple(units)}))
+            topology, states = given.pop("topology"), given.pop("states_per_phone")
+            codec, layer_codec = given.pop("codec"), given.pop("layer_codec", "")
+            found = cls(
+                codec=parse_codec(codec) if codec else None,
+                inventory=Inventory(tuple(units), topology, states) if units else None,
+                front_end=front_end_from_dict(given.pop("front_end")),
+                layer_codec=parse_layer_codec(layer_codec) if layer_codec else None,
+                **given,
+            )
         except (TypeError, KeyError, ConfigError) as error:
             raise StoreError(
                 f"the store's identity cannot be read ({error}); it is damaged or of a later version"
@@ -112,13 +130,26 @@ class Identity:
         return fingerprint.of_json(self.to_dict())
 
     @property
-    def inventory(self) -> Inventory | None:
-        """The inventory of the targets, None for transcripts only."""
-        return Inventory(self.units, self.topology, self.states_per_phone) if self.units else None
+    def units(self) -> tuple[str, ...]:
+        """The classes of the targets, none for transcripts only."""
+        return self.inventory.units if self.inventory else ()
+
+    @property
+    def target_codec(self) -> Codec:
+        """The codec, of a store that must have one.
+
+        Raises:
+            StoreError: it holds transcripts only.
+        """
+        if self.codec is None:
+            raise StoreError(
+                "a store of transcripts holds no targets to encode or decode; label it with a teacher first"
+            )
+        return self.codec
 
     @functools.cached_property
     def frame_law(self) -> FrameLaw:
-        return front_end_from_dict(self.front_end).frame_law(self.subsampling_factor)
+        return self.front_end.frame_law(self.subsampling_factor)
 
     def check(self, other: Identity, *, what: str) -> None:
         """Raise `MismatchError` naming the first field in which `other` (called `what`) differs."""

@@ -21,7 +21,6 @@ from asrkd.store import manifest
 from asrkd.store.files import attempts, filesystem, list_names
 from asrkd.store.identity import Identity
 from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name, unit_of
-from asrkd.targets.codecs import parse_codec
 from asrkd.targets.packed import unpack
 from asrkd.targets.sparse import SparseTargets
 
@@ -41,7 +40,7 @@ class Store:
         self._pinned = units
         self.manifest = content
         self.identity: Identity = content.identity
-        self.codec = parse_codec(self.identity.codec) if self.identity.codec else None
+        self.codec = self.identity.codec
         self._checked: dict[int, pq.FileMetaData] = {}
         self._footers: dict[int, str] = {}
 

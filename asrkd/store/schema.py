@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from asrkd.store.identity import Identity
-from asrkd.targets.codecs import parse_codec
 
 IDENTITY_KEY = b"asrkd.identity"
 UNIT_KEY = b"asrkd.unit"
@@ -45,7 +44,7 @@ def shard_schema(identity: Identity) -> pa.Schema:
     """The Arrow schema of a store's shards: the fixed columns, the codec's packed ones, and the teacher's layer if it is stored."""
     packed = []
     if identity.codec:
-        columns = parse_codec(identity.codec).layout(len(identity.units)).columns
+        columns = identity.codec.layout(len(identity.units)).columns
         packed = [pa.field(name, _packed_type(dtype)) for name, dtype in columns.items()]
     layer = [pa.field(LAYER, pa.binary())] if identity.layer else []
     return pa.schema(_FIXED + packed + layer)

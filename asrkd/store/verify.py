@@ -16,7 +16,6 @@ from asrkd.store.identity import Identity
 from asrkd.store.plan import is_planned, read_cuts
 from asrkd.store.reader import Store, table_rows
 from asrkd.store.schema import CODEBOOKS, LAYER, UNIT_KEY, quarantine_name, shard_name, shard_schema
-from asrkd.targets.layer_codec import parse_layer_codec
 from asrkd.targets.sparse import SparseTargets
 
 
@@ -112,8 +111,8 @@ def _row_problems(store: Store, row: dict[str, Any]) -> list[str]:
         store.identity.frame_law.check(row["num_samples"], row["num_frames"], what=what)
         if row["alignment"] is not None and len(row["alignment"]) != row["num_frames"]:
             return [f"{what} has an alignment of {len(row['alignment'])} frames instead of {row['num_frames']}"]
-        if store.identity.layer and row[LAYER] is not None:
-            parse_layer_codec(store.identity.layer_codec).decode(row[LAYER], row["num_frames"])
+        if store.identity.layer_codec and row[LAYER] is not None:
+            store.identity.layer_codec.decode(row[LAYER], row["num_frames"])
         if not store.target_columns:
             return []
         targets = store.targets(row)

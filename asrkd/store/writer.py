@@ -78,6 +78,6 @@ def _metadata(unit: int, identity: Identity) -> dict[bytes | str, str]:
     metadata: dict[bytes | str, str] = {IDENTITY_KEY: canonical_json(identity.to_dict()), UNIT_KEY: str(unit)}
     if identity.embed == "audio":
         # By this `datasets.load_dataset("parquet")` plays the column.
-        audio = {"_type": "Audio", "sampling_rate": identity.front_end["sampling_rate"]}
+        audio = {"_type": "Audio", "sampling_rate": identity.front_end.sampling_rate}
         metadata["huggingface"] = canonical_json({"info": {"features": {"audio": audio}}})
     return metadata

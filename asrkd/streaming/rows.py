@@ -17,7 +17,6 @@ from asrkd.streaming.cache import LruCache
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.joined_audio import JoinedAudio
 from asrkd.targets.frame_rate_map import FrameRateMap
-from asrkd.targets.layer_codec import parse_layer_codec
 from asrkd.targets.sparse import SparseTargets
 from asrkd.targets.vocabulary_map import VocabularyMap
 
@@ -52,7 +51,7 @@ class SourceRows:
         layer: bool = False,
     ) -> None:
         self.name, self.store = name, store
-        self._layer = parse_layer_codec(store.identity.layer_codec) if layer else None
+        self._layer = store.identity.layer_codec if layer else None
         self.vocabulary_map, self.frame_rate_map = vocabulary_map, frame_rate_map
         self.joined_audio = joined_audio
         self._target_columns = tuple(store.target_columns)
@@ -67,7 +66,7 @@ class SourceRows:
     @property
     def units(self) -> tuple[str, ...]:
         """The output units that the targets are over, empty without targets."""
-        return self.vocabulary_map.units if self.vocabulary_map else tuple(self.store.identity.units)
+        return self.vocabulary_map.units if self.vocabulary_map else self.store.identity.units
 
     def facts(self, place: Place) -> dict[str, Any]:
         """What the store knows of an utterance, other than audio and features: id, lengths, text, packed targets.

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from asrkd.corpus.augment import Augment, utterance_rng
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.streaming.batch import Utterance
 from asrkd.streaming.cache import FillCache
@@ -81,7 +80,7 @@ class UtteranceReader:
             }
             for found in (name for name, given in changed.items() if given):
                 raise ConfigError(f"{what} has {found}, which unpack_on_device cannot do; leave unpack_on_device out")
-        stored = front_end_from_dict(identity.front_end)
+        stored = identity.front_end
         if stored.sampling_rate != self._front_end.sampling_rate:
             raise MismatchError(
                 f"{what} holds audio at {stored.sampling_rate} Hz, but the student's front end takes "

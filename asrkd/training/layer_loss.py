@@ -13,7 +13,7 @@ from asrkd.losses.relations import attention_transfer, frame_similarity
 from asrkd.models.layer import layer_frames, tapped
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.source import Source
-from asrkd.targets.layer_codec import LayerCodec, parse_layer_codec
+from asrkd.targets.layer_codec import LayerCodec
 from asrkd.training.config import LayerLossConfig, TrainConfig
 
 # Those that compare vectors, which need a linear layer to the teacher's width; and those that compare similarities, which do not.
@@ -115,13 +115,12 @@ def with_layer(
             f"layer_loss.layer is {settings.layer!r}, but mutual.students or chunk_frames is set, too; the layer of one model over whole "
             "utterances is compared, so leave one of them out"
         )
-    codecs = {
-        source.store.identity.layer_codec for name, source in sources.items() if config.sources[name].kind == "soft"
-    }
+    soft = (source.store.identity for name, source in sources.items() if config.sources[name].kind == "soft")
+    codecs = {identity.layer_codec for identity in soft if identity.layer_codec}
     if len(codecs) != 1:
         raise ConfigError(
-            f"layer_loss.layer is {settings.layer!r}, but the soft sources have {len(codecs)} kinds of layers ({', '.join(sorted(codecs)) or 'none'}); "
+            f"layer_loss.layer is {settings.layer!r}, but the soft sources have {len(codecs)} kinds of layers ({', '.join(sorted(codec.spec for codec in codecs)) or 'none'}); "
             "give one kind"
         )
     device = next(model.parameters()).device
-    return WithLayer(model, settings, parse_layer_codec(codecs.pop()), input_dim).to(device)
+    return WithLayer(model, settings, codecs.pop(), input_dim).to(device)

@@ -28,19 +28,18 @@ def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]
         identity = Store.open(given.store).identity
         mapped = None
         if given.kind == "soft":
-            if not identity.codec:
+            stored = identity.inventory
+            if stored is None:
                 raise MismatchError(
                     f"sources.{name} is {given.store!r}, a store of transcripts without soft targets, but its kind "
                     "is 'soft'; label it with a teacher first (asrkd label plan --teacher) or set the kind to 'labeled'"
                 )
-            if given.vocabulary_map and identity.topology == inventory.topology:
-                mapped = VocabularyMap.read(
-                    given.vocabulary_map, identity.units, inventory.units, lossy=given.lossy_map
-                )
-            elif identity.inventory != inventory:
+            if given.vocabulary_map and stored.topology == inventory.topology:
+                mapped = VocabularyMap.read(given.vocabulary_map, stored.units, inventory.units, lossy=given.lossy_map)
+            elif stored != inventory:
                 raise MismatchError(
-                    f"sources.{name}: the store {given.store!r} has targets over {len(identity.units)} units of "
-                    f"topology {identity.topology!r}, the student's inventory has {len(inventory)} units of "
+                    f"sources.{name}: the store {given.store!r} has targets over {len(stored)} units of "
+                    f"topology {stored.topology!r}, the student's inventory has {len(inventory)} units of "
                     f"topology {inventory.topology!r} or other names; their classes would be mixed up. Use the "
                     f"lexicon, topology and states_per_phone of the teacher, or, for one topology, set sources.{name}.vocabulary_map"
                 )

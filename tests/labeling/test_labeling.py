@@ -252,15 +252,15 @@ def test_a_teacher_one_frame_short_is_refused_with_both_numbers(corpus: Path, tm
 
 def test_another_codec_or_front_end_is_another_identity(teacher: str) -> None:
     model = load_model(teacher)
-    identity = planning.teacher_identity(model, codec=parse_codec("topk:20").spec, embed="none")
+    identity = planning.teacher_identity(model, codec=parse_codec("topk:20"), embed="none")
     for changes, name in (
-        ({"codec": "topk:5"}, "codec"),
+        ({"codec": parse_codec("topk:5")}, "codec"),
         ({"subsampling_factor": 2}, "subsampling_factor"),
-        ({"units": ("a", "b")}, "num_units"),
-        ({"units": identity.units[::-1]}, "inventory_fingerprint"),
+        ({"inventory": Inventory(("a", "b"), "ctc")}, "num_units"),
+        ({"inventory": dataclasses.replace(model.inventory, units=identity.units[::-1])}, "inventory_fingerprint"),
     ):
         with pytest.raises(MismatchError, match=f"other store has {name}"):
             identity.check(dataclasses.replace(identity, **changes), what="other store")
-    slower = dataclasses.replace(identity, front_end=FrontEnd(stride=4).to_dict())
+    slower = dataclasses.replace(identity, front_end=FrontEnd(stride=4))
     with pytest.raises(MismatchError, match="front_end"):
         identity.check(slower, what="other store")

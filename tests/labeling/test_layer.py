@@ -41,7 +41,7 @@ def test_numbers_are_those_of_the_layer(corpus: Path, tmp_path: Path, teacher: s
     assert CliRunner().invoke(cli, [*arguments, "--layer", "lstm"]).exit_code == 0
     run(root)
     store = Store.open(root)
-    assert (store.identity.layer, store.identity.layer_codec) == ("lstm", "float16:16")
+    assert store.identity.layer == "lstm" and store.identity.layer_codec == parse_layer_codec("float16:16")
     assert verify(root) == []
     model = load_model(teacher)
     rows = list(store.rows(["id", "audio", "num_frames", "layer"]))
@@ -69,7 +69,7 @@ def test_indexes_are_of_the_codebooks_and_the_bytes_of_any_number_of_workers(
         stores.append([path.read_bytes() for path in sorted(Path(root, "shards").iterdir())])
     assert stores[0] == stores[1] and len(stores[0]) > 1
     store = Store.open(str(tmp_path / "one"))
-    assert store.identity.layer_codec == "codebooks:4:8"
+    assert store.identity.layer_codec == parse_layer_codec("codebooks:4:8")
     centers, model = torch.from_numpy(np.load(books)), load_model(teacher)
     agree = total = 0
     for row in store.rows(["audio", "num_frames", "layer"]):

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
 from asrkd.store import Identity, Store, manifest
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
@@ -36,8 +37,7 @@ def write_store(root: str, codec_spec: str, lengths: list[int], num_classes: int
     """A store of random targets that change slowly, with noise as audio."""
     codec = parse_codec(codec_spec)
     identity = Identity(
-        "checkpoint:t", "f" * 32, codec_spec, "ctc", ("<blk>", *(f"é{n}" for n in range(1, num_classes))), 1,
-        FrontEnd().to_dict(), 1, "audio",
+        "checkpoint:t", "f" * 32, codec, Inventory(("<blk>", *(f"é{n}" for n in range(1, num_classes))), "ctc"), embed="audio",
     )  # fmt: skip
     rows = []
     for number, length in enumerate(lengths):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from asrkd.labeling.encoding import encoded_columns
 from asrkd.store import Store
 from asrkd.store.verify import verify
-from asrkd.targets.layer_codec import parse_layer_codec
 
 STORES = Path(__file__).parents[1] / "data" / "stores"
 NAMES = sorted(path.name for path in STORES.iterdir() if path.is_dir())
@@ -25,10 +25,10 @@ def expected() -> dict[str, np.ndarray]:
 
 
 def test_there_is_one_of_each_codec() -> None:
-    codecs = {Store.open(str(STORES / name)).identity.codec.split(":")[0] for name in NAMES}
+    codecs = {Store.open(str(STORES / name)).identity.target_codec.spec.split(":")[0] for name in NAMES}
     assert codecs == {"dense", "topk", "nucleus", "sampled", "hybrid"}
-    layers = {Store.open(str(STORES / name)).identity.layer_codec.split(":")[0] for name in OF_A_LAYER}
-    assert layers == {"float16", "codebooks"}
+    layers = [Store.open(str(STORES / name)).identity.layer_codec for name in OF_A_LAYER]
+    assert {codec.kind for codec in layers if codec} == {"float16", "codebooks"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,9 +46,18 @@ def test_targets_are_those_that_were_stored(name: str, expected: dict[str, np.nd
 @pytest.mark.parametrize("name", OF_A_LAYER)
 def test_layers_are_those_that_were_stored(name: str, expected: dict[str, np.ndarray]) -> None:
     store = Store.open(str(STORES / name))
-    codec = parse_layer_codec(store.identity.layer_codec)
+    codec = store.identity.layer_codec
+    assert codec
     found = np.concatenate([codec.decode(row["layer"], row["num_frames"]) for row in store.rows()])
     np.testing.assert_array_equal(found, expected[f"{name}/layer"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_identity_is_written_as_it_was_read(name: str) -> None:
+    manifest = json.loads((STORES / name / "manifest.json").read_text())
+    identity = Store.open(str(STORES / name)).identity
+    assert identity.to_dict() == manifest["identity"] and identity.fingerprint == manifest["fingerprint"]
+    assert list(identity.to_dict()) == list(manifest["identity"])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store import Identity, Store, manifest
 from asrkd.store.files import list_names, write_atomic
@@ -29,10 +30,8 @@ LAW = FrontEnd().frame_law()
 IDENTITY = Identity(
     teacher="checkpoint:t",
     teacher_fingerprint="f" * 32,
-    codec="topk:3",
-    topology="ctc",
-    units=tuple("abcdef"),
-    front_end=FrontEnd().to_dict(),
+    codec=parse_codec("topk:3"),
+    inventory=Inventory(tuple("abcdef"), "ctc"),
 )
 
 
@@ -120,16 +119,16 @@ def test_only_the_columns_asked_for_are_read(root: str, monkeypatch: pytest.Monk
     ("name", "value"),
     [
         ("teacher_fingerprint", "e" * 32),
-        ("units", tuple("abcdeg")),
-        ("units", tuple("abcdefg")),
-        ("codec", "topk:2"),
-        ("front_end", FrontEnd(stride=4).to_dict()),
+        ("inventory", Inventory(tuple("abcdeg"), "ctc")),
+        ("inventory", Inventory(tuple("abcdefg"), "ctc")),
+        ("codec", parse_codec("topk:2")),
+        ("front_end", FrontEnd(stride=4)),
         ("subsampling_factor", 2),
     ],
 )
 def test_a_shard_of_another_identity_is_refused_by_name(root: str, name: str, value: Any) -> None:
     write_shard(root, 1, [], dataclasses.replace(IDENTITY, **{name: value}))
-    shown = {6: "inventory_fingerprint", 7: "num_units"}[len(value)] if name == "units" else name
+    shown = {6: "inventory_fingerprint", 7: "num_units"}[len(value)] if name == "inventory" else name
     with pytest.raises(MismatchError, match=f"part-00001.* has {shown} "):
         Store.open(root).index(["id"])
     assert any(shown in problem for problem in verify(root))

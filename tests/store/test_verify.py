@@ -28,13 +28,13 @@ from asrkd.targets.statistics import frame_statistics, statistics
 
 LAW = FrontEnd().frame_law()
 IDENTITY = Identity(
-    "checkpoint:teacher", "f" * 64, "hybrid:2:8", "hmm", tuple(f"u{n}" for n in range(300)), 1, FrontEnd().to_dict(),
+    "checkpoint:teacher", "f" * 64, parse_codec("hybrid:2:8"), Inventory(tuple(f"u{n}" for n in range(300)), "hmm"),
     embed="audio",
 )  # fmt: skip
 
 
 def make_row(name: str, frames: int = 30) -> dict[str, Any]:
-    codec = parse_codec(IDENTITY.codec)
+    codec = IDENTITY.target_codec
     generator = torch.Generator().manual_seed(int(name[1:]))
     log_probs = (torch.randn(frames, 300, generator=generator) * 3).log_softmax(1)
     packed = pack(codec, codec.encode(log_probs, frame_keys(name, "f", frames, torch.device("cpu"))))

@@ -13,6 +13,7 @@ import torch
 from stream_helpers import FRONT_END
 
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
 from asrkd.store import manifest
 from asrkd.store.identity import Identity
 from asrkd.store.writer import write_shard
@@ -48,11 +49,9 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
         identity = Identity(
             teacher="checkpoint:t.pt" if soft else "",
             teacher_fingerprint="0" * 32 if soft else "",
-            codec=codec if soft else "",
-            topology="hmm" if soft else "",
-            units=units if soft else (),
-            states_per_phone=1,
-            front_end=front_end.to_dict(),
+            codec=parse_codec(codec) if soft else None,
+            inventory=Inventory(units, "hmm") if soft else None,
+            front_end=front_end,
             subsampling_factor=1,
             embed=embed,
         )

@@ -54,7 +54,7 @@ def words_of(labels: np.ndarray, text: str, lexicon: Lexicon, inventory: Invento
 
 def measure(store: Store, reference: WORDS, lexicon: Lexicon, inventory: Inventory) -> dict[str, float]:
     """Figures of one aligned store."""
-    law, rate = store.identity.frame_law, store.identity.front_end["sampling_rate"]
+    law, rate = store.identity.frame_law, store.identity.front_end.sampling_rate
     errors, begins, ends, silence, wanted = [], [], [], [], []
     utterances = left_out = 0
     for row in store.rows(["id", "text", "num_frames", "num_samples", "alignment"]):

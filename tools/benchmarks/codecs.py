@@ -41,6 +41,7 @@ from peers import PEERS
 from torch import Tensor
 
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
 from asrkd.report.tables import text_table
 from asrkd.store import Store, manifest
 from asrkd.store.identity import Identity
@@ -135,7 +136,7 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
         front_end = FrontEnd()
         law = front_end.frame_law()
         units = tuple(f"unit-{number}" for number in range(parts[0].shape[1]))
-        identity = Identity("benchmark", "0" * 32, codec.spec, "hmm", units, 1, front_end.to_dict())
+        identity = Identity("benchmark", "0" * 32, codec, Inventory(units, "hmm"), front_end)
         frames = sum(len(part) for part in parts)
         names = [f"utterance-{number:05d}" for number in range(len(parts))]
         keys = [keys_of(name, len(part)) for name, part in zip(names, parts, strict=True)]

@@ -103,6 +103,7 @@ def batch_of(features: list[torch.Tensor], ids: list[np.ndarray], log_probs: lis
 
 
 def write_asrkd(folder: Path, payload: str, count: int) -> None:
+    from asrkd.corpus.inventory import Inventory
     from asrkd.store import manifest
     from asrkd.store.identity import Identity
     from asrkd.store.writer import write_shard
@@ -113,11 +114,9 @@ def write_asrkd(folder: Path, payload: str, count: int) -> None:
     identity = Identity(
         teacher="benchmark",
         teacher_fingerprint="0" * 32,
-        codec=f"topk:{TOP}",
-        topology="ctc",
-        units=tuple(f"u{number}" for number in range(CLASSES)),
-        states_per_phone=1,
-        front_end=FRONT_END.to_dict(),
+        codec=codec,
+        inventory=Inventory(tuple(f"u{number}" for number in range(CLASSES)), "ctc"),
+        front_end=FRONT_END,
         subsampling_factor=1,
         embed=payload,
     )

@@ -16,7 +16,7 @@ import click
 import torch
 from watching import held, watched
 
-from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
 from asrkd.store import Identity, Store, manifest
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
@@ -29,8 +29,8 @@ CLASSES, FRAMES, OF_A_UNIT = 3000, 100, 500
 def fill(root: str, units: int, codec_spec: str) -> None:
     """Encode, pack and write units of random posteriors."""
     codec = parse_codec(codec_spec)
-    inventory = ("<blk>", *(f"u{number}" for number in range(CLASSES - 1)))
-    identity = Identity("random", "f" * 32, codec_spec, "ctc", inventory, 1, FrontEnd().to_dict(), 1, "none")
+    inventory = Inventory(("<blk>", *(f"u{number}" for number in range(CLASSES - 1))), "ctc")
+    identity = Identity("random", "f" * 32, codec, inventory)
     law = identity.frame_law
     samples = law.window + law.shift * (3 * FRAMES - 1)
     log_probs = (4 * torch.randn(FRAMES, CLASSES, generator=torch.Generator().manual_seed(0))).log_softmax(1)

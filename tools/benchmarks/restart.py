@@ -25,7 +25,6 @@ from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.plan import read_cuts
 from asrkd.store.writer import write_shard
-from asrkd.targets.codecs import parse_codec
 from asrkd.targets.packed import pack
 from asrkd.targets.random import frame_keys
 
@@ -65,7 +64,7 @@ def write_manifest(path: Path, count: int, audio: Path) -> None:
 def finish_all_but_one(root: str) -> int:
     """Write the shards of every unit but the last; the number of their utterances."""
     store = Store.open(root)
-    codec, units = parse_codec(store.identity.codec), int(store.manifest.plan["num_units"])
+    codec, units = store.identity.target_codec, int(store.manifest.plan["num_units"])
     frames = store.identity.frame_law.num_frames(80000)
     log_probs = torch.randn(frames, len(store.identity.units)).log_softmax(1)
     keys = frame_keys("any", store.identity.teacher_fingerprint, frames, torch.device("cpu"))
