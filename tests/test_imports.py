@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import asrkd
+import asrkd_recipes
 
-ROOT = Path(asrkd.__file__).parent
+ROOTS = [Path(package.__file__).parent for package in (asrkd, asrkd_recipes)]
 
 ORDER = (
     "errors",
@@ -38,8 +39,7 @@ ORDER = (
     "evaluation",
     "export",
     "report",
-    "study",
-    "demo",
+    "asrkd_recipes",
     "cli",
     "__main__",
 )
@@ -72,11 +72,16 @@ def imports_of(source: str, module: str, *, is_package: bool = False) -> list[st
     return found
 
 
+def room_of(module: str) -> str:
+    """A package of the library, or the package beside it; empty for `asrkd` itself and what others wrote."""
+    first, *rest = module.split(".")
+    return first if first == "asrkd_recipes" else rest[0] if first == "asrkd" and rest else ""
+
+
 def problems(module: str, imported: str) -> Iterator[str]:
     """Why `module` (asrkd.x.y) may not import `imported`."""
-    package = module.split(".")[1] if "." in module else ""
-    if imported.startswith("asrkd."):
-        other = imported.split(".")[1]
+    package = room_of(module)
+    if other := room_of(imported):
         if package and other in ORDER and ORDER.index(other) > ORDER.index(package):
             yield f"{module} imports {imported}, which is to its right"
         if not package and other in ORDER:
@@ -88,16 +93,16 @@ def problems(module: str, imported: str) -> Iterator[str]:
             yield f"{module} imports {imported}, but may import only {', '.join(ONLY[package])}"
 
 
-FILES = sorted(ROOT.rglob("*.py"))
+FILES = {path: root.parent for root in ROOTS for path in sorted(root.rglob("*.py"))}
 
 
 def name_of(path: Path) -> str:
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    parts = path.relative_to(FILES[path]).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def test_every_package_has_its_place() -> None:
-    packages = {name_of(path).split(".")[1] for path in FILES if name_of(path) != "asrkd"}
+    packages = {room_of(name_of(path)) for path in FILES if name_of(path) != "asrkd"}
     assert packages <= set(ORDER), f"give {sorted(packages - set(ORDER))} a place in ORDER"
 
 
@@ -130,6 +135,11 @@ def test_imports_go_one_way() -> None:
         ("asrkd.sequence.smbr", "from asrkd.corpus.lexicon import Lexicon", 1),
         ("asrkd.sequence.smbr", "import torchaudio", 1),
         ("asrkd", "from asrkd.cli import main", 1),
+        ("asrkd", "import asrkd_recipes", 1),
+        ("asrkd.training.trainer", "from asrkd_recipes.study.run import Study", 1),
+        ("asrkd.cli.demo", "def f():\n    from asrkd_recipes.demo.run import run_demo", 0),
+        ("asrkd_recipes.study.run", "from asrkd.training.trainer import Trainer", 0),
+        ("asrkd_recipes.study.run", "from asrkd.cli.progress import Progress", 1),
     ],
 )
 def test_the_check_itself(module: str, source: str, wrong: int) -> None:

@@ -17,7 +17,7 @@ def demo(workdir: str, seed: int, workers: int) -> None:
     Synthesises speech, trains a teacher on a few transcripts, labels the untranscribed part, distills a streaming
     student, and writes a table and a report. Run it again to resume; a finished demo prints its table at once.
     """
-    from asrkd.demo.run import run_demo  # it brings matplotlib, for which no other command should wait
+    from asrkd_recipes.demo.run import run_demo  # it brings matplotlib, for which no other command should wait
 
     progress = Progress()
     try:

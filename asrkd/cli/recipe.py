@@ -13,11 +13,11 @@ from asrkd import files
 from asrkd.cli.progress import Progress
 from asrkd.errors import ConfigError
 from asrkd.report.pictures import wer_curve
-from asrkd.study.config import StudyConfig
-from asrkd.study.report import write_report
-from asrkd.study.results import is_decoded, record
-from asrkd.study.run import STAGES, Study
-from asrkd.study.tables import curve_file, results_markdown, speaker_curve
+from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.report import write_report
+from asrkd_recipes.study.results import is_decoded, record
+from asrkd_recipes.study.run import STAGES, Study
+from asrkd_recipes.study.tables import curve_file, results_markdown, speaker_curve
 
 Prepare = Callable[[Path | None, Path, Callable[[str, int, int], None]], None]
 ALL = "all"
@@ -61,7 +61,7 @@ def recipe_command(
         "--variants",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         multiple=True,
-        help="YAML file of further students, name: settings (asrkd.study.config.VariantConfig); may be given more than once.",
+        help="YAML file of further students, name: settings (asrkd_recipes.study.config.VariantConfig); may be given more than once.",
     )
     @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
     def run(

@@ -24,7 +24,7 @@ from asrkd.decoding.run import compute_scores, decode_scores, read_prior, search
 from asrkd.errors import ConfigError
 from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference, by_speaker, score
 from asrkd.report.tables import markdown_table
-from asrkd.study.tables import percent, rate
+from asrkd_recipes.study.tables import percent, rate
 
 SYSTEMS = ("speakers-7", "later-alone", "later-with-first")
 CUTS_PER_SPEAKER = 40

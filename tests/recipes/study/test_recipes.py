@@ -9,12 +9,12 @@ import pytest
 from asrkd import config as configs
 from asrkd.cli.recipe import _config
 from asrkd.errors import ConfigError
-from asrkd.study.config import StudyConfig
-from asrkd.study.variants import waves
 from asrkd.training.config import InventoryConfig, SourceConfig, TrainConfig
 from asrkd.training.schedule import check_schedule
+from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.variants import waves
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPES = Path(__file__).parents[3] / "recipes"
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from asrkd.demo.espeak import synthesize
 from asrkd.errors import ConfigError, DependencyError
+from asrkd_recipes.demo.espeak import synthesize
 
 
 def test_same_arguments_same_samples_whatever_was_said_before() -> None:

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from asrkd.cli.recipe import recipe_command
 from asrkd.errors import ConfigError
-from asrkd.study.results import SYSTEMS, read_results, record, write_variants
-from asrkd.study.tables import (
+from asrkd_recipes.study.results import SYSTEMS, read_results, record, write_variants
+from asrkd_recipes.study.tables import (
     comparison_table,
     results_markdown,
     seed_table,

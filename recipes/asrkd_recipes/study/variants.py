@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from asrkd.errors import ConfigError
-from asrkd.study.config import VariantConfig
+from asrkd_recipes.study.config import VariantConfig
 
 STUDENTS = ("labeled", "distilled", "upper")
 TARGETS = ("posteriors", "lattice")

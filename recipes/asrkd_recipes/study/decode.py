@@ -18,9 +18,9 @@ from asrkd.evaluation.files import write_hypotheses, write_scores
 from asrkd.evaluation.wer import by_speaker, score, total
 from asrkd.models import count_parameters, int8_bytes
 from asrkd.store.inspect import statistics
-from asrkd.study.config import StudyConfig
 from asrkd.training import checkpoint
 from asrkd.training.config import TrainConfig
+from asrkd_recipes.study.config import StudyConfig
 
 
 def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -> None:

@@ -16,10 +16,11 @@ from asrkd.report import html, pictures
 from asrkd.report.html import Section
 from asrkd.report.tables import Table
 from asrkd.store import Store
-from asrkd.study.config import StudyConfig
-from asrkd.study.results import SystemResult, read_results
-from asrkd.study.run import Study
-from asrkd.study.tables import (
+from asrkd.training.metrics import read_metrics
+from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.results import SystemResult, read_results
+from asrkd_recipes.study.run import Study
+from asrkd_recipes.study.tables import (
     NAMES,
     comparison_table,
     rate,
@@ -29,7 +30,6 @@ from asrkd.study.tables import (
     variant_costs,
     variant_table,
 )
-from asrkd.training.metrics import read_metrics
 
 
 def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = None) -> Path:

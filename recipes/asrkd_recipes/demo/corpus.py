@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from asrkd import files
 from asrkd.corpus.augment import NoiseAugment, utterance_rng
 from asrkd.corpus.join import pink_noise, write_cuts
-from asrkd.demo.speakers import SAMPLING_RATE, Speaker, draw_speakers
-from asrkd.demo.texts import BABBLE, draw_text, lexicon
 from asrkd.errors import ConfigError
+from asrkd_recipes.demo.speakers import SAMPLING_RATE, Speaker, draw_speakers
+from asrkd_recipes.demo.texts import BABBLE, draw_text, lexicon
 
 # Speakers and utterances of each; the accents of `labeled` are narrow.
 SPLITS = {"labeled": (3, 40), "unlabeled": (24, 30), "dev": (5, 16), "test": (10, 20)}

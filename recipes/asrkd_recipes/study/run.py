@@ -14,14 +14,14 @@ from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
 from asrkd.store import Store, manifest
 from asrkd.store.files import exists
-from asrkd.study.check import check
-from asrkd.study.config import StudyConfig, SystemConfig, VariantConfig
-from asrkd.study.decode import decode_system
-from asrkd.study.jobs import train_all
-from asrkd.study.results import write_sequence, write_variants
-from asrkd.study.stores import Stores
-from asrkd.study.variants import STUDENTS, has_own_store, store_of, waves, with_targets
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
+from asrkd_recipes.study.check import check
+from asrkd_recipes.study.config import StudyConfig, SystemConfig, VariantConfig
+from asrkd_recipes.study.decode import decode_system
+from asrkd_recipes.study.jobs import train_all
+from asrkd_recipes.study.results import write_sequence, write_variants
+from asrkd_recipes.study.stores import Stores
+from asrkd_recipes.study.variants import STUDENTS, has_own_store, store_of, waves, with_targets
 
 Progress = Callable[[str, int, int, str], None]
 
@@ -47,7 +47,7 @@ class Study:
         """Run the stages from `stage` to `stop_stage`, both included.
 
         Raises:
-            ConfigError: there is no such stage, or the config asks for what cannot be (`asrkd.study.check`).
+            ConfigError: there is no such stage, or the config asks for what cannot be (`asrkd_recipes.study.check`).
         """
         for name in (stage, stop_stage):
             if name not in STAGES:

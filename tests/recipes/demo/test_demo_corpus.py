@@ -13,10 +13,10 @@ from lhotse import MonoCut
 from asrkd.corpus.augment import utterance_rng
 from asrkd.corpus.cuts import open_cuts
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.demo.corpus import NOISES, make_corpus, reverberate
-from asrkd.demo.speakers import ACCENTS, SAMPLING_RATE, draw_speakers
-from asrkd.demo.texts import draw_text, lexicon
 from asrkd.errors import ConfigError
+from asrkd_recipes.demo.corpus import NOISES, make_corpus, reverberate
+from asrkd_recipes.demo.speakers import ACCENTS, SAMPLING_RATE, draw_speakers
+from asrkd_recipes.demo.texts import draw_text, lexicon
 
 SPLITS = ("labeled", "unlabeled", "transcribed", "dev", "test_clean", "test_noisy")
 TINY = 0.01  # one utterance of each speaker

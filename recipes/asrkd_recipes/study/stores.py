@@ -17,7 +17,7 @@ from asrkd.labeling.job import Crew
 from asrkd.labeling.plan import plan
 from asrkd.store import manifest
 from asrkd.store.files import exists
-from asrkd.study.config import StudyConfig
+from asrkd_recipes.study.config import StudyConfig
 
 Progress = Callable[[str, int, int, str], None]
 

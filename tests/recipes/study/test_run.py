@@ -14,13 +14,13 @@ from helpers import make_cuts
 from asrkd import config as configs
 from asrkd.errors import ConfigError
 from asrkd.store import Store
-from asrkd.study.config import StudyConfig
-from asrkd.study.jobs import _train
-from asrkd.study.report import write_report
-from asrkd.study.results import read_results
-from asrkd.study.run import Study
-from asrkd.study.tables import results_markdown, speaker_curve, system_table, variant_costs, variant_table
 from asrkd.training import checkpoint
+from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.jobs import _train
+from asrkd_recipes.study.report import write_report
+from asrkd_recipes.study.results import read_results
+from asrkd_recipes.study.run import Study
+from asrkd_recipes.study.tables import results_markdown, speaker_curve, system_table, variant_costs, variant_table
 
 
 def small_system(factory: str) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def test_a_queued_training_does_not_outlive_its_parent(tmp_path: Path) -> None:
 WAITING = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from asrkd.study.jobs import _end_with_parent
+from asrkd_recipes.study.jobs import _end_with_parent
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_parent)

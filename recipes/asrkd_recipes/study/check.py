@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from asrkd.errors import ConfigError
-from asrkd.study.config import StudyConfig
-from asrkd.study.variants import STUDENTS, TARGETS
 from asrkd.targets.codecs import parse_codec
+from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.variants import STUDENTS, TARGETS
 
 # How the names of other runs begin.
 _RUNS = ("teacher-", "generation-", *(f"{student}-" for student in STUDENTS))

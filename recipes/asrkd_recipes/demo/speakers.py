@@ -9,8 +9,8 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from asrkd.demo.espeak import synthesize
 from asrkd.errors import ConfigError
+from asrkd_recipes.demo.espeak import synthesize
 
 SAMPLING_RATE = 16000
 ACCENTS = (

@@ -7,14 +7,14 @@ from importlib import resources
 from pathlib import Path
 
 from asrkd import config as configs
-from asrkd.demo.corpus import make_corpus
 from asrkd.files import check_folder
 from asrkd.report.tables import text_table
-from asrkd.study.config import StudyConfig
-from asrkd.study.report import write_report
-from asrkd.study.results import read_results
-from asrkd.study.run import Study
-from asrkd.study.tables import comparison_table, system_table
+from asrkd_recipes.demo.corpus import make_corpus
+from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.report import write_report
+from asrkd_recipes.study.results import read_results
+from asrkd_recipes.study.run import Study
+from asrkd_recipes.study.tables import comparison_table, system_table
 
 Progress = Callable[[str, int, int, str], None]
 
@@ -29,7 +29,7 @@ def run_demo(workdir: str, *, seed: int, workers: int, progress: Progress) -> st
     check_folder(root)
     data = root / "data"
     make_corpus(data, seed=seed, progress=lambda split, done, total: progress(f"synthesize {split}", done, total, ""))
-    with resources.as_file(resources.files("asrkd.demo") / "study.yaml") as path:
+    with resources.as_file(resources.files("asrkd_recipes.demo") / "study.yaml") as path:
         config = configs.load(StudyConfig, path, [f"work={root / 'study'}", f"data={data}", f"seed={seed}"])
     for system in (config.teacher, config.student):
         system.augment.noise = [str(data / "noise/train")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference
 from asrkd.report.tables import markdown_table
-from asrkd.study.results import (
+from asrkd_recipes.study.results import (
     SEQUENCE,
     VARIANTS,
     BySpeaker,

@@ -1,0 +1,1 @@
+"""What recipes share: the study, stage by stage, and the demo's synthetic speech."""
