@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from asrkd.training.ranks import join, leave
+from asrkd.distributed.ranks import join, leave
 
 ROOT = Path(__file__).parent.parent
 

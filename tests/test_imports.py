@@ -33,6 +33,7 @@ ORDER = (
     "labeling",
     "streaming",
     "losses",
+    "distributed",
     "training",
     "alignment",
     "decoding",

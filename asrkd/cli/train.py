@@ -8,6 +8,7 @@ from asrkd import config
 from asrkd.alignment.align_store import ALIGNERS, align_store
 from asrkd.alignment.phone_align import ODDITY
 from asrkd.cli.progress import Progress
+from asrkd.distributed.ranks import leave
 from asrkd.evaluation.dev_wer import dev_wer
 from asrkd.files import check_file
 from asrkd.report.tables import text_table
@@ -16,7 +17,6 @@ from asrkd.training.dry_run import DryRun
 from asrkd.training.dry_run import dry_run as measure
 from asrkd.training.ensemble_weights import weigh as choose
 from asrkd.training.metrics import rising_dev
-from asrkd.training.ranks import leave
 from asrkd.training.trainer import Trainer
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asrkd import files, text
+from asrkd.distributed.ranks import ALONE, Ranks
 from asrkd.errors import ConfigError
 from asrkd.streaming.batch import Batch
-from asrkd.training.ranks import ALONE, Ranks
 
 
 class Metrics:

@@ -18,6 +18,8 @@ from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.distributed.parallel import Parallel
+from asrkd.distributed.ranks import join
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
 from asrkd.models import (
     Chunked,
@@ -41,9 +43,7 @@ from asrkd.training.metrics import Metrics, Speed
 from asrkd.training.mutual import MutualObjective, check_mutual
 from asrkd.training.objective import Objective
 from asrkd.training.optimizer import make_optimizer
-from asrkd.training.parallel import Parallel
 from asrkd.training.prior import fixed_prior, mean_posterior
-from asrkd.training.ranks import join
 from asrkd.training.run_folder import check, has_config, prepare
 from asrkd.training.schedule import check_schedule, learning_rate, phase_at, stream_schedule
 from asrkd.training.sequence import SequenceObjective

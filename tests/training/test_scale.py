@@ -11,10 +11,10 @@ from rank_helpers import on_ranks
 from torch import nn
 from training_helpers import settings
 
+from asrkd.distributed.ranks import join
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.training import checkpoint
 from asrkd.training.metrics import read_metrics
-from asrkd.training.ranks import join
 from asrkd.training.trainer import Trainer
 
 STEPS = 8

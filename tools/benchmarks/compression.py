@@ -3,7 +3,7 @@
     python tools/benchmarks/compression.py
 
 A small streaming student learns made-up classes from noisy features; its gradients go through gradient threshold compression
-(`asrkd.training.gtc`) with a residual for each threshold, as on one process of several. The thresholds are multiples of the root mean square
+(`asrkd.distributed.gtc`) with a residual for each threshold, as on one process of several. The thresholds are multiples of the root mean square
 of the gradient, whole DDP takes 32 bits a place.
 
 - places: the share that has a message.
@@ -21,10 +21,10 @@ import click
 import torch
 from torch import Tensor, nn
 
+from asrkd.distributed.gtc import ThresholdCompression
+from asrkd.distributed.gtc_messages import largest_count, pack_planes, pack_shortest, unpack_planes
 from asrkd.models import TDNNStudent
 from asrkd.report.tables import text_table
-from asrkd.training.gtc import ThresholdCompression
-from asrkd.training.gtc_messages import largest_count, pack_planes, pack_shortest, unpack_planes
 
 CLASSES, FEATURES, BATCH, FRAMES = 100, 80, 4, 120
 MULTIPLES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)

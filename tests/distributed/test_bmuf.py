@@ -7,8 +7,8 @@ import torch
 from rank_helpers import on_ranks
 from torch import Tensor, nn
 
+from asrkd.distributed.bmuf import BlockMomentum
 from asrkd.errors import ConfigError
-from asrkd.training.bmuf import BlockMomentum
 
 
 def test_one_process_without_block_momentum_is_plain_sgd_bit_for_bit() -> None:

@@ -6,7 +6,7 @@ of all gradients, without rounding (the residual is in double precision).
 
 A message of the paper is a place of 31 bits and a sign, one threshold. A place whose gradient is of many thresholds then sends for as many updates
 what a single one said, and learning slows down however small the threshold is. Here a message counts thresholds, and where many places have one, all
-of them together are written in fewer bits (`asrkd.training.gtc_messages`), so that a small threshold, which delays little, is cheap.
+of them together are written in fewer bits (`asrkd.distributed.gtc_messages`), so that a small threshold, which delays little, is cheap.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from asrkd.distributed.gtc_messages import largest_count, pack_shortest, unpack
 from asrkd.errors import ConfigError, MismatchError
-from asrkd.training.gtc_messages import largest_count, pack_shortest, unpack
 
 # No `from __future__ import annotations` here: DDP looks at the hook's annotations themselves.
 

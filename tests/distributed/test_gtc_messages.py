@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asrkd.errors import ConfigError
-from asrkd.training.gtc_messages import (
+from asrkd.distributed.gtc_messages import (
     largest_count,
     pack_planes,
     pack_shortest,
@@ -19,6 +18,7 @@ from asrkd.training.gtc_messages import (
     unpack_planes,
     unpack_words,
 )
+from asrkd.errors import ConfigError
 
 
 def gamma(number: int) -> str:

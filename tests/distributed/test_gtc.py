@@ -13,8 +13,8 @@ from rank_helpers import on_ranks
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from asrkd.distributed.gtc import ThresholdCompression, threshold_hook
 from asrkd.errors import ConfigError, MismatchError
-from asrkd.training.gtc import ThresholdCompression, threshold_hook
 
 WEIGHT = "weight"
 # Multiples of 2^-20 of up to 16: as gradients they span 24 bits.

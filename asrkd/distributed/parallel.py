@@ -11,12 +11,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from asrkd.distributed.bmuf import BlockMomentum
+from asrkd.distributed.config import ScaleConfig
+from asrkd.distributed.gtc import ThresholdCompression, threshold_hook
+from asrkd.distributed.ranks import Ranks
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.streaming.batch import Batch
-from asrkd.training.bmuf import BlockMomentum
-from asrkd.training.config import ScaleConfig
-from asrkd.training.gtc import ThresholdCompression, threshold_hook
-from asrkd.training.ranks import Ranks
 
 _PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
