@@ -15,8 +15,6 @@ import torch
 from lhotse.features.kaldi.layers import create_frame_window, get_mel_banks, next_power_of_2
 from torch import Tensor
 
-# Kaldi works on 16-bit sample values; the scale only matters for the floor of the logarithm.
-_INT16 = 32768.0
 _PREEMPHASIS = 0.97
 _FLOOR = torch.finfo(torch.float32).eps
 # Windows in one FFT: few enough to stay in the processor's cache. Fixed, because sums may round otherwise.
@@ -33,6 +31,8 @@ class Filterbank:
             (Kaldi's `snip-edges=true`).
         num_mels: mel bins.
         low_freq, high_freq: edges in hertz; a `high_freq` of 0 or less is relative to Nyquist.
+        full_scale: what a sample of 1.0 counts as; it only matters for the floor of the logarithm. Kaldi works on
+            16-bit values, icefall and sherpa-onnx on samples in -1..1.
     """
 
     sampling_rate: int
@@ -41,6 +41,7 @@ class Filterbank:
     num_mels: int
     low_freq: float
     high_freq: float
+    full_scale: float = 32768.0
 
     def __call__(self, samples: Tensor) -> Tensor:
         """(num_samples,) float in -1..1 -> (num_windows, num_mels) float32."""
@@ -81,7 +82,7 @@ class Filterbank:
 @functools.lru_cache(maxsize=32)
 def _constants(filterbank: Filterbank, device: torch.device) -> tuple[Tensor, Tensor]:
     """(window,) the window's shape, and (fft_length + 2, num_mels) the filters, each row for a real or imaginary part."""
-    shape = create_frame_window(filterbank.window, window_type="povey") * _INT16
+    shape = create_frame_window(filterbank.window, window_type="povey") * filterbank.full_scale
     filters, _ = get_mel_banks(
         filterbank.num_mels,
         next_power_of_2(filterbank.window),

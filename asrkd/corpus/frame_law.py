@@ -15,11 +15,16 @@ from asrkd.errors import ConfigError, MismatchError
 class FrameLaw:
     """Frames of a front end followed by a model, as a function of the number of samples.
 
-    Windows of `window` samples every `shift` samples, only where they fit whole (Kaldi's
-    `snip-edges=true`); then `stack` neighbors joined every `stride` windows, only where they fit whole
-    (frame stacking with low frame rate); then the model's `subsampling_factor`, rounding up.
+    Windows of `window` samples every `shift` samples; then `stack` neighbors joined every `stride` windows, only
+    where they fit whole (frame stacking with low frame rate); then the model's `subsampling_factor`, rounding up.
+    By default a window must fit whole (Kaldi's `snip-edges=true`). A front end whose windows reach over the edges
+    says where the first one begins and how many samples it needs.
 
-    All sizes are in samples or frames and at least 1.
+    All sizes are in samples or frames.
+
+    Attributes:
+        begin: first sample of the first window; negative where it reaches over the edge.
+        needed: samples that there must be for the first window; each further one needs `shift` more. 0: `window`.
     """
 
     window: int
@@ -27,9 +32,12 @@ class FrameLaw:
     stack: int = 1
     stride: int = 1
     subsampling_factor: int = 1
+    begin: int = 0
+    needed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("window", "shift", "stack", "stride", "subsampling_factor"):
+            value = getattr(self, name)
             if value < 1:
                 raise ConfigError(f"frame law: {name} is {value}, but must be at least 1")
 
@@ -43,8 +51,9 @@ class FrameLaw:
         return self.num_stacked(self.num_windows(num_samples))
 
     def num_windows(self, num_samples: int) -> int:
-        """Windows that fit into `num_samples` samples."""
-        return 0 if num_samples < self.window else 1 + (num_samples - self.window) // self.shift
+        """Windows of `num_samples` samples."""
+        needed = self.needed or self.window
+        return 0 if num_samples < needed else 1 + (num_samples - needed) // self.shift
 
     def num_stacked(self, num_windows: int) -> int:
         """Joined frames that `num_windows` windows make."""

@@ -1,9 +1,9 @@
-"""The front end: Kaldi-compatible log-mel, mean subtraction, frame stacking at a low frame rate."""
+"""The front end: log-mel as Kaldi, sherpa-onnx or Whisper compute it, mean subtraction, frame stacking at a low frame rate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -12,9 +12,36 @@ from torch import Tensor
 from asrkd import fingerprint
 from asrkd.corpus.filterbank import Filterbank
 from asrkd.corpus.frame_law import FrameLaw
+from asrkd.corpus.whisper_filterbank import whisper_log_mel
 from asrkd.errors import ConfigError, CorpusError
 
 MEAN_NORMS = ("none", "utterance", "causal")
+FILTERBANKS = ("kaldi", "whisper")
+# The default of icefall and of sherpa-onnx; and what Whisper's encoder reads.
+PRESETS: dict[str, dict[str, Any]] = {
+    "study": {},
+    "sherpa": {
+        "num_mels": 80,
+        "stack": 4,
+        "stride": 4,
+        "mean_norm": "none",
+        "high_freq": -400.0,
+        "snip_edges": False,
+        "full_scale": 1.0,
+    },
+    "whisper": {
+        "num_mels": 80,
+        "stack": 1,
+        "stride": 1,
+        "mean_norm": "none",
+        "low_freq": 0.0,
+        "snip_edges": False,
+        "full_scale": 1.0,
+        "filterbank": "whisper",
+    },
+}
+# Later than the first stores: left out of `to_dict` at their defaults, so that settings keep their fingerprint.
+_LATER = ("snip_edges", "full_scale", "filterbank")
 
 
 @dataclass(frozen=True)
@@ -22,9 +49,11 @@ class FrontEnd:
     """From samples to the features of an acoustic model.
 
     Kaldi's log-mel filterbank (`asrkd.corpus.filterbank`: Povey window, pre-emphasis 0.97, no
-    dither), mean subtraction over the utterance or causally (the mean of this and all earlier frames),
-    then `stack` neighboring frames joined into one every `stride` frames. The default is the study's:
-    64 log-mel x 3 frames every 30 ms (Parthasarathi & Ström 2019, section 2).
+    dither) or Whisper's (`asrkd.corpus.whisper_filterbank`), mean subtraction over the utterance or causally (the
+    mean of this and all earlier frames), then `stack` neighboring frames joined into one every `stride` frames.
+    The default is the study's: 64 log-mel x 3 frames every 30 ms (Parthasarathi & Ström 2019, section 2).
+    `FrontEnd.from_dict({"preset": "sherpa"})` is icefall's and sherpa-onnx's, 80 log-mel x 4 frames every 40 ms, and
+    `{"preset": "whisper"}` Whisper's, 80 log-mel every 10 ms; further settings replace those of a preset.
 
     Attributes:
         sampling_rate: hertz.
@@ -33,6 +62,10 @@ class FrontEnd:
         stack, stride: frames joined, and frames from one joined frame to the next.
         mean_norm: `none`, `utterance` or `causal`. A streaming student needs `causal` or `none`.
         low_freq, high_freq: edges of the filterbank in hertz; a `high_freq` of 0 or less is relative to Nyquist.
+        snip_edges: windows lie inside the signal. False: they are centered on the middle of each shift (Kaldi's
+            `snip-edges=false`), or for Whisper on its beginning, and the signal is mirrored at its ends.
+        full_scale: what a sample of 1.0 counts as before the floor of the logarithm: 32768 (Kaldi) or 1 (icefall, sherpa-onnx).
+        filterbank: `kaldi` or `whisper`.
     """
 
     sampling_rate: int = 16000
@@ -44,15 +77,35 @@ class FrontEnd:
     mean_norm: str = "utterance"
     low_freq: float = 20.0
     high_freq: float = 0.0
+    snip_edges: bool = True
+    full_scale: float = 32768.0
+    filterbank: str = "kaldi"
 
     def __post_init__(self) -> None:
         if self.mean_norm not in MEAN_NORMS:
             raise ConfigError(f"mean_norm is {self.mean_norm!r}, but must be one of {', '.join(MEAN_NORMS)}")
-        for name in ("sampling_rate", "num_mels", "frame_length_ms", "frame_shift_ms", "stack", "stride"):
+        if self.filterbank not in FILTERBANKS:
+            raise ConfigError(
+                f"front end: filterbank is {self.filterbank!r}, but must be one of {', '.join(FILTERBANKS)}"
+            )
+        if self.filterbank == "whisper" and (self.snip_edges or self.full_scale != 1.0):
+            raise ConfigError(
+                f"front end: filterbank is 'whisper' with snip_edges {self.snip_edges} and full_scale {self.full_scale}, but Whisper "
+                "centers its windows and takes samples in -1..1; begin with `preset: whisper`"
+            )
+        for name in (
+            "sampling_rate",
+            "num_mels",
+            "frame_length_ms",
+            "frame_shift_ms",
+            "stack",
+            "stride",
+            "full_scale",
+        ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"front end: {name} is {getattr(self, name)}, but must be above 0")
         # 25 and 25.0 are equal settings and must have one fingerprint.
-        for name in ("frame_length_ms", "frame_shift_ms", "low_freq", "high_freq"):
+        for name in ("frame_length_ms", "frame_shift_ms", "low_freq", "high_freq", "full_scale"):
             object.__setattr__(self, name, float(getattr(self, name)))
         law = self.frame_law()
         if law.window < 2:
@@ -71,15 +124,18 @@ class FrontEnd:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FrontEnd:
-        """The inverse of `to_dict`; refuses unknown keys."""
+        """The inverse of `to_dict`, or the settings of a `preset` with others in place of some; refuses unknown keys."""
+        preset = values.get("preset", "study")
+        if not isinstance(preset, str) or preset not in PRESETS:
+            raise ConfigError(f"front end: preset is {preset!r}, but must be one of {', '.join(PRESETS)}")
         try:
-            return cls(**values)
+            return cls(**PRESETS[preset] | {name: value for name, value in values.items() if name != "preset"})
         except TypeError as error:
             raise ConfigError(f"front end {dict(values)!r} cannot be used: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values, as written into a store's manifest."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name not in _LATER or value != _DEFAULTS[name]}
 
     @property
     def fingerprint(self) -> str:
@@ -96,13 +152,15 @@ class FrontEnd:
 
     def frame_law(self, subsampling_factor: int = 1) -> FrameLaw:
         """The frame law of this front end before a model with this subsampling factor."""
-        return FrameLaw(
-            window=int(self.sampling_rate * self.frame_length_ms * 0.001),
-            shift=int(self.sampling_rate * self.frame_shift_ms * 0.001),
-            stack=self.stack,
-            stride=self.stride,
-            subsampling_factor=subsampling_factor,
-        )
+        window = int(self.sampling_rate * self.frame_length_ms * 0.001)
+        shift = int(self.sampling_rate * self.frame_shift_ms * 0.001)
+        begin = needed = 0
+        if self.filterbank == "whisper":
+            begin, needed = -(window // 2), 1
+        elif not self.snip_edges:
+            # As Kaldi's FirstSampleOfFrame and NumFrames: a window for each middle of a shift within the signal.
+            begin, needed = shift // 2 - window // 2, shift - shift // 2
+        return FrameLaw(window, shift, self.stack, self.stride, subsampling_factor, begin, needed)
 
     def __call__(self, samples: Tensor) -> Tensor:
         """Features of one utterance.
@@ -125,19 +183,51 @@ class FrontEnd:
         return stacked
 
 
+_DEFAULTS = {each.name: each.default for each in fields(FrontEnd)}
+
+
 def log_mel(front_end: FrontEnd, samples: Tensor) -> Tensor:
     """(num_samples,) -> (num_windows, num_mels) log-mel energies, before mean subtraction and stacking."""
     law = front_end.frame_law()
-    filterbank = Filterbank(
+    count = law.num_windows(len(samples))
+    with torch.no_grad():
+        if front_end.filterbank == "whisper":
+            return whisper_log_mel(
+                samples,
+                sampling_rate=front_end.sampling_rate,
+                window=law.window,
+                shift=law.shift,
+                num_mels=front_end.num_mels,
+                band=front_end.band,
+            )
+        if front_end.snip_edges or not count:
+            return log_mel_inside(front_end, samples)
+        behind = law.begin + (count - 1) * law.shift + law.window - len(samples)
+        return log_mel_inside(front_end, mirrored(samples, -law.begin, behind))
+
+
+def log_mel_inside(front_end: FrontEnd, samples: Tensor) -> Tensor:
+    """Kaldi's log-mel energies (num_windows, num_mels) of the windows that lie inside (num_samples,) samples."""
+    law = front_end.frame_law()
+    return Filterbank(
         front_end.sampling_rate,
         law.window,
         law.shift,
         front_end.num_mels,
         front_end.low_freq,
         front_end.high_freq,
-    )
-    with torch.no_grad():
-        return filterbank(samples)
+        front_end.full_scale,
+    )(samples)
+
+
+def mirrored(samples: Tensor, before: int, behind: int) -> Tensor:
+    """Samples (at least one) with as many mirrored ones before and behind them; a negative number takes as many away.
+
+    The last sample is repeated, and a short signal is mirrored again and again (Kaldi's `ExtractWindow`).
+    """
+    period = 2 * len(samples)
+    places = torch.arange(-before, len(samples) + behind, device=samples.device) % period
+    return samples[torch.where(places < len(samples), places, period - 1 - places)]
 
 
 def stack_frames(front_end: FrontEnd, frames: Tensor) -> Tensor:

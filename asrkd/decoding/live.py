@@ -132,6 +132,11 @@ class LiveRecognizer:
         self.model, self.decoder, self.rules = model, decoder, rules or EndpointRules()
         if not isinstance(model.front_end, FrontEnd):
             raise ConfigError("the model reads whole utterances of samples, so it cannot run on live audio")
+        if model.front_end.filterbank == "whisper":
+            raise ConfigError(
+                "the model reads Whisper's features, which are scaled by the loudest part of the whole utterance, so it cannot run on "
+                "live audio; a live student is trained with `preset: study` or `preset: sherpa`"
+            )
         law = model.front_end.frame_law(model.subsampling_factor)
         self.frame_seconds = law.frame_shift / model.front_end.sampling_rate
         self._network, self._front_end_settings = network, model.front_end
@@ -150,7 +155,8 @@ class LiveRecognizer:
     @torch.inference_mode()
     def finish(self) -> Heard:
         """End the stream: what has been heard. The next chunk begins another stream."""
-        found = self._advance(self._stream.finish(), last=True)
+        logits = [self._stream.accept(self._front_end.finish()[None]), self._stream.finish()]
+        found = self._advance(torch.cat(logits, dim=1), last=True)
         self._begin()
         return found
 

@@ -45,8 +45,12 @@ def ratio_of(teacher: FrameLaw, student: FrameLaw, *, what: str) -> int:
     Raises:
         MismatchError: windows of another length, or a frame shift that is not a multiple of the teacher's.
     """
+
+    def windows(law: FrameLaw) -> tuple[int, ...]:
+        return law.window, law.shift, law.begin, law.needed
+
     ratio, rest = divmod(student.frame_shift, teacher.frame_shift)
-    if rest or not ratio or student.window != teacher.window or student.shift != teacher.shift:
+    if rest or not ratio or windows(student) != windows(teacher):
         raise MismatchError(
             f"{what} was made with the frame law {teacher}, the student's is {student}; a frame-rate map needs the same window and "
             "shift, and a student's frame shift that is a multiple of the teacher's. Change the student's front end"

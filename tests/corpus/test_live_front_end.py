@@ -16,23 +16,34 @@ from asrkd.errors import ConfigError, CorpusError
     st.sampled_from(["causal", "none"]),
     st.integers(1, 4),
     st.integers(1, 5),
-    st.sampled_from([(25.0, 10.0), (10.0, 10.0), (8.0, 20.0)]),
+    st.sampled_from([(25.0, 10.0), (10.0, 10.0), (8.0, 20.0), (10.125, 4.625)]),
+    st.booleans(),
 )
 def test_chunks_of_any_size_make_the_features_of_the_whole(
-    sizes: list[int], mean_norm: str, stack: int, stride: int, window_and_shift: tuple[float, float]
+    sizes: list[int], mean_norm: str, stack: int, stride: int, window_and_shift: tuple[float, float], snip_edges: bool
 ) -> None:
     length, shift = window_and_shift
     front_end = FrontEnd(
-        8000, 20, frame_length_ms=length, frame_shift_ms=shift, stack=stack, stride=stride, mean_norm=mean_norm
+        8000,
+        20,
+        frame_length_ms=length,
+        frame_shift_ms=shift,
+        stack=stack,
+        stride=stride,
+        mean_norm=mean_norm,
+        snip_edges=snip_edges,
     )
     samples = 0.1 * torch.randn(sum(sizes), generator=torch.Generator().manual_seed(0))
-    live = LiveFrontEnd(front_end)
+    live, law = LiveFrontEnd(front_end), front_end.frame_law()
     parts, read = [], 0
     for chunk in samples.split(sizes):
         parts.append(live.accept(chunk))
         read += len(chunk)
-        # As early as the frame law allows.
-        assert sum(map(len, parts)) == front_end.frame_law().num_features(read)
+        # As early as the samples of a window are there.
+        windows = max(0, 1 + (read - law.begin - law.window) // law.shift) if read >= -law.begin else 0
+        assert sum(map(len, parts)) == law.num_stacked(windows)
+    parts.append(live.finish())
+    assert len(live.finish()) == 0
     torch.testing.assert_close(torch.cat(parts), front_end(samples), rtol=0, atol=2e-4)
 
 
