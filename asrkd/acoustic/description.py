@@ -51,11 +51,6 @@ def read_description(spec: str, path: Path) -> Description:
         raise ModelError(f"{where}: {error}") from None
 
 
-def inventory_from(values: Mapping[str, Any]) -> Inventory:
-    """An inventory from plain values, as in a checkpoint."""
-    return Inventory(tuple(values["units"]), values["topology"], int(values.get("states_per_phone", 1)))
-
-
 def _inventory(values: Any, where: str) -> Inventory:
     values = _mapping(values, where)
     units, topology = values.get("units"), values.get("topology")
@@ -64,7 +59,7 @@ def _inventory(values: Any, where: str) -> Inventory:
     if not isinstance(topology, str):
         raise ModelError(f"{where}: topology is {topology!r}, but must be ctc or hmm")
     _whole(values.get("states_per_phone", 1), f"{where}: states_per_phone")
-    return inventory_from(values)
+    return Inventory.from_dict(values)
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:

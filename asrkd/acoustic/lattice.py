@@ -81,7 +81,7 @@ def lattice_teacher(spec: str, path: Path, load: Callable[[str], AcousticModel])
     else:
         graph = word_loop_graph(lexicon, below.inventory, insertion_penalty=settings.insertion_penalty)
     text = graph.fst.to_str(show_weight_one=True, fst_field_separator=" ")
-    prior = None if below.inventory.topology == "ctc" else _prior(spec, settings)
+    prior = _prior(spec, settings) if below.inventory.topology.needs_prior else None
     pruning = [settings.search_beam, settings.output_beam, settings.max_active]
     identity = fingerprint.of_json(
         [

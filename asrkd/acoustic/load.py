@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from asrkd import fingerprint
-from asrkd.acoustic.description import inventory_from, read_description
+from asrkd.acoustic.description import read_description
 from asrkd.acoustic.ensemble import ensemble_teacher
 from asrkd.acoustic.lattice import Lattices, lattice_teacher
 from asrkd.acoustic.model import AcousticModel, one_line
@@ -124,7 +124,7 @@ def _checkpoint(spec: str, path: Path, device: str) -> AcousticModel:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         front_end = FrontEnd.from_dict(content["front_end"])
-        inventory = inventory_from(content["inventory"])
+        inventory = Inventory.from_dict(content["inventory"])
         factory, args = content["model_factory"], content["model_args"]
         factor = int(content["subsampling_factor"])
         model = build_model(factory, args, input_dim=front_end.feature_dim, num_classes=len(inventory))

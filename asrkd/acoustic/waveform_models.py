@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from asrkd import fingerprint
 from asrkd.acoustic.model import AcousticModel, one_line
-from asrkd.corpus.inventory import BLANK, Inventory
+from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.topology import BLANK
 from asrkd.corpus.waveform import Waveform, law_of_convolutions
 from asrkd.errors import AsrkdError, DependencyError, ModelError
 

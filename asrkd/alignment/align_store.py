@@ -149,7 +149,7 @@ class _Aligner:
         self.inventory = self.teacher.inventory
         self.tokens = Tokens.of(self.inventory)
         self._prior: Tensor | None = None
-        if self.inventory.topology == "hmm":
+        if self.inventory.topology.needs_prior:
             path = Path(spec.partition(":")[2])
             self._prior = checkpoint.read(path / "final.pt" if path.is_dir() else path)["log_prior"]
 
@@ -166,7 +166,7 @@ class _Aligner:
                 return best_paths(lattices(scores[None], torch.tensor([len(scores)]), graph))[0].classes.numpy()
             except CorpusError:
                 raise _too_short(key, len(scores)) from None
-        if self.inventory.topology == "hmm":
+        if self.inventory.topology.needs_alignment:
             own = _graph(key, text, self.words, self.inventory)
             if len(scores) < own.min_frames:
                 raise too_few_frames(len(scores), own, what=f"utterance {key!r}")
@@ -198,9 +198,9 @@ def _with_model(
     progress: Progress | None,
 ) -> Aligned:
     teacher, inventory = found.teacher, found.inventory
-    if inventory != Inventory.from_lexicon(words, inventory.topology, states_per_phone=states_per_phone):
+    if inventory != Inventory.from_lexicon(words, inventory.topology_name, states_per_phone=states_per_phone):
         raise MismatchError(
-            f"model {teacher.spec!r} has {len(inventory)} units of topology {inventory.topology!r}, which are not those that the lexicon "
+            f"model {teacher.spec!r} has {len(inventory)} units of topology {inventory.topology_name!r}, which are not those that the lexicon "
             "makes with its states; give the same lexicon and states_per_phone"
         )
     identity = None

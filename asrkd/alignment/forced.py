@@ -13,8 +13,9 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from asrkd.corpus.inventory import SILENCE, Inventory
+from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.topology import SILENCE
 from asrkd.errors import CorpusError
 
 

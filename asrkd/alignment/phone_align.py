@@ -15,8 +15,9 @@ from asrkd.alignment.phone_graph import PhoneGraph, phone_graph
 from asrkd.alignment.phone_model import PhoneModel, spell
 from asrkd.alignment.speech import Speech, Spoken
 from asrkd.alignment.summary import Summary
-from asrkd.corpus.inventory import SILENCE, Inventory
+from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.topology import SILENCE
 from asrkd.errors import CorpusError, MismatchError
 from asrkd.store import Store
 from asrkd.store.rewrite import rewrite

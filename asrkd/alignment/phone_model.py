@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from asrkd.alignment.features import Cepstra, with_deltas
 from asrkd.alignment.mixtures import Mixtures
 from asrkd.alignment.phone_graph import SILENCE_STATE, Costs, PhoneGraph, best_paths, states_of
-from asrkd.corpus.inventory import SILENCE
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.topology import SILENCE
 from asrkd.errors import CorpusError, MismatchError
 
 FORMAT = "asrkd aligner 1"

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from asrkd import files, fingerprint, text
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.topology import Topology, make_topology
 from asrkd.errors import AsrkdError, ConfigError, CorpusError
-
-TOPOLOGIES = ("hmm", "ctc")
-BLANK = "<blk>"
-SILENCE = "SIL"
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """Output units in order of class id.
-
-    `ctc`: unit 0 is the blank `<blk>`, the others are phones or tokens.
-    `hmm`: unit 0 is silence `SIL`; the others are HMM states `phone_0`, `phone_1`, ..., left to right, each with a
-    self-loop. An output class is one HMM state (a pdf-id).
-    """
+    """Output units in order of class id, and the name of the topology that they are of (`asrkd.corpus.topology`)."""
 
     units: tuple[str, ...]
-    topology: str
+    topology_name: str
     states_per_phone: int = 1
 
     def __post_init__(self) -> None:
-        if self.topology not in TOPOLOGIES:
-            raise ConfigError(f"topology is {self.topology!r}, but must be one of {', '.join(TOPOLOGIES)}")
-        if self.states_per_phone < 1:
-            raise ConfigError(f"states_per_phone is {self.states_per_phone}, but must be at least 1")
+        make_topology(self.topology_name, self.states_per_phone)
         twice = [unit for unit, count in Counter(self.units).items() if count > 1]
         if twice or len(self.units) < 2:
             found = f"{twice[0]!r} stands twice" if twice else f"found {list(self.units)!r}"
@@ -50,52 +40,61 @@ class Inventory:
                 )
 
     def check_first_unit(self) -> None:
-        """Raise `ConfigError` unless unit 0 is the one that the topology gives a meaning: the blank (`ctc`), or silence (`hmm`).
+        """Raise `ConfigError` unless unit 0 is the one that the topology gives a meaning.
 
         Asked of every teacher, not of an inventory as such: stores from before it was asked are still read.
         """
-        first, what = (BLANK, "the blank") if self.topology == "ctc" else (SILENCE, "silence")
+        first, what = self.topology.nothing, self.topology.nothing_is
         if self.units[0] != first:
             found = f"{first!r} is unit {self._index[first]}" if first in self._index else f"there is no {first!r}"
             raise ConfigError(
-                f"unit 0 of topology {self.topology} is {what}, {first!r}, but here it is {self.units[0]!r} ({found}), which would be taken for "
+                f"unit 0 of topology {self.topology_name} is {what}, {first!r}, but here it is {self.units[0]!r} ({found}), which would be taken for "
                 f"{what}; put {what} first, in the model's output as in the units, and name it {first!r}"
             )
 
     @classmethod
     def from_lexicon(cls, lexicon: Lexicon, topology: str, *, states_per_phone: int = 2) -> Inventory:
-        """The phones of a lexicon as CTC tokens, or as left-to-right HMM states plus silence."""
-        if topology == "ctc":
-            return cls((BLANK, *lexicon.phones), "ctc", 1)
-        if states_per_phone < 1:
-            raise ConfigError(f"states_per_phone is {states_per_phone}, but must be at least 1")
-        phones = [phone for phone in lexicon.phones if phone != SILENCE]
-        states = [f"{phone}_{state}" for phone in phones for state in range(states_per_phone)]
-        return cls((SILENCE, *states), topology, states_per_phone)
+        """The output units of a topology for the phones of a lexicon."""
+        made = make_topology(topology, states_per_phone)
+        return cls(made.units(lexicon.phones), topology, made.states_per_phone)
+
+    @cached_property
+    def topology(self) -> Topology:
+        """What the units mean frame by frame."""
+        return make_topology(self.topology_name, self.states_per_phone)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Inventory:
+        """The inverse of `to_dict`."""
+        return cls(tuple(values["units"]), values["topology"], int(values.get("states_per_phone", 1)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in a checkpoint."""
+        return {"units": list(self.units), "topology": self.topology_name, "states_per_phone": self.states_per_phone}
 
     def __len__(self) -> int:
         return len(self.units)
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint.of_json([self.topology, self.states_per_phone, list(self.units)])
+        return fingerprint.of_json([self.topology_name, self.states_per_phone, list(self.units)])
 
     @cached_property
     def _index(self) -> dict[str, int]:
         return {unit: number for number, unit in enumerate(self.units)}
 
     def ids(self, phones: Sequence[str]) -> list[int]:
-        """The class ids that phones pass through: one a phone (`ctc`), or each of its states (`hmm`)."""
+        """The class ids that phones pass through.
+
+        Raises:
+            CorpusError: a phone that the inventory does not have.
+        """
         ids = []
         for phone in phones:
-            if self.topology == "ctc" or phone == SILENCE:
-                names = [phone]
-            else:
-                names = [f"{phone}_{state}" for state in range(self.states_per_phone)]
-            for name in names:
+            for name in self.topology.spelling(phone):
                 if name not in self._index:
                     raise CorpusError(
-                        f"phone {phone!r} is not in the inventory of {len(self.units)} units ({self.topology})"
+                        f"phone {phone!r} is not in the inventory of {len(self.units)} units ({self.topology_name})"
                     )
                 ids.append(self._index[name])
         return ids

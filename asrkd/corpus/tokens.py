@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from asrkd.corpus.inventory import SILENCE, Inventory
+from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import CorpusError
 
@@ -28,13 +28,7 @@ class Tokens:
     @classmethod
     def of(cls, inventory: Inventory) -> Tokens:
         """The tokens in the order of their classes."""
-        if inventory.topology == "ctc":
-            return cls(inventory.units[1:], tuple((label,) for label in range(1, len(inventory))), None)
-        size = inventory.states_per_phone
-        firsts = range(1, len(inventory), size)
-        names = tuple(inventory.units[first].rpartition("_")[0] for first in firsts)
-        states = tuple(tuple(range(first, first + size)) for first in firsts)
-        return cls((SILENCE, *names), ((0,), *states), 1)
+        return cls(*inventory.topology.tokens(inventory.units))
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

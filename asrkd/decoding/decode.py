@@ -121,9 +121,9 @@ def hypothesis_of(
 
 def greedy_tokens(log_probs: NDArray[np.float32], inventory: Inventory) -> tuple[str, ...]:
     """CTC best-path decoding (Graves et al. 2006): collapse repeats, drop blanks. (T, V) -> tokens."""
-    if inventory.topology != "ctc":
+    if not inventory.topology.collapses_repeats:
         raise MismatchError(
-            f"greedy decoding reads CTC outputs; the topology here is {inventory.topology!r}. Use a graph"
+            f"greedy decoding reads CTC outputs; the topology here is {inventory.topology_name!r}. Use a graph"
         )
     best = log_probs.argmax(axis=1) if len(log_probs) else np.zeros(0, dtype=np.int64)
     kept = best[np.concatenate([[True], best[1:] != best[:-1]])] if len(best) else best

@@ -180,9 +180,11 @@ def decode_scores(
     if decoder not in DECODERS:
         raise ConfigError(f"decoder is {decoder!r}, but must be one of {', '.join(DECODERS)}")
     prior = None
-    if model.inventory.topology == "hmm":
+    if model.inventory.topology.needs_prior:
         if log_prior is None:
-            raise CorpusError("an 'hmm' model is decoded with its priors; give the run that holds them")
+            raise CorpusError(
+                f"an {model.inventory.topology_name!r} model is decoded with its priors; give the run that holds them"
+            )
         prior = log_prior * prior_scale
     keys = list(only if only is not None else scores.log_probs)
     if decoder == "k2":

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import kaldifst
 
-from asrkd.corpus.inventory import SILENCE, Inventory
+from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.topology import NOTHING
 from asrkd.errors import MismatchError
 
 
@@ -29,8 +30,8 @@ class DecodingGraph:
         """Raise `MismatchError` unless the model's inventory is the one that the graph was built for."""
         if inventory != self.inventory:
             raise MismatchError(
-                f"the graph was built for {len(self.inventory)} units of topology {self.inventory.topology!r}, the "
-                f"model has {len(inventory)} units of topology {inventory.topology!r} or other names; build the graph from "
+                f"the graph was built for {len(self.inventory)} units of topology {self.inventory.topology_name!r}, the "
+                f"model has {len(inventory)} units of topology {inventory.topology_name!r} or other names; build the graph from "
                 "the model's own inventory"
             )
 
@@ -60,36 +61,29 @@ def word_loop_graph(
     start = int(fst.add_state())
     fst.start = start
     fst.set_final(state=start, weight=0.0)
-    ctc = inventory.topology == "ctc"
-    between = 0 if ctc else inventory.ids([SILENCE])[0]
+    topology = inventory.topology
+    # Between equal tokens there must be a frame of nothing, and between any two there may be one.
+    separated = topology.collapses_repeats
 
     def arc(source: int, target: int, ilabel: int = 0, olabel: int = 0, cost: float = 0.0) -> None:
         fst.add_arc(source, kaldifst.StdArc(ilabel, olabel, cost, target))
 
-    arc(start, start, between + 1)
+    arc(start, start, NOTHING + 1)
     # A node of the tree is the classes emitted since the word began; `roots` are the starts of words, by the token
     # that may not come next without a blank (-1: any may).
     nodes: dict[tuple[int, ...], int] = {}
     blanks: dict[tuple[int, ...], int] = {}
     roots = {-1: start}
-    if ctc:
+    if separated:
         for last in sorted(
             {inventory.ids(phones[-1:])[0] for word in lexicon.pronunciations.values() for phones in word}
         ):
             roots[last] = int(fst.add_state())
             fst.set_final(state=roots[last], weight=0.0)
-            arc(roots[last], start, between + 1)
-
-    def begins_phone(label: int) -> bool:
-        return label == between or (label - 1) % inventory.states_per_phone == 0
+            arc(roots[last], start, NOTHING + 1)
 
     def left_early(labels: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Where a phone that ends with these classes may end before."""
-        found = []
-        while leave_early and not ctc and not begins_phone(labels[-1]):
-            labels = labels[:-1]
-            found.append(labels)
-        return found
+        return topology.early_ends(labels) if leave_early else []
 
     def node_of(labels: tuple[int, ...]) -> int:
         if labels in nodes:
@@ -103,16 +97,16 @@ def word_loop_graph(
                     arc(root, node, label + 1)
         else:
             previous = node_of(tuple(before))
-            if not ctc or before[-1] != label:
+            if not separated or before[-1] != label:
                 arc(previous, node, label + 1)
-            if begins_phone(label):
+            if topology.begins_token(label):
                 for early in left_early(tuple(before)):
                     arc(node_of(early), node, label + 1)
-            if ctc:
+            if separated:
                 if tuple(before) not in blanks:
                     blank = blanks[tuple(before)] = int(fst.add_state())
-                    arc(previous, blank, between + 1)
-                    arc(blank, blank, between + 1)
+                    arc(previous, blank, NOTHING + 1)
+                    arc(blank, blank, NOTHING + 1)
                 arc(blanks[tuple(before)], node, label + 1)
         return node
 
@@ -123,5 +117,5 @@ def word_loop_graph(
         for phones in lexicon.pronunciations[word]:
             labels = tuple(inventory.ids(phones))
             for end in (labels, *left_early(labels)):
-                arc(node_of(end), roots[labels[-1]] if ctc else start, 0, number, cost)
+                arc(node_of(end), roots[labels[-1]] if separated else start, 0, number, cost)
     return DecodingGraph(fst, words, inventory)

@@ -19,7 +19,9 @@ from asrkd.sequence.topology import ctc_topology, hmm_topology
 
 def topology_of(inventory: Inventory) -> Any:
     """H as a k2 Fsa."""
-    return ctc_topology(len(inventory)) if inventory.topology == "ctc" else hmm_topology(Tokens.of(inventory).states)
+    if inventory.topology.collapses_repeats:
+        return ctc_topology(len(inventory))
+    return hmm_topology(Tokens.of(inventory).states)
 
 
 def k2_graph(graph: DecodingGraph) -> Any:

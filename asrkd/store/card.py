@@ -80,7 +80,7 @@ def card(root: str, *, name: str, license: str | None = None) -> str:
         parts.append(
             "## Soft targets\n\n"
             f"- Teacher: `{identity.teacher}`, fingerprint `{identity.teacher_fingerprint}`.\n"
-            f"- Inventory: {len(identity.inventory):,} units, topology `{identity.inventory.topology}`, in `inventory.txt`.\n"
+            f"- Inventory: {len(identity.inventory):,} units, topology `{identity.inventory.topology_name}`, in `inventory.txt`.\n"
             f"- Codec: `{identity.codec.spec}`; one frame every {shift:g} ms.\n"
             + "".join(f"- {title}: {_quantiles(found[key])}.\n" for key, title in _STATISTICS.items() if key in found)
             + "\n```python\nfrom asrkd.store import Store\n\n"

@@ -79,7 +79,7 @@ class Identity:
             "teacher": self.teacher,
             "teacher_fingerprint": self.teacher_fingerprint,
             "codec": self.codec.spec if self.codec else "",
-            "topology": inventory.topology if inventory else "",
+            "topology": inventory.topology_name if inventory else "",
             "states_per_phone": inventory.states_per_phone if inventory else 1,
             "front_end": self.front_end.to_dict(),
             **{name: getattr(self, name) for name in ("subsampling_factor", "embed", "autocast", "compile")},

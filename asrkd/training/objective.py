@@ -58,13 +58,13 @@ class Objective:
             raise ConfigError(
                 f"soft_loss.delay is {soft.delay} and around_labels {soft.around_labels}, but frames must be at least 0"
             )
-        if soft.around_labels is not None and topology != "ctc":
+        if soft.around_labels is not None and not topology.has_blank:
             raise ConfigError(
-                f"soft_loss.around_labels is {soft.around_labels}, but topology {topology!r} has no blank; leave it out"
+                f"soft_loss.around_labels is {soft.around_labels}, but topology {topology.name!r} has no blank; leave it out"
             )
-        if self.hard.label_smoothing and topology != "hmm":
+        if self.hard.label_smoothing and not topology.needs_alignment:
             raise ConfigError(
-                f"hard_loss.label_smoothing is {self.hard.label_smoothing}, but topology {topology!r} has no label for a frame; leave it out"
+                f"hard_loss.label_smoothing is {self.hard.label_smoothing}, but topology {topology.name!r} has no label for a frame; leave it out"
             )
         if soft.function:
             find_callable(soft.function, what="soft_loss.function")
@@ -96,17 +96,18 @@ class Objective:
         return loss * self.weights[name], {name: float(loss.detach()), **counted}
 
     def _labeled(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        frames = max(int(lengths.sum()), 1)
-        if self.inventory.topology == "hmm":
-            return self._hard(logits, batch) / frames, {}
+        loss, counted = _HARD_LOSSES[self.inventory.topology.hard_loss](self, logits, lengths, batch)
+        return loss / max(int(lengths.sum()), 1), counted
+
+    def _ctc(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         tokens = [self.tokens(text, what=key) for key, text in zip(batch.ids, batch.texts, strict=True)]
         total, too_short = ctc_loss(logits, lengths, tokens)
-        return total / frames, {f"{batch.source[0]}_too_short": float(too_short)} if too_short else {}
+        return total, {f"{batch.source[0]}_too_short": float(too_short)} if too_short else {}
 
     def _soft(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
         targets = self._targets(int(mask.sum()), batch)
-        if self.soft.targets == "top" and self.inventory.topology == "ctc":
+        if self.soft.targets == "top" and not self.inventory.topology.needs_alignment:
             top = top_classes(targets)
             total, too_short = ctc_loss(logits, lengths, best_path(top, lengths))
             counted = {f"{batch.source[0]}_too_short": float(too_short)} if too_short else {}
@@ -149,12 +150,12 @@ class Objective:
             )
         return targets
 
-    def _hard(self, logits: Tensor, batch: Batch) -> Tensor:
+    def _aligned(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         if batch.alignment is None:
             raise CorpusError(
-                f"source {batch.source[0]!r} has no alignments, which the 'hmm' topology trains on; make them with asrkd align"
+                f"source {batch.source[0]!r} has no alignments, which the {self.inventory.topology_name!r} topology trains on; make them with asrkd align"
             )
-        return frame_cross_entropy(logits, batch.alignment, label_smoothing=self.hard.label_smoothing)[0]
+        return frame_cross_entropy(logits, batch.alignment, label_smoothing=self.hard.label_smoothing)[0], {}
 
     def tokens(self, text: str | None, *, what: str) -> list[int]:
         """CTC tokens of a transcript: the first pronunciation of each word."""
@@ -165,3 +166,7 @@ class Objective:
             )
         spelled = self.lexicon.spell(text, what=f"utterance {what!r}")
         return [unit for spellings in spelled for unit in self.inventory.ids(spellings[0])]
+
+
+# Sum over a batch by the name that a topology gives its hard loss.
+_HARD_LOSSES = {"frame_cross_entropy": Objective._aligned, "ctc_loss": Objective._ctc}

@@ -23,9 +23,11 @@ def fixed_prior(config: TrainConfig, inventory: Inventory, initial: Tensor | Non
         ConfigError: a `ctc` model with a prior.
         MismatchError: a store of other units.
     """
-    if inventory.topology != "hmm":
+    if not inventory.topology.needs_prior:
         if config.prior:
-            raise ConfigError(f"prior is {config.prior!r}, but a 'ctc' model has no use for priors; leave it out")
+            raise ConfigError(
+                f"prior is {config.prior!r}, but a {inventory.topology_name!r} model has no use for priors; leave it out"
+            )
         return None
     if not config.prior:
         return initial

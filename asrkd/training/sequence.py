@@ -160,7 +160,7 @@ class SequenceObjective:
 
     def _alignment(self, scores: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """(N, T') right classes, -1 behind the end."""
-        if self.inventory.topology == "hmm":
+        if self.inventory.topology.needs_alignment:
             if batch.alignment is None:
                 raise CorpusError(
                     f"source {batch.source[0]!r} has no alignments, which this criterion needs; make them with asrkd align"

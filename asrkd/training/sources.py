@@ -34,13 +34,13 @@ def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]
                     f"sources.{name} is {given.store!r}, a store of transcripts without soft targets, but its kind "
                     "is 'soft'; label it with a teacher first (asrkd label plan --teacher) or set the kind to 'labeled'"
                 )
-            if given.vocabulary_map and stored.topology == inventory.topology:
+            if given.vocabulary_map and inventory.topology.maps_from(stored.topology):
                 mapped = VocabularyMap.read(given.vocabulary_map, stored.units, inventory.units, lossy=given.lossy_map)
             elif stored != inventory:
                 raise MismatchError(
                     f"sources.{name}: the store {given.store!r} has targets over {len(stored)} units of "
-                    f"topology {stored.topology!r}, the student's inventory has {len(inventory)} units of "
-                    f"topology {inventory.topology!r} or other names; their classes would be mixed up. Use the "
+                    f"topology {stored.topology_name!r}, the student's inventory has {len(inventory)} units of "
+                    f"topology {inventory.topology_name!r} or other names; their classes would be mixed up. Use the "
                     f"lexicon, topology and states_per_phone of the teacher, or, for one topology, set sources.{name}.vocabulary_map"
                 )
         rate = FrameRateMap(given.frame_rate_map) if given.frame_rate_map else None

@@ -179,9 +179,9 @@ class Trainer:
     def _sequence_objective(self) -> SequenceObjective | None:
         if not self._criteria():
             return None
-        if self.inventory.topology == "hmm" and self.prior is None:
+        if self.inventory.topology.needs_prior and self.prior is None:
             raise ConfigError(
-                "the schedule has a sequence criterion, which for 'hmm' needs the priors of the classes; start from a finished run "
+                f"the schedule has a sequence criterion, which for {self.inventory.topology_name!r} needs the priors of the classes; start from a finished run "
                 "(init: RUN/final.pt) or name a labeled store (prior: STORE)"
             )
         drawn = {
@@ -398,7 +398,7 @@ class Trainer:
                 "model_factory": self.config.model.factory,
                 "model_args": dict(self.config.model.args),
                 "front_end": self.front_end.to_dict(),
-                "inventory": dataclasses.asdict(self.inventory) | {"units": list(self.inventory.units)},
+                "inventory": self.inventory.to_dict(),
                 "subsampling_factor": self.config.model.subsampling_factor,
                 "log_prior": self._mean_posterior(model) if self.prior is None else self.prior,
                 "num_parameters": count_parameters(model),

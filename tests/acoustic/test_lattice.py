@@ -81,7 +81,7 @@ def test_posteriors_are_those_of_the_word_graph(
     lattice = load_model(spec(tmp_path, corpus, model, acoustic_scale=0.5, **paths))
     below = load_model(f"checkpoint:{model}")
     prior = 0.0
-    if below.inventory.topology == "hmm":
+    if below.inventory.topology.needs_prior:
         prior = torch.load(model / "final.pt", weights_only=True)["log_prior"].numpy()
     features = torch.randn(2, 20, below.front_end.feature_dim, generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([20, 13])

@@ -77,7 +77,7 @@ def as_transformers_does(folder: Path, samples: np.ndarray) -> torch.Tensor:
 def test_transformers_label_a_corpus(kind: str, changes: dict[str, Any], corpus: Path, tmp_path: Path) -> None:
     spec = save_transformers(tmp_path / "model", kind, **changes)
     teacher = load_model(spec)
-    assert teacher.inventory.units == ("<blk>", *UNITS[1:]) and teacher.inventory.topology == "ctc"
+    assert teacher.inventory.units == ("<blk>", *UNITS[1:]) and teacher.inventory.topology_name == "ctc"
     root = str(tmp_path / "store")
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=spec, codec="dense", embed="audio")
     run(root)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asrkd.corpus.inventory import BLANK, SILENCE, Inventory, inventory_bytes, read_inventory
+from asrkd.corpus.inventory import Inventory, inventory_bytes, read_inventory
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.topology import BLANK, SILENCE
 from asrkd.errors import ConfigError, CorpusError
 
 LEXICON = Lexicon.from_pairs([("yes", ["Y", "EH", "S"]), ("so", ["S", "OW"]), ("hm", ["SIL"])])

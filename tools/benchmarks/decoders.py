@@ -35,7 +35,7 @@ def main(run: str, cuts: str, lexicon: str, acoustic_scale: float, beam: float, 
     torch.set_num_threads(1)
     model = load_model(f"checkpoint:{run}")
     scores = compute_scores(model, cuts)
-    prior = read_prior(run) if model.inventory.topology == "hmm" else None
+    prior = read_prior(run) if model.inventory.topology.needs_prior else None
     graph = word_loop_graph(Lexicon.read(lexicon), model.inventory)
     keys = list(scores.log_probs)
     frames = [scores.log_probs[key] for key in keys]

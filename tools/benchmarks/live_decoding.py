@@ -100,7 +100,7 @@ def main(
     if not isinstance(model.front_end, FrontEnd):
         raise ConfigError("the model reads whole utterances")
     rate = model.front_end.sampling_rate
-    prior = read_prior(run) if model.inventory.topology == "hmm" else None
+    prior = read_prior(run) if model.inventory.topology.needs_prior else None
     graph = word_loop_graph(Lexicon.read(lexicon), model.inventory)
     options = {"log_prior": prior, "acoustic_scale": acoustic_scale, "beam": beam}
     endpoints = LiveRecognizer(model, LiveDecoder(graph, **options), EndpointRules())

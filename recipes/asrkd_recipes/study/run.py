@@ -10,6 +10,7 @@ from pathlib import Path
 from asrkd import config as configs
 from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
+from asrkd.corpus.topology import make_topology
 from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
 from asrkd.store import Store, manifest
@@ -63,7 +64,7 @@ class Study:
 
     def align(self) -> None:
         """Hard labels for `hmm`: the labeled set from a flat start, whose aligner aligns dev; the upper bound's set from one of its own."""
-        if self.config.topology != "hmm":
+        if not make_topology(self.config.topology).needs_alignment:
             return
         aligner = self.stores.root("labeled-aligner.npz")
         for name in ("labeled", "dev", "transcribed"):

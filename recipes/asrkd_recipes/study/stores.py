@@ -11,6 +11,7 @@ import yaml
 
 from asrkd import files
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.topology import make_topology
 from asrkd.errors import ConfigError
 from asrkd.labeling import local
 from asrkd.labeling.job import Crew
@@ -41,7 +42,7 @@ class Stores:
 
     def to_train_from(self, name: str) -> str:
         """The folder of a store, for `hmm` of the one with alignments."""
-        aligned = self.config.topology == "hmm" and not name.startswith("soft")
+        aligned = make_topology(self.config.topology).needs_alignment and not name.startswith("soft")
         return str(self.root(f"{name}-aligned" if aligned else name))
 
     def fill_soft(
