@@ -38,6 +38,7 @@ ORDER = (
     "alignment",
     "decoding",
     "evaluation",
+    "segmentation",
     "export",
     "report",
     "asrkd_recipes",

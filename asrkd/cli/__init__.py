@@ -11,6 +11,7 @@ from asrkd.cli.demo import demo
 from asrkd.cli.estimate import estimate
 from asrkd.cli.label import label
 from asrkd.cli.options import check_numbers
+from asrkd.cli.segment import segment
 from asrkd.cli.store import store
 from asrkd.cli.train import align, train, weigh
 
@@ -24,6 +25,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
     \b
     The stages, in order:
+      asrkd segment CUTS OUT             long recordings: segments with speech
       asrkd label plan CUTS STORE        a store of transcripts (labeled set), or of a teacher's soft targets
       asrkd label run STORE              fill it
       asrkd align STORE OUT              hard labels for the hmm topology, from nothing but transcripts
@@ -33,7 +35,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for command in (demo, estimate, label, store, align, train, weigh, decode, score):
+for command in (demo, segment, estimate, label, store, align, train, weigh, decode, score):
     cli.add_command(command)
 check_numbers(cli)
 

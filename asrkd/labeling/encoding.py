@@ -79,8 +79,8 @@ def encode(
         torch.cuda.empty_cache()
     if len(heard) == 1:
         cut = heard[0].row
-        reason = f"cut {cut['id']!r} of {cut['duration']:.1f} s needs more memory than {teacher.device} has; cut it up"
-        return [None], {cut["id"]: f"{reason} (lhotse: cuts.cut_into_windows), or use a larger device"}
+        reason = f"cut {cut['id']!r} of {cut['duration']:.1f} s needs more memory than {teacher.device} has; split it"
+        return [None], {cut["id"]: f"{reason} (asrkd segment), or use a larger device"}
     half = len(heard) // 2
     first, bad_first = encode(heard[:half], features[:half], identity, teacher, layer)
     second, bad_second = encode(heard[half:], features[half:], identity, teacher, layer)

@@ -70,7 +70,7 @@ def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embed: str) -> Heard:
     if cut.duration > MAX_SECONDS:
         raise CorpusError(
             f"cut {cut.id!r} is {cut.duration:.1f} s long; a teacher sees a cut as a whole, for which more than {MAX_SECONDS:.0f} s "
-            "need too much memory. Cut it up (lhotse: cuts.cut_into_windows) and plan again"
+            "need too much memory. Split it (asrkd segment) and plan again"
         )
     rate = front_end.sampling_rate
     # Features are made from the 16-bit samples that are embedded, so that a student can make the same.

@@ -1,0 +1,61 @@
+"""`asrkd segment`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from asrkd.cli.options import CHANNEL
+from asrkd.segmentation.run import report_file, segment_corpus
+from asrkd.segmentation.settings import VADS, SegmentSettings
+
+_DEFAULTS = SegmentSettings()
+
+
+@click.command()
+@click.argument("cuts", type=click.Path())
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--vad",
+    type=click.Choice(VADS),
+    default=_DEFAULTS.vad,
+    help="Voice activity by Silero VAD (pip install 'asrkd[segment]') or by energy (noise and music count as speech); or keep all audio, cut where it is quietest.",
+)
+@click.option(
+    "--threshold", default=_DEFAULTS.threshold, help="Score from which on a frame counts as speech, from 0 to 1."
+)
+@click.option("--min-speech", default=_DEFAULTS.min_speech, help="Seconds; shorter bursts are not speech.")
+@click.option("--merge", default=_DEFAULTS.merge, help="Seconds; speech no further apart becomes one segment.")
+@click.option("--pad", default=_DEFAULTS.pad, help="Seconds of audio kept before and after speech.")
+@click.option("--min-seconds", default=_DEFAULTS.min_seconds, help="Shortest segment; shorter ones are widened.")
+@click.option("--max-seconds", default=_DEFAULTS.max_seconds, help="Longest segment; longer ones are split at pauses.")
+@CHANNEL
+@click.option("--workers", type=click.IntRange(1), default=1, help="Processes, each with one thread.")
+def segment(
+    cuts: str,
+    out: Path,
+    vad: str,
+    threshold: float,
+    min_speech: float,
+    merge: float,
+    pad: float,
+    min_seconds: float,
+    max_seconds: float,
+    channel: int | None,
+    workers: int,
+) -> None:
+    """Split long recordings into segments with speech, as a manifest OUT (.jsonl or .jsonl.gz) of cuts.
+
+    CUTS is a lhotse manifest or Shar folder, a folder of audio files, or a .tsv or .csv table, as for `asrkd label plan`,
+    which reads OUT. Audio of any rate is resampled for the detector alone. The report beside OUT has a line for each cut:
+    the share that was kept, or why it could not be read. Run the same command again to resume after a crash.
+    """
+    settings = SegmentSettings(vad, threshold, min_speech, merge, pad, min_seconds, max_seconds)
+    tally = segment_corpus(cuts, out, settings, workers=workers, channel=channel)
+    share = tally.kept_seconds / tally.seconds if tally.seconds else 0.0
+    click.echo(
+        f"{tally.segments:,} segments, {tally.kept_seconds / 3600:.2f} of {tally.seconds / 3600:.2f} hours ({share:.1%}), of {tally.cuts:,} cuts: {out}"
+    )
+    if tally.unreadable:
+        click.echo(f"{tally.unreadable:,} cuts could not be segmented; {report_file(out)} says why", err=True)

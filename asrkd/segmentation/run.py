@@ -1,0 +1,271 @@
+"""Segments of a corpus as a manifest of cuts, made recording by recording, in order, by several processes; a killed run resumes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from asrkd import files, processes, text
+from asrkd.corpus.cut_json import CutJson, to_cut
+from asrkd.corpus.cuts import iterate_json
+from asrkd.errors import AsrkdError, CorpusError
+from asrkd.segmentation.activity import energy_scores, silero_scores
+from asrkd.segmentation.samples import blocks
+from asrkd.segmentation.segments import segments
+from asrkd.segmentation.settings import SegmentSettings
+from asrkd.segmentation.silero import SAMPLING_RATE
+
+MANIFESTS = (".jsonl", ".jsonl.gz")
+# Cuts that are handed to processes before the first of them is written.
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class SegmentedCut:
+    """One cut of the corpus: the segments found in it, or why it has none.
+
+    Attributes:
+        cut: its id.
+        seconds: its length.
+        times: (begin, end) of its segments in seconds from its beginning.
+        unreadable: why it could not be segmented; empty if it could.
+    """
+
+    cut: str
+    seconds: float
+    times: tuple[tuple[float, float], ...] = ()
+    unreadable: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the report: its length, what was kept of it, and the reason where nothing could be."""
+        kept = sum(end - begin for begin, end in self.times)
+        report = {"id": self.cut, "seconds": self.seconds, "segments": len(self.times), "kept_seconds": round(kept, 3)}
+        share = {"kept": round(kept / self.seconds, 4) if self.seconds else 0.0}
+        return report | ({"unreadable": self.unreadable} if self.unreadable else share)
+
+
+@dataclass
+class SegmentTally:
+    """What was done with a corpus: cuts, those that could not be read, segments, and seconds before and after."""
+
+    cuts: int = 0
+    unreadable: int = 0
+    segments: int = 0
+    seconds: float = 0.0
+    kept_seconds: float = 0.0
+
+    def add(self, report: dict[str, Any]) -> None:
+        """Count a line of a report."""
+        self.cuts += 1
+        self.unreadable += "unreadable" in report
+        self.segments += report["segments"]
+        self.seconds += report["seconds"]
+        self.kept_seconds += report["kept_seconds"]
+
+
+def segment_cut(cut: CutJson, settings: SegmentSettings) -> SegmentedCut:
+    """Where the segments of a cut are, found while its audio is read block by block.
+
+    Raises:
+        ConfigError: the detector is not installed.
+    """
+    if "unreadable" in cut:
+        return SegmentedCut(cut["id"], 0.0, unreadable=cut["unreadable"])
+    seconds = float(cut["duration"])
+    try:
+        if "tracks" in cut:
+            raise CorpusError(
+                f"cut {cut['id']!r} is mixed of several recordings, and segments are parts of one; segment its recordings, or label it "
+                "as it is"
+            )
+        samples = blocks(to_cut(cut), SAMPLING_RATE)
+        scores = silero_scores(samples) if settings.vad == "silero" else energy_scores(samples)
+    except CorpusError as error:
+        return SegmentedCut(cut["id"], seconds, unreadable=" ".join(str(error).split()))
+    times = segments(scores, seconds, settings)
+    rounded = tuple((round(begin, 3), min(round(end, 3), seconds)) for begin, end in times)
+    return SegmentedCut(cut["id"], seconds, rounded)
+
+
+def segment_corpus(
+    corpus: str | Path, out: str | Path, settings: SegmentSettings, *, workers: int = 1, channel: int | None = None
+) -> SegmentTally:
+    """Write the segments of a corpus as a manifest `out` of cuts, and beside it a report with a line for each cut of the corpus.
+
+    What is done is kept in `<out>.unfinished`, so that a run that was killed resumes; the files are the same then, and with
+    any number of workers. A finished manifest of the same settings is left as it is.
+
+    Args:
+        corpus: as `asrkd.corpus.cuts.open_cuts`.
+        out: `.jsonl` or `.jsonl.gz`; the report is `<name>.report.jsonl`.
+        workers: processes.
+        channel: the only channel to take; None for the mean of all.
+
+    Raises:
+        AsrkdError: `out` is of another kind, cannot be written, or was made or begun with other settings.
+        CorpusError: the corpus cannot be read, or no cut of it can.
+    """
+    out = Path(out)
+    if not out.name.endswith(MANIFESTS):
+        raise AsrkdError(f"{str(out)!r} is not a manifest's name; segments are written as .jsonl or .jsonl.gz")
+    files.check_file(out)
+    named = settings.to_dict() | {"corpus": os.path.abspath(corpus), "channel": channel}
+    unfinished = out.with_name(out.name + ".unfinished")
+    report = report_file(out)
+    tally = SegmentTally()
+    if report.is_file():
+        header, *lines = _json_lines(report)
+        _check_settings(header, named, report, "delete it and the manifest, or choose another name")
+        if out.is_file():
+            for line in lines:
+                tally.add(line)
+            return tally
+    todo = iterate_json(corpus, channel)
+    is_begun = _cut_torn_line(unfinished)
+    with open(unfinished, "ab") as journal:
+        if not is_begun:
+            _append(journal, {"settings": named})
+        for one in _done(unfinished, named):
+            if (found := next(todo, {"id": None})["id"]) != one.cut:
+                raise AsrkdError(
+                    f"{str(corpus)!r} has the cut {found!r} where {str(unfinished)!r} has {one.cut!r}; the corpus has changed since the run "
+                    "began: delete the unfinished file"
+                )
+        for one in _segmented(todo, settings, workers):
+            _append(journal, {"cut": one.cut, "seconds": one.seconds, "times": one.times, "unreadable": one.unreadable})
+    first_reason = ""
+    for one in _done(unfinished, named):
+        tally.add(one.to_dict())
+        first_reason = first_reason or one.unreadable
+    if tally.unreadable == tally.cuts:
+        raise CorpusError(f"no cut of {str(corpus)!r} can be segmented; the first one: {first_reason}")
+    files.write(
+        out,
+        lambda stream: _write_cuts(stream, out, iterate_json(corpus, channel), _done(unfinished, named), settings),
+    )
+    files.write(report, lambda stream: _write_report(stream, named, _done(unfinished, named)))
+    unfinished.unlink()
+    return tally
+
+
+def report_file(out: Path) -> Path:
+    """The report beside a manifest of segments."""
+    return out.with_name(out.name.removesuffix(".gz").removesuffix(".jsonl") + ".report.jsonl")
+
+
+def _segmented(cuts: Iterator[CutJson], settings: SegmentSettings, workers: int) -> Iterator[SegmentedCut]:
+    """The segments of each cut, in order."""
+    if workers == 1:
+        for cut in cuts:
+            yield segment_cut(cut, settings)
+        return
+    with processes.starting(), ExitStack() as stack:
+        pool = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        )
+        stack.callback(pool.shutdown, cancel_futures=True)
+        running: deque[Future[SegmentedCut]] = deque()
+        try:
+            for cut in cuts:
+                running.append(pool.submit(segment_cut, cut, settings))
+                if len(running) >= _AHEAD * workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        except BrokenProcessPool:
+            raise AsrkdError(
+                "a segmenting process ended without a word, as when the system is short of memory; run again with fewer --workers"
+            ) from None
+
+
+def _write_cuts(
+    stream: IO[bytes], out: Path, cuts: Iterable[CutJson], done: Iterable[SegmentedCut], settings: SegmentSettings
+) -> None:
+    tag = settings.fingerprint[:8]
+    with ExitStack() as stack:
+        # Without a time, so that the same cuts are the same bytes.
+        sink = stack.enter_context(gzip.GzipFile("", "wb", 6, stream, 0)) if out.name.endswith(".gz") else stream
+        for cut, one in zip(cuts, done, strict=True):
+            for begin, end in one.times:
+                line = json.dumps(_part(cut, begin, end, tag), ensure_ascii=False)
+                sink.write(f"{line}\n".encode())
+
+
+def _part(cut: CutJson, begin: float, end: float, tag: str) -> dict[str, Any]:
+    """The cut of a segment, with those supervisions that lie wholly within it."""
+    name = f"{cut['id']}-{tag}-{round(begin * 1000):08d}-{round(end * 1000):08d}"
+    supervisions = [
+        one | {"start": round(one["start"] - begin, 6)}
+        for one in cut.get("supervisions") or ()
+        if one["start"] >= begin and one["start"] + one["duration"] <= end
+    ]
+    custom = (cut.get("custom") or {}) | {"segmented_from": cut["id"], "segmentation": tag}
+    start = round(cut.get("start", 0.0) + begin, 6)
+    part = {
+        "id": name,
+        "start": start,
+        "duration": round(end - begin, 6),
+        "supervisions": supervisions,
+        "custom": custom,
+    }
+    return dict(cut) | part
+
+
+def _write_report(stream: IO[bytes], named: dict[str, Any], done: Iterable[SegmentedCut]) -> None:
+    for line in ({"settings": named}, *(one.to_dict() for one in done)):
+        stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+
+def _append(journal: IO[bytes], line: dict[str, Any]) -> None:
+    journal.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+    journal.flush()
+    os.fsync(journal.fileno())
+
+
+def _cut_torn_line(unfinished: Path) -> bool:
+    """Take away a line that a killed run had only begun; whether any is left."""
+    if not unfinished.is_file():
+        return False
+    with open(unfinished, "r+b") as stream:
+        whole = 0
+        for line in stream:
+            whole += len(line) if line.endswith(b"\n") else 0
+        stream.truncate(whole)
+    return whole > 0
+
+
+def _done(unfinished: Path, named: dict[str, Any]) -> Iterator[SegmentedCut]:
+    """What is in the file of an unfinished run, of the same settings."""
+    for number, line in enumerate(_json_lines(unfinished)):
+        if not number:
+            _check_settings(line, named, unfinished, "delete it, or give the settings that it has")
+        else:
+            yield SegmentedCut(**line | {"times": tuple((begin, end) for begin, end in line["times"])})
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for _, value in text.json_values(text.stream(path, what="segments", ends=True), what=repr(str(path))):
+        yield value
+
+
+def _check_settings(header: Any, named: dict[str, Any], path: Path, advice: str) -> None:
+    settings = header.get("settings") if isinstance(header, dict) else None
+    if not isinstance(settings, dict):
+        raise AsrkdError(f"{str(path)!r} was not written by a segmentation; move it away, or choose another name")
+    for name in named.keys() | settings.keys():
+        if settings.get(name) != named.get(name):
+            raise AsrkdError(
+                f"{str(path)!r} is of a segmentation with {name} {settings.get(name)!r}, not {named.get(name)!r}; {advice}"
+            )

@@ -1,0 +1,67 @@
+"""What segments shall be like, and the fingerprint by which two segmentations are told apart."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from asrkd import fingerprint
+from asrkd.errors import ConfigError
+
+VADS = ("silero", "energy", "none")
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """Settings of a segmentation; all times are in seconds.
+
+    Attributes:
+        vad: `silero` (Silero VAD, of the package silero-vad), `energy` (louder than the noise floor; noise and music count as
+            speech), or `none` (all audio is kept, cut where it is quietest).
+        threshold: score from which on a frame is speech, in 0..1; speech ends 0.15 below it.
+        min_speech: shorter bursts are not speech.
+        merge: speech that lies no further apart becomes one segment.
+        pad: audio kept before and behind speech, where it does not belong to the next segment.
+        min_seconds: shorter segments are widened into what surrounds them.
+        max_seconds: longer ones are cut, where a speech pause is likeliest.
+    """
+
+    vad: str = "silero"
+    threshold: float = 0.3
+    min_speech: float = 0.1
+    merge: float = 0.3
+    pad: float = 0.2
+    min_seconds: float = 1.0
+    max_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.vad not in VADS:
+            raise ConfigError(f"vad is {self.vad!r}, but must be one of {', '.join(VADS)}")
+        if not 0 < self.threshold < 1:
+            raise ConfigError(f"threshold is {self.threshold}, but must lie between 0 and 1")
+        for name in ("min_speech", "merge", "pad", "min_seconds"):
+            if not 0 <= getattr(self, name) < 3600:
+                raise ConfigError(f"{name} is {getattr(self, name)}, but must be seconds from 0 to an hour")
+        if not self.min_seconds <= self.max_seconds / 2 or not 1 <= self.max_seconds <= 7200:
+            raise ConfigError(
+                f"max_seconds is {self.max_seconds} and min_seconds {self.min_seconds}, but segments need a greatest length from 1 s to two "
+                "hours (7200) that is at least twice the least: a longer one is cut in two"
+            )
+        if 2 * self.pad > self.max_seconds / 2:
+            raise ConfigError(
+                f"pad is {self.pad}, but must not be over a quarter of max_seconds, {self.max_seconds / 4:g}"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the settings and the detector's version; the first digits go into the ids of segments."""
+        return fingerprint.of_json(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values, with the detector's version."""
+        values = {name: float(value) if name != "vad" else value for name, value in asdict(self).items()}
+        if self.vad == "silero":
+            from asrkd.segmentation.silero import version
+
+            values["silero_vad"] = version()
+        return values

@@ -1,0 +1,70 @@
+"""Blocks of a cut, joined, are its resampled samples; Silero's scores block by block are those of the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import torchaudio
+from lhotse import Recording
+from silero_vad.sequence_vad import SileroVADSequence
+
+from asrkd.corpus.audio import read_audio
+from asrkd.segmentation import samples as samples_module
+from asrkd.segmentation.activity import energy_scores, level_db, silero_scores
+from asrkd.segmentation.samples import blocks
+
+
+@pytest.fixture
+def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples_module, "BLOCK_SECONDS", 3)
+
+
+def a_cut(folder: Path, rate: int, seconds: float, channels: int = 1):  # noqa: ANN201
+    generator = np.random.default_rng(0)
+    audio = 0.1 * generator.standard_normal((round(rate * seconds), channels))
+    soundfile.write(folder / "a.wav", audio, rate)
+    return Recording.from_file(folder / "a.wav").to_cut()
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("seconds", [0.4, 3.0, 9.37])
+def test_blocks_are_the_whole_resampled(short_blocks: None, tmp_path: Path, rate: int, seconds: float) -> None:
+    cut = a_cut(tmp_path, rate, seconds)
+    found = list(blocks(cut, 16000))
+    whole = torchaudio.functional.resample(torch.from_numpy(read_audio(cut, rate)), rate, 16000).numpy()
+    assert np.concatenate(found).shape == whole.shape
+    np.testing.assert_allclose(np.concatenate(found), whole, rtol=0, atol=1e-6)
+    assert all(len(block) <= 4 * 16000 for block in found)
+
+
+def test_blocks_of_part_of_a_recording_with_two_channels(short_blocks: None, tmp_path: Path) -> None:
+    cut = a_cut(tmp_path, 16000, 12.0, channels=2).truncate(offset=1.25, duration=8.1)
+    np.testing.assert_array_equal(np.concatenate(list(blocks(cut, 16000))), read_audio(cut, 16000))
+
+
+def test_scores_of_blocks_are_the_packages_own() -> None:
+    generator = np.random.default_rng(1)
+    audio = (0.3 * generator.standard_normal(16000 * 9 + 77)).astype(np.float32)
+    audio *= np.sin(np.arange(len(audio)) / 4000).astype(np.float32)
+    model = SileroVADSequence(str(files("silero_vad.data").joinpath("silero_vad_16k_sequence.onnx")))
+    sizes = [1, 511, 512, 513, 40_000, 3]
+    cuts = np.cumsum(sizes)
+    found = silero_scores(iter(np.split(audio, cuts)))
+    np.testing.assert_allclose(found, model.audio_forward(audio), rtol=0, atol=1e-5)
+
+
+def test_energy_is_measured_against_the_noise_floor() -> None:
+    generator = np.random.default_rng(2)
+    audio = (0.001 * generator.standard_normal(16000 * 60)).astype(np.float32)
+    audio[16000 * 20 : 16000 * 30] *= 30.0  # 30 dB above
+    audio[16000 * 40 :] *= 10.0  # the noise gets louder and stays so
+    scores = energy_scores(iter(np.split(audio, [5000, 500_000])))
+    assert len(scores) == -(-len(audio) // 512) == len(level_db(iter([audio])))
+    at = lambda begin, end: scores[int(begin / 0.032) : int(end / 0.032)]  # noqa: E731
+    assert (at(21, 29) > 0.9).all() and (at(1, 19) < 0.5).mean() > 0.99 and (at(56, 60) < 0.5).mean() > 0.99
+    assert energy_scores(iter([np.zeros(16000, np.float32)])).max() == 0.0
