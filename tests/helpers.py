@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from lhotse import MonoCut, Recording, SupervisionSegment
 
+from asrkd import checkpoint
 from asrkd.corpus.audio import write_audio
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.join import write_cuts
 from asrkd.models import BLSTMTeacher
-from asrkd.training import checkpoint
 
 torch.set_num_threads(1)
 

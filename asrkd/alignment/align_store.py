@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asrkd import fingerprint
+from asrkd import checkpoint, fingerprint
 from asrkd.acoustic import load_model
 from asrkd.alignment.forced import TranscriptGraph, ctc_align, too_few_frames, transcript_graph, viterbi
 from asrkd.alignment.phone_align import ODDITY, PhoneAligner, load
@@ -34,7 +34,6 @@ from asrkd.store.rewrite import check_new, with_columns
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
 from asrkd.targets.codecs import parse_codec
-from asrkd.training import checkpoint
 
 Progress = Callable[[int, int], None]
 ALIGNERS = ("viterbi", "k2")

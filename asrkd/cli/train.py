@@ -9,14 +9,12 @@ from asrkd.alignment.align_store import ALIGNERS, align_store
 from asrkd.alignment.phone_align import ODDITY
 from asrkd.cli.progress import Progress
 from asrkd.distributed.ranks import leave
-from asrkd.evaluation.dev_wer import dev_wer
 from asrkd.files import check_file
 from asrkd.report.tables import text_table
 from asrkd.training.config import TrainConfig
 from asrkd.training.dry_run import DryRun
 from asrkd.training.dry_run import dry_run as measure
 from asrkd.training.ensemble_weights import weigh as choose
-from asrkd.training.metrics import rising_dev
 from asrkd.training.trainer import Trainer
 
 
@@ -50,12 +48,12 @@ def _trained(given: TrainConfig) -> str | None:
     trainer = Trainer(given)
     progress = Progress()
     try:
-        trainer.train(lambda step, total, losses: progress.show("train", step, total, losses), measure=dev_wer(trainer))
+        trainer.train(lambda step, total, losses: progress.show("train", step, total, losses))
     finally:
         progress.close()
     if not trainer.ranks.first:
         return None
-    if warning := rising_dev(trainer.run):
+    for warning in trainer.warnings:
         click.echo(f"warning: {warning}", err=True)
     early = f" (of {trainer.total_steps}: the dev loss no longer fell)" if trainer.stopped else ""
     return f"trained {trainer.step} updates{early}; result in {trainer.run / 'final.pt'}"

@@ -12,7 +12,7 @@ import torch
 from lhotse.cut import Cut
 from numpy.typing import NDArray
 
-from asrkd import text
+from asrkd import checkpoint, text
 from asrkd.acoustic import AcousticModel
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cuts import iterate, iterate_json, open_cuts
@@ -25,7 +25,6 @@ from asrkd.decoding.k2_decode import K2Decoder
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.graphs import DecodingGraph, ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam
-from asrkd.training import checkpoint
 
 DECODERS = ("kaldi", "k2")
 # Utterances that k2 decodes at a time.

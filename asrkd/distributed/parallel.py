@@ -8,21 +8,20 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from asrkd.distributed.bmuf import BlockMomentum
 from asrkd.distributed.config import ScaleConfig
 from asrkd.distributed.gtc import ThresholdCompression, threshold_hook
+from asrkd.distributed.precision import PRECISIONS
 from asrkd.distributed.ranks import Ranks
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.streaming.batch import Batch
 
-_PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 class Parallel:
-    """How a model is run forward, and what its processes tell each other.
+    """What the processes of a training tell each other.
 
     Attributes:
         module: what the forward pass goes through.
@@ -34,8 +33,8 @@ class Parallel:
         Raises:
             ConfigError: a setting that cannot be.
         """
-        if settings.precision not in _PRECISIONS:
-            raise ConfigError(f"scale.precision is {settings.precision!r}, but must be one of {', '.join(_PRECISIONS)}")
+        if settings.precision not in PRECISIONS:
+            raise ConfigError(f"scale.precision is {settings.precision!r}, but must be one of {', '.join(PRECISIONS)}")
         if settings.gtc_threshold < 0 or settings.bmuf_block < 0:
             raise ConfigError(
                 f"scale.gtc_threshold is {settings.gtc_threshold} and scale.bmuf_block {settings.bmuf_block}; neither may be negative"
@@ -46,8 +45,7 @@ class Parallel:
                 "threshold; use bf16 or float32 with compression"
             )
         self.settings, self.ranks, self.device, self.block = settings, ranks, device, settings.bmuf_block
-        self.dtype = _PRECISIONS[settings.precision]
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         # Processes that share each update: all of them, or with blocks those of a group.
         size = settings.group_size if self.block else ranks.world_size
         if size < 1 or ranks.world_size % size:
@@ -95,28 +93,6 @@ class Parallel:
         if isinstance(self.module, DistributedDataParallel) and not last:
             return self.module.no_sync()
         return nullcontext()
-
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The model's logits and their lengths, in the precision of the settings.
-
-        Raises:
-            ConfigError: the model cannot run in that precision here.
-        """
-        if self.dtype is None:
-            logits, logit_lengths = self.module(features, lengths)
-            return logits, logit_lengths
-        try:
-            with torch.autocast(self.device.type, self.dtype):
-                logits, logit_lengths = self.module(features, lengths)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(
-                f"the model cannot run in {self.settings.precision} on {self.device} ({reason}); LSTMs on a CPU need one with "
-                "instructions for it. Set scale.precision to float32"
-            ) from error
-        return logits, logit_lengths
 
     def end_update(self, step: int, *, final: bool) -> bool:
         """After update `step` (from 1); whether the processes have one model now."""

@@ -7,7 +7,6 @@ from asrkd.models.conformer import ConformerTeacher
 from asrkd.models.emformer import EmformerStudent
 from asrkd.models.int8 import int8_bytes, quantized_parameters, rounded_weights, to_int8
 from asrkd.models.lstm import LSTMStudent
-from asrkd.models.peers import Peers
 from asrkd.models.streaming import FeatureStream, StreamingModel, StreamLayout, StreamState, stream_layout, valid_rows
 from asrkd.models.study import study_student, study_teacher
 from asrkd.models.tdnn import TDNNStudent
@@ -19,7 +18,6 @@ __all__ = [
     "EmformerStudent",
     "FeatureStream",
     "LSTMStudent",
-    "Peers",
     "StreamLayout",
     "StreamState",
     "StreamingModel",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -13,8 +15,13 @@ from asrkd.errors import ConfigError
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
+from asrkd.training.callback import Callback
 from asrkd.training.config import HardLossConfig, TrainConfig
-from asrkd.training.objective import Objective
+from asrkd.training.objective import FrameObjective
+from asrkd.training.student import Student, run_model
+
+if TYPE_CHECKING:
+    from asrkd.training.trainer import Trainer
 
 _NAME = "dev"
 
@@ -40,16 +47,22 @@ def dev_batches(config: TrainConfig, front_end: FrontEnd) -> Iterator[Batch]:
 
 
 @torch.no_grad()
-def dev_loss(model: nn.Module, config: TrainConfig, front_end: FrontEnd, objective: Objective) -> float:
+def dev_loss(model: nn.Module, config: TrainConfig, front_end: FrontEnd, objective: FrameObjective) -> float:
     """Labeled loss on the dev store, the mean over utterances of their batches' losses per frame, without smoothing of labels."""
-    plain = dataclasses.replace(objective, kinds={_NAME: "labeled"}, weights={_NAME: 1.0}, hard=HardLossConfig())
+    plain = dataclasses.replace(objective, kinds={_NAME: "labeled"}, hard=HardLossConfig())
     device = next(model.parameters()).device
     model.eval()
     summed = count = 0.0
     for batch in dev_batches(config, front_end):
         batch = batch.to(device)
-        logits, lengths = model(batch.features, batch.feature_lengths)
-        loss, _ = plain(logits, lengths, batch)
+        loss, _ = plain(Student(partial(run_model, model), batch), batch)
         summed += float(loss) * len(batch)
         count += len(batch)
     return summed / max(count, 1.0)
+
+
+class DevLoss(Callback):
+    """Measures `dev`, the dev loss of the averaged model; the first process does, for all."""
+
+    def evaluate(self, trainer: Trainer, figures: dict[str, float]) -> None:
+        figures["dev"] = trainer.ranks.broadcast(trainer.dev_loss() if trainer.ranks.first else None)

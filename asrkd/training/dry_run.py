@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from asrkd.models import count_parameters
-from asrkd.training.config import TrainConfig
+from asrkd.training.config import DevDecodingConfig, TrainConfig
 from asrkd.training.trainer import Trainer
 
 # Updates that start readers and choose kernels, which are not timed.
@@ -54,7 +54,12 @@ def dry_run(config: TrainConfig, *, updates: int = 10) -> DryRun:
     """
     with tempfile.TemporaryDirectory(prefix="asrkd-dry-run-") as folder:
         settings = dataclasses.replace(
-            config, run=folder, log_steps=1, eval_steps=sys.maxsize, checkpoint_steps=sys.maxsize
+            config,
+            run=folder,
+            log_steps=1,
+            eval_steps=sys.maxsize,
+            checkpoint_steps=sys.maxsize,
+            dev_decoding=DevDecodingConfig(),
         )
         trainer = Trainer(settings)
         total = trainer.total_steps

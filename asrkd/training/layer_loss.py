@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.losses.features import codebook_cross_entropy, feature_cosine, feature_mse
 from asrkd.losses.relations import attention_transfer, frame_similarity
-from asrkd.models.layer import layer_frames, tapped
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.source import Source
 from asrkd.targets.layer_codec import LayerCodec
 from asrkd.training.config import LayerLossConfig, TrainConfig
+from asrkd.training.student import Losses, Student, StudentOutput, run_model
 
 # Those that compare vectors, which need a linear layer to the teacher's width; and those that compare similarities, which do not.
 VECTORS = ("mse", "cosine")
@@ -22,18 +22,20 @@ RELATIONS = ("similarity", "attention")
 LOSSES = (*VECTORS, "codebooks", *RELATIONS)
 
 
-class WithLayer(nn.Module):
-    """A student, and a linear layer from one of its layers to what the teacher's is stored as.
+class LayerObjective(nn.Module):
+    """How unlike the teacher's layer a student's is, per frame, as `NAME_layer`; 0 for a batch without the teacher's.
 
     Attributes:
-        student: as it is trained and kept.
-        projection: to the teacher's width, or to the logits of all codebooks; None where similarities are compared.
+        projection: linear, to the teacher's width, or to the logits of all codebooks; None where similarities are compared.
     """
 
-    def __init__(self, student: nn.Module, settings: LayerLossConfig, codec: LayerCodec, input_dim: int) -> None:
+    def __init__(self, settings: LayerLossConfig, codec: LayerCodec, width: int) -> None:
         """
+        Args:
+            width: dimensions of the student's layer.
+
         Raises:
-            ConfigError: an unknown loss, one that does not go with how the layer is stored, or a layer that the student has not.
+            ConfigError: an unknown loss, or one that does not go with how the layer is stored.
         """
         super().__init__()
         if settings.loss not in LOSSES:
@@ -42,70 +44,63 @@ class WithLayer(nn.Module):
             raise ConfigError(
                 f"layer_loss.loss is {settings.loss!r}, but the store's layer is {codec.spec!r}; codebooks go with the loss 'codebooks', numbers with the others"
             )
-        self.student, self.settings, self.codec = student, settings, codec
-        width = self._width(input_dim)
+        self.settings, self.codec = settings, codec
         outputs = codec.width * max(codec.entries, 1)
         self.projection = None if settings.loss in RELATIONS else nn.Linear(width, outputs)
-        self._frames: Tensor | None = None
 
-    @torch.no_grad()
-    def _width(self, input_dim: int) -> int:
-        """Dimensions of the student's layer."""
-        training, state = self.student.training, torch.random.get_rng_state()
-        device = next(self.student.parameters()).device
-        with tapped(self.student.eval(), self.settings.layer) as outputs:
-            logits, _ = self.student(torch.zeros(2, 13, input_dim, device=device), torch.tensor([13, 8], device=device))
-        self.student.train(training)
-        torch.random.set_rng_state(state)
-        return layer_frames(outputs[-1], 2, logits.shape[1], name=self.settings.layer).shape[2]
-
-    def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The student's logits and lengths; its layer is kept for `loss`."""
-        with tapped(self.student, self.settings.layer) as outputs:
-            logits, lengths = self.student(features, feature_lengths)
-        self._frames = layer_frames(outputs[-1], len(features), logits.shape[1], name=self.settings.layer)
-        return logits, lengths
-
-    def loss(self, lengths: Tensor, batch: Batch) -> Tensor:
-        """The loss per frame of the batch that `forward` saw last; 0 for one without the teacher's layer.
-
-        Args:
-            lengths: (N,) frames of the student's logits.
-
+    def forward(self, student: Student, batch: Batch) -> Losses:
+        """
         Raises:
             MismatchError: the teacher's frames are others.
         """
-        if self._frames is None:
-            raise MismatchError("the loss of a layer is asked for before the forward pass")
+        frames = student.output.layers[self.settings.layer]
         if batch.layer is None:
-            # Processes that exchange gradients wait for every weight's.
-            parts = [] if self.projection is None else [0.0 * weight.sum() for weight in self.projection.parameters()]
-            return sum(parts, start=self._frames.new_zeros(()))
-        if batch.layer.shape[:2] != self._frames.shape[:2]:
+            return sum((0.0 * weight.sum() for weight in self.parameters()), start=frames.new_zeros(())), {}
+        if batch.layer.shape[:2] != frames.shape[:2]:
             raise MismatchError(
-                f"the student's layer has (utterances, frames) {tuple(self._frames.shape[:2])}, the teacher's {tuple(batch.layer.shape[:2])}; "
+                f"the student's layer has (utterances, frames) {tuple(frames.shape[:2])}, the teacher's {tuple(batch.layer.shape[:2])}; "
                 "they are of another frame rate"
             )
-        mask = torch.arange(self._frames.shape[1], device=lengths.device)[None] < lengths[:, None]
+        loss = self._compare(frames, batch.layer, student.output)
+        return loss, {f"{batch.source[0]}_layer": float(loss.detach())}
+
+    def _compare(self, frames: Tensor, layer: Tensor, output: StudentOutput) -> Tensor:
+        mask = output.mask
         count = mask.sum().clamp(min=1)
         if self.projection is None:
             compare = frame_similarity if self.settings.loss == "similarity" else attention_transfer
-            total = compare(self._frames, batch.layer, lengths)
+            total = compare(frames, layer, output.lengths)
             # A similarity is counted by frames, a map of activity by utterances.
-            return total / (count if self.settings.loss == "similarity" else len(batch))
-        student, teacher = self.projection(self._frames[mask]), batch.layer[mask]
+            return total / (count if self.settings.loss == "similarity" else len(frames))
+        student, teacher = self.projection(frames[mask]), layer[mask]
         if self.settings.loss == "codebooks":
             return codebook_cross_entropy(student.view(len(student), self.codec.width, -1), teacher) / count
         return (feature_mse if self.settings.loss == "mse" else feature_cosine)(student, teacher) / count
 
 
-def with_layer(
-    model: nn.Module, config: TrainConfig, sources: Mapping[str, Source], input_dim: int
-) -> WithLayer | None:
-    """The model as it learns from the teacher's layer; None where the config wants none.
+@torch.no_grad()
+def layer_width(model: nn.Module, layer: str, input_dim: int) -> int:
+    """Dimensions of a layer.
 
     Raises:
-        ConfigError: what does not go together: no source with a layer, sources with other layers, or a model that is trained in chunks or with peers.
+        ConfigError: the model has no such layer.
+    """
+    training, state = model.training, torch.random.get_rng_state()
+    device = next(model.parameters()).device
+    features, lengths = torch.zeros(2, 13, input_dim, device=device), torch.tensor([13, 8], device=device)
+    output = run_model(model.eval(), features, lengths, layers=[layer])
+    model.train(training)
+    torch.random.set_rng_state(state)
+    return output.layers[layer].shape[2]
+
+
+def layer_objective(
+    model: nn.Module, config: TrainConfig, sources: Mapping[str, Source], input_dim: int
+) -> LayerObjective | None:
+    """What a student of this model learns from the teacher's layer; None where the config wants none.
+
+    Raises:
+        ConfigError: what does not go together: no source with a layer, sources with other layers, or a model that is trained in chunks or with others.
     """
     settings = config.layer_loss
     if not settings.layer:
@@ -122,5 +117,6 @@ def with_layer(
             f"layer_loss.layer is {settings.layer!r}, but the soft sources have {len(codecs)} kinds of layers ({', '.join(sorted(codec.spec for codec in codecs)) or 'none'}); "
             "give one kind"
         )
+    width = layer_width(model, settings.layer, input_dim)
     device = next(model.parameters()).device
-    return WithLayer(model, settings, codecs.pop(), input_dim).to(device)
+    return LayerObjective(settings, codecs.pop(), width).to(device)

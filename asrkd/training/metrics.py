@@ -1,4 +1,4 @@
-"""The losses of a run: `metrics.jsonl` and TensorBoard."""
+"""The figures of a run: `metrics.jsonl` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asrkd import files, text
 from asrkd.distributed.ranks import ALONE, Ranks
 from asrkd.errors import ConfigError
 from asrkd.streaming.batch import Batch
+from asrkd.training.callback import Callback
+
+if TYPE_CHECKING:
+    from asrkd.training.trainer import Trainer
 
 
 class Metrics:
@@ -87,6 +92,39 @@ class Speed:
             "rtfx": sum(seconds for seconds, _ in parts) / took,
             "frames_per_second": sum(frames for _, frames in parts) / took,
         }
+
+
+class Log(Callback):
+    """Writes mean losses and speed every `log_steps`, and the figures of evaluations."""
+
+    def begin(self, trainer: Trainer) -> None:
+        self.metrics, self.speed = Metrics(trainer.run, trainer.step, trainer.ranks), Speed(trainer.ranks)
+
+    def update(self, trainer: Trainer, batches: Sequence[Batch], losses: Sequence[dict[str, float]]) -> None:
+        for figures in losses:
+            self.metrics.add(figures)
+        self.speed.add(batches)
+        if trainer.step % trainer.config.log_steps == 0 or trainer.step == trainer.end:
+            means = self.metrics.flush(trainer.step, learning_rate=trainer.optimizer.param_groups[0]["lr"])
+            speed = self.speed.measure() | trainer.parallel.traffic()
+            self.metrics.show(trainer.step, speed)
+            trainer.figures = means | speed
+
+    def evaluate(self, trainer: Trainer, figures: dict[str, float]) -> None:
+        if figures:
+            trainer.figures |= self.metrics.write(trainer.step, figures)
+
+    def end(self, trainer: Trainer) -> None:
+        if hasattr(self, "metrics"):
+            self.metrics.close()
+
+
+class RisingDev(Callback):
+    """Warns of a dev loss that was never lower than at its first evaluation."""
+
+    def finish(self, trainer: Trainer) -> None:
+        if trainer.ranks.first and (warning := rising_dev(trainer.run)):
+            trainer.warnings.append(warning)
 
 
 def rising_dev(run: Path) -> str | None:

@@ -4,39 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from asrkd.errors import ConfigError
 from asrkd.losses.mutual import mutual_kl
 from asrkd.streaming.batch import Batch
-from asrkd.training.config import MutualConfig, TrainConfig
-from asrkd.training.objective import Objective
+from asrkd.training.config import TrainConfig
+from asrkd.training.student import Losses, Student
 
 
 @dataclass(frozen=True)
 class MutualObjective:
-    """Each student's own loss and what its peers say, summed over the students of `asrkd.models.Peers`, which share no weight."""
+    """What a student's peers say (`asrkd.losses.mutual_kl`), per frame, as `NAME_mutual`."""
 
-    objective: Objective
-    settings: MutualConfig
+    temperature: float
 
-    def __call__(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The sum over students of their losses per frame; for the log the first student's, and the mean of `NAME_mutual`.
-
-        Args:
-            logits: (K N, T', V), student after student.
-            lengths: (K N,) frames of each utterance.
-        """
-        name, own = batch.source[0], lengths[: len(batch)]
-        students = logits.chunk(self.settings.students)
-        losses = [self.objective(one, own, batch) for one in students]
-        mask = torch.arange(logits.shape[1], device=logits.device)[None] < own[:, None]
-        peers = mutual_kl([one[mask] for one in students], temperature=self.settings.temperature)
-        mutual = torch.stack(peers).sum() / mask.sum().clamp(min=1)
-        loss = torch.stack([loss for loss, _ in losses]).sum()
-        total = loss + self.settings.weight * self.objective.weights[name] * mutual
-        return total, losses[0][1] | {f"{name}_mutual": float(mutual.detach()) / len(students)}
+    def __call__(self, student: Student, batch: Batch) -> Losses:
+        mask = student.output.mask
+        peers = [peer.output.logits.detach()[mask] for peer in student.peers]
+        total = mutual_kl(student.output.logits[mask], peers, temperature=self.temperature)
+        loss = total / mask.sum().clamp(min=1)
+        return loss, {f"{batch.source[0]}_mutual": float(loss.detach())}
 
 
 def check_mutual(config: TrainConfig) -> None:

@@ -1,11 +1,10 @@
-"""The objective: the loss of a batch by the kind of its source, and the losses apart for the log."""
+"""The loss of every frame: against soft targets or hard labels, by the kind of a batch's source."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from asrkd.callables import find_callable
@@ -18,17 +17,17 @@ from asrkd.losses.soft import POLICIES, soft_cross_entropy
 from asrkd.streaming.batch import Batch
 from asrkd.targets.sparse import SparseTargets
 from asrkd.training.config import HardLossConfig, SoftLossConfig
+from asrkd.training.student import Losses, Student, StudentOutput
 
 TARGETS = ("soft", "top")
 
 
 @dataclass(frozen=True)
-class Objective:
+class FrameObjective:
     """Loss of a batch, per frame: soft cross-entropy, cross-entropy with the alignment, or CTC.
 
     Attributes:
         kinds: by source name, `soft` or `labeled`.
-        weights: by source name, the factor of its loss.
 
     Raises:
         ConfigError: a setting that cannot be, or does not go with the topology.
@@ -37,7 +36,6 @@ class Objective:
     lexicon: Lexicon
     inventory: Inventory
     kinds: Mapping[str, str]
-    weights: Mapping[str, float]
     soft: SoftLossConfig
     hard: HardLossConfig = field(default_factory=HardLossConfig)
 
@@ -69,21 +67,17 @@ class Objective:
         if soft.function:
             find_callable(soft.function, what="soft_loss.function")
 
-    def __call__(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, student: Student, batch: Batch) -> Losses:
         """Mean loss per frame of a batch from one source, and the same by name of the source.
 
         Utterances whose frames are too few for their CTC tokens count 0, and are counted as `NAME_too_short`. Where soft and hard
         loss are summed up, they are also given apart, as `NAME_soft` and `NAME_hard`.
 
-        Args:
-            logits: (N, T', V).
-            lengths: (N,) frames of each.
-
         Raises:
             MismatchError: the model's frames are not the targets' frames.
             CorpusError: a labeled utterance without a transcript or alignment.
         """
-        name = batch.source[0]
+        name, (logits, lengths, _) = batch.source[0], student.output
         if self.kinds[name] != "soft":
             loss, counted = self._labeled(logits, lengths, batch)
         elif self.soft.alpha == 1:
@@ -93,19 +87,19 @@ class Objective:
             hard, hard_counted = self._labeled(logits, lengths, batch)
             loss = self.soft.alpha * soft + (1 - self.soft.alpha) * hard
             counted |= hard_counted | {f"{name}_soft": float(soft.detach()), f"{name}_hard": float(hard.detach())}
-        return loss * self.weights[name], {name: float(loss.detach()), **counted}
+        return loss, {name: float(loss.detach()), **counted}
 
-    def _labeled(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def _labeled(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Losses:
         loss, counted = _HARD_LOSSES[self.inventory.topology.hard_loss](self, logits, lengths, batch)
         return loss / max(int(lengths.sum()), 1), counted
 
-    def _ctc(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def _ctc(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Losses:
         tokens = [self.tokens(text, what=key) for key, text in zip(batch.ids, batch.texts, strict=True)]
         total, too_short = ctc_loss(logits, lengths, tokens)
         return total, {f"{batch.source[0]}_too_short": float(too_short)} if too_short else {}
 
-    def _soft(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
+    def _soft(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Losses:
+        mask = StudentOutput(logits, lengths).mask
         targets = self._targets(int(mask.sum()), batch)
         if self.soft.targets == "top" and not self.inventory.topology.needs_alignment:
             top = top_classes(targets)
@@ -150,7 +144,7 @@ class Objective:
             )
         return targets
 
-    def _aligned(self, logits: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def _aligned(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Losses:
         if batch.alignment is None:
             raise CorpusError(
                 f"source {batch.source[0]!r} has no alignments, which the {self.inventory.topology_name!r} topology trains on; make them with asrkd align"
@@ -169,4 +163,4 @@ class Objective:
 
 
 # Sum over a batch by the name that a topology gives its hard loss.
-_HARD_LOSSES = {"frame_cross_entropy": Objective._aligned, "ctc_loss": Objective._ctc}
+_HARD_LOSSES = {"frame_cross_entropy": FrameObjective._aligned, "ctc_loss": FrameObjective._ctc}

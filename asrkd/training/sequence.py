@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from asrkd import files, text
+from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.tokens import Tokens
 from asrkd.errors import ConfigError, CorpusError
@@ -21,10 +22,12 @@ from asrkd.sequence.lattice import Beam
 from asrkd.sequence.losses import SequenceLoss, mmi, mwer, smbr
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.source import Source
-from asrkd.text import normal
-from asrkd.text import words as words_of
+from asrkd.training.callback import Callback
 from asrkd.training.config import SequenceConfig
-from asrkd.training.objective import Objective
+from asrkd.training.student import Losses, Student
+
+if TYPE_CHECKING:
+    from asrkd.training.trainer import Trainer
 
 
 class SequenceObjective:
@@ -35,7 +38,6 @@ class SequenceObjective:
 
     Args:
         criteria: which of them the schedule has.
-        frame: the frame loss, for smoothing.
         sources: the labeled ones that `lf_mmi` trains on, whose transcripts and alignments make its phone language model.
         log_prior: (V,) for `hmm`; None for `ctc`.
 
@@ -48,19 +50,14 @@ class SequenceObjective:
         self,
         criteria: Collection[str],
         settings: SequenceConfig,
-        frame: Objective,
+        lexicon: Lexicon,
+        inventory: Inventory,
         sources: Sequence[Source],
         log_prior: Tensor | None,
         device: torch.device,
     ) -> None:
         check_settings(settings)
-        lexicon, inventory = frame.lexicon, frame.inventory
         self.settings, self.lexicon, self.inventory, self.device = settings, lexicon, inventory, device
-        smooth_with = "soft" if settings.smooth_with == "soft" else "labeled"
-        self._weights = frame.weights
-        self._frame = replace(
-            frame, kinds=dict.fromkeys(frame.kinds, smooth_with), weights=dict.fromkeys(frame.weights, 1.0)
-        )
         self.skipped: dict[str, str] = {}
         self._tokens = Tokens.of(inventory)
         self._topology = topology_of(inventory)
@@ -84,34 +81,24 @@ class SequenceObjective:
             graph = word_loop_graph(self.lexicon, self.inventory)
         return k2_graph(graph)
 
-    def __call__(
-        self, criterion: str, logits: Tensor, lengths: Tensor, batch: Batch
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Mean loss per frame of a labeled batch, smoothed; and for the log the criterion and the frame loss apart.
+    def __call__(self, criterion: str, student: Student, batch: Batch) -> Losses:
+        """Mean loss per frame of a labeled batch, as `NAME_CRITERION`.
 
-        Utterances without a path count 0 in the criterion, and are counted as `NAME_skipped`.
+        Utterances without a path count 0, and are counted as `NAME_skipped`.
 
         Args:
             criterion: `mmi`, `lf_mmi`, `smbr` or `mwer`.
-            logits: (N, T', V).
-            lengths: (N,) frames of each.
 
         Raises:
             CorpusError: an utterance without a transcript, a transcript that the lexicon cannot spell, or an `hmm` utterance without an
                 alignment.
         """
-        name, share = batch.source[0], self.settings.smoothing
+        name, (logits, lengths, _) = batch.source[0], student.output
         found = self._criterion(criterion, logits, lengths, batch)
         self.skipped.update({batch.ids[n]: why for n, why in found.skipped.items()})
         loss = found.losses.sum() / max(int(lengths.sum()), 1)
-        losses = {f"{name}_{criterion}": float(loss.detach())}
-        if found.skipped:
-            losses[f"{name}_skipped"] = float(len(found.skipped))
-        if share:
-            smooth, apart = self._frame(logits, lengths, batch)
-            loss = (1 - share) * loss + share * smooth
-            losses |= apart
-        return loss * self._weights[name], losses
+        skipped = {f"{name}_skipped": float(len(found.skipped))} if found.skipped else {}
+        return loss, {f"{name}_{criterion}": float(loss.detach())} | skipped
 
     def _criterion(self, criterion: str, logits: Tensor, lengths: Tensor, batch: Batch) -> SequenceLoss:
         settings = self.settings
@@ -136,27 +123,31 @@ class SequenceObjective:
             ignore = [0] if settings.ignore_silence else []
             given = self._alignment(scores, lengths, batch)
             return smbr(scores, lengths, self._word_graph, given, beam=self._beam, ignore=ignore)
-        words = [[self._words[word] for word in words_of(normal(text))] for text in texts]
+        words = [[self._words[word] for word in text.words(text.normal(transcript))] for transcript in texts]
         return mwer(scores, lengths, self._word_graph, words, beam=self._beam, num_paths=settings.num_paths)
 
     def _text(self, batch: Batch, number: int) -> str:
-        text = batch.texts[number]
-        if not text:
+        transcript = batch.texts[number]
+        if not transcript:
             raise CorpusError(
                 f"utterance {batch.ids[number]!r} has no transcript, but its source is of kind 'labeled'; leave it out of the source"
             )
-        self.lexicon.spell(text, what=f"utterance {batch.ids[number]!r}")
-        return text
+        self.lexicon.spell(transcript, what=f"utterance {batch.ids[number]!r}")
+        return transcript
 
     def _numerator_graphs(self, texts: Sequence[str], ids: Sequence[str], criterion: str) -> Any:
         """Graphs of transcripts, each made once."""
-        for text, key in zip(texts, ids, strict=True):
-            if (name := f"{criterion} {text}") not in self._numerators:
-                spelled = self._tokens.spell(text, self.lexicon, what=f"utterance {key!r}")
+        for transcript, key in zip(texts, ids, strict=True):
+            if (name := f"{criterion} {transcript}") not in self._numerators:
+                spelled = self._tokens.spell(transcript, self.lexicon, what=f"utterance {key!r}")
                 acceptor = transcript_acceptor(spelled, silence=self._tokens.silence)
                 lm = self._phone_lm if criterion == "lf_mmi" else None
                 self._numerators[name] = numerators(self._topology, [acceptor], lm)[0]
-        return import_k2().create_fsa_vec([self._numerators[f"{criterion} {text}"] for text in texts]).to(self.device)
+        return (
+            import_k2()
+            .create_fsa_vec([self._numerators[f"{criterion} {transcript}"] for transcript in texts])
+            .to(self.device)
+        )
 
     def _alignment(self, scores: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """(N, T') right classes, -1 behind the end."""
@@ -167,12 +158,29 @@ class SequenceObjective:
                 )
             return batch.alignment
         tokens = [
-            [token for spellings in self._tokens.spell(text or "", self.lexicon) for token in spellings[0]]
-            for text in batch.texts
+            [token for spellings in self._tokens.spell(transcript or "", self.lexicon) for token in spellings[0]]
+            for transcript in batch.texts
         ]
         aligned = ctc_align(scores.detach(), lengths, tokens)
         padded: Tensor = torch.nn.utils.rnn.pad_sequence(aligned, batch_first=True, padding_value=-1)
         return torch.nn.functional.pad(padded, (0, scores.shape[1] - padded.shape[1]), value=-1).to(scores.device)
+
+
+class SkippedUtterances(Callback):
+    """Lists the utterances without a loss in `skipped.tsv`, with those of an earlier part of the run."""
+
+    def __init__(self, sequence: SequenceObjective) -> None:
+        self.sequence = sequence
+
+    def end(self, trainer: Trainer) -> None:
+        if not self.sequence.skipped:
+            return
+        path = trainer.run / ("skipped.tsv" if trainer.ranks.first else f"skipped-{trainer.ranks.rank}.tsv")
+        lines = text.lines(text.read(path)) if path.exists() else []
+        listed = {key: why for key, _, why in (line.partition("\t") for line in lines)}
+        # A tab or a line end in an id would be one of the table's.
+        listed |= {" ".join(text.words(key)): " ".join(text.words(why)) for key, why in self.sequence.skipped.items()}
+        files.write(path, "".join(f"{key}\t{why}\n" for key, why in sorted(listed.items())))
 
 
 def token_sequences(sources: Iterable[Source], tokens: Tokens, lexicon: Lexicon) -> list[list[int]]:

@@ -1,19 +1,20 @@
-"""The trainer: updates a model along a schedule, and goes on bit for bit where it was stopped."""
+"""The trainer: a loop of updates along a schedule with callbacks around it, which resumes bit for bit where it was stopped."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from asrkd import files, fingerprint, text
+from asrkd import checkpoint, files, fingerprint
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
@@ -21,37 +22,31 @@ from asrkd.corpus.lexicon import Lexicon
 from asrkd.distributed.parallel import Parallel
 from asrkd.distributed.ranks import join
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
-from asrkd.models import (
-    Chunked,
-    Peers,
-    build_model,
-    check_model,
-    count_parameters,
-    quantized_parameters,
-    rounded_weights,
-)
+from asrkd.models import build_model, check_model, quantized_parameters, rounded_weights
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
-from asrkd.training import checkpoint
-from asrkd.training.best import Best
+from asrkd.training.best import BestCheckpoints, EarlyStopping
+from asrkd.training.callback import Callback
 from asrkd.training.check import check_numbers
-from asrkd.training.config import TrainConfig
-from asrkd.training.dev import dev_loss
+from asrkd.training.config import KINDS, TrainConfig
+from asrkd.training.dev import DevLoss, dev_loss
+from asrkd.training.dev_wer import DevWer
+from asrkd.training.fit import Fit
 from asrkd.training.inputs import inputs
-from asrkd.training.layer_loss import with_layer
-from asrkd.training.metrics import Metrics, Speed
+from asrkd.training.layer_loss import layer_objective
+from asrkd.training.metrics import Log, RisingDev
 from asrkd.training.mutual import MutualObjective, check_mutual
-from asrkd.training.objective import Objective
+from asrkd.training.objective import FrameObjective
 from asrkd.training.optimizer import make_optimizer
-from asrkd.training.prior import fixed_prior, mean_posterior
+from asrkd.training.prior import fixed_prior
+from asrkd.training.result import Result
 from asrkd.training.run_folder import check, has_config, prepare
 from asrkd.training.schedule import check_schedule, learning_rate, phase_at, stream_schedule
-from asrkd.training.sequence import SequenceObjective
+from asrkd.training.sequence import SequenceObjective, SkippedUtterances
 from asrkd.training.sources import open_sources
+from asrkd.training.student import Learner, Objective, WeightedSum
 
 Progress = Callable[[int, int, dict[str, float]], None]
-# Further figures of the averaged model at an evaluation, by name, given its update.
-Measure = Callable[[nn.Module, int], dict[str, float]]
 
 
 class Trainer:
@@ -59,10 +54,22 @@ class Trainer:
 
     Everything random is seeded from the config: the batches by the loader, dropout by torch's generator, whose state
     is in every checkpoint. A run that is killed and started again ends with the weights of one that was not.
+
+    Attributes:
+        learner: what is trained.
+        averaged: the moving average of the students' weights, which becomes the result.
+        step: updates so far, of `total_steps`.
+        end: updates after which this call of `train` returns.
+        stopped: whether a callback has ended the training before the end of the schedule.
+        figures: what was measured last, by name.
+        warnings: what the user should know of the result.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, callbacks: Sequence[Callback] = ()) -> None:
         """Open the stores, build the model, and read the last checkpoint if there is one.
+
+        Args:
+            callbacks: of your own. They come after those that measure, and before those that write the log and the result.
 
         Raises:
             ConfigError: a config value that cannot be used, or a run folder of another config.
@@ -106,37 +113,50 @@ class Trainer:
         )
         check_mutual(config)
         students = [self._student() for _ in range(config.mutual.students)]
-        self.model = (Peers(students) if len(students) > 1 else students[0]).to(self.device)
+        for student in students:
+            student.to(self.device)
+        self.model = students[0]
         check_model(self.model, self.front_end.feature_dim, len(self.inventory), config.model.subsampling_factor)
         if config.model.int8:
             quantized_parameters(self.model)
         self._init_prior: Tensor | None = None
         if config.init:
             self._initialise(config.init)
-        self.chunked = Chunked(self.model) if any(phase.chunk_frames for phase in config.schedule) else None
-        self.with_layer = with_layer(self.model, config, sources, self.front_end.feature_dim)
-        # What has the weights that are trained: the model, and what helps it to learn.
-        self.trained = self.with_layer or self.model
-        self.parallel = Parallel(self.chunked or self.trained, config.scale, self.ranks, self.device)
+        layer = layer_objective(self.model, config, sources, self.front_end.feature_dim)
+        self.learner = Learner(
+            students,
+            [layer] if layer else [],
+            layers=[config.layer_loss.layer] if layer else [],
+            chunks=any(phase.chunk_frames for phase in config.schedule),
+            precision=config.scale.precision,
+        )
+        self.parallel = Parallel(self.learner, config.scale, self.ranks, self.device)
         # A block of updates counts as so many.
         decay = config.optimizer.ema_decay ** max(config.scale.bmuf_block, 1)
-        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        self.optimizer = make_optimizer(self.trained.parameters(), config.optimizer)
-        self.objective = Objective(
+        self.averaged = AveragedModel(self.learner.students, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.optimizer = make_optimizer(self.learner.parameters(), config.optimizer)
+        self.objective = FrameObjective(
             self.lexicon,
             self.inventory,
             kinds={name: source.kind for name, source in config.sources.items()},
-            weights={name: source.weight for name, source in config.sources.items()},
             soft=config.soft_loss,
             hard=config.hard_loss,
         )
-        self.frame_objective = MutualObjective(self.objective, config.mutual) if len(students) > 1 else self.objective
         self.prior = fixed_prior(config, self.inventory, self._init_prior if self._criteria() else None)
         self.sequence = self._sequence_objective()
-        self.step = 0
-        self.best = Best(self.run, config.keep_best, config.patience)
-        self.stopped = False
-        self.seconds = 0.0
+        helpers: list[tuple[float, Objective]] = [(config.layer_loss.weight, layer)] if layer else []
+        if len(students) > 1:
+            helpers.append((config.mutual.weight, MutualObjective(config.mutual.temperature)))
+        weights = {name: source.weight for name, source in config.sources.items()}
+        self._objectives = {
+            (criterion, kind): WeightedSum([*self._terms(criterion, kind), *helpers], weights)
+            for criterion in {"frame", *self._criteria()}
+            for kind in KINDS
+        }
+        self.step, self.end, self.stopped, self.seconds = 0, self.total_steps, False, 0.0
+        self.figures: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.callbacks = self._callbacks(callbacks)
         if (config.keep_best or config.patience) and not config.dev:
             raise ConfigError(
                 f"keep_best is {config.keep_best} and patience {config.patience}, but the config names no dev store to tell the best by; "
@@ -196,7 +216,7 @@ class Trainer:
             if name in drawn and self.config.sources[name].kind == "labeled"
         ]
         return SequenceObjective(
-            self._criteria(), self.config.sequence, self.objective, sources, self.prior, self.device
+            self._criteria(), self.config.sequence, self.lexicon, self.inventory, sources, self.prior, self.device
         )
 
     @property
@@ -208,74 +228,80 @@ class Trainer:
     def _ended(self) -> bool:
         return self.stopped or self.step >= self.total_steps
 
-    def train(
-        self, progress: Progress | None = None, stop_at: int | None = None, measure: Measure | None = None
-    ) -> dict[str, float]:
-        """Train to the end of the schedule (or to update `stop_at`); returns the last measured losses.
+    def _terms(self, criterion: str, kind: str) -> list[tuple[float, Objective]]:
+        """The weighted objectives of a batch of a source of this kind, without those that only help."""
+        if criterion == "frame" or kind != "labeled" or self.sequence is None:
+            return [(1.0, self.objective)]
+        share = self.config.sequence.smoothing
+        terms: list[tuple[float, Objective]] = [(1 - share, functools.partial(self.sequence, criterion))]
+        if share:
+            smooth_with = "soft" if self.config.sequence.smooth_with == "soft" else "labeled"
+            kinds = dict.fromkeys(self.objective.kinds, smooth_with)
+            terms.append((share, dataclasses.replace(self.objective, kinds=kinds)))
+        return terms
 
-        Every process of a training calls this; the first writes the files, shows progress and calls `measure` after evaluations on the dev set
-        (`asrkd.evaluation.dev_wer` for word error rates, which training knows nothing of).
+    def _callbacks(self, further: Sequence[Callback]) -> list[Callback]:
+        """All callbacks in their order; those that measure come before those that look at their figures."""
+        config, dev = self.config, self.config.dev is not None
+        callbacks = [
+            *([DevLoss()] if dev else []),
+            *([DevWer(self)] if dev and config.dev_decoding.every else []),
+            *([EarlyStopping(config.patience)] if config.patience else []),
+            *([BestCheckpoints(self.run, config.keep_best)] if config.keep_best and self.ranks.first else []),
+            *further,
+            Log(),
+            *([SkippedUtterances(self.sequence)] if self.sequence else []),
+            *([RisingDev()] if dev else []),
+            Fit(),
+            Result(),
+        ]
+        for name, count in Counter(map(_name, callbacks)).items():
+            if count > 1:
+                raise ConfigError(
+                    f"callbacks: {name} is there {count} times, so a checkpoint could not tell their states apart; give one"
+                )
+        return callbacks
+
+    def train(self, progress: Progress | None = None, stop_at: int | None = None) -> dict[str, float]:
+        """Train to the end of the schedule (or to update `stop_at`); returns the last measured figures.
+
+        Every process of a training calls this; the first writes the files and shows progress.
 
         Raises:
             AsrkdError: a loss or gradient that is not finite (with the utterances of the batch), or a full disk.
         """
         if self.done:
+            self.warnings = list(checkpoint.read(self.run / "final.pt").get("warnings", []))
             return {}
-        metrics = Metrics(self.run, self.step, self.ranks)
-        speed = Speed(self.ranks)
         began = time.monotonic() - self.seconds
-        last: dict[str, float] = {}
-        end = min(self.total_steps, stop_at or self.total_steps)
+        self.end = min(self.total_steps, stop_at or self.total_steps)
         steps = self.loader.steps(stream_schedule(self.config.schedule))
         try:
-            while self.step < end and not self.stopped:
+            for callback in self.callbacks:
+                callback.begin(self)
+            while self.step < self.end and not self.stopped:
                 batches = next(steps)
-                for losses in self._update(batches):
-                    metrics.add(losses)
-                speed.add(batches)
+                losses = self._update(batches)
                 self.step += 1
-                if self.step % self.config.log_steps == 0 or self.step == end:
-                    last = metrics.flush(self.step, learning_rate=self.optimizer.param_groups[0]["lr"])
-                    found = speed.measure() | self.parallel.traffic()
-                    metrics.show(self.step, found)
-                    last |= found
-                if self.config.dev and (self.step % self.config.eval_steps == 0 or self.step == self.total_steps):
-                    found = {"dev": self._evaluate()}
-                    if measure and self.ranks.first:
-                        with self._as_used(self.averaged):
-                            found |= measure(self.averaged.eval(), self.step)
-                    last |= metrics.write(self.step, found)
+                for callback in self.callbacks:
+                    callback.update(self, batches, losses)
+                if self.step % self.config.eval_steps == 0 or self.step == self.total_steps:
+                    figures: dict[str, float] = {}
+                    for callback in self.callbacks:
+                        callback.evaluate(self, figures)
                 self.seconds = time.monotonic() - began
-                if self.step % self.config.checkpoint_steps == 0 or self.step == end or self.stopped:
+                if self.step % self.config.checkpoint_steps == 0 or self.step == self.end or self.stopped:
                     self._checkpoint()
                 if progress and self.ranks.first:
-                    progress(self.step, self.total_steps, last)
+                    progress(self.step, self.total_steps, self.figures)
         finally:
-            metrics.close()
             self.loader.close()
-            self._list_skipped()
+            for callback in self.callbacks:
+                callback.end(self)
         if self._ended:
-            self._finish()
-        return last
-
-    def _evaluate(self) -> float:
-        """The dev loss, measured by the first process; what it says about the best checkpoints and the end."""
-        loss = self.ranks.broadcast(self.dev_loss() if self.ranks.first else None)
-        if self.ranks.first:
-            self.best.add(loss, self.step, self.averaged.module.state_dict())
-        self.stopped = self.ranks.broadcast(self.best.enough)
-        return float(loss)
-
-    def _list_skipped(self) -> None:
-        """Note the utterances without a loss, beside those of an earlier part of the run."""
-        if self.sequence is None or not self.sequence.skipped:
-            return
-        path = self.run / ("skipped.tsv" if self.ranks.first else f"skipped-{self.ranks.rank}.tsv")
-        lines = text.lines(text.read(path)) if path.exists() else []
-        listed = {key: why for key, _, why in (line.partition("\t") for line in lines)}
-        # A tab or a line end in an id would be one of the table's.
-        listed |= {" ".join(text.words(key)): " ".join(text.words(why)) for key, why in self.sequence.skipped.items()}
-        files.write(path, "".join(f"{key}\t{why}\n" for key, why in sorted(listed.items())))
+            for callback in self.callbacks:
+                callback.finish(self)
+        return self.figures
 
     def _update(self, batches: Sequence[Batch]) -> list[dict[str, float]]:
         """One update on a global batch; the losses of its batches."""
@@ -286,13 +312,13 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         factors = self.parallel.factors(batches)
         losses = []
-        with self._as_used(self.model):
+        with self.as_used(self.learner.students):
             for number, (batch, factor) in enumerate(zip(batches, factors, strict=True), 1):
                 with self.parallel.accumulating(last=number == len(batches)):
                     losses.append(self._accumulate(batch.to(self.device), factor))
         scaler = self.parallel.scaler
         scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.optimizer.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.optimizer.clip_norm)
         # With scaling a gradient that overflows is skipped, and the scale lowered.
         if not scaler.is_enabled() and not bool(torch.isfinite(norm)):
             raise AsrkdError(
@@ -303,44 +329,41 @@ class Trainer:
         scaler.update()
         if self.parallel.end_update(self.step + 1, final=self.step + 1 == self.total_steps):
             with self.parallel.evaluated():
-                self.averaged.update_parameters(self.model)
+                self.averaged.update_parameters(self.learner.students)
         return losses
 
-    def _as_used(self, model: nn.Module) -> AbstractContextManager[None]:
+    def as_used(self, model: nn.Module) -> AbstractContextManager[None]:
         """Inside, the model's weights are those that the finished model computes with."""
         return rounded_weights(model) if self.config.model.int8 else nullcontext()
 
     def _accumulate(self, batch: Batch, factor: float) -> dict[str, float]:
         phase = phase_at(self.config.schedule, self.step)
-        if self.chunked:
-            self.chunked.chunk_frames = phase.chunk_frames
-        logits, lengths = self.parallel.forward(batch.features, batch.feature_lengths)
-        if self.sequence and phase.criterion != "frame" and self.objective.kinds[batch.source[0]] == "labeled":
-            loss, losses = self.sequence(phase.criterion, logits, lengths, batch)
-        else:
-            loss, losses = self.frame_objective(logits, lengths, batch)
-        if self.with_layer:
-            alike = self.with_layer.loss(lengths, batch)
-            loss = loss + self.config.layer_loss.weight * self.objective.weights[batch.source[0]] * alike
-            losses |= {f"{batch.source[0]}_layer": float(alike.detach())} if batch.layer is not None else {}
+        kind = self.objective.kinds[batch.source[0]]
+        loss, figures = self.parallel.module(batch, self._objectives[phase.criterion, kind], phase.chunk_frames)
         if not bool(torch.isfinite(loss)):
             raise AsrkdError(
                 f"the loss of update {self.step + 1} is {loss.item()}, so the weights would be lost; the last checkpoint is "
                 f"whole. Utterances: {', '.join(batch.ids[:8])}. Lower optimizer.learning_rate or look at these utterances"
             )
         self.parallel.scaler.scale(loss * factor).backward()
-        return losses
+        return figures
 
     def dev_loss(self) -> float:
         """Labeled loss of the averaged model on the dev store (`asrkd.training.dev.dev_loss`)."""
-        with self._as_used(self.averaged):
-            return dev_loss(self.averaged, self.config, self.front_end, self.objective)
+        model = self.averaged_students[0]
+        with self.as_used(model):
+            return dev_loss(model, self.config, self.front_end, self.objective)
+
+    @property
+    def averaged_students(self) -> list[nn.Module]:
+        """The students with averaged weights; the first is the result."""
+        return list(self.averaged.module.children())
 
     def _checkpoint(self) -> None:
         """Write where the run stands: what all processes share, and what each alone knows."""
         own = {"torch_rng": torch.random.get_rng_state(), "parallel": self.parallel.state_dict()}
         if self.parallel.blocks:
-            own |= {"model": self.trained.state_dict(), "optimizer": self.optimizer.state_dict()}
+            own |= {"model": self.learner.state_dict(), "optimizer": self.optimizer.state_dict()}
         ranks = self.ranks.gather(own)
         if not self.ranks.first:
             return
@@ -350,11 +373,11 @@ class Trainer:
                 "step": self.step,
                 "stopped": self.stopped,
                 "seconds": self.seconds,
-                "model": self.trained.state_dict(),
+                "model": self.learner.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "loader": self.loader.state_dict(),
-                "best": self.best.state_dict(),
+                "callbacks": {_name(callback): callback.state_dict() for callback in self.callbacks},
                 "ranks": ranks,
             },
         )
@@ -367,48 +390,16 @@ class Trainer:
                 "random numbers (and with blocks or compression a model or residual) of its own, so start as many as before"
             )
         own = state["ranks"][self.ranks.rank]
-        self.trained.load_state_dict(own.get("model", state["model"]))
+        self.learner.load_state_dict(own.get("model", state["model"]))
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(own.get("optimizer", state["optimizer"]))
         self.loader.load_state_dict(state["loader"])
         self.parallel.load_state_dict(own["parallel"])
         torch.random.set_rng_state(own["torch_rng"])
         self.step, self.stopped, self.seconds = state["step"], state["stopped"], state["seconds"]
-        if self.ranks.first:
-            self.best.load_state_dict(state["best"])
+        for callback in self.callbacks:
+            callback.load_state_dict(state["callbacks"].get(_name(callback), {}))
 
-    def _finish(self) -> None:
-        """Write the averaged model, with its priors, as the run's result."""
-        if not self.ranks.first:
-            return
-        model: Any = self.averaged.module
-        mean = self.best.mean()
-        if mean is not None:
-            model.load_state_dict(mean)
-        students = model.students if isinstance(model, Peers) else [model]
-        for number, student in reversed(list(enumerate(students, 1))):
-            self._save_result(student, self.run / (f"peer-{number}.pt" if number > 1 else "final.pt"))
 
-    def _save_result(self, model: nn.Module, path: Path) -> None:
-        checkpoint.save(
-            path,
-            {
-                "step": self.step,
-                "model": model.state_dict(),
-                "model_factory": self.config.model.factory,
-                "model_args": dict(self.config.model.args),
-                "front_end": self.front_end.to_dict(),
-                "inventory": self.inventory.to_dict(),
-                "subsampling_factor": self.config.model.subsampling_factor,
-                "log_prior": self._mean_posterior(model) if self.prior is None else self.prior,
-                "num_parameters": count_parameters(model),
-                "train_seconds": self.seconds,
-                "sent_share": self.parallel.traffic().get("sent_share"),
-            },
-        )
-
-    def _mean_posterior(self, model: nn.Module) -> Tensor:
-        """(V,) log of a model's mean posterior over the last phase's first source."""
-        batches = self.loader.epoch(next(iter(self.config.schedule[-1].mixture)))
-        with self._as_used(model):
-            return mean_posterior(model, batches, len(self.inventory), self.device)
+def _name(callback: Callback) -> str:
+    return type(callback).__name__

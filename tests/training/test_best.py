@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from training_helpers import settings
 
+from asrkd import checkpoint
 from asrkd.errors import ConfigError
-from asrkd.training import checkpoint
-from asrkd.training.best import Best
+from asrkd.training.best import BestCheckpoints, EarlyStopping
 from asrkd.training.dry_run import dry_run
 from asrkd.training.trainer import Trainer
 
 
 def test_the_best_are_kept_and_their_mean_is_the_result(tmp_path: Path) -> None:
-    best = Best(tmp_path, keep=2, patience=0)
-    assert best.mean() is None
+    best = BestCheckpoints(tmp_path, keep=2)
+    assert best.mean() == []
     values = {1: 5.0, 2: 3.0, 3: 4.0, 4: 2.0, 5: 2.0}
     for step, loss in values.items():
-        best.add(loss, step, {"weight": torch.full((2,), float(step)), "count": torch.tensor(step)})
+        best.add(loss, step, [{"weight": torch.full((2,), float(step)), "count": torch.tensor(step)}])
     assert best.kept == [(2.0, 4), (2.0, 5)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-000004.pt", "best-000005.pt"]
-    mean = best.mean()
-    assert mean is not None and mean["weight"].tolist() == [4.5, 4.5] and int(mean["count"]) == 4
+    (mean,) = best.mean()
+    assert mean["weight"].tolist() == [4.5, 4.5] and int(mean["count"]) == 4
 
 
-def test_patience_counts_evaluations_without_a_new_lowest(tmp_path: Path) -> None:
-    best = Best(tmp_path, keep=0, patience=2)
-    enough = []
-    for step, loss in enumerate([3.0, 2.0, 2.5, 1.9, 2.0, 1.9]):
-        best.add(loss, step, {})
-        enough.append(best.enough)
-    assert enough == [False, False, False, False, False, True]
-    assert not list(tmp_path.iterdir())
+def test_patience_counts_evaluations_without_a_new_lowest() -> None:
+    stopping, trainer = EarlyStopping(patience=2), cast(Trainer, SimpleNamespace(stopped=False))
+    stopped = []
+    for loss in (3.0, 2.0, 2.5, 1.9, 2.0, 1.9):
+        stopping.evaluate(trainer, {"dev": loss})
+        stopped.append(trainer.stopped)
+    assert stopped == [False, False, False, False, False, True]
 
 
 def test_a_run_with_best_checkpoints_resumes_exactly_and_stops_early(corpus: Path, tmp_path: Path) -> None:
@@ -57,10 +57,11 @@ def test_a_run_with_best_checkpoints_resumes_exactly_and_stops_early(corpus: Pat
     assert one["step"] == other["step"] == whole.step
     for name, value in one["model"].items():
         assert torch.equal(value, other["model"][name])
+    (best,) = [callback for callback in whole.callbacks if isinstance(callback, BestCheckpoints)]
     kept = [checkpoint.read(path) for path in sorted((tmp_path / "whole").glob("best-*.pt"))]
     assert [
         (content["dev"], content["step"]) for content in sorted(kept, key=lambda content: content["dev"])
-    ] == whole.best.kept
+    ] == best.kept
     for name, value in one["model"].items():
         torch.testing.assert_close(value, sum(content["model"][name] for content in kept) / 3)
 

@@ -10,12 +10,12 @@ import torch
 from rank_helpers import on_ranks
 from training_helpers import settings
 
+from asrkd import checkpoint
 from asrkd.acoustic import load_model
 from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
-from asrkd.training import checkpoint
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
 
@@ -77,7 +77,7 @@ def trained(rank: int, world_size: int, corpus: Path, run: Path, store: Path) ->
     schedule = [{"steps": 4, "mixture": {"soft": 1, "labeled": 1}}]
     trainer = Trainer(config(corpus, run, store, "mse", batch=batch, schedule=schedule))
     trainer.train()
-    return dict(trainer.trained.state_dict())
+    return dict(trainer.learner.state_dict())
 
 
 def test_two_processes_make_the_updates_of_one(corpus: Path, stores: Path, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from training_helpers import settings
 
+from asrkd import checkpoint
 from asrkd.acoustic import load_model
 from asrkd.errors import ConfigError
 from asrkd.models import count_parameters
-from asrkd.training import checkpoint
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
 

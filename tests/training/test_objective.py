@@ -19,7 +19,8 @@ from asrkd.targets.codecs import TopK
 from asrkd.targets.packed import as_stored
 from asrkd.targets.sparse import SparseTargets
 from asrkd.training.config import HardLossConfig, SoftLossConfig
-from asrkd.training.objective import Objective
+from asrkd.training.objective import FrameObjective
+from asrkd.training.student import Losses, Objective, Student, StudentOutput
 
 FRAMES = (6, 4)
 
@@ -30,9 +31,9 @@ def lexicon(tmp_path: Path) -> Lexicon:
     return Lexicon.read(tmp_path / "lexicon.txt")
 
 
-def make(lexicon: Lexicon, topology: str, **soft: Any) -> Objective:
+def make(lexicon: Lexicon, topology: str, **soft: Any) -> FrameObjective:
     inventory = Inventory.from_lexicon(lexicon, topology, states_per_phone=1)
-    return Objective(lexicon, inventory, {"soft": "soft"}, {"soft": 1.0}, SoftLossConfig(**soft))
+    return FrameObjective(lexicon, inventory, {"soft": "soft"}, SoftLossConfig(**soft))
 
 
 def batch_of(classes: int, *, labels: bool = True) -> tuple[Batch, Tensor]:
@@ -62,6 +63,10 @@ def student(classes: int) -> tuple[Tensor, Tensor]:
     return logits.requires_grad_(), torch.tensor(FRAMES)
 
 
+def loss_of(objective: Objective, logits: Tensor, lengths: Tensor, batch: Batch) -> Losses:
+    return objective(Student(lambda features, feature_lengths: StudentOutput(logits, lengths), batch), batch)
+
+
 def flat(logits: Tensor) -> Tensor:
     return torch.cat([one[:length] for one, length in zip(logits, FRAMES, strict=True)])
 
@@ -75,7 +80,7 @@ def test_alpha_weighs_soft_targets_against_the_labels_of_the_same_frames(
     classes = len(objective.inventory)
     batch, targets = batch_of(classes)
     logits, lengths = student(classes)
-    loss, losses = objective(logits, lengths, batch)
+    loss, losses = loss_of(objective, logits, lengths, batch)
     tempered = (targets.log() / temperature).softmax(1)
     soft = -(tempered * (flat(logits) / temperature).log_softmax(1)).sum() * temperature**2 / sum(FRAMES)
     assert batch.alignment is not None
@@ -94,14 +99,14 @@ def test_alpha_below_one_needs_labels(lexicon: Lexicon) -> None:
         objective = make(lexicon, topology, alpha=0.5)
         batch, _ = batch_of(len(objective.inventory), labels=False)
         with pytest.raises(CorpusError, match=message):
-            objective(*student(len(objective.inventory)), batch)
+            loss_of(objective, *student(len(objective.inventory)), batch)
 
 
 def test_pseudo_labels_are_the_teachers_top_classes(lexicon: Lexicon) -> None:
     objective = make(lexicon, "hmm", targets="top")
     batch, targets = batch_of(len(objective.inventory))
     logits, lengths = student(len(objective.inventory))
-    loss, _ = objective(logits, lengths, batch)
+    loss, _ = loss_of(objective, logits, lengths, batch)
     torch.testing.assert_close(loss, functional.cross_entropy(flat(logits), targets.argmax(1)))
 
 
@@ -109,7 +114,7 @@ def test_a_pseudo_transcript_is_the_teachers_best_path(lexicon: Lexicon) -> None
     objective = make(lexicon, "ctc", targets="top")
     batch, targets = batch_of(len(objective.inventory))
     logits, lengths = student(len(objective.inventory))
-    loss, _ = objective(logits, lengths, batch)
+    loss, _ = loss_of(objective, logits, lengths, batch)
     expected = logits.new_zeros(())
     for one, top in zip(logits, targets.argmax(1).split(list(FRAMES)), strict=True):
         tokens = [int(label) for label in torch.unique_consecutive(top) if label]
@@ -124,7 +129,7 @@ def test_selected_and_delayed_frames(lexicon: Lexicon, around: int | None, delay
     objective = make(lexicon, "ctc", around_labels=around, delay=delay)
     batch, targets = batch_of(len(objective.inventory))
     logits, lengths = student(len(objective.inventory))
-    loss, _ = objective(logits, lengths, batch)
+    loss, _ = loss_of(objective, logits, lengths, batch)
     terms = []
     for one, p in zip(logits, targets.split(list(FRAMES)), strict=True):
         top = p.argmax(1).tolist()
@@ -145,7 +150,7 @@ def test_a_loss_of_ones_own_is_one_function(lexicon: Lexicon) -> None:
     objective = make(lexicon, "hmm", function=f"{__name__}:squared")
     batch, targets = batch_of(len(objective.inventory))
     logits, lengths = student(len(objective.inventory))
-    loss, _ = objective(logits, lengths, batch)
+    loss, _ = loss_of(objective, logits, lengths, batch)
     torch.testing.assert_close(
         loss, (flat(logits).softmax(1) - targets).square().sum() / sum(FRAMES), rtol=1e-5, atol=1e-6
     )
@@ -173,17 +178,17 @@ def test_settings_that_cannot_be_are_refused(
 
 def test_labels_are_smoothed_for_hmm_alone(lexicon: Lexicon) -> None:
     inventory = Inventory.from_lexicon(lexicon, "hmm", states_per_phone=1)
-    objective = Objective(
-        lexicon, inventory, {"soft": "labeled"}, {"soft": 1.0}, SoftLossConfig(), HardLossConfig(label_smoothing=0.2)
+    objective = FrameObjective(
+        lexicon, inventory, {"soft": "labeled"}, SoftLossConfig(), HardLossConfig(label_smoothing=0.2)
     )
     batch, _ = batch_of(len(inventory))
     logits, lengths = student(len(inventory))
-    loss, _ = objective(logits, lengths, batch)
+    loss, _ = loss_of(objective, logits, lengths, batch)
     assert batch.alignment is not None
     labels = torch.cat([one[:length] for one, length in zip(batch.alignment, FRAMES, strict=True)])
     torch.testing.assert_close(loss, functional.cross_entropy(flat(logits), labels, label_smoothing=0.2))
     with pytest.raises(ConfigError, match="label_smoothing is 0.2, but topology 'ctc'"):
         ctc = Inventory.from_lexicon(lexicon, "ctc")
-        Objective(lexicon, ctc, {}, {}, SoftLossConfig(), HardLossConfig(label_smoothing=0.2))
+        FrameObjective(lexicon, ctc, {}, SoftLossConfig(), HardLossConfig(label_smoothing=0.2))
     with pytest.raises(ConfigError, match="hard_loss.label_smoothing is 2, but must be a share from 0 to 1"):
-        Objective(lexicon, inventory, {}, {}, SoftLossConfig(), HardLossConfig(label_smoothing=2))
+        FrameObjective(lexicon, inventory, {}, SoftLossConfig(), HardLossConfig(label_smoothing=2))

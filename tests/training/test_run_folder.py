@@ -12,11 +12,11 @@ import pytest
 import torch
 from training_helpers import settings
 
+from asrkd import checkpoint
 from asrkd import config as configs
 from asrkd.errors import ConfigError
 from asrkd.store import Store, manifest
 from asrkd.store.writer import write_shard
-from asrkd.training import checkpoint
 from asrkd.training.config import BY_CONTENT, MAY_CHANGE, TrainConfig
 from asrkd.training.inputs import inputs
 from asrkd.training.run_folder import results_of

@@ -11,9 +11,9 @@ from rank_helpers import on_ranks
 from torch import nn
 from training_helpers import settings
 
+from asrkd import checkpoint
 from asrkd.distributed.ranks import join
 from asrkd.errors import ConfigError, MismatchError
-from asrkd.training import checkpoint
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
 

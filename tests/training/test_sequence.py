@@ -10,13 +10,13 @@ import pytest
 import torch
 from graph_helpers import needs_k2, run_settings
 
+from asrkd import checkpoint
 from asrkd.alignment.align_store import align_store
 from asrkd.errors import ConfigError, DependencyError, MismatchError
 from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.snapshot import take
-from asrkd.training import checkpoint
 from asrkd.training.config import TrainConfig
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer

@@ -12,6 +12,7 @@ from helpers import kill_at_random
 from torch import Tensor, nn
 from training_helpers import settings
 
+from asrkd import checkpoint
 from asrkd import config as configs
 from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
@@ -21,7 +22,6 @@ from asrkd.labeling.local import run as label
 from asrkd.labeling.plan import plan
 from asrkd.models import rounded_weights
 from asrkd.streaming.source import Source
-from asrkd.training import checkpoint
 from asrkd.training.config import TrainConfig
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer

@@ -22,13 +22,13 @@ import numpy as np
 import psutil
 from lhotse import CutSet, Recording
 
+from asrkd import checkpoint
 from asrkd.corpus.audio import write_audio
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
 from asrkd.models import BLSTMTeacher
 from asrkd.store.verify import verify
-from asrkd.training import checkpoint
 
 UNITS, CUTS_OF_A_UNIT = 30, 4
 

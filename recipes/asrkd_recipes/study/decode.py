@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from asrkd import checkpoint, files
 from asrkd import config as configs
-from asrkd import files
 from asrkd.acoustic import load_model
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.run import compute_scores, decode_scores, latency_ratio, read_prior, search_graph
@@ -18,7 +18,6 @@ from asrkd.evaluation.files import write_hypotheses, write_scores
 from asrkd.evaluation.wer import by_speaker, score, total
 from asrkd.models import count_parameters, int8_bytes
 from asrkd.store.inspect import statistics
-from asrkd.training import checkpoint
 from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import StudyConfig
 

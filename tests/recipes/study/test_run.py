@@ -11,10 +11,10 @@ import pytest
 import yaml
 from helpers import make_cuts
 
+from asrkd import checkpoint
 from asrkd import config as configs
 from asrkd.errors import ConfigError
 from asrkd.store import Store
-from asrkd.training import checkpoint
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.jobs import _train
 from asrkd_recipes.study.report import write_report

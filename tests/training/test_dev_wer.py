@@ -12,8 +12,8 @@ from training_helpers import settings
 from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
 from asrkd.decoding.run import compute_scores, decode_scores, search_graph
-from asrkd.evaluation.dev_wer import dev_wer
 from asrkd.evaluation.wer import score, total
+from asrkd.training.dev_wer import DevWer
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
 
@@ -28,7 +28,7 @@ def test_it_is_the_rate_of_decoding_afterwards(corpus: Path, tmp_path: Path, top
         changes["inventory"] = {"lexicon": str(corpus / "lexicon.txt"), "topology": "hmm", "states_per_phone": 1}
         changes |= {"sources": {"labeled": {"store": store}}, "dev": store}
     trainer = Trainer(settings(corpus, tmp_path / "run", **changes))
-    last = trainer.train(measure=dev_wer(trainer))
+    last = trainer.train()
     lines = [line for line in read_metrics(tmp_path / "run") if "dev" in line]
     assert [line["step"] for line in lines if "dev_wer" in line] == [10, 20, 30]
     assert lines[0]["step"] == 5 and last["dev_wer"] == lines[-1]["dev_wer"]
@@ -41,5 +41,6 @@ def test_it_is_the_rate_of_decoding_afterwards(corpus: Path, tmp_path: Path, top
 
 
 def test_without_settings_nothing_is_decoded(corpus: Path, tmp_path: Path) -> None:
-    assert dev_wer(Trainer(settings(corpus, tmp_path / "one"))) is None
-    assert dev_wer(Trainer(settings(corpus, tmp_path / "two", dev=None, dev_decoding={"every": 1}))) is None
+    for name, changes in (("one", {}), ("two", {"dev": None, "dev_decoding": {"every": 1}})):
+        trainer = Trainer(settings(corpus, tmp_path / name, **changes))
+        assert not any(isinstance(callback, DevWer) for callback in trainer.callbacks)

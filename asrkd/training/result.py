@@ -1,0 +1,51 @@
+"""The result of a run: `final.pt`, and `peer-2.pt` and so on of students that learned with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from asrkd import checkpoint
+from asrkd.models import count_parameters
+from asrkd.training.callback import Callback
+from asrkd.training.prior import mean_posterior
+
+if TYPE_CHECKING:
+    from asrkd.training.trainer import Trainer
+
+
+class Result(Callback):
+    """Writes the averaged students with their priors, the first of them last."""
+
+    def finish(self, trainer: Trainer) -> None:
+        if trainer.ranks.first:
+            for number, student in reversed(list(enumerate(trainer.averaged_students, 1))):
+                _save(trainer, student, trainer.run / (f"peer-{number}.pt" if number > 1 else "final.pt"))
+
+
+def _save(trainer: Trainer, model: nn.Module, path: Path) -> None:
+    config, prior = trainer.config, trainer.prior
+    if prior is None:
+        # Over the last phase's first source.
+        batches = trainer.loader.epoch(next(iter(config.schedule[-1].mixture)))
+        with trainer.as_used(model):
+            prior = mean_posterior(model, batches, len(trainer.inventory), trainer.device)
+    checkpoint.save(
+        path,
+        {
+            "step": trainer.step,
+            "model": model.state_dict(),
+            "model_factory": config.model.factory,
+            "model_args": dict(config.model.args),
+            "front_end": trainer.front_end.to_dict(),
+            "inventory": trainer.inventory.to_dict(),
+            "subsampling_factor": config.model.subsampling_factor,
+            "log_prior": prior,
+            "num_parameters": count_parameters(model),
+            "train_seconds": trainer.seconds,
+            "sent_share": trainer.parallel.traffic().get("sent_share"),
+            "warnings": trainer.warnings,
+        },
+    )
