@@ -1,16 +1,15 @@
 """Forced alignment: the hard labels of a transcribed utterance.
 
-`hmm`: Viterbi over the transcript's HMM (pronunciation variants, optional silence between words).
-`ctc`: `torchaudio.functional.forced_align`.
+The best path of a transcript through a model's scores: pronunciation variants, and between words optional silence (`hmm`) or blanks
+(`ctc`, where two equal tokens need one between them).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torchaudio
 from numpy.typing import NDArray
 
 from asrkd.corpus.inventory import Inventory
@@ -21,17 +20,19 @@ from asrkd.errors import CorpusError
 
 @dataclass(frozen=True)
 class TranscriptGraph:
-    """The HMM of one transcript, S states, each with a self-loop.
+    """The states of one transcript, S of them, each with a self-loop.
 
     Attributes:
         classes: (S,) class id that the state emits.
-        words: (S,) number of the word that the state is of, -1 for silence between words.
+        words: (S,) number of the word that the state is of, -1 for what is between words.
+        phones: (S,) a number for each phone (or token) of the transcript, counted over all pronunciations; -1 for silence and blanks.
         predecessors: (S, P) states from which a state can be entered, itself first; padded with -1.
         initial, final: (S,) bool.
     """
 
     classes: NDArray[np.int64]
     words: NDArray[np.int64]
+    phones: NDArray[np.int64]
     predecessors: NDArray[np.int64]
     initial: NDArray[np.bool_]
     final: NDArray[np.bool_]
@@ -46,13 +47,42 @@ class TranscriptGraph:
         return min(needed[state] for state in np.flatnonzero(self.final))
 
 
+class _States:
+    """The states of a graph while they are added."""
+
+    def __init__(self) -> None:
+        self.classes: list[int] = []
+        self.words: list[int] = []
+        self.phones: list[int] = []
+        self.predecessors: list[list[int]] = []
+        self.initial: list[bool] = []
+
+    def add(self, label: int, word: int, phone: int, before: list[int], at_start: bool) -> int:
+        self.classes.append(label)
+        self.words.append(word)
+        self.phones.append(phone)
+        self.predecessors.append([len(self.classes) - 1, *before])
+        self.initial.append(at_start)
+        return len(self.classes) - 1
+
+    def graph(self, ends: list[int]) -> TranscriptGraph:
+        """The finished graph, whose paths end in one of `ends`."""
+        width = max(map(len, self.predecessors))
+        padded = np.array([row + [-1] * (width - len(row)) for row in self.predecessors], dtype=np.int64)
+        final = np.zeros(len(self.classes), dtype=bool)
+        final[ends] = True
+        return TranscriptGraph(
+            np.array(self.classes), np.array(self.words), np.array(self.phones), padded, np.array(self.initial), final
+        )
+
+
 def transcript_graph(
     text: str, lexicon: Lexicon, inventory: Inventory, *, leave_early: bool = False, what: str = "transcript"
 ) -> TranscriptGraph:
-    """All the state sequences that a transcript allows under the `hmm` topology.
+    """All the state sequences that a transcript allows.
 
     Args:
-        leave_early: a phone may end after any of its states, so that one frame is enough for it.
+        leave_early: an `hmm` phone may end after any of its states, so that one frame is enough for it.
 
     Raises:
         CorpusError: a word is outside the lexicon, a phone outside the inventory, or the transcript is empty.
@@ -60,36 +90,48 @@ def transcript_graph(
     spelled = lexicon.spell(text, what=what)
     if not spelled:
         raise CorpusError(f"{what} is empty, so there is nothing to align; leave the cut out of the labeled set")
+    if inventory.topology.collapses_repeats:
+        return _ctc_graph([[inventory.ids(phones) for phones in spellings] for spellings in spelled])
+    return _hmm_graph(spelled, inventory, leave_early)
+
+
+def _hmm_graph(spelled: Sequence[Sequence[Sequence[str]]], inventory: Inventory, leave_early: bool) -> TranscriptGraph:
     silence = inventory.ids([SILENCE])[0]
-    classes: list[int] = []
-    words: list[int] = []
-    predecessors: list[list[int]] = []
-    initial: list[bool] = []
-
-    def add(label: int, word: int, before: list[int], at_start: bool) -> int:
-        classes.append(label)
-        words.append(word)
-        predecessors.append([len(classes) - 1, *before])
-        initial.append(at_start)
-        return len(classes) - 1
-
-    ends, at_start = [add(silence, -1, [], True)], True
+    states, count = _States(), 0
+    ends, at_start = [states.add(silence, -1, -1, [], True)], True
     for word, spellings in enumerate(spelled):
         word_ends = []
         for phones in spellings:
             before, first = ends, at_start
             for phone in phones:
                 own: list[int] = []
+                number = -1 if phone == SILENCE else count
                 for label in inventory.ids([phone]):
-                    own.append(add(label, word, own[-1:] or before, first and not own))
+                    own.append(states.add(label, word, number, own[-1:] or before, first and not own))
                 before, first = own if leave_early else own[-1:], False
+                count += 1
             word_ends += before
-        ends, at_start = [*word_ends, add(silence, -1, word_ends, False)], False
-    width = max(map(len, predecessors))
-    padded = np.array([row + [-1] * (width - len(row)) for row in predecessors], dtype=np.int64)
-    final = np.zeros(len(classes), dtype=bool)
-    final[ends] = True
-    return TranscriptGraph(np.array(classes), np.array(words), padded, np.array(initial), final)
+        ends, at_start = [*word_ends, states.add(silence, -1, -1, word_ends, False)], False
+    return states.graph(ends)
+
+
+def _ctc_graph(spelled: Sequence[Sequence[Sequence[int]]]) -> TranscriptGraph:
+    """A blank before the first token, between tokens and behind the last, which may be passed by between different tokens."""
+    states, count = _States(), 0
+    ends, at_start = [states.add(0, -1, -1, [], True)], True
+    for word, spellings in enumerate(spelled):
+        word_ends = []
+        for tokens in spellings:
+            before, first = ends, at_start
+            for place, token in enumerate(tokens):
+                if place:
+                    before = [*before, states.add(0, word, -1, before, False)]
+                sources = [state for state in before if states.classes[state] != token]
+                before, first = [states.add(token, word, count, sources, first)], False
+                count += 1
+            word_ends += before
+        ends, at_start = [*word_ends, states.add(0, -1, -1, word_ends, False)], False
+    return states.graph(ends)
 
 
 def viterbi(scores: NDArray[np.floating], graph: TranscriptGraph) -> tuple[NDArray[np.int64], float]:
@@ -126,25 +168,13 @@ def viterbi(scores: NDArray[np.floating], graph: TranscriptGraph) -> tuple[NDArr
     return path, float(best.max())
 
 
-def too_few_frames(num_frames: int, graph: TranscriptGraph, *, what: str = "transcript") -> CorpusError:
+class TooFast(CorpusError):
+    """An utterance has fewer frames than its transcript needs."""
+
+
+def too_few_frames(num_frames: int, graph: TranscriptGraph, *, what: str = "transcript") -> TooFast:
     """The error of an utterance that is too short for its transcript."""
-    return CorpusError(
-        f"{what}: {num_frames} frames are too few for the {graph.min_frames} states of its transcript, so it cannot be aligned; check the "
-        "transcript or leave the cut out"
+    return TooFast(
+        f"{what}: {num_frames} frames are too few for the {graph.min_frames} that its transcript needs, so it cannot be aligned: the speech is "
+        "too fast for the frame rate, or the transcript says more than the audio; check the transcript or leave the cut out"
     )
-
-
-def ctc_align(log_probs: torch.Tensor, tokens: list[int], *, what: str = "utterance") -> NDArray[np.int64]:
-    """(T,) class ids (0 is the blank) of the best CTC path of `tokens` through (T, V) log-probabilities.
-
-    Raises:
-        CorpusError: more tokens (and repeats) than frames.
-    """
-    repeats = sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
-    if len(tokens) + repeats > len(log_probs) or not tokens:
-        raise CorpusError(
-            f"{what}: {len(tokens)} tokens with {repeats} repeats do not fit into {len(log_probs)} frames; check the "
-            "transcript or leave the cut out"
-        )
-    path, _ = torchaudio.functional.forced_align(log_probs[None], torch.tensor([tokens], dtype=torch.int32), blank=0)
-    return path[0].numpy().astype(np.int64)

@@ -10,11 +10,13 @@ import numpy as np
 
 from asrkd.alignment.features import frame_law
 from asrkd.alignment.flat_start import flat_start
+from asrkd.alignment.forced import TooFast
 from asrkd.alignment.frames import frame_labels, nearest
-from asrkd.alignment.phone_graph import PhoneGraph, phone_graph
+from asrkd.alignment.phone_graph import STATES, PhoneGraph, phone_graph
 from asrkd.alignment.phone_model import PhoneModel, spell
 from asrkd.alignment.speech import Speech, Spoken
-from asrkd.alignment.summary import Summary
+from asrkd.alignment.summary import ODDITY, Example, Summary
+from asrkd.alignment.timeline import of_phone_path
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.topology import SILENCE
@@ -26,8 +28,6 @@ from asrkd.streaming.rows import Place
 Progress = Callable[[int, int], None]
 # A flat start takes its utterances from everywhere in the store, together at most this long, into memory: about 120 MB an hour.
 TRAIN_HOURS = 5.0
-# An utterance that fits its transcript worse than the median by more than this many deviations says something else.
-ODDITY = 10.0
 _TOGETHER = 64
 _HOUR = 360_000
 
@@ -44,7 +44,7 @@ class PhoneAligner:
         self.speech = Speech(store)
         self.phones = tuple(phone for phone in words.phones if phone != SILENCE)
         self.oddity = oddity
-        self.summary = Summary()
+        self.summary = Summary(0.01, STATES)
         self.left_out: dict[str, str] = {}
 
     def train(self, progress: Callable[[int, int], None] | None = None, *, hours: float = TRAIN_HOURS) -> PhoneModel:
@@ -87,6 +87,7 @@ class PhoneAligner:
             raise MismatchError(
                 f"the aligner is for {model.sampling_rate} Hz, but {self.store.root!r} holds audio at {self.speech.sampling_rate} Hz"
             )
+        self.summary.usual = model.usual
         units = self.store.units()
 
         def fill(unit: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -125,7 +126,7 @@ class PhoneAligner:
             raise CorpusError(f"{what} has no transcript, so it cannot be aligned; leave it out")
         graph = phone_graph(spell(text, self.words, phones, what=what))
         if frames < graph.min_frames:
-            raise CorpusError(
+            raise TooFast(
                 f"{what}: {frames} frames of 10 ms are too few for the transcript {text[:200]!r}, which needs at least {graph.min_frames}, so "
                 "it cannot be aligned; check the transcript or leave the cut out"
             )
@@ -148,6 +149,7 @@ class PhoneAligner:
                 group.append(self._read(place, model.phones))
                 frames += len(group[-1][0].cepstra)
             except CorpusError as error:
+                self.summary.too_fast += isinstance(error, TooFast)
                 left_out[self.speech.id(place)] = str(error)
             if len(group) == _TOGETHER or frames > _HOUR / 6:
                 yield group
@@ -170,7 +172,9 @@ class PhoneAligner:
                     f"frame, of which {self.oddity:g} are allowed; correct the transcript, or raise --oddity"
                 )
                 continue
-            self.summary.add(spoken.id, path, graph, oddity)
+            timeline = of_phone_path(path.nodes, graph, spoken.text or "", model.phones)
+            example = Example(spoken.id, spoken.text or "", path.gain, timeline)
+            self.summary.add(example, quiet_start=spoken.quiet_start)
             at = nearest(self.store.identity.frame_law, spoken.num_frames, fine, len(path.nodes))
             yield spoken.id, frame_labels(path.nodes, graph, at, model.phones, self.inventory).astype(np.int32)
 

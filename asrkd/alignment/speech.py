@@ -8,13 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from asrkd.alignment.features import Cepstra, of_samples, of_stacked
-from asrkd.corpus.front_end import FrontEnd
-from asrkd.errors import ConfigError, CorpusError, StoreError
+from asrkd.corpus.front_end import FrontEnd, log_mel
+from asrkd.corpus.waveform import AnyFrontEnd
+from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.store import Store
 from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.utterances import samples_of
+
+# Frames of 10 ms.
+_QUIET_START = 30
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,12 @@ class Spoken:
     text: str | None
     num_frames: int
     cepstra: Cepstra
+
+    @property
+    def quiet_start(self) -> bool:
+        """Whether it begins with 0.3 s without energy, and is not all of that kind."""
+        begin = self.cepstra.spoken[:_QUIET_START]
+        return len(self.cepstra) > _QUIET_START and not begin.any()
 
 
 class Speech:
@@ -72,6 +84,35 @@ class Speech:
             raise CorpusError(f"utterance {facts['id']!r}: {error}") from None
         return Spoken(facts["id"], facts["text"], int(facts["num_frames"]), cepstra)
 
+    def features(self, place: Place, front_end: AnyFrontEnd) -> Tensor:
+        """(T, F) clean features of another front end: computed from audio, or as they are stored.
+
+        Raises:
+            MismatchError: features of another front end are stored.
+            StoreError: what is embedded is damaged.
+        """
+        facts = self._rows.facts(place)
+        if self.store.identity.embed == "audio":
+            return front_end(self._samples(place, facts))
+        if front_end != self.front_end:
+            raise MismatchError(
+                f"{self.store.root!r} holds features of the front end {self.front_end}, but the model's is {front_end}; label the corpus again "
+                "with --embed audio"
+            )
+        return self._stored(place, facts)
+
+    def picture(self, place: Place) -> tuple[NDArray[np.float32], float]:
+        """(T, num_mels) log-mel values of an utterance, and the seconds from one row to the next."""
+        facts = self._rows.facts(place)
+        if self.store.identity.embed == "audio":
+            settings = FrontEnd(sampling_rate=self.sampling_rate, stack=1, stride=1, mean_norm="none")
+            mels = log_mel(settings, self._samples(place, facts)).numpy()
+            return mels, settings.frame_law().frame_shift / self.sampling_rate
+        front_end = self._stacked()
+        # Of the windows stacked into a frame, the first.
+        mels = self._stored(place, facts).numpy()[:, : front_end.num_mels]
+        return mels, front_end.frame_law().frame_shift / self.sampling_rate
+
     def id(self, place: Place) -> str:
         """Of the utterance at a place."""
         return str(self._rows.facts(place)["id"])
@@ -82,14 +123,28 @@ class Speech:
             yield from self.places(unit)
 
     def _cepstra(self, place: Place, facts: dict[str, Any]) -> Cepstra:
-        what = f"utterance {facts['id']!r} of {self.store.root!r}"
         if self.store.identity.embed == "audio":
-            samples = samples_of(self._rows, place, facts, self.sampling_rate, exact=False, what=what)
-            return of_samples(torch.from_numpy(np.array(samples, dtype=np.float32)), self.sampling_rate)
+            return of_samples(self._samples(place, facts), self.sampling_rate)
+        return of_stacked(self._stored(place, facts), self._stacked())
+
+    def _samples(self, place: Place, facts: dict[str, Any]) -> Tensor:
+        samples = samples_of(self._rows, place, facts, self.sampling_rate, exact=False, what=self._what(facts))
+        return torch.from_numpy(np.array(samples, dtype=np.float32))
+
+    def _stacked(self) -> FrontEnd:
         if not isinstance(self.front_end, FrontEnd):
             raise ConfigError(f"{self.store.root!r} embeds samples of {self.front_end} as features; embed audio")
+        return self.front_end
+
+    def _stored(self, place: Place, facts: dict[str, Any]) -> Tensor:
+        front_end = self._stacked()
         data = self._rows.payload(place, "features") or b""
-        shape = (self.front_end.frame_law().num_features(facts["num_samples"]), self.front_end.feature_dim)
+        shape = (front_end.frame_law().num_features(facts["num_samples"]), front_end.feature_dim)
         if len(data) != 4 * shape[0] * shape[1]:
-            raise StoreError(f"{what} has {len(data)} bytes of features, not those of {shape[0]} x {shape[1]} float32")
-        return of_stacked(torch.from_numpy(np.frombuffer(data, "<f4").reshape(shape).copy()), self.front_end)
+            raise StoreError(
+                f"{self._what(facts)} has {len(data)} bytes of features, not those of {shape[0]} x {shape[1]} float32"
+            )
+        return torch.from_numpy(np.frombuffer(data, "<f4").reshape(shape).copy())
+
+    def _what(self, facts: dict[str, Any]) -> str:
+        return f"utterance {facts['id']!r} of {self.store.root!r}"

@@ -2,61 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asrkd.alignment.phone_graph import STATES, PhoneGraph
-from asrkd.alignment.phone_model import BestPath
+from asrkd import fingerprint
+from asrkd.alignment.timeline import Timeline
 
 WORST = 10
-# Above these shares of phones as short as can be, of odd utterances, and of utterances that are silence, a set looks misaligned.
-_SQUEEZED, _ODD, _QUIET = 0.35, 0.05, 0.95
+# Utterances that stand for all in a report.
+EXAMPLES = 3
+# Frames of 50 or more are one bin.
+LONGEST = 50
+# An utterance that fits its transcript worse than the median by more than this many deviations says something else.
+ODDITY = 10.0
+# Above these shares of phones as short as can be, of odd utterances, of utterances too short for their transcripts, and of frames that are
+# silence, a set looks misaligned; below this share of quiet beginnings that are labeled so, too.
+_SQUEEZED, _ODD, _FAST, _SILENT, _QUIET_FOUND = 0.35, 0.05, 0.01, 0.95, 0.8
 # How much worse the median of a set may be, in the aligner's own deviations.
 _WORSE = 4.0
-_LONGEST = 50
+# Fewer say little.
+_FEW_QUIET = 10
+# Nats a frame: among utterances that are all alike, a small difference is not odd.
+_LEAST_SPREAD = 0.1
+# Few utterances do not show how much they differ: with this many, the spread counts twice.
+_FEW = 10
+
+
+def usual_of(gains: Sequence[float]) -> tuple[float, float]:
+    """Median and robust deviation of the scores of utterances."""
+    middle = float(np.median(gains))
+    spread = float(1.4826 * np.median(np.abs(np.asarray(gains) - middle)))
+    return middle, max(spread, _LEAST_SPREAD) * (1 + _FEW / len(gains))
+
+
+@dataclass(frozen=True)
+class Example:
+    """An utterance to look at: its score (mean over the spoken frames of the log-likelihood less that of the best class) and its spans."""
+
+    key: str
+    text: str
+    gain: float
+    timeline: Timeline
 
 
 @dataclass
 class Summary:
-    """Counts over the utterances of an aligned set, and its worst utterances.
+    """Counts over the utterances of an aligned set, its worst utterances and some that stand for all.
 
     Attributes:
-        utterances, frames, silent_frames: frames are 10 ms.
+        frame_seconds: of a frame of the alignment.
+        least: frames that a phone lasts at least.
+        has_blank: frames without a token are blanks, and tokens last until the next one (`ctc`).
+        usual: median and robust deviation of the score where the aligner was made; None: those of this set.
+        utterances, frames, silent_frames: counts.
         begin, end: utterances that begin and end with silence.
-        lengths: (51,) phones that last 0, 1, ... 10 ms frames, the last also for those that are longer.
+        quiet, quiet_found: utterances that begin with 0.3 s without energy, and those of them that begin with silence.
+        lengths: (51,) phones that last 0, 1, ... frames, the last also for those that are longer.
         odd: utterances left out because they do not fit their transcript.
-        oddities: of every utterance, in deviations (`PhoneModel.oddity`).
-        worst: (oddity, id), the worst first.
+        too_fast: utterances left out because they have too few frames for their transcript.
+        gains: of every utterance.
+        worst: the utterances that fit their transcripts worst, the worst first.
+        examples: a few utterances that stand for all.
     """
 
+    frame_seconds: float
+    least: int
+    has_blank: bool = False
+    usual: tuple[float, float] | None = None
     utterances: int = 0
     frames: int = 0
     silent_frames: int = 0
     begin: int = 0
     end: int = 0
+    quiet: int = 0
+    quiet_found: int = 0
     odd: int = 0
-    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_LONGEST + 1, dtype=np.int64))
-    oddities: list[float] = field(default_factory=list)
-    gains: float = 0.0
-    worst: list[tuple[float, str]] = field(default_factory=list)
+    too_fast: int = 0
+    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(LONGEST + 1, dtype=np.int64))
+    gains: list[float] = field(default_factory=list)
+    worst: list[Example] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
 
-    def add(self, key: str, path: BestPath, graph: PhoneGraph, oddity: float) -> None:
-        """Count an utterance."""
-        quiet = graph.words[path.nodes] < 0
+    def add(self, example: Example, *, quiet_start: bool) -> None:
+        """Count an utterance.
+
+        Args:
+            quiet_start: whether it begins with 0.3 s without energy.
+        """
+        spans, timeline = example.timeline.phones, example.timeline
+        silent_start = not spans or spans[0].start > 0
         self.utterances += 1
-        self.frames += len(quiet)
-        self.silent_frames += int(quiet.sum())
-        self.begin += bool(quiet[0])
-        self.end += bool(quiet[-1])
-        phones = graph.phones[path.nodes]
-        edges = np.flatnonzero(np.r_[True, phones[1:] != phones[:-1], True])
-        lengths = np.diff(edges)[phones[edges[:-1]] >= 0]
-        self.lengths += np.bincount(np.minimum(lengths, _LONGEST), minlength=_LONGEST + 1)
-        self.oddities.append(oddity)
-        self.gains += path.gain
-        self.worst = sorted([*self.worst, (oddity, key)], reverse=True)[:WORST]
+        self.frames += timeline.frames
+        self.silent_frames += timeline.silent_frames
+        self.begin += silent_start
+        self.end += not spans or spans[-1].end < timeline.frames
+        self.quiet += quiet_start
+        self.quiet_found += quiet_start and silent_start
+        ends = [span.end for span in spans]
+        if self.has_blank:
+            ends[:-1] = [span.start for span in spans[1:]]
+        lengths = np.array(ends, dtype=np.int64) - [span.start for span in spans]
+        self.lengths += np.bincount(np.minimum(lengths, LONGEST), minlength=LONGEST + 1)
+        self.gains.append(example.gain)
+        self.worst = sorted([*self.worst, example], key=lambda other: (other.gain, other.key))[:WORST]
+        # Those whose ids have the lowest hashes, whatever the order.
+        self.examples = sorted([*self.examples, example], key=lambda other: fingerprint.of_json(other.key))[:EXAMPLES]
+
+    def oddity(self, gain: float) -> float:
+        """By how many robust deviations an utterance fits its transcript worse than is usual."""
+        middle, spread = self.usual or usual_of(self.gains)
+        return (middle - gain) / spread
 
     @property
     def silence(self) -> float:
@@ -65,8 +123,8 @@ class Summary:
 
     @property
     def shortest(self) -> float:
-        """Share of phones that are as short as the HMM allows."""
-        return float(self.lengths[: STATES + 1].sum() / max(self.lengths.sum(), 1))
+        """Share of phones that are as short as the topology allows."""
+        return float(self.lengths[: self.least + 1].sum() / max(self.lengths.sum(), 1))
 
     @property
     def phone_frames(self) -> tuple[float, float, float]:
@@ -77,36 +135,80 @@ class Summary:
 
     def warnings(self) -> list[str]:
         """What looks wrong with the set, in sentences."""
-        found = []
+        found, total = [], self.utterances + self.odd + self.too_fast
+        hmm, least_ms = not self.has_blank, 1000 * self.least * self.frame_seconds
         if self.shortest > _SQUEEZED:
             found.append(
-                f"{self.shortest:.0%} of the phones last only {STATES} frames of 10 ms, the least there is: the transcripts or the lexicon "
-                "seem to hold more than is said"
+                f"{self.shortest:.0%} of the {self.unit}s last only {self.least} frame{'s' * (self.least > 1)} ({least_ms:.0f} ms), the least there is: "
+                "the transcripts or the lexicon seem to hold more than is said, or the speech is too fast for the frame rate"
+                + (
+                    "; for a model of longer frames, --leave-early lets a phone pass in one"
+                    if hmm and self.least > 1
+                    else ""
+                )
             )
-        if self.silence > _QUIET:
+        if hmm and self.silence > _SILENT:
             found.append(f"{self.silence:.0%} of the frames are silence; is the audio that of the transcripts?")
-        if self.utterances and self.odd / (self.odd + self.utterances) > _ODD:
+        if hmm and self.quiet >= _FEW_QUIET and self.quiet_found < _QUIET_FOUND * self.quiet:
             found.append(
-                f"{self.odd} of {self.odd + self.utterances} utterances do not fit their transcripts; look at some of those in quarantine/"
+                f"{self.quiet} utterances begin with 0.3 s without energy, but only {self.quiet_found} of them with silence: words are "
+                "aligned where nothing is said"
             )
-        if self.oddities and np.median(self.oddities) > _WORSE:
+        if self.odd > _ODD * total:
             found.append(
-                f"half of the utterances fit the aligner worse than {np.median(self.oddities):.1f} deviations below what it was made from; "
-                "is it for this language and these recordings?"
+                f"{self.odd} of {total} utterances do not fit their transcripts; look at some of those in quarantine/"
+            )
+        if self.too_fast > _FAST * total:
+            found.append(
+                f"{self.too_fast} of {total} utterances have too few frames for their transcripts: the speech is too fast for frames of "
+                f"{1000 * self.frame_seconds:.0f} ms, or the transcripts hold more than is said; take a front end with a shorter frame shift"
+            )
+        if self.usual and self.gains and (median := self.oddity(float(np.median(self.gains)))) > _WORSE:
+            found.append(
+                f"half of the utterances fit the aligner worse than {median:.1f} deviations below what it was made from; is it for this language "
+                "and these recordings?"
+            )
+        if not self.usual and (odd := [one for one in self.worst if self.oddity(one.gain) > ODDITY]):
+            more = " or more" if len(odd) == WORST else ""
+            found.append(
+                f"{len(odd)}{more} of {total} utterances fit their transcripts worse than the middle one by over {ODDITY:g} deviations, and are used "
+                f"all the same: {', '.join(repr(one.key) for one in odd[:5])}"
             )
         return found
 
+    @property
+    def unit(self) -> str:
+        """What a span is called."""
+        return "token" if self.has_blank else "phone"
+
     def rows(self) -> list[tuple[str, str]]:
         """(what, how much) as a table."""
-        low, middle, high = self.phone_frames
-        count = max(self.utterances, 1)
-        return [
+        low, middle, high = (1000 * self.frame_seconds * frames for frames in self.phone_frames)
+        count, hmm = max(self.utterances, 1), not self.has_blank
+        rows = [
             ("utterances", f"{self.utterances:,}"),
-            ("hours", f"{self.frames / 360_000:.2f}"),
-            ("silence", f"{self.silence:.1%} of the frames"),
-            ("silence at the beginning, end", f"{self.begin / count:.1%}, {self.end / count:.1%} of the utterances"),
-            ("a phone", f"{middle * 10:.0f} ms in the median (10 %: {low * 10:.0f}, 90 %: {high * 10:.0f})"),
-            ("phones at the least length", f"{self.shortest:.1%}"),
-            ("score", f"{self.gains / count:.2f} nats a spoken frame below the best state of each frame"),
-            ("worst", ", ".join(f"{key} ({oddity:.1f})" for oddity, key in self.worst[:5])),
+            ("hours", f"{self.frames * self.frame_seconds / 3600:.2f}"),
+            ("silence" if hmm else "blanks", f"{self.silence:.1%} of the frames"),
         ]
+        if hmm:
+            rows.append(
+                ("silence at the beginning, end", f"{self.begin / count:.1%}, {self.end / count:.1%} of the utterances")
+            )
+        if hmm and self.quiet:
+            rows.append(
+                (
+                    "silence where 0.3 s at the beginning have no energy",
+                    f"{self.quiet_found} of {self.quiet} utterances",
+                )
+            )
+        rows += [
+            (f"a {self.unit}", f"{middle:.0f} ms in the median (10 %: {low:.0f}, 90 %: {high:.0f})"),
+            (f"{self.unit}s at the least length", f"{self.shortest:.1%}"),
+            ("score", f"{sum(self.gains) / count:.2f} nats a spoken frame below the best class of each frame"),
+            ("worst", ", ".join(f"{one.key} ({self.oddity(one.gain):.1f})" for one in self.worst[:5])),
+        ]
+        if self.odd:
+            rows.append(("left out, odd", f"{self.odd} utterances"))
+        if self.too_fast:
+            rows.append(("left out, too few frames", f"{self.too_fast} utterances"))
+        return rows

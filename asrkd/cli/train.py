@@ -6,10 +6,11 @@ import click
 
 from asrkd import config
 from asrkd.alignment.align_store import ALIGNERS, align_store
-from asrkd.alignment.phone_align import ODDITY
+from asrkd.alignment.summary import ODDITY
 from asrkd.cli.progress import Progress
 from asrkd.distributed.ranks import leave
 from asrkd.files import check_file
+from asrkd.report.alignment import write_alignment_report
 from asrkd.report.tables import text_table
 from asrkd.training.config import TrainConfig
 from asrkd.training.dry_run import DryRun
@@ -86,6 +87,14 @@ def _show(found: DryRun) -> None:
     "--soft", metavar="CODEC", default="", help="Also store soft alignments as targets, with this codec (needs k2)."
 )
 @click.option(
+    "--leave-early",
+    is_flag=True,
+    help="With an hmm model: a phone may end after any of its states, so one frame is enough for it, as in a flat start.",
+)
+@click.option(
+    "--report", type=click.Path(dir_okay=False), help="Write a report with pictures of some utterances (.html)."
+)
+@click.option(
     "--max-unaligned",
     default=0.2,
     help="Share of utterances that cannot be aligned (a transcript too long for its audio, a word outside the lexicon) at which nothing is written.",
@@ -112,6 +121,8 @@ def align(
     model: str | None,
     aligner: str,
     soft: str,
+    leave_early: bool,
+    report: str | None,
     max_unaligned: float,
     oddity: float,
     save: str | None,
@@ -121,6 +132,8 @@ def align(
 
     Utterances that cannot be aligned are left out and named; quarantine/ in OUT has all the reasons.
     """
+    if report:
+        check_file(report)
     progress = Progress()
     found = align_store(
         store,
@@ -130,6 +143,7 @@ def align(
         model=model,
         aligner=aligner,
         soft=soft,
+        leave_early=leave_early,
         max_unaligned=max_unaligned,
         oddity=oddity,
         save=save,
@@ -137,10 +151,11 @@ def align(
         progress=lambda done, total: progress.show("align", done, total),
     )
     progress.close()
-    if found.summary is not None:
-        click.echo(text_table(["alignment", ""], [list(row) for row in found.summary.rows()]))
-        for warning in found.summary.warnings():
-            click.echo(f"warning: {warning}", err=True)
+    if report and found.count:
+        write_alignment_report(report, found, store)
+    click.echo(text_table(["alignment", ""], [list(row) for row in found.summary.rows()]))
+    for warning in found.summary.warnings():
+        click.echo(f"warning: {warning}", err=True)
     for why in list(found.left_out.values())[:10]:
         click.echo(f"left out: {why}", err=True)
     more = f"; {len(found.left_out)} left out (quarantine/ in {out} says why)" if found.left_out else ""

@@ -131,22 +131,20 @@ def search_graph(
     Args:
         grammar: an ARPA file, in place of the loop.
         insertion_penalty: cost of every word of the loop, in nats.
-        leave_early: in the loop, an `hmm` phone may end after any of its states.
+        leave_early: an `hmm` phone may end after any of its states.
 
     Raises:
         CorpusError: a grammar that cannot be used.
-        ConfigError: an insertion penalty or `leave_early` for a grammar.
+        ConfigError: an insertion penalty for a grammar.
         DependencyError: k2 or kaldilm is needed and not installed.
     """
     if grammar is None:
         return word_loop_graph(lexicon, inventory, insertion_penalty=insertion_penalty, leave_early=leave_early)
-    if leave_early:
-        raise ConfigError("leave_early is for the loop of words; leave it out with a grammar")
     if insertion_penalty:
         raise ConfigError(
             f"insertion_penalty is {insertion_penalty:g}, but it is for the loop of words; a grammar has costs for words already, so leave it out"
         )
-    return ngram_graph(lexicon, inventory, grammar)
+    return ngram_graph(lexicon, inventory, grammar, leave_early=leave_early)
 
 
 def decode_scores(

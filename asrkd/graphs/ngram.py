@@ -17,11 +17,11 @@ from asrkd.sequence.openfst import from_openfst, to_openfst
 from asrkd.sequence.topology import ctc_topology, hmm_topology
 
 
-def topology_of(inventory: Inventory) -> Any:
-    """H as a k2 Fsa."""
+def topology_of(inventory: Inventory, *, leave_early: bool = False) -> Any:
+    """H as a k2 Fsa; `leave_early`: an `hmm` phone may end after any of its states."""
     if inventory.topology.collapses_repeats:
         return ctc_topology(len(inventory))
-    return hmm_topology(Tokens.of(inventory).states)
+    return hmm_topology(Tokens.of(inventory).states, leave_early=leave_early)
 
 
 def k2_graph(graph: DecodingGraph) -> Any:
@@ -40,12 +40,14 @@ def ngram_graph(
     *,
     silence_probability: float = 0.5,
     skip_unknown: bool = False,
+    leave_early: bool = False,
 ) -> DecodingGraph:
     """HLG with the language model of an ARPA file.
 
     Args:
         silence_probability: of silence at the beginning and behind each word, for `hmm`.
         skip_unknown: leave out n-grams with words that the lexicon does not have; otherwise they are refused.
+        leave_early: an `hmm` phone may end after any of its states, so that one frame is enough for it.
 
     Raises:
         CorpusError: an ARPA file that cannot be used, or words that the lexicon does not have.
@@ -53,7 +55,7 @@ def ngram_graph(
     """
     tokens = Tokens.of(inventory)
     graph = decoding_graph(
-        topology_of(inventory),
+        topology_of(inventory, leave_early=leave_early),
         tokens.pronunciations(lexicon),
         ngram(arpa, lexicon.words, skip_unknown=skip_unknown),
         num_tokens=len(tokens.names),

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from asrkd.errors import ConfigError, MismatchError
 
 # Dark enough on white to be told apart in gray, too (after Okabe and Ito).
-_COLORS = ("#1f4e79", "#d9822b", "#3a8f6f", "#a24d7c", "#6b7280", "#8a7f1f")
-_WIDTH = 7.0  # inches
+COLORS = ("#1f4e79", "#d9822b", "#3a8f6f", "#a24d7c", "#6b7280", "#8a7f1f")
+WIDTH = 7.0  # inches
 _DPI = 150
 # A unit gets a row of a posteriorgram if its probability ever reaches this.
 _LIKELY = 0.2
@@ -65,15 +65,15 @@ def learning_curves(curves: Mapping[str, Mapping[str, Curve]], *, caption: str =
     names = list(dict.fromkeys(name for losses in drawn.values() for name in losses))
     columns = min(2, len(drawn))
     rows = math.ceil(len(drawn) / columns)
-    canvas = Canvas(figsize=(_WIDTH, 0.4 + 2.4 * rows), layout="constrained")
+    canvas = Canvas(figsize=(WIDTH, 0.4 + 2.4 * rows), layout="constrained")
     panels = canvas.subplots(rows, columns, squeeze=False).flat
     for panel, (system, losses) in zip(panels, drawn.items(), strict=False):
         for name, (steps, values) in losses.items():
             mark = "o" if len(steps) == 1 else None
-            panel.plot(steps, values, color=_color(names.index(name)), label=_plain(name), linewidth=1.4, marker=mark)
-        panel.set_title(_plain(system), fontsize=10, loc="left")
+            panel.plot(steps, values, color=_color(names.index(name)), label=plain(name), linewidth=1.4, marker=mark)
+        panel.set_title(plain(system), fontsize=10, loc="left")
         panel.set_xlabel("step")
-        _sober(panel, grid="y")
+        sober(panel, grid="y")
         panel.legend(frameon=False, fontsize=8)
     for panel in list(canvas.axes)[len(drawn) :]:
         panel.set_axis_off()
@@ -81,7 +81,7 @@ def learning_curves(curves: Mapping[str, Mapping[str, Curve]], *, caption: str =
         f"{system}: " + ", ".join(f"{name} from {v[0]:.3g} to {v[-1]:.3g}" for name, (_, v) in losses.items())
         for system, losses in drawn.items()
     )
-    return _figure(canvas, caption, f"Learning curves. {ends}.")
+    return figure(canvas, caption, f"Learning curves. {ends}.")
 
 
 def wer_bars(
@@ -107,14 +107,14 @@ def wer_bars(
     conditions = list(dict.fromkeys(row[1] for row in results))
     height = 0.8 / len(conditions)
     # A bar gets a fixed height in inches, whatever their number.
-    canvas = Canvas(figsize=(_WIDTH, 0.9 + 0.28 * len(systems) * (len(conditions) + 0.7)), layout="constrained")
+    canvas = Canvas(figsize=(WIDTH, 0.9 + 0.28 * len(systems) * (len(conditions) + 0.7)), layout="constrained")
     axes = canvas.add_subplot()
     ends = [100 * max(rate, high if math.isfinite(high) else rate) for _, _, rate, _, high in results]
     for number, condition in enumerate(conditions):
         rows = [row for row in results if row[1] == condition]
         at = [systems.index(row[0]) + (number - (len(conditions) - 1) / 2) * height for row in rows]
         rates = [100 * row[2] for row in rows]
-        axes.barh(at, rates, 0.9 * height, color=_color(number), label=_plain(condition))
+        axes.barh(at, rates, 0.9 * height, color=_color(number), label=plain(condition))
         for y, (_, _, rate, low, high) in zip(at, rows, strict=True):
             right = 100 * rate
             if math.isfinite(low) and math.isfinite(high):
@@ -123,16 +123,16 @@ def wer_bars(
             axes.annotate(
                 f"{100 * rate:.1f}", (right, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8
             )
-    axes.set_yticks(range(len(systems)), [_plain(system) for system in systems])
+    axes.set_yticks(range(len(systems)), [plain(system) for system in systems])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1 * max([*ends, 1e-3]))
     axes.set_xlabel("word error rate, %")
     axes.tick_params(axis="y", length=0)
-    _sober(axes, grid="x")
+    sober(axes, grid="x")
     if len(conditions) > 1:
         canvas.legend(loc="outside upper right", ncols=len(conditions), frameon=False, fontsize=9)
     said = "; ".join(f"{system} on {condition} {100 * rate:.1f} %" for system, condition, rate, _, _ in results)
-    return _figure(canvas, caption, f"Word error rates: {said}.")
+    return figure(canvas, caption, f"Word error rates: {said}.")
 
 
 def wer_curve(
@@ -152,21 +152,21 @@ def wer_curve(
     """
     if not points:
         raise ConfigError("there are no word error rates, so there is nothing to draw; leave the picture out")
-    canvas = Canvas(figsize=(_WIDTH, 3.4), layout="constrained")
+    canvas = Canvas(figsize=(WIDTH, 3.4), layout="constrained")
     axes = canvas.add_subplot()
     for number, condition in enumerate(dict.fromkeys(point[0] for point in points)):
         own = sorted(point[1:] for point in points if point[0] == condition)
         amounts, rates, low, high = (np.array(column) for column in zip(*own, strict=True))
-        axes.plot(amounts, 100 * rates, color=_color(number), marker="o", markersize=4, label=_plain(condition))
+        axes.plot(amounts, 100 * rates, color=_color(number), marker="o", markersize=4, label=plain(condition))
         axes.fill_between(amounts, 100 * low, 100 * high, color=_color(number), alpha=0.15, linewidth=0)
     axes.set_xticks(sorted({point[1] for point in points}))
     axes.set_ylim(bottom=0)
     axes.set_xlabel(xlabel)
     axes.set_ylabel("word error rate, %")
-    _sober(axes, grid="y")
+    sober(axes, grid="y")
     canvas.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=9)
     said = "; ".join(f"{condition} at {amount:g}: {100 * rate:.1f} %" for condition, amount, rate, _, _ in points)
-    return _figure(canvas, caption, f"Word error rates by {xlabel}: {said}.")
+    return figure(canvas, caption, f"Word error rates by {xlabel}: {said}.")
 
 
 def histogram(values_by_label: Mapping[str, ArrayLike], xlabel: str, *, bins: int = 40, caption: str = "") -> Figure:
@@ -183,20 +183,20 @@ def histogram(values_by_label: Mapping[str, ArrayLike], xlabel: str, *, bins: in
         if not np.isfinite(own).all():
             raise ConfigError(f"the histogram of {xlabel!r}: {label!r} holds values that are NaN or infinite")
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
-    canvas = Canvas(figsize=(_WIDTH, 2.9), layout="constrained")
+    canvas = Canvas(figsize=(WIDTH, 2.9), layout="constrained")
     axes = canvas.add_subplot()
     for number, (label, own) in enumerate(values.items()):
         share = np.histogram(own, edges)[0] / len(own)
-        axes.stairs(share, edges, color=_color(number), linewidth=1.6, label=_plain(label))
+        axes.stairs(share, edges, color=_color(number), linewidth=1.6, label=plain(label))
         axes.stairs(share, edges, color=_color(number), alpha=0.15, fill=True)
-    axes.set_xlabel(_plain(xlabel))
+    axes.set_xlabel(plain(xlabel))
     axes.set_ylabel("share")
     axes.set_ylim(bottom=0)
-    _sober(axes, grid="y")
+    sober(axes, grid="y")
     if len(values) > 1:
         axes.legend(frameon=False, fontsize=9)
     said = "; ".join(f"{label}: median {np.median(own):.3g}, {len(own)} values" for label, own in values.items())
-    return _figure(canvas, caption or f"Distribution of {xlabel}.", f"Histogram of {xlabel}. {said}.")
+    return figure(canvas, caption or f"Distribution of {xlabel}.", f"Histogram of {xlabel}. {said}.")
 
 
 def posteriorgram(
@@ -235,7 +235,7 @@ def posteriorgram(
         )
     shown.sort(key=lambda unit: int(np.argmax(likely[:, unit])))
     row = 0.17
-    canvas = Canvas(figsize=(_WIDTH, 1.3 + 2 * max(1.1, row * len(shown))), layout="constrained")
+    canvas = Canvas(figsize=(WIDTH, 1.3 + 2 * max(1.1, row * len(shown))), layout="constrained")
     panels = canvas.subplots(2, 1, sharex=True)
     for panel, posteriors, title in zip(panels, both, ("teacher", "student"), strict=True):
         picture = panel.imshow(
@@ -247,7 +247,7 @@ def posteriorgram(
             vmax=1.0,
             extent=(0.0, frames * frame_seconds, len(shown) - 0.5, -0.5),
         )
-        panel.set_yticks(range(len(shown)), [_plain(unit_names[unit]) for unit in shown], fontsize=8)
+        panel.set_yticks(range(len(shown)), [plain(unit_names[unit]) for unit in shown], fontsize=8)
         panel.tick_params(axis="y", length=0)
         panel.set_title(title, fontsize=10, loc="left")
     panels[1].set_xlabel("time, s")
@@ -256,27 +256,27 @@ def posteriorgram(
     bar.outline.set_visible(False)  # type: ignore[operator]
     agree = float(np.mean(both[0].argmax(axis=1) == both[1].argmax(axis=1)))
     said = f"the likeliest unit is the same in {100 * agree:.0f} % of {frames} frames"
-    return _figure(canvas, f"“{text}”: {said}.", f"Posteriors of teacher and student for “{text}”: {said}.")
+    return figure(canvas, f"“{text}”: {said}.", f"Posteriors of teacher and student for “{text}”: {said}.")
 
 
-def _figure(canvas: Canvas, caption: str, alt: str) -> Figure:
+def figure(canvas: Canvas, caption: str, alt: str) -> Figure:
     buffer = io.BytesIO()
     # Without the version of matplotlib, which would be a difference between equal reports.
     canvas.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return Figure(caption, alt, "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
 
 
-def _sober(axes: Axes, *, grid: str) -> None:
+def sober(axes: Axes, *, grid: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#e5e7eb", linewidth=0.8)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
 
 
 def _color(number: int) -> str:
-    return _COLORS[number % len(_COLORS)]
+    return COLORS[number % len(COLORS)]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib does not take for a formula, nor (a leading underscore) for something to hide."""
     text = text.replace("$", r"\$")
     return "\u200b" + text if text.startswith("_") else text

@@ -17,13 +17,14 @@ def ctc_topology(num_classes: int) -> Any:
     return import_k2().ctc_topo(max_token=num_classes - 1, modified=False)
 
 
-def hmm_topology(states: Sequence[Sequence[int]]) -> Any:
+def hmm_topology(states: Sequence[Sequence[int]], *, leave_early: bool = False) -> Any:
     """Left-to-right HMMs, each state with a self-loop, from classes to tokens; any token may follow any other.
 
     Transitions have no costs of their own: hybrid systems get theirs from the posteriors (Bourlard & Morgan 1994).
 
     Args:
         states: for token n at n - 1, the classes of its states in order.
+        leave_early: a token may end after any of its states, so that one frame is enough for it.
 
     Raises:
         ConfigError: a token without states.
@@ -43,7 +44,7 @@ def hmm_topology(states: Sequence[Sequence[int]]) -> Any:
             arcs.append(f"{state} {state} {label} 0 0")
             if j + 1 < len(own):
                 arcs.append(f"{state} {state + 1} {own[j + 1]} 0 0")
-            else:
+            if leave_early or j + 1 == len(own):
                 arcs += [f"{state} {after} {label_after} {token} 0" for after, label_after, token in entries]
                 arcs.append(f"{state} {number} -1 -1 0")
     return k2.arc_sort(k2.Fsa.from_str("\n".join([*arcs, str(number)]), aux_label_names=["aux_labels"]))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from speech_helpers import PHONES, RATE, Said, room, sayings
 
 from asrkd.alignment.flat_start import equal_states, flat_start
-from asrkd.alignment.phone_align import ODDITY
 from asrkd.alignment.phone_model import PhoneModel
+from asrkd.alignment.summary import ODDITY
 from asrkd.errors import CorpusError
 
 SHIFT, FIRST = 160, 120

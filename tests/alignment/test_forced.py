@@ -5,14 +5,19 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torchaudio
+from hypothesis import given
+from hypothesis import strategies as st
 
-from asrkd.alignment.forced import ctc_align, transcript_graph, viterbi
+from asrkd.alignment.forced import TooFast, transcript_graph, viterbi
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import CorpusError
 
 LEXICON = Lexicon.from_pairs([("x", ["a", "b"]), ("x", ["b"]), ("y", ["c"])])
 INVENTORY = Inventory.from_lexicon(LEXICON, "hmm", states_per_phone=1)
+LETTERS = Lexicon.from_pairs([(letter, [letter]) for letter in "abc"])
+LETTERS_CTC = Inventory.from_lexicon(LETTERS, "ctc")
 
 
 def allowed(path: tuple[int, ...], text: str) -> bool:
@@ -76,11 +81,41 @@ def test_too_short_and_empty_are_errors() -> None:
         transcript_graph("x q", LEXICON, INVENTORY)
     with pytest.raises(CorpusError, match="empty"):
         transcript_graph("  ", LEXICON, INVENTORY)
-    with pytest.raises(CorpusError, match="do not fit into 2 frames"):
-        ctc_align(torch.zeros(2, 4), [1, 1])
 
 
-def test_ctc_alignment_spells_the_tokens() -> None:
-    log_probs = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
-    path = ctc_align(log_probs, [1, 1, 3])
-    assert [u for i, u in enumerate(path) if u and (i == 0 or path[i - 1] != u)] == [1, 1, 3]
+@given(
+    text=st.lists(st.sampled_from("aabc"), min_size=1, max_size=6),
+    spare=st.integers(0, 20),
+    seed=st.integers(0, 1000),
+)
+def test_ctc_alignment_is_that_of_torchaudio(text: list[str], spare: int, seed: int) -> None:
+    graph = transcript_graph(" ".join(text), LETTERS, LETTERS_CTC)
+    tokens = torch.tensor([LETTERS_CTC.ids(text)], dtype=torch.int32)
+    least = len(text) + sum(a == b for a, b in itertools.pairwise(text))
+    assert graph.min_frames == least
+    log_probs = torch.randn(least + spare, 4, generator=torch.Generator().manual_seed(seed)).log_softmax(-1)
+    path, score = viterbi(log_probs.numpy(), graph)
+    theirs, scores = torchaudio.functional.forced_align(log_probs[None], tokens)
+    assert score == pytest.approx(float(scores.sum()), rel=1e-5)
+    assert graph.classes[path].tolist() == theirs[0].tolist()
+    with pytest.raises(TooFast, match=f"{least - 1} frames are too few for the {least} that"):
+        viterbi(np.zeros((least - 1, 4)), graph)
+
+
+@pytest.mark.parametrize("text", ["x", "y y", "x y", "x x"])
+def test_ctc_alignment_takes_the_best_pronunciation(text: str) -> None:
+    inventory = Inventory.from_lexicon(LEXICON, "ctc")
+    scores = np.random.default_rng(5).normal(size=(6, 4))
+    spellings = [
+        [label for word in chosen for label in inventory.ids(word)]
+        for chosen in itertools.product(*(LEXICON.pronunciations[word] for word in text.split()))
+    ]
+    paths = [
+        path
+        for path in itertools.product(range(4), repeat=6)
+        if [label for n, label in enumerate(path) if label and (n == 0 or path[n - 1] != label)] in spellings
+    ]
+    graph = transcript_graph(text, LEXICON, inventory)
+    path, score = viterbi(scores, graph)
+    assert score == pytest.approx(max(float(scores[np.arange(6), own].sum()) for own in paths))
+    assert tuple(graph.classes[path]) in paths
