@@ -14,7 +14,7 @@ from asrkd.streaming.batch import Batch
 from asrkd.streaming.source import Source
 from asrkd.targets.layer_codec import LayerCodec
 from asrkd.training.config import LayerLossConfig, TrainConfig
-from asrkd.training.student import Losses, Student, StudentOutput, run_model
+from asrkd.training.student import Losses, Objective, Student, StudentOutput, run_model
 
 # Those that compare vectors, which need a linear layer to the teacher's width; and those that compare similarities, which do not.
 VECTORS = ("mse", "cosine")
@@ -26,6 +26,7 @@ class LayerObjective(nn.Module):
     """How unlike the teacher's layer a student's is, per frame, as `NAME_layer`; 0 for a batch without the teacher's.
 
     Attributes:
+        layers: the student's that is compared.
         projection: linear, to the teacher's width, or to the logits of all codebooks; None where similarities are compared.
     """
 
@@ -44,7 +45,7 @@ class LayerObjective(nn.Module):
             raise ConfigError(
                 f"layer_loss.loss is {settings.loss!r}, but the store's layer is {codec.spec!r}; codebooks go with the loss 'codebooks', numbers with the others"
             )
-        self.settings, self.codec = settings, codec
+        self.settings, self.codec, self.layers = settings, codec, (settings.layer,)
         outputs = codec.width * max(codec.entries, 1)
         self.projection = None if settings.loss in RELATIONS else nn.Linear(width, outputs)
 
@@ -94,17 +95,17 @@ def layer_width(model: nn.Module, layer: str, input_dim: int) -> int:
     return output.layers[layer].shape[2]
 
 
-def layer_objective(
+def layer_terms(
     model: nn.Module, config: TrainConfig, sources: Mapping[str, Source], input_dim: int
-) -> LayerObjective | None:
-    """What a student of this model learns from the teacher's layer; None where the config wants none.
+) -> list[tuple[float, Objective]]:
+    """The weighted objective on the teacher's layer; none where the config wants none.
 
     Raises:
         ConfigError: what does not go together: no source with a layer, sources with other layers, or a model that is trained in chunks or with others.
     """
     settings = config.layer_loss
     if not settings.layer:
-        return None
+        return []
     if config.mutual.students > 1 or any(phase.chunk_frames for phase in config.schedule):
         raise ConfigError(
             f"layer_loss.layer is {settings.layer!r}, but mutual.students or chunk_frames is set, too; the layer of one model over whole "
@@ -118,5 +119,4 @@ def layer_objective(
             "give one kind"
         )
     width = layer_width(model, settings.layer, input_dim)
-    device = next(model.parameters()).device
-    return LayerObjective(settings, codecs.pop(), width).to(device)
+    return [(settings.weight, LayerObjective(settings, codecs.pop(), width))]

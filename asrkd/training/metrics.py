@@ -4,119 +4,90 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asrkd import files, text
-from asrkd.distributed.ranks import ALONE, Ranks
 from asrkd.errors import ConfigError
 from asrkd.streaming.batch import Batch
 from asrkd.training.callback import Callback
 
 if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
     from asrkd.training.trainer import Trainer
 
-
-class Metrics:
-    """Mean losses between log points over all processes, to `metrics.jsonl` and TensorBoard; lines after a resumed step are dropped."""
-
-    def __init__(self, run: Path, step: int, ranks: Ranks = ALONE) -> None:
-        self.ranks = ranks
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
-        self.path, self.board = run / "metrics.jsonl", None
-        if ranks.first:
-            from torch.utils.tensorboard import SummaryWriter
-
-            kept = [line for line in read_metrics(run) if line["step"] <= step]
-            files.write(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
-
-    def add(self, losses: dict[str, float]) -> None:
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def flush(self, step: int, **extra: float) -> dict[str, float]:
-        """The means over all processes, on the first; every process must call this."""
-        parts = self.ranks.gather((self.sums, self.counts))
-        self.sums, self.counts = {}, {}
-        names = dict.fromkeys(name for sums, _ in parts for name in sums)
-        means = {
-            name: sum(sums.get(name, 0.0) for sums, _ in parts) / sum(counts.get(name, 0) for _, counts in parts)
-            for name in names
-        }
-        return self.write(step, means | extra)
-
-    def write(self, step: int, values: dict[str, float]) -> dict[str, float]:
-        if self.board is None:
-            return values
-        with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            self.board.add_scalar(f"train/{name}", value, step)
-        return values
-
-    def show(self, step: int, values: dict[str, float]) -> None:
-        """To TensorBoard alone: what differs from run to run, such as speed."""
-        for name, value in values.items():
-            if self.board is not None:
-                self.board.add_scalar(f"train/{name}", value, step)
-
-    def close(self) -> None:
-        if self.board is not None:
-            self.board.close()
-
-
-class Speed:
-    """How fast a training goes: seconds of audio a second (RTFx) and output frames a second, over all processes."""
-
-    def __init__(self, ranks: Ranks = ALONE) -> None:
-        self.ranks = ranks
-        self._reset()
-
-    def _reset(self) -> None:
-        self.began, self.seconds, self.frames = time.monotonic(), 0.0, 0
-
-    def add(self, batches: Sequence[Batch]) -> None:
-        self.seconds += sum(batch.seconds for batch in batches)
-        self.frames += sum(int(batch.num_frames.sum()) for batch in batches)
-
-    def measure(self) -> dict[str, float]:
-        """Since the last call, on the first process; every process must call this."""
-        took = max(time.monotonic() - self.began, 1e-9)
-        parts = self.ranks.gather((self.seconds, self.frames))
-        self._reset()
-        return {
-            "rtfx": sum(seconds for seconds, _ in parts) / took,
-            "frames_per_second": sum(frames for _, frames in parts) / took,
-        }
+METRICS = "metrics.jsonl"
 
 
 class Log(Callback):
-    """Writes mean losses and speed every `log_steps`, and the figures of evaluations."""
+    """Writes figures to `metrics.jsonl` and TensorBoard: every `log_steps` the mean losses since, over all processes, and those of evaluations; to
+    TensorBoard alone what differs from run to run, such as speed: seconds of audio (RTFx) and output frames a second.
+
+    Lines of a part of the run that is repeated are dropped.
+    """
+
+    def __init__(self) -> None:
+        self.board: SummaryWriter | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.sums, self.counts = Counter[str](), Counter[str]()
+        self.began, self.seconds, self.frames = time.monotonic(), 0.0, 0
 
     def begin(self, trainer: Trainer) -> None:
-        self.metrics, self.speed = Metrics(trainer.run, trainer.step, trainer.ranks), Speed(trainer.ranks)
+        self._reset()
+        if trainer.ranks.first:
+            from torch.utils.tensorboard import SummaryWriter
+
+            kept = [line for line in read_metrics(trainer.run) if line["step"] <= trainer.step]
+            files.write(trainer.run / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+            self.board = SummaryWriter(str(trainer.run / "tensorboard"), purge_step=trainer.step + 1)
 
     def update(self, trainer: Trainer, batches: Sequence[Batch], losses: Sequence[dict[str, float]]) -> None:
         for figures in losses:
-            self.metrics.add(figures)
-        self.speed.add(batches)
-        if trainer.step % trainer.config.log_steps == 0 or trainer.step == trainer.end:
-            means = self.metrics.flush(trainer.step, learning_rate=trainer.optimizer.param_groups[0]["lr"])
-            speed = self.speed.measure() | trainer.parallel.traffic()
-            self.metrics.show(trainer.step, speed)
-            trainer.figures = means | speed
+            self.sums.update(figures)
+            self.counts.update(figures.keys())
+        self.seconds += sum(batch.seconds for batch in batches)
+        self.frames += sum(int(batch.num_frames.sum()) for batch in batches)
+        if trainer.step % trainer.config.log_steps and trainer.step != trainer.end:
+            return
+        took = max(time.monotonic() - self.began, 1e-9)
+        parts = trainer.ranks.gather((self.sums, self.counts, self.seconds, self.frames))
+        self._reset()
+        names = dict.fromkeys(name for sums, *_ in parts for name in sums)
+        means = {name: sum(part[0][name] for part in parts) / sum(part[1][name] for part in parts) for name in names}
+        means["learning_rate"] = trainer.optimizer.param_groups[0]["lr"]
+        speed = {
+            "rtfx": sum(part[2] for part in parts) / took,
+            "frames_per_second": sum(part[3] for part in parts) / took,
+        }
+        speed |= trainer.parallel.traffic()
+        self._write(trainer, means)
+        self._show(trainer, speed)
+        trainer.figures = means | speed
 
     def evaluate(self, trainer: Trainer, figures: dict[str, float]) -> None:
         if figures:
-            trainer.figures |= self.metrics.write(trainer.step, figures)
+            self._write(trainer, figures)
+            trainer.figures |= figures
 
     def end(self, trainer: Trainer) -> None:
-        if hasattr(self, "metrics"):
-            self.metrics.close()
+        if self.board is not None:
+            self.board.close()
+
+    def _write(self, trainer: Trainer, figures: dict[str, float]) -> None:
+        if trainer.ranks.first:
+            with open(trainer.run / METRICS, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"step": trainer.step, **figures}) + "\n")
+            self._show(trainer, figures)
+
+    def _show(self, trainer: Trainer, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            if self.board is not None:
+                self.board.add_scalar(f"train/{name}", value, trainer.step)
 
 
 class RisingDev(Callback):
@@ -141,7 +112,7 @@ def rising_dev(run: Path) -> str | None:
 
 def read_metrics(run: Path) -> list[dict[str, float]]:
     """The lines of a run's `metrics.jsonl`; a last line that was cut off is left out."""
-    path = run / "metrics.jsonl"
+    path = run / METRICS
     lines = []
     for _, line in text.numbered_lines(path, what="metrics", error=ConfigError) if path.exists() else ():
         try:

@@ -67,7 +67,8 @@ Losses = tuple[Tensor, dict[str, float]]
 class Objective(Protocol):
     """A loss of a student on a batch from one source.
 
-    On every batch it must use all weights of its own, or processes that exchange gradients would wait for them.
+    A module with weights must use all of them on every batch, or processes that exchange gradients would wait for them. What submodules of the student
+    output is in `student.output.layers` for those that an attribute `layers` of the objective names.
     """
 
     def __call__(self, student: Student, batch: Batch, /) -> Losses: ...
@@ -130,10 +131,10 @@ class Learner(nn.Module):
 
     Attributes:
         students: of one shape; the first is the result.
-        helpers: objectives with weights.
+        helpers: those of the objectives that are modules.
 
     Args:
-        layers: submodules of the students that objectives want to see.
+        objectives: that the students will be called with.
         chunks: whether `chunk_frames` will be used.
         precision: of the students' forward pass.
 
@@ -144,15 +145,16 @@ class Learner(nn.Module):
     def __init__(
         self,
         students: Sequence[nn.Module],
-        helpers: Sequence[nn.Module] = (),
+        objectives: Sequence[Objective] = (),
         *,
-        layers: Sequence[str] = (),
         chunks: bool = False,
         precision: str = "float32",
     ) -> None:
         super().__init__()
-        self.students, self.helpers = nn.ModuleList(students), nn.ModuleList(helpers)
-        self._layers, self._precision = tuple(layers), precision
+        self.students = nn.ModuleList(students)
+        self.helpers = nn.ModuleList(one for one in objectives if isinstance(one, nn.Module))
+        self._layers = tuple(dict.fromkeys(name for one in objectives for name in getattr(one, "layers", ())))
+        self._precision = precision
         # In a tuple, so that their weights are not counted twice.
         self._chunked = tuple(Chunked(student) for student in students) if chunks else ()
 

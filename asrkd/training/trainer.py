@@ -33,7 +33,7 @@ from asrkd.training.dev import DevLoss, dev_loss
 from asrkd.training.dev_wer import DevWer
 from asrkd.training.fit import Fit
 from asrkd.training.inputs import inputs
-from asrkd.training.layer_loss import layer_objective
+from asrkd.training.layer_loss import layer_terms
 from asrkd.training.metrics import Log, RisingDev
 from asrkd.training.mutual import MutualObjective, check_mutual
 from asrkd.training.objective import FrameObjective
@@ -65,11 +65,18 @@ class Trainer:
         warnings: what the user should know of the result.
     """
 
-    def __init__(self, config: TrainConfig, callbacks: Sequence[Callback] = ()) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        callbacks: Sequence[Callback] = (),
+        objectives: Sequence[tuple[float, Objective]] = (),
+    ) -> None:
         """Open the stores, build the model, and read the last checkpoint if there is one.
 
         Args:
             callbacks: of your own. They come after those that measure, and before those that write the log and the result.
+            objectives: of your own, with weights, added to those of the config on every batch. Modules are trained, too.
 
         Raises:
             ConfigError: a config value that cannot be used, or a run folder of another config.
@@ -113,23 +120,22 @@ class Trainer:
         )
         check_mutual(config)
         students = [self._student() for _ in range(config.mutual.students)]
-        for student in students:
-            student.to(self.device)
-        self.model = students[0]
+        self.model = students[0].to(self.device)
         check_model(self.model, self.front_end.feature_dim, len(self.inventory), config.model.subsampling_factor)
         if config.model.int8:
             quantized_parameters(self.model)
         self._init_prior: Tensor | None = None
         if config.init:
             self._initialise(config.init)
-        layer = layer_objective(self.model, config, sources, self.front_end.feature_dim)
+        helpers = [*layer_terms(self.model, config, sources, self.front_end.feature_dim), *objectives]
+        if len(students) > 1:
+            helpers.append((config.mutual.weight, MutualObjective(config.mutual.temperature)))
         self.learner = Learner(
             students,
-            [layer] if layer else [],
-            layers=[config.layer_loss.layer] if layer else [],
+            [objective for _, objective in helpers],
             chunks=any(phase.chunk_frames for phase in config.schedule),
             precision=config.scale.precision,
-        )
+        ).to(self.device)
         self.parallel = Parallel(self.learner, config.scale, self.ranks, self.device)
         # A block of updates counts as so many.
         decay = config.optimizer.ema_decay ** max(config.scale.bmuf_block, 1)
@@ -144,9 +150,6 @@ class Trainer:
         )
         self.prior = fixed_prior(config, self.inventory, self._init_prior if self._criteria() else None)
         self.sequence = self._sequence_objective()
-        helpers: list[tuple[float, Objective]] = [(config.layer_loss.weight, layer)] if layer else []
-        if len(students) > 1:
-            helpers.append((config.mutual.weight, MutualObjective(config.mutual.temperature)))
         weights = {name: source.weight for name, source in config.sources.items()}
         self._objectives = {
             (criterion, kind): WeightedSum([*self._terms(criterion, kind), *helpers], weights)
@@ -240,6 +243,10 @@ class Trainer:
             terms.append((share, dataclasses.replace(self.objective, kinds=kinds)))
         return terms
 
+    def objective_of(self, criterion: str, batch: Batch) -> WeightedSum:
+        """What a batch is trained with in a phase with this criterion."""
+        return self._objectives[criterion, self.objective.kinds[batch.source[0]]]
+
     def _callbacks(self, further: Sequence[Callback]) -> list[Callback]:
         """All callbacks in their order; those that measure come before those that look at their figures."""
         config, dev = self.config, self.config.dev is not None
@@ -289,6 +296,7 @@ class Trainer:
                     figures: dict[str, float] = {}
                     for callback in self.callbacks:
                         callback.evaluate(self, figures)
+                    self.stopped = self.ranks.broadcast(self.stopped)
                 self.seconds = time.monotonic() - began
                 if self.step % self.config.checkpoint_steps == 0 or self.step == self.end or self.stopped:
                     self._checkpoint()
@@ -338,8 +346,7 @@ class Trainer:
 
     def _accumulate(self, batch: Batch, factor: float) -> dict[str, float]:
         phase = phase_at(self.config.schedule, self.step)
-        kind = self.objective.kinds[batch.source[0]]
-        loss, figures = self.parallel.module(batch, self._objectives[phase.criterion, kind], phase.chunk_frames)
+        loss, figures = self.parallel.module(batch, self.objective_of(phase.criterion, batch), phase.chunk_frames)
         if not bool(torch.isfinite(loss)):
             raise AsrkdError(
                 f"the loss of update {self.step + 1} is {loss.item()}, so the weights would be lost; the last checkpoint is "

@@ -59,11 +59,11 @@ def hmm_words(path: tuple[int, ...], inventory: Inventory) -> list[tuple[str, ..
 
 @pytest.mark.parametrize("topology", ["ctc", "hmm"])
 @pytest.mark.parametrize("seed", range(4))
-def test_best_path_equals_enumeration(topology: str, seed: int) -> None:
+@pytest.mark.parametrize("penalty", [0.3, -2.0])
+def test_best_path_equals_enumeration(topology: str, seed: int, penalty: float) -> None:
     inventory = Inventory.from_lexicon(LEXICON, topology, states_per_phone=1)
     log_probs = np.log(np.random.default_rng(seed).dirichlet(np.ones(len(inventory)), 6)).astype(np.float32)
     words_of = ctc_words if topology == "ctc" else hmm_words
-    penalty = 0.3
     best = -math.inf
     for path in itertools.product(range(len(inventory)), repeat=6):
         acoustic = float(log_probs[np.arange(6), path].sum())
