@@ -40,6 +40,7 @@ def test_the_command_line_is_as_documented() -> None:
         "label status",
         "label work",
         "score",
+        "segment",
         "store",
         "store card",
         "store compact",
