@@ -207,16 +207,12 @@ class Trainer:
                 f"the schedule has a sequence criterion, which for {self.inventory.topology_name!r} needs the priors of the classes; start from a finished run "
                 "(init: RUN/final.pt) or name a labeled store (prior: STORE)"
             )
-        drawn = {
-            name
-            for phase in self.config.schedule
-            if phase.criterion == "lf_mmi"
-            for name in {**phase.mixture, **phase.until}
-        }
+        phases = [phase for phase in self.config.schedule if phase.criterion == "lf_mmi"]
+        drawn = {name for phase in phases for name in {**phase.mixture, **phase.until}}
         sources = [
-            source
-            for name, source in self.loader.sources.items()
-            if name in drawn and self.config.sources[name].kind == "labeled"
+            self.loader.sources[name]
+            for name, kind in self.objective.kinds.items()
+            if kind == "labeled" and name in drawn
         ]
         return SequenceObjective(
             self._criteria(), self.config.sequence, self.lexicon, self.inventory, sources, self.prior, self.device
@@ -397,7 +393,13 @@ class Trainer:
                 "random numbers (and with blocks or compression a model or residual) of its own, so start as many as before"
             )
         own = state["ranks"][self.ranks.rank]
-        self.learner.load_state_dict(own.get("model", state["model"]))
+        try:
+            self.learner.load_state_dict(own.get("model", state["model"]))
+        except RuntimeError as error:
+            raise MismatchError(
+                f"{str(path)!r} has weights of other students or objectives ({' '.join(str(error).split())}); resume with the objectives, and the version "
+                "of asrkd, that began the run"
+            ) from None
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(own.get("optimizer", state["optimizer"]))
         self.loader.load_state_dict(state["loader"])

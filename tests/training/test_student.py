@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from training_helpers import settings
 
+from asrkd.errors import MismatchError
 from asrkd.sequence.losses import SequenceLoss
 from asrkd.streaming.batch import Batch, Utterance, collate
 from asrkd.training.metrics import read_metrics
@@ -73,6 +74,13 @@ def test_an_objective_of_ones_own_runs_the_student_again_on_one_process_and_on_t
             torch.testing.assert_close(one[name], value, rtol=1e-3, atol=1e-4)
     assert all({"labeled", "labeled_consistency"} <= line.keys() for line in read_metrics(tmp_path / "alone")[:2])
     assert not [name for name in torch.load(tmp_path / "alone/final.pt")["model"] if "projection" in name]
+
+
+def test_a_run_is_not_resumed_without_the_weights_of_its_objectives(corpus: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"schedule": [{"steps": 2, "mixture": {"labeled": 1}}]}
+    Trainer(settings(corpus, tmp_path / "run", **changes), objectives=[(1.0, Consistency(3, 16))]).train(stop_at=1)
+    with pytest.raises(MismatchError, match=r"other students or objectives .*helpers.0.projection.*resume with"):
+        Trainer(settings(corpus, tmp_path / "run", **changes))
 
 
 class Frames(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from asrkd import checkpoint
 from asrkd import config as configs
 from asrkd import text as texts
 from asrkd.errors import AsrkdError, StoreError
@@ -26,6 +28,8 @@ from asrkd.training.metrics import read_metrics
 from asrkd.training.run_folder import check
 from asrkd.training.schedule import check_schedule
 from asrkd.training.trainer import Trainer
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int, str], None]
 
@@ -79,6 +83,9 @@ def train_all(
         finally:
             for future in futures:
                 future.cancel()
+    for name, job in waiting.items():
+        for warning in checkpoint.read(Path(job.run) / "final.pt").get("warnings", []):
+            _log.warning("%s: %s", name, warning)
 
 
 def _inputs(job: TrainConfig) -> dict[str, str]:
