@@ -49,7 +49,8 @@ class Fit(Callback):
 
 @torch.no_grad()
 def losses(trainer: Trainer, name: str) -> tuple[float, float]:
-    """Loss of the hard labels of a source's first batches, per frame: of the averaged student, and of its mean posterior at every frame."""
+    """Loss of the hard labels of a source's first batches, per frame: of the averaged student, and of its mean posterior at every frame;
+    0 and 0 without hard labels."""
     objective = dataclasses.replace(trainer.objective, hard=HardLossConfig())
     model = trainer.averaged_students[0].eval()
     total, frames = torch.zeros(len(trainer.inventory), dtype=torch.float64, device=trainer.device), 0
@@ -57,6 +58,8 @@ def losses(trainer: Trainer, name: str) -> tuple[float, float]:
     seen: list[tuple[Batch, torch.Size, Tensor]] = []
     with trainer.as_used(model):
         for batch in itertools.islice(trainer.loader.epoch(name), _BATCHES):
+            if batch.alignment is None and trainer.inventory.topology.needs_alignment:
+                continue  # as LF-MMI allows
             batch = batch.to(trainer.device)
             student = Student(partial(run_model, model), batch)
             output, count = student.output, int(student.output.lengths.sum())

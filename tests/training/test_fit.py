@@ -83,6 +83,14 @@ def test_wrong_labels_are_told_and_right_ones_are_not(
     assert result.exit_code == 0 and "warning: the result does not fit its own training set" in result.stderr
 
 
+def test_speech_without_hard_labels_is_left_out(corpus: Path, tmp_path: Path) -> None:
+    """A schedule of LF-MMI alone needs none."""
+    trainer = Trainer(config(corpus, tmp_path / "run", corpus / "stores/labeled", "hmm"))
+    assert fit.losses(trainer, "labeled") == (0.0, 0.0)
+    fit.Fit().finish(trainer)
+    assert trainer.warnings == []
+
+
 def test_the_losses_are_those_of_the_definition(corpus: Path, stores: Path, tmp_path: Path) -> None:
     trainer = Trainer(config(corpus, tmp_path / "run", stores / "hmm", "hmm"))
     trainer.train(stop_at=10)
