@@ -24,6 +24,8 @@ _RANGE = 50 * _DB
 # Part of the way from the quietest to the loudest frame, above which something is said.
 _SPOKEN = 0.4
 _SMOOTHING = 5
+# Farther than this from every spoken frame nothing is said, not even a faint end of a word.
+_FAR = 20
 # This share of frames is taken for the room that a recording was made in, band by band.
 _QUIET = 0.05
 
@@ -44,6 +46,12 @@ class Cepstra:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def pause(self) -> NDArray[np.bool_]:
+        """(T,) bool: no frame within 0.2 s is spoken."""
+        sums = np.cumsum(np.r_[np.zeros(_FAR + 1), self.spoken, np.zeros(_FAR)])
+        return sums[2 * _FAR + 1 :] == sums[: len(self)]
 
 
 def alignment_front_end(sampling_rate: int) -> FrontEnd:

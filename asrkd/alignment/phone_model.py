@@ -25,6 +25,8 @@ FORMAT = "asrkd aligner 1"
 _SCALE = 10.0
 # Those of staying in a phone's state: with 1, the last phone of an utterance swallows quiet breath behind it.
 _STAY_SCALE = 3.0
+# Nats a frame: a phone's state may have learned the noise of a room, and would fill a pause.
+_IN_PAUSE = 30.0
 # Nats a frame: among utterances that are all alike, a small difference is not odd.
 _LEAST_SPREAD = 0.1
 # Few utterances do not show how much they differ: with this many, the spread counts twice.
@@ -84,6 +86,8 @@ class PhoneModel:
         bounds = np.cumsum([len(own) for own in features])[:-1]
         scores = np.split(self.mixtures.log_likelihoods(np.concatenate(features)), bounds)
         found = []
+        for own, utterance in zip(scores, utterances, strict=True):
+            own[np.ix_(utterance.pause, np.arange(own.shape[1]) != SILENCE_STATE)] -= _IN_PAUSE
         for (nodes, _), own, graph in zip(best_paths(scores, graphs, self.costs), scores, graphs, strict=True):
             states = graph.states[nodes]
             frames = np.arange(len(nodes))

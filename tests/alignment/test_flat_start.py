@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speech_helpers import PHONES, RATE, Said, room, sayings
+from speech_helpers import PHONES, RATE, Said, phone, room, sayings
 
 from asrkd.alignment.flat_start import equal_states, flat_start
 from asrkd.alignment.phone_model import PhoneModel
@@ -76,6 +76,17 @@ def test_more_silence_moves_no_boundary(
         beside[word - 1, 1] = True
     beside[word : word + 1, 0] = True
     assert np.abs(moved[beside]).max(initial=0) <= 5 * SHIFT and np.abs(moved[~beside]).max() <= 2 * SHIFT
+
+
+@pytest.mark.parametrize("name", ["m", "a", "u"])
+def test_a_quiet_sound_of_a_phone_behind_the_last_word_is_no_word(model: PhoneModel, name: str) -> None:
+    rng = np.random.default_rng(5)
+    for said in NEW[:10]:
+        # A hum 30 dB and more below the words: it looks like the phone, not like the room.
+        hum = phone(name, rng, 4000)
+        hum *= 0.004 / hum.std()
+        longer = Said(np.concatenate([said.samples, hum]), said.text, said.words)
+        assert boundaries(model, longer)[-1, 1] - said.words[-1][1] <= 0.25 * RATE
 
 
 def test_a_wrong_transcript_among_a_hundred_is_found(model: PhoneModel) -> None:
