@@ -8,6 +8,7 @@ by blanks, tabs and line ends alone, as in Kaldi, so that a no-break space is pa
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import unicodedata
 import zlib
@@ -116,6 +117,14 @@ def numbered_lines(
             )
         if content:
             yield number, line
+
+
+def fingerprint(path: str | Path) -> str:
+    """Of the words of a text file's lines, so that another editor's line ends, blanks and byte order mark make no difference."""
+    digest = hashlib.sha256()
+    for _, line in numbered_lines(path):
+        digest.update(" ".join(words(line)).encode() + b"\n")
+    return digest.hexdigest()[:32]
 
 
 def words(text: str) -> list[str]:

@@ -16,7 +16,7 @@ RATE = 16000
 LEXICON = Lexicon.from_pairs([(word, own) for word, spellings in
     {"mass": ["m a s"], "seam": ["s i m"], "sum": ["s u m"], "me": ["m i"], "us": ["u s"], "am": ["a m", "a"]}.items()
     for own in map(str.split, spellings)])  # fmt: skip
-PHONES = tuple(LEXICON.phones)
+PHONES = tuple(LEXICON.tokens)
 # Formants and loudness.
 _SOUNDS = {
     "m": ((250, 1000), 0.03),

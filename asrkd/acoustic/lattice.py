@@ -19,7 +19,7 @@ from torch import Tensor
 from asrkd import fingerprint
 from asrkd.acoustic.ensemble import read_ensemble
 from asrkd.acoustic.model import AcousticModel
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.errors import ModelError
 from asrkd.graphs import ForwardBackward, k2_graph, ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam, occupancies
@@ -75,7 +75,7 @@ def lattice_teacher(spec: str, path: Path, load: Callable[[str], AcousticModel])
     if not settings.acoustic_scale > 0:
         raise ModelError(f"model {spec!r}: acoustic_scale is {settings.acoustic_scale}, but must be above 0")
     below = load(settings.teacher)
-    lexicon = Lexicon.read(settings.lexicon)
+    lexicon = read_tokenizer(settings.lexicon)
     if settings.grammar:
         graph = ngram_graph(lexicon, below.inventory, settings.grammar)
     else:

@@ -10,7 +10,7 @@ from asrkd.alignment.model_align import ModelAligner
 from asrkd.alignment.phone_align import PhoneAligner, load
 from asrkd.alignment.summary import ODDITY, Summary
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.sequence.dependency import import_k2
 from asrkd.store import Store
@@ -85,7 +85,7 @@ def align_store(
         )
     store = Store.open(root)
     check_new(out, "align")
-    words = Lexicon.read(lexicon)
+    words = read_tokenizer(str(lexicon))
     total = len(store.index(["id"]))
     if model is not None:
         if soft or aligner == "k2":

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer, spell
 from asrkd.corpus.topology import SILENCE
 from asrkd.errors import CorpusError
 
@@ -77,7 +77,7 @@ class _States:
 
 
 def transcript_graph(
-    text: str, lexicon: Lexicon, inventory: Inventory, *, leave_early: bool = False, what: str = "transcript"
+    text: str, tokenizer: Tokenizer, inventory: Inventory, *, leave_early: bool = False, what: str = "transcript"
 ) -> TranscriptGraph:
     """All the state sequences that a transcript allows.
 
@@ -87,7 +87,7 @@ def transcript_graph(
     Raises:
         CorpusError: a word is outside the lexicon, a phone outside the inventory, or the transcript is empty.
     """
-    spelled = lexicon.spell(text, what=what)
+    spelled = spell(tokenizer, text, what=what)
     if not spelled:
         raise CorpusError(f"{what} is empty, so there is nothing to align; leave the cut out of the labeled set")
     if inventory.topology.collapses_repeats:

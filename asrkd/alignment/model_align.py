@@ -19,7 +19,7 @@ from asrkd.alignment.speech import Speech, Spoken
 from asrkd.alignment.summary import Example, Summary
 from asrkd.alignment.timeline import of_state_path
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.tokens import Tokens
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.graphs import topology_of
@@ -55,7 +55,7 @@ class ModelAligner:
     def __init__(
         self,
         store: Store,
-        words: Lexicon,
+        words: Tokenizer,
         spec: str,
         *,
         kind: str = "viterbi",

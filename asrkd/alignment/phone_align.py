@@ -18,7 +18,7 @@ from asrkd.alignment.speech import Speech, Spoken
 from asrkd.alignment.summary import ODDITY, Example, Summary
 from asrkd.alignment.timeline import of_phone_path
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.topology import SILENCE
 from asrkd.errors import CorpusError, MismatchError
 from asrkd.store import Store
@@ -39,10 +39,10 @@ class PhoneAligner:
         oddity: deviations above which an utterance does not fit its transcript (`PhoneModel.oddity`).
     """
 
-    def __init__(self, store: Store, words: Lexicon, inventory: Inventory, *, oddity: float = ODDITY) -> None:
+    def __init__(self, store: Store, words: Tokenizer, inventory: Inventory, *, oddity: float = ODDITY) -> None:
         self.store, self.words, self.inventory = store, words, inventory
         self.speech = Speech(store)
-        self.phones = tuple(phone for phone in words.phones if phone != SILENCE)
+        self.phones = tuple(phone for phone in words.tokens if phone != SILENCE)
         self.oddity = oddity
         self.summary = Summary(0.01, STATES)
         self.left_out: dict[str, str] = {}
@@ -179,7 +179,7 @@ class PhoneAligner:
             yield spoken.id, frame_labels(path.nodes, graph, at, model.phones, self.inventory).astype(np.int32)
 
 
-def load(file: str | Path, words: Lexicon) -> PhoneModel:
+def load(file: str | Path, words: Tokenizer) -> PhoneModel:
     """A saved aligner, for a lexicon.
 
     Raises:
@@ -187,7 +187,7 @@ def load(file: str | Path, words: Lexicon) -> PhoneModel:
         MismatchError: the lexicon has phones that the aligner does not know.
     """
     model = PhoneModel.load(file)
-    unknown = set(words.phones) - set(model.phones) - {SILENCE}
+    unknown = set(words.tokens) - set(model.phones) - {SILENCE}
     if unknown:
         raise MismatchError(
             f"aligner {str(file)!r} does not know the phones {', '.join(map(repr, sorted(unknown)[:5]))} of the lexicon; use the lexicon that it "

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from asrkd.alignment.features import Cepstra, with_deltas
 from asrkd.alignment.mixtures import Mixtures
 from asrkd.alignment.phone_graph import SILENCE_STATE, Costs, PhoneGraph, best_paths, states_of
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer
+from asrkd.corpus.tokenizer import spell as names_of
 from asrkd.corpus.topology import SILENCE
 from asrkd.errors import CorpusError, MismatchError
 
@@ -96,14 +97,14 @@ class PhoneModel:
             found.append(BestPath(nodes, states, float(lost[spoken].mean())))
         return found
 
-    def spell(self, text: str, lexicon: Lexicon, *, what: str) -> list[list[list[int]]]:
+    def spell(self, text: str, tokenizer: Tokenizer, *, what: str) -> list[list[list[int]]]:
         """For each word of a transcript its pronunciations as numbers of phones, -1 for silence.
 
         Raises:
             CorpusError: the transcript is empty, or a word is not in the lexicon.
             MismatchError: a phone that the model does not know.
         """
-        return spell(text, lexicon, self.phones, what=what)
+        return spell(text, tokenizer, self.phones, what=what)
 
     def save(self, file: str | Path) -> None:
         """Write an `.npz` file: arrays and one string of JSON.
@@ -162,10 +163,10 @@ class PhoneModel:
         return (self.usual[0] - path.gain) / self.usual[1]
 
 
-def spell(text: str, lexicon: Lexicon, phones: Sequence[str], *, what: str) -> list[list[list[int]]]:
+def spell(text: str, tokenizer: Tokenizer, phones: Sequence[str], *, what: str) -> list[list[list[int]]]:
     """See `PhoneModel.spell`."""
     numbers = {phone: number for number, phone in enumerate(phones)} | {SILENCE: -1}
-    spelled = lexicon.spell(text, what=what)
+    spelled = names_of(tokenizer, text, what=what)
     if not spelled:
         raise CorpusError(f"{what} is empty, so there is nothing to align; leave the cut out of the labeled set")
     unknown = {phone for spellings in spelled for own in spellings for phone in own} - set(numbers)

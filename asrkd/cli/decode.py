@@ -9,7 +9,7 @@ import click
 
 from asrkd.acoustic import load_model
 from asrkd.corpus.cuts import iterate_json
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.corpus.transcripts import speaker_of
 from asrkd.decoding.run import DECODERS, compute_scores, decode_scores, read_prior, search_graph
 from asrkd.evaluation import files
@@ -59,7 +59,7 @@ def decode(
     model = load_model(f"checkpoint:{run}")
     # What cannot be searched is said before the model runs over all the audio.
     graph = search_graph(
-        Lexicon.read(lexicon),
+        read_tokenizer(lexicon),
         model.inventory,
         grammar=grammar,
         insertion_penalty=insertion_penalty,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asrkd import files, fingerprint, text
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.topology import Topology, make_topology
 from asrkd.errors import AsrkdError, ConfigError, CorpusError
 
@@ -53,10 +53,10 @@ class Inventory:
             )
 
     @classmethod
-    def from_lexicon(cls, lexicon: Lexicon, topology: str, *, states_per_phone: int = 2) -> Inventory:
-        """The output units of a topology for the phones of a lexicon."""
+    def from_lexicon(cls, tokenizer: Tokenizer, topology: str, *, states_per_phone: int = 2) -> Inventory:
+        """The output units of a topology for the tokens of a tokenizer."""
         made = make_topology(topology, states_per_phone)
-        return cls(made.units(lexicon.phones), topology, made.states_per_phone)
+        return cls(made.units(tokenizer.tokens), topology, made.states_per_phone)
 
     @cached_property
     def topology(self) -> Topology:

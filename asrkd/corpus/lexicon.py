@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from asrkd import files, text
@@ -74,7 +75,7 @@ class Lexicon:
             )
         lexicon = cls({word: tuple(spellings) for word, spellings in table.items()})
         forms: dict[str, str] = {}
-        for phone in lexicon.phones:
+        for phone in lexicon.tokens:
             if (other := forms.setdefault(text.normal(phone), phone)) != phone:
                 raise CorpusError(
                     f"{what}: the phones {ascii(other)} and {ascii(phone)} look the same and differ in Unicode's form alone (NFC, "
@@ -83,16 +84,26 @@ class Lexicon:
         return lexicon
 
     @property
-    def words(self) -> list[str]:
-        return list(self.pronunciations)
+    def words(self) -> tuple[str, ...]:
+        return tuple(self.pronunciations)
 
-    @property
-    def phones(self) -> list[str]:
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
         """The phones in use, sorted."""
-        return sorted({phone for spellings in self.pronunciations.values() for phones in spellings for phone in phones})
+        return tuple(
+            sorted({phone for spellings in self.pronunciations.values() for phones in spellings for phone in phones})
+        )
 
-    def spell(self, transcript: str, *, what: str = "transcript") -> list[tuple[tuple[str, ...], ...]]:
-        """The pronunciations of each word of a transcript.
+    @cached_property
+    def _ids(self) -> dict[str, list[tuple[int, ...]]]:
+        numbers = {phone: number for number, phone in enumerate(self.tokens)}
+        return {
+            word: [tuple(numbers[phone] for phone in phones) for phones in spellings]
+            for word, spellings in self.pronunciations.items()
+        }
+
+    def encode(self, transcript: str, *, what: str = "transcript") -> list[list[tuple[int, ...]]]:
+        """The pronunciations of each word of a transcript, as places of its phones in `tokens`.
 
         Raises:
             CorpusError: a word is not in the lexicon.
@@ -104,8 +115,12 @@ class Lexicon:
                     f"{what}: word {word!r} is not in the lexicon of {len(self.pronunciations)} words, so {transcript!r} "
                     "cannot be aligned or scored; add the word or leave out the cut"
                 )
-            spelled.append(self.pronunciations[word])
+            spelled.append(self._ids[word])
         return spelled
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The names of phones: which words they are takes a search (`asrkd.graphs`)."""
+        return " ".join(self.tokens[number] for number in ids)
 
     def write(self, path: str | Path) -> None:
         """Write the form that `read` reads.

@@ -1,4 +1,4 @@
-"""Tokens: what a lexicon spells words with in graphs, numbered from 1, and the classes that each passes through."""
+"""Tokens: what words are spelled with in graphs, numbered from 1, and the classes that each passes through."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer, spell, vocabulary
 from asrkd.errors import CorpusError
 
 
@@ -45,20 +45,20 @@ class Tokens:
                 raise CorpusError(f"phone {phone!r} is not among the {len(self.names)} tokens of the model's inventory")
         return tuple(self._numbers[phone] for phone in phones)
 
-    def spell(self, text: str, lexicon: Lexicon, *, what: str = "transcript") -> list[list[tuple[int, ...]]]:
+    def spell(self, text: str, tokenizer: Tokenizer, *, what: str = "transcript") -> list[list[tuple[int, ...]]]:
         """For each word of a transcript its pronunciations as tokens.
 
         Raises:
-            CorpusError: a word that the lexicon cannot spell.
+            CorpusError: a word that the tokenizer cannot spell.
         """
-        return [[self.ids(phones) for phones in spellings] for spellings in lexicon.spell(text, what=what)]
+        return [[self.ids(phones) for phones in spellings] for spellings in spell(tokenizer, text, what=what)]
 
-    def pronunciations(self, lexicon: Lexicon) -> list[tuple[int, tuple[int, ...]]]:
-        """(word, tokens) of the lexicon, words numbered from 1 in its order."""
+    def pronunciations(self, tokenizer: Tokenizer) -> list[tuple[int, tuple[int, ...]]]:
+        """(word, tokens) of the vocabulary, words numbered from 1 in its order."""
         return [
             (number, self.ids(phones))
-            for number, word in enumerate(lexicon.words, 1)
-            for phones in lexicon.pronunciations[word]
+            for number, spellings in enumerate(vocabulary(tokenizer).values(), 1)
+            for phones in spellings
         ]
 
     def read(self, classes: Sequence[int]) -> list[int]:

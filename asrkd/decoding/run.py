@@ -17,7 +17,7 @@ from asrkd.acoustic import AcousticModel
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cuts import iterate, iterate_json, open_cuts
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.transcripts import speaker_of, transcript_of
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.decoding.decode import graph_decode
@@ -119,7 +119,7 @@ def read_prior(run: str | Path) -> NDArray[np.float32]:
 
 
 def search_graph(
-    lexicon: Lexicon,
+    lexicon: Tokenizer,
     inventory: Inventory,
     *,
     grammar: str | None = None,
@@ -135,7 +135,7 @@ def search_graph(
 
     Raises:
         CorpusError: a grammar that cannot be used.
-        ConfigError: an insertion penalty for a grammar.
+        ConfigError: an insertion penalty for a grammar, or a tokenizer without a list of words.
         DependencyError: k2 or kaldilm is needed and not installed.
     """
     if grammar is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import kaldifst
 
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer, vocabulary
 from asrkd.corpus.topology import NOTHING
 from asrkd.errors import MismatchError
 
@@ -37,7 +37,7 @@ class DecodingGraph:
 
 
 def word_loop_graph(
-    lexicon: Lexicon,
+    lexicon: Tokenizer,
     inventory: Inventory,
     *,
     word_costs: Mapping[str, float] | None = None,
@@ -61,7 +61,7 @@ def word_loop_graph(
     start = int(fst.add_state())
     fst.start = start
     fst.set_final(state=start, weight=0.0)
-    topology = inventory.topology
+    topology, spelled = inventory.topology, vocabulary(lexicon)
     # Between equal tokens there must be a frame of nothing, and between any two there may be one.
     separated = topology.collapses_repeats
 
@@ -75,9 +75,7 @@ def word_loop_graph(
     blanks: dict[tuple[int, ...], int] = {}
     roots = {-1: start}
     if separated:
-        for last in sorted(
-            {inventory.ids(phones[-1:])[0] for word in lexicon.pronunciations.values() for phones in word}
-        ):
+        for last in sorted({inventory.ids(phones[-1:])[0] for word in spelled.values() for phones in word}):
             roots[last] = int(fst.add_state())
             fst.set_final(state=roots[last], weight=0.0)
             arc(roots[last], start, NOTHING + 1)
@@ -110,11 +108,11 @@ def word_loop_graph(
                 arc(blanks[tuple(before)], node, label + 1)
         return node
 
-    words = ("<eps>", *lexicon.words)
-    uniform = math.log(len(lexicon.words))
+    words = ("<eps>", *spelled)
+    uniform = math.log(len(spelled))
     for number, word in enumerate(words[1:], 1):
         cost = (word_costs or {}).get(word, uniform) + insertion_penalty
-        for phones in lexicon.pronunciations[word]:
+        for phones in spelled[word]:
             labels = tuple(inventory.ids(phones))
             for end in (labels, *left_early(labels)):
                 arc(node_of(end), roots[labels[-1]] if separated else start, 0, number, cost)

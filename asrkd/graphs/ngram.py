@@ -8,7 +8,7 @@ from typing import Any
 import kaldifst
 
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer, vocabulary
 from asrkd.corpus.tokens import Tokens
 from asrkd.graphs.graph import DecodingGraph
 from asrkd.sequence.grammar import ngram
@@ -34,7 +34,7 @@ def k2_graph(graph: DecodingGraph) -> Any:
 
 
 def ngram_graph(
-    lexicon: Lexicon,
+    lexicon: Tokenizer,
     inventory: Inventory,
     arpa: str | Path,
     *,
@@ -53,14 +53,14 @@ def ngram_graph(
         CorpusError: an ARPA file that cannot be used, or words that the lexicon does not have.
         DependencyError: k2 or kaldilm is not installed.
     """
-    tokens = Tokens.of(inventory)
+    tokens, words = Tokens.of(inventory), tuple(vocabulary(lexicon))
     graph = decoding_graph(
         topology_of(inventory, leave_early=leave_early),
         tokens.pronunciations(lexicon),
-        ngram(arpa, lexicon.words, skip_unknown=skip_unknown),
+        ngram(arpa, words, skip_unknown=skip_unknown),
         num_tokens=len(tokens.names),
-        num_words=len(lexicon.words),
+        num_words=len(words),
         silence=tokens.silence,
         silence_probability=silence_probability,
     )
-    return DecodingGraph(kaldifst.compile(to_openfst(graph), acceptor=False), ("<eps>", *lexicon.words), inventory)
+    return DecodingGraph(kaldifst.compile(to_openfst(graph), acceptor=False), ("<eps>", *words), inventory)

@@ -32,7 +32,7 @@ class ModelConfig:
 
 @dataclass
 class InventoryConfig:
-    """The output units, made from a lexicon."""
+    """The output units, made from `lexicon`: the path of one, or the spec of another tokenizer (`asrkd.corpus.tokenizer`)."""
 
     lexicon: str = field(default=MISSING, metadata=_BY_CONTENT)
     topology: str = "ctc"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 from asrkd import fingerprint, text
 from asrkd.corpus.augment import Augment, NoiseAugment, Reverb
+from asrkd.corpus.tokenizer import tokenizer_fingerprint
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
 from asrkd.store.snapshot import open_snapshot
@@ -28,13 +27,13 @@ def inputs(
     Raises:
         AsrkdError: one of them cannot be read.
     """
-    found = {"inventory.lexicon": of_text(config.inventory.lexicon)}
+    found = {"inventory.lexicon": tokenizer_fingerprint(config.inventory.lexicon)}
     for name, source in config.sources.items():
         found[f"sources.{name}.store"] = of_store(stores.get(name) or _open(source))
         if source.vocabulary_map:
-            found[f"sources.{name}.vocabulary_map"] = of_text(source.vocabulary_map)
+            found[f"sources.{name}.vocabulary_map"] = text.fingerprint(source.vocabulary_map)
     if config.sequence.grammar:
-        found["sequence.grammar"] = of_text(config.sequence.grammar)
+        found["sequence.grammar"] = text.fingerprint(config.sequence.grammar)
     for key, root in (("dev", config.dev), ("prior", config.prior)):
         if root:
             found[key] = of_store(Store.open(root))
@@ -55,14 +54,6 @@ def inputs(
 
 def _open(source: SourceConfig) -> Store:
     return open_snapshot(source.store, source.snapshot) if source.snapshot else Store.open(source.store)
-
-
-def of_text(path: str | Path) -> str:
-    """Of the words of a text file's lines, so that another editor's line ends, blanks and byte order mark make no difference."""
-    digest = hashlib.sha256()
-    for _, line in text.numbered_lines(path):
-        digest.update(" ".join(text.words(line)).encode() + b"\n")
-    return digest.hexdigest()[:32]
 
 
 def of_store(store: Store) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from asrkd.callables import find_callable
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer, spell
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.losses.frames import around_labels, best_path, delayed, top_classes
 from asrkd.losses.hard import ctc_loss, frame_cross_entropy
@@ -33,7 +33,7 @@ class FrameObjective:
         ConfigError: a setting that cannot be, or does not go with the topology.
     """
 
-    lexicon: Lexicon
+    lexicon: Tokenizer
     inventory: Inventory
     kinds: Mapping[str, str]
     soft: SoftLossConfig
@@ -158,7 +158,7 @@ class FrameObjective:
                 f"utterance {what!r} has no transcript, which its hard labels are made of; set its source's kind to 'soft' and "
                 "soft_loss.alpha to 1"
             )
-        spelled = self.lexicon.spell(text, what=f"utterance {what!r}")
+        spelled = spell(self.lexicon, text, what=f"utterance {what!r}")
         return [unit for spellings in spelled for unit in self.inventory.ids(spellings[0])]
 
 

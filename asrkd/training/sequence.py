@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asrkd import files, text
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import Tokenizer, vocabulary
 from asrkd.corpus.tokens import Tokens
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.graphs import k2_graph, ngram_graph, topology_of, word_loop_graph
@@ -50,7 +50,7 @@ class SequenceObjective:
         self,
         criteria: Collection[str],
         settings: SequenceConfig,
-        lexicon: Lexicon,
+        lexicon: Tokenizer,
         inventory: Inventory,
         sources: Sequence[Source],
         log_prior: Tensor | None,
@@ -64,7 +64,7 @@ class SequenceObjective:
         self._log_prior = None if log_prior is None else log_prior.to(device)
         self._beam = Beam(settings.search_beam, settings.output_beam, settings.min_active, settings.max_active)
         self._numerators: dict[str, Any] = {}
-        self._words = {word: number for number, word in enumerate(lexicon.words, 1)}
+        self._words = {word: number for number, word in enumerate(vocabulary(lexicon), 1)}
         self._phone_lm: Any = None
         self._denominator: Any = None
         self._word_graph: Any = None
@@ -132,7 +132,7 @@ class SequenceObjective:
             raise CorpusError(
                 f"utterance {batch.ids[number]!r} has no transcript, but its source is of kind 'labeled'; leave it out of the source"
             )
-        self.lexicon.spell(transcript, what=f"utterance {batch.ids[number]!r}")
+        self.lexicon.encode(transcript, what=f"utterance {batch.ids[number]!r}")
         return transcript
 
     def _numerator_graphs(self, texts: Sequence[str], ids: Sequence[str], criterion: str) -> Any:
@@ -183,7 +183,7 @@ class SkippedUtterances(Callback):
         files.write(path, "".join(f"{key}\t{why}\n" for key, why in sorted(listed.items())))
 
 
-def token_sequences(sources: Iterable[Source], tokens: Tokens, lexicon: Lexicon) -> list[list[int]]:
+def token_sequences(sources: Iterable[Source], tokens: Tokens, lexicon: Tokenizer) -> list[list[int]]:
     """What was said in the utterances of sources: with alignments the tokens that were spoken, otherwise first pronunciations.
 
     Raises:

@@ -18,7 +18,7 @@ from asrkd import checkpoint, files, fingerprint
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.distributed.parallel import Parallel
 from asrkd.distributed.ranks import join
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
@@ -96,7 +96,7 @@ class Trainer:
         if self.ranks.first and has_config(self.run):  # first, for what follows from a changed input is said worse
             check(self.run, config, inputs(config))
         self.front_end = FrontEnd.from_dict(config.front_end)
-        self.lexicon = Lexicon.read(config.inventory.lexicon)
+        self.lexicon = read_tokenizer(config.inventory.lexicon)
         self.inventory = Inventory.from_lexicon(
             self.lexicon, config.inventory.topology, states_per_phone=config.inventory.states_per_phone
         )

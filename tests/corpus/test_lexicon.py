@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import spell
 from asrkd.errors import CorpusError
 
 # Not surrogates, which no UTF-8 file can hold, nor a mark that starts a file.
@@ -23,15 +24,15 @@ def write(path: Path, data: str | bytes) -> Path:
 def test_reads_kaldis_form(tmp_path: Path) -> None:
     path = write(tmp_path / "lexicon.txt", "yes\tY EH S\n\nno N OW\r\nyes Y AE\nyes Y EH S\nслово s l\n")
     lexicon = Lexicon.read(path)
-    assert lexicon.words == ["yes", "no", "слово"]
+    assert lexicon.words == ("yes", "no", "слово")
     assert lexicon.pronunciations["yes"] == (("Y", "EH", "S"), ("Y", "AE"))
-    assert lexicon.phones == ["AE", "EH", "N", "OW", "S", "Y", "l", "s"]
-    assert lexicon.spell(" no  yes ") == [(("N", "OW"),), (("Y", "EH", "S"), ("Y", "AE"))]
-    assert lexicon.spell("") == []
+    assert lexicon.tokens == ("AE", "EH", "N", "OW", "S", "Y", "l", "s")
+    assert spell(lexicon, " no  yes ") == [[("N", "OW")], [("Y", "EH", "S"), ("Y", "AE")]]
+    assert lexicon.encode("") == []
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path) -> None:
-    assert Lexicon.read(write(tmp_path / "a", b"\xef\xbb\xbfyes Y\n")).words == ["yes"]
+    assert Lexicon.read(write(tmp_path / "a", b"\xef\xbb\xbfyes Y\n")).words == ("yes",)
 
 
 # Names that lexicon files use for something else, besides any others.
@@ -73,7 +74,7 @@ def test_what_is_written_is_read_as_it_was_or_refused(
     assert read == lexicon and read.words == lexicon.words
     assert [path.name for path in path.parent.iterdir()] == ["lexicon.txt"]
     for word, phones in pairs:
-        assert tuple(phones) in lexicon.spell(word)[0]
+        assert tuple(phones) in spell(lexicon, word)[0]
 
 
 KA = Lexicon.from_pairs([("ka", ["k", "a"]), ("to", ["t", "o"]), ("ka", ["g", "a"])])
@@ -156,9 +157,9 @@ def test_what_can_be_taken_in_two_ways_is_refused(tmp_path: Path, name: str, con
 
 def test_words_are_looked_up_in_the_composed_form(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lexicon = Lexicon.read(write(tmp_path / "lex.txt", "cafe\u0301 k a f e\ncaf\u00e9 k a f\n"))
-    assert lexicon.words == ["caf\u00e9"] and len(lexicon.pronunciations["caf\u00e9"]) == 2
+    assert lexicon.words == ("caf\u00e9",) and len(lexicon.pronunciations["caf\u00e9"]) == 2
     assert "1 words were put into Unicode's composed form" in caplog.text
-    assert lexicon.spell("cafe\u0301 caf\u00e9") == [lexicon.pronunciations["caf\u00e9"]] * 2
+    assert spell(lexicon, "cafe\u0301 caf\u00e9") == [list(lexicon.pronunciations["caf\u00e9"])] * 2
 
 
 def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
@@ -189,4 +190,4 @@ def test_pairs_that_no_file_could_hold_are_refused(pair: tuple[str, list[str]], 
 def test_a_word_outside_is_refused_with_its_transcript() -> None:
     lexicon = Lexicon.from_pairs([("yes", ["Y"])])
     with pytest.raises(CorpusError, match="cut 'c': word 'no' is not in the lexicon of 1 words, so 'yes no'"):
-        lexicon.spell("yes no", what="cut 'c'")
+        lexicon.encode("yes no", what="cut 'c'")

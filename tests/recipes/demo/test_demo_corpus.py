@@ -52,7 +52,7 @@ def test_transcripts_stay_within_the_lexicon(cuts: dict[str, list[MonoCut]], cor
             if split == "unlabeled":
                 assert cut.supervisions[0].text is None
             else:
-                words.spell(cut.supervisions[0].text)
+                words.encode(cut.supervisions[0].text)
 
 
 def test_transcribed_holds_the_same_audio(cuts: dict[str, list[MonoCut]]) -> None:
@@ -171,7 +171,7 @@ def test_counts_that_cannot_be(counts: dict[str, tuple[int, int]], quoted: str, 
 @given(st.integers(0, 2**32))
 def test_any_text_can_be_spelled(seed: int) -> None:
     text = draw_text(np.random.default_rng(seed))
-    assert lexicon().spell(text) and len(lexicon().words) <= 42
+    assert lexicon().encode(text) and len(lexicon().words) <= 42
 
 
 def test_every_word_is_said() -> None:
