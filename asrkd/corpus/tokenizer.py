@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from asrkd import fingerprint, text
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.errors import ConfigError, CorpusError
+from asrkd.errors import CorpusError
 
 
 class Tokenizer(Protocol):
@@ -24,7 +24,7 @@ class Tokenizer(Protocol):
 
     @property
     def words(self) -> tuple[str, ...] | None:
-        """The words that can be searched for, each once; None where any word can be spelled."""
+        """The words that can be searched for, each once; None where any word can be spelled: searches then find tokens."""
 
     def encode(self, transcript: str, *, what: str = "transcript") -> list[list[tuple[int, ...]]]:
         """For each word of a transcript its pronunciations as ids, the usual one first.
@@ -80,16 +80,9 @@ def spell(tokenizer: Tokenizer, transcript: str, *, what: str = "transcript") ->
 
 
 def vocabulary(tokenizer: Tokenizer) -> dict[str, list[tuple[str, ...]]]:
-    """The pronunciations of each word, as names of tokens.
-
-    Raises:
-        ConfigError: a tokenizer without a list of words.
-    """
+    """What a search may find: the pronunciations of each word, as names of tokens; without a list of words the tokens, each a word."""
     if tokenizer.words is None:
-        raise ConfigError(
-            "the tokenizer spells any word, so there is no list of words to search for; give a lexicon of the words, or decode greedily "
-            "(asrkd.decoding.decode.greedy_text)"
-        )
+        return {token: [(token,)] for token in tokenizer.tokens}
     return {word: spell(tokenizer, word)[0] for word in tokenizer.words}
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.graphs import DecodingGraph
 
@@ -129,9 +128,3 @@ def greedy_tokens(log_probs: NDArray[np.float32], inventory: Inventory) -> tuple
     best = log_probs.argmax(axis=1) if len(log_probs) else np.zeros(0, dtype=np.int64)
     kept = best[np.concatenate([[True], best[1:] != best[:-1]])] if len(best) else best
     return tuple(inventory.units[unit] for unit in kept if unit != 0)
-
-
-def greedy_text(log_probs: NDArray[np.float32], inventory: Inventory, tokenizer: Tokenizer) -> str:
-    """The text of `greedy_tokens`, which the tokenizer must have."""
-    numbers = {name: number for number, name in enumerate(tokenizer.tokens)}
-    return tokenizer.decode([numbers[name] for name in greedy_tokens(log_probs, inventory)])

@@ -135,7 +135,7 @@ def search_graph(
 
     Raises:
         CorpusError: a grammar that cannot be used.
-        ConfigError: an insertion penalty for a grammar, or a tokenizer without a list of words.
+        ConfigError: an insertion penalty for a grammar.
         DependencyError: k2 or kaldilm is needed and not installed.
     """
     if grammar is None:
@@ -202,7 +202,7 @@ def decode_scores(
             )
             for key in keys
         ]
-    return {key: " ".join(one.words) for key, one in zip(keys, found, strict=True)}
+    return {key: graph.text(one.words) for key, one in zip(keys, found, strict=True)}
 
 
 def latency_ratio(model: AcousticModel, front_end: AnyFrontEnd, *, seconds: float = 10.0, repeats: int = 5) -> float:

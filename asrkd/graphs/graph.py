@@ -7,7 +7,7 @@ costs (negative natural logarithms).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import kaldifst
@@ -25,6 +25,13 @@ class DecodingGraph:
     fst: kaldifst.StdVectorFst
     words: tuple[str, ...]
     inventory: Inventory
+    tokenizer: Tokenizer
+
+    def text(self, words: Sequence[str]) -> str:
+        """The text of a path's words, which are tokens where the tokenizer has no list of words."""
+        if self.tokenizer.words is not None:
+            return " ".join(words)
+        return self.tokenizer.decode([self.tokenizer.tokens.index(token) for token in words])
 
     def check(self, inventory: Inventory) -> None:
         """Raise `MismatchError` unless the model's inventory is the one that the graph was built for."""
@@ -51,7 +58,7 @@ def word_loop_graph(
     words `hmm` graphs allow silence; `ctc` graphs allow blanks, and demand one between two equal tokens.
 
     Args:
-        word_costs: cost of each word; default log(number of words).
+        word_costs: cost of each word; default log(number of words), and 0 for the tokens of `ctc` where any word can be spelled.
         insertion_penalty: added to the cost of every word; above 0 gives fewer words.
         self_loop_cost: cost of staying one more frame in a class that is not silence or blank.
         leave_early: an `hmm` phone may end after any of its states, so that one frame is enough for it; natural phones are often
@@ -109,11 +116,13 @@ def word_loop_graph(
         return node
 
     words = ("<eps>", *spelled)
-    uniform = math.log(len(spelled))
+    # Of tokens that collapse, the best path is then that of the best class of each frame.
+    free = lexicon.words is None and separated
+    uniform = 0.0 if free else math.log(len(spelled))
     for number, word in enumerate(words[1:], 1):
         cost = (word_costs or {}).get(word, uniform) + insertion_penalty
         for phones in spelled[word]:
             labels = tuple(inventory.ids(phones))
             for end in (labels, *left_early(labels)):
                 arc(node_of(end), roots[labels[-1]] if separated else start, 0, number, cost)
-    return DecodingGraph(fst, words, inventory)
+    return DecodingGraph(fst, words, inventory, lexicon)

@@ -63,4 +63,4 @@ def ngram_graph(
         silence=tokens.silence,
         silence_probability=silence_probability,
     )
-    return DecodingGraph(kaldifst.compile(to_openfst(graph), acceptor=False), ("<eps>", *words), inventory)
+    return DecodingGraph(kaldifst.compile(to_openfst(graph), acceptor=False), ("<eps>", *words), inventory, lexicon)

@@ -26,7 +26,7 @@ from asrkd.corpus.tokenizer import (
     tokenizer_fingerprint,
     vocabulary,
 )
-from asrkd.decoding.decode import greedy_text
+from asrkd.decoding.decode import graph_decode, greedy_tokens
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.graphs import word_loop_graph
 from asrkd.labeling.local import run
@@ -107,16 +107,19 @@ def test_a_tokenizer_of_ones_own_plans_aligns_trains_and_decodes(corpus: Path, t
         check(tmp_path / "ctc", config, inputs(config))
 
 
-def test_without_a_list_of_words_the_tokens_are_read_greedily(spec: str) -> None:
+@pytest.mark.parametrize("topology", ["ctc", "hmm"])
+def test_without_a_list_of_words_tokens_are_searched_for(spec: str, topology: str) -> None:
     tokenizer = dataclasses.replace(read_tokenizer(spec), words=None)  # type: ignore[type-var]
-    inventory = Inventory.from_lexicon(tokenizer, "ctc")
-    with pytest.raises(ConfigError, match="no list of words"):
-        word_loop_graph(tokenizer, inventory)
+    inventory = Inventory.from_lexicon(tokenizer, topology, states_per_phone=1)
+    graph = word_loop_graph(tokenizer, inventory)
     ids = [number for spellings in tokenizer.encode("hull low") for number in spellings[0]]
-    # A blank behind each token, and each token twice.
+    # Each token twice, and nothing behind it.
     classes = [label for number in ids for label in (number + 1, number + 1, 0)]
     log_probs = np.log(np.eye(len(inventory))[classes] + 1e-3).astype(np.float32)
-    assert greedy_text(log_probs, inventory, tokenizer) == "hull low"
+    found = graph_decode(log_probs, graph)
+    assert found.classes.tolist() == classes and graph.text(found.words) == "hull low"
+    if inventory.topology.collapses_repeats:
+        assert found.words == greedy_tokens(log_probs, inventory)
 
 
 def test_a_spec_is_a_kind_and_its_argument_or_the_path_of_a_lexicon(tmp_path: Path, spec: str) -> None:

@@ -70,7 +70,7 @@ def small_graph(arcs: list[tuple[int, int, int]], final: int) -> DecodingGraph:
     fst.set_final(state=final, weight=0.0)
     for source, target, label in arcs:
         fst.add_arc(source, kaldifst.StdArc(label, 0, 0.0, target))
-    return DecodingGraph(fst, ("<eps>",), Inventory(("<blk>", "a"), "ctc"))
+    return DecodingGraph(fst, ("<eps>",), Inventory(("<blk>", "a"), "ctc"), Lexicon.from_pairs([("a", ["a"])]))
 
 
 def test_an_utterance_without_a_path_has_zeros() -> None:
