@@ -34,6 +34,9 @@ def find_callable(spec: str, *, what: str) -> Callable[..., Any]:
         raise ConfigError(
             f"{what} {spec!r}: module {module_name!r} cannot be imported ({error}){_near_module(module_name)}"
         ) from None
+    except Exception as error:  # it is the user's code
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(f"{what} {spec!r}: module {module_name!r} cannot be imported ({why}); correct it") from error
     found = getattr(module, name, None)
     if not callable(found):
         near = difflib.get_close_matches(name, dir(module), n=1)

@@ -28,21 +28,19 @@ def save(path: str | Path, content: dict[str, Any]) -> None:
         ) from None
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read(path: str | Path, *, error: type[AsrkdError] = ConfigError) -> dict[str, Any]:
     """Read a checkpoint that `save` wrote.
 
     Raises:
-        ConfigError: the file is missing, damaged, or not a checkpoint of asrkd.
+        AsrkdError: of the kind `error`: the file is missing, damaged, or not a checkpoint of asrkd.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ConfigError(f"checkpoint {str(path)!r} does not exist; train the run first or correct the path") from None
-    except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(
-            f"checkpoint {str(path)!r} cannot be read ({text}); it is damaged or of another tool"
-        ) from None
+        raise error(f"checkpoint {str(path)!r} does not exist; train the run to its end, or correct the path") from None
+    except Exception as failure:
+        text = " ".join(str(failure).split()) or type(failure).__name__
+        raise error(f"checkpoint {str(path)!r} cannot be read ({text}); it is damaged or of another tool") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ConfigError(f"checkpoint {str(path)!r} is not of the format {FORMAT!r}; give one that asrkd train wrote")
+        raise error(f"checkpoint {str(path)!r} is not of the format {FORMAT!r}; give one that asrkd train wrote")
     return content

@@ -18,6 +18,7 @@ ORDER = (
     "errors",
     "text",
     "files",
+    "checkpoint",
     "fingerprint",
     "config",
     "prefetch",

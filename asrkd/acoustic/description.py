@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
 from asrkd import text
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
@@ -17,6 +20,7 @@ class Description(NamedTuple):
     front_end: AnyFrontEnd
     inventory: Inventory
     subsampling_factor: int
+    log_prior: Tensor | None = None
 
 
 def description_path(path: Path) -> Path:
@@ -25,10 +29,11 @@ def description_path(path: Path) -> Path:
 
 
 def read_description(spec: str, path: Path) -> Description:
-    """The description of the model `path`: `front_end`, `inventory` (`units`, `topology`, `states_per_phone`) and `subsampling_factor`.
+    """The description of the model `path`: `front_end`, `inventory` (`units`, `topology`, `states_per_phone`), and optionally
+    `subsampling_factor` and `log_prior` (a natural logarithm for each class).
 
     Raises:
-        ModelError: it cannot be read, or does not describe a teacher.
+        ModelError: it cannot be read, or does not describe a model.
     """
     described = description_path(path)
     content = text.read(described, what=f"model {spec!r}: the description", error=ModelError)
@@ -44,10 +49,11 @@ def read_description(spec: str, path: Path) -> Description:
     factor = _whole(values.get("subsampling_factor", 1), f"{where}: subsampling_factor")
     try:
         front_end = front_end_from_dict(_mapping(values["front_end"], f"{where}: front_end"))
-        return Description(front_end, _inventory(values["inventory"], f"{where}: inventory"), factor)
+        inventory = _inventory(values["inventory"], f"{where}: inventory")
+        return Description(front_end, inventory, factor, _log_prior(values.get("log_prior"), f"{where}: log_prior"))
     except ModelError:
         raise
-    except (AsrkdError, TypeError, ValueError) as error:
+    except (AsrkdError, ArithmeticError, TypeError, ValueError) as error:
         raise ModelError(f"{where}: {error}") from None
 
 
@@ -60,6 +66,15 @@ def _inventory(values: Any, where: str) -> Inventory:
         raise ModelError(f"{where}: topology is {topology!r}, but must be ctc or hmm")
     _whole(values.get("states_per_phone", 1), f"{where}: states_per_phone")
     return Inventory.from_dict(values)
+
+
+def _log_prior(value: Any, where: str) -> Tensor | None:
+    """(V,) float32; `AcousticModel` checks its size."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or any(type(number) not in (int, float) for number in value):
+        raise ModelError(f"{where} must be a list of numbers, a natural logarithm for each class")
+    return torch.tensor([float(number) for number in value])
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:

@@ -1,16 +1,18 @@
-"""Ensembles: the weighted mean of several teachers' posteriors."""
+"""Ensembles: the weighted mean of several models' posteriors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor
 
 from asrkd import fingerprint
+from asrkd.acoustic.kinds import Request, kind
 from asrkd.acoustic.model import AcousticModel
 from asrkd.errors import ModelError
 
@@ -49,37 +51,56 @@ def read_ensemble(spec: str, path: Path) -> Ensemble:
     return Ensemble([one for one, _ in members], [weight / total for _, weight in members], domain)
 
 
-def ensemble_teacher(spec: str, path: Path, load: Callable[[str], AcousticModel]) -> AcousticModel:
-    """The teacher that the YAML file describes; `load` loads its members.
+@kind(
+    "ensemble:FILE",
+    "The weighted mean of several models' posteriors, by a YAML file: teachers: [{spec: ..., weight: ...}], and domain: probability or log.",
+    of_models=True,
+)
+def ensemble(request: Request) -> AcousticModel:
+    """The model that the YAML file describes; its prior is the weighted mean of the members'.
 
     Raises:
         ModelError: a file that cannot be used, or members whose frames cannot be averaged.
     """
-    given = read_ensemble(spec, path)
-    teachers = [load(one) for one in given.specs]
-    first = teachers[0]
-    for teacher in teachers[1:]:
+    settings = read_ensemble(request.spec, request.path)
+    members = [request.member(spec) for spec in settings.specs]
+    first = members[0]
+    for member in members[1:]:
         for name in ("inventory", "front_end", "subsampling_factor"):
-            if getattr(teacher, name) != getattr(first, name):
+            if getattr(member, name) != getattr(first, name):
                 raise ModelError(
-                    f"model {spec!r}: {teacher.spec!r} and {first.spec!r} differ in {name}, so their frames cannot be averaged"
+                    f"model {request.spec!r}: {member.spec!r} and {first.spec!r} differ in {name}, so their frames cannot be averaged"
                 )
-    identity = fingerprint.of_json([given.domain, given.weights, [teacher.fingerprint for teacher in teachers]])
-    model = _Average(teachers, given.weights, given.domain)
-    own = all(teacher.own for teacher in teachers)
     return AcousticModel(
-        model, first.front_end, first.inventory, first.subsampling_factor, spec, identity, first.device, own=own
+        _Average(members, settings.weights, settings.domain),
+        first.front_end,
+        first.inventory,
+        first.subsampling_factor,
+        request.spec,
+        fingerprint.of_json([settings.domain, settings.weights, [member.fingerprint for member in members]]),
+        first.device,
+        log_prior=_mean_prior(members, settings.weights),
+        own=all(member.own for member in members),
     )
+
+
+def _mean_prior(members: Sequence[AcousticModel], weights: Sequence[float]) -> Tensor | None:
+    """(V,) log of the weighted mean of the members' priors; None where one has none."""
+    log_priors = [member.log_prior for member in members if member.log_prior is not None]
+    if len(log_priors) < len(members):
+        return None
+    priors = [np.exp(log_prior.cpu().numpy()) for log_prior in log_priors]
+    return torch.from_numpy(np.log(np.average(priors, axis=0, weights=weights)).astype(np.float32))
 
 
 class _Average:
     """Weighted mean of posteriors, in the domain of probabilities or of logarithms (renormalised by the softmax)."""
 
-    def __init__(self, teachers: list[AcousticModel], weights: list[float], domain: str) -> None:
-        self.teachers, self.weights, self.domain = teachers, weights, domain
+    def __init__(self, members: list[AcousticModel], weights: list[float], domain: str) -> None:
+        self.members, self.weights, self.domain = members, weights, domain
 
     def __call__(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = [teacher.log_probs(features, lengths) for teacher in self.teachers]
+        outputs = [member.log_probs(features, lengths) for member in self.members]
         stacked = torch.stack([log_probs for log_probs, _ in outputs])
         weights = torch.tensor(self.weights, device=stacked.device).view(-1, 1, 1, 1)
         if self.domain == "log":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from asrkd import fingerprint
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import AsrkdError, ConfigError, ModelError
@@ -39,6 +40,7 @@ class AcousticModel:
         spec: the spec string it was loaded from.
         fingerprint: over weights, code identity, front end and inventory.
         device: where the model runs.
+        log_prior: (V,) natural logs of the priors of its classes, by which an `hmm` model's posteriors are divided; None where they are not known.
         autocast: name of the type in which torch's autocast computes what is safe in it, `bfloat16` or `float16`; empty for none.
         one_by_one: the model gets one utterance at a time, without padding, because its output would depend on the others of a batch.
         own: the model is one of asrkd's, whose tests show that its output does not depend on the batch.
@@ -51,6 +53,7 @@ class AcousticModel:
     spec: str
     fingerprint: str
     device: str = "cpu"
+    log_prior: Tensor | None = field(default=None, compare=False, repr=False)
     autocast: str = ""
     one_by_one: bool = False
     own: bool = False
@@ -60,6 +63,19 @@ class AcousticModel:
             self.inventory.check_first_unit()
         except ConfigError as error:
             raise ModelError(f"model {self.spec!r}: {error}") from None
+        if self.log_prior is not None:
+            self._check_log_prior(self.log_prior)
+
+    def _check_log_prior(self, log_prior: Tensor) -> None:
+        if log_prior.shape != (len(self.inventory),):
+            raise ModelError(
+                f"model {self.spec!r} has priors of shape {tuple(log_prior.shape)}, but needs one for each of its {len(self.inventory)} classes"
+            )
+        if not bool(log_prior.isfinite().all()):
+            raise ModelError(
+                f"model {self.spec!r} has log-priors that are NaN or infinite, which its posteriors cannot be divided by; give each class a "
+                "prior above 0"
+            )
 
     def log_probs(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, F), (N,) -> natural-log posteriors (N, T', V) float32, and lengths (N,).
@@ -70,6 +86,41 @@ class AcousticModel:
         """
         logits, out_lengths = self.logits(features, lengths)
         return logits.float().log_softmax(-1), out_lengths
+
+    def check_prior(self) -> None:
+        """Raise `ModelError` for a model that needs priors and has none: before it runs over audio, so that nothing is lost."""
+        if self.inventory.topology.needs_prior and self.log_prior is None:
+            raise ModelError(
+                f"model {self.spec!r} is of topology {self.inventory.topology_name!r}, whose posteriors a search divides by the priors of the classes, "
+                "but it brings none; give a run of asrkd train (checkpoint:RUN), or add log_prior, a natural logarithm for each class, to the "
+                "PATH.json of the model or to the AcousticModel of a python: factory"
+            )
+
+    def scores(
+        self, features: Tensor, lengths: Tensor, *, acoustic_scale: float = 1.0, prior_scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """(N, T, F), (N,) -> acoustic scores (N, T', V) float32 and lengths (N,): what every search and lattice is given; see `scores_of`.
+
+        Raises:
+            ModelError: as `log_probs`, or a model that needs priors has none.
+        """
+        self.check_prior()
+        log_probs, out_lengths = self.log_probs(features, lengths)
+        return self.scores_of(log_probs, acoustic_scale=acoustic_scale, prior_scale=prior_scale), out_lengths
+
+    def scores_of(self, log_probs: Tensor, *, acoustic_scale: float = 1.0, prior_scale: float = 1.0) -> Tensor:
+        """(..., V) log-posteriors -> acoustic scores, `acoustic_scale (log p(s|x) - prior_scale log p(s))`.
+
+        Models that need priors give pseudo-likelihoods p(x|s) = p(s|x) / p(s) (Bourlard & Morgan 1994); posteriors of the others are used as
+        they are.
+
+        Raises:
+            ModelError: a model that needs priors has none.
+        """
+        self.check_prior()
+        if self.inventory.topology.needs_prior and self.log_prior is not None:
+            log_probs = log_probs - prior_scale * self.log_prior.to(log_probs.device)
+        return acoustic_scale * log_probs
 
     @torch.no_grad()
     def logits(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,3 +188,18 @@ def one_line(error: BaseException) -> str:
     """An error of another library in one line: what it says, or its kind where it says nothing."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def identity(weights: Any, code: Any, front_end: AnyFrontEnd, inventory: Inventory, subsampling_factor: int) -> str:
+    """The fingerprint of a model: over its weights, what computes with them, front end, inventory and subsampling factor."""
+    return fingerprint.of_json([weights, code, front_end.fingerprint, inventory.fingerprint, subsampling_factor])
+
+
+def check_device(device: str) -> None:
+    """Raise `ConfigError` for a device that torch cannot use."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device {device!r} cannot be used ({' '.join(str(error).split())}); give cpu, or cuda:0 where torch finds a GPU"
+        ) from None

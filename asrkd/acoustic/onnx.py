@@ -1,8 +1,7 @@
-"""Teachers as ONNX graphs, run by onnxruntime."""
+"""Models as ONNX graphs, run by onnxruntime."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from asrkd import fingerprint
 from asrkd.acoustic.description import Description, description_path, read_description
-from asrkd.acoustic.model import AcousticModel, one_line
+from asrkd.acoustic.kinds import Request, kind
+from asrkd.acoustic.model import AcousticModel, identity, one_line
 from asrkd.errors import DependencyError, ModelError
 
 INPUTS, OUTPUTS = ("features", "feature_lengths"), ("logits", "logit_lengths")
@@ -19,7 +19,8 @@ _FLOATS: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.fl
 _WHOLE: dict[str, Any] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
-def onnx_teacher(spec: str, path: Path, device: str) -> AcousticModel:
+@kind("onnx:PATH", "An ONNX graph for onnxruntime, described by PATH.json beside it.", in_torch=False)
+def onnx(request: Request) -> AcousticModel:
     """A graph with the inputs `features` (N, T, F) and `feature_lengths` (N,), and the outputs `logits` and `logit_lengths`.
 
     `PATH.json` beside it describes it (`asrkd.acoustic.description`). Further outputs are not asked for; the inputs get the types that the
@@ -30,6 +31,7 @@ def onnx_teacher(spec: str, path: Path, device: str) -> AcousticModel:
         DependencyError: onnxruntime is not installed.
         ModelError: the graph or the description cannot be used.
     """
+    spec, path, device = request.spec, request.path, request.device
     try:
         import onnxruntime
     except ImportError:
@@ -61,18 +63,27 @@ def onnx_teacher(spec: str, path: Path, device: str) -> AcousticModel:
         logits, out_lengths = session.run(list(OUTPUTS), fed)
         return torch.from_numpy(logits).to(device), torch.from_numpy(out_lengths).to(device)
 
-    front_end, inventory, factor = described
+    front_end, inventory, factor, log_prior = described
     files = sorted(file for file in path.parent.glob(f"{path.name}*") if file != description_path(path))
     weights = [[file.name[len(path.name) :], fingerprint.of_file(file)] for file in files]
-    identity = fingerprint.of_json([weights, "onnx", front_end.fingerprint, inventory.fingerprint, factor])
-    return AcousticModel(run, front_end, inventory, factor, spec, identity, device, one_by_one=one_by_one)
+    return AcousticModel(
+        run,
+        front_end,
+        inventory,
+        factor,
+        spec,
+        identity(weights, "onnx", front_end, inventory, factor),
+        device,
+        log_prior=log_prior,
+        one_by_one=one_by_one,
+    )
 
 
 def _check_names(spec: str, session: Any) -> None:
     inputs, outputs = [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()]
     if set(inputs) != set(INPUTS) or not set(OUTPUTS) <= set(outputs):
         raise ModelError(
-            f"model {spec!r} maps {', '.join(inputs)} to {', '.join(outputs)}, but a teacher maps {', '.join(INPUTS)} to "
+            f"model {spec!r} maps {', '.join(inputs)} to {', '.join(outputs)}, but a model maps {', '.join(INPUTS)} to "
             f"{', '.join(OUTPUTS)}; export it with these names"
         )
 

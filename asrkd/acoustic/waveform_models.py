@@ -1,4 +1,4 @@
-"""Teachers that read samples: CTC heads of `transformers`, and the CTC pipelines of `torchaudio`."""
+"""Models that read samples: CTC heads of `transformers`, and the CTC pipelines of `torchaudio`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from asrkd import fingerprint
-from asrkd.acoustic.model import AcousticModel, one_line
+from asrkd.acoustic.kinds import Request, kind
+from asrkd.acoustic.model import AcousticModel, identity, one_line
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.topology import BLANK
 from asrkd.corpus.waveform import Waveform, law_of_convolutions
@@ -18,14 +19,19 @@ from asrkd.errors import AsrkdError, DependencyError, ModelError
 Lengths = Tensor
 
 
-def transformers_teacher(spec: str, name: str, device: str) -> AcousticModel:
-    """A CTC model of `transformers` (Wav2Vec2, HuBERT, WavLM, ...): a folder that `save_pretrained` wrote, or a name on the hub.
+@kind(
+    "transformers:PATH_OR_NAME",
+    "A CTC model of transformers (Wav2Vec2, HuBERT, WavLM, ...): a folder that save_pretrained wrote, or a name on the hub.",
+)
+def transformers(request: Request) -> AcousticModel:
+    """A CTC model of `transformers`.
 
     Raises:
         DependencyError: transformers is not installed.
         ModelError: the model cannot be loaded, is no CTC model, or its frames do not follow from its convolutions alone.
     """
-    model, extractor, tokenizer = _loaded(spec, name)
+    spec, device = request.spec, request.device
+    model, extractor, tokenizer = _loaded(spec, request.argument)
     model.float().eval().to(device)
     config = model.config
     if getattr(config, "add_adapter", False):
@@ -58,9 +64,10 @@ def transformers_teacher(spec: str, name: str, device: str) -> AcousticModel:
     settings = {
         key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "transformers_version")
     }
-    identity = _identity(model, [type(model).__name__, settings], front_end, inventory)
+    weights = fingerprint.of_state_dict(model.state_dict())
+    identified = identity(weights, [type(model).__name__, settings], front_end, inventory, 1)
     run = _Samples(front_end, order, device, alone if one_by_one else masked)
-    return AcousticModel(run, front_end, inventory, 1, spec, identity, device, one_by_one=one_by_one)
+    return AcousticModel(run, front_end, inventory, 1, spec, identified, device, one_by_one=one_by_one)
 
 
 def _loaded(spec: str, name: str) -> tuple[Any, Any, Any]:
@@ -111,19 +118,21 @@ def _labels(spec: str, config: Any, tokenizer: Any) -> list[str]:
     return [tokens[number] for number in range(config.vocab_size)]
 
 
-def torchaudio_teacher(spec: str, name: str, device: str) -> AcousticModel:
-    """A CTC bundle of `torchaudio.pipelines`, such as `WAV2VEC2_ASR_BASE_960H`; its weights are downloaded once by torchaudio.
+@kind("torchaudio:BUNDLE", "A CTC bundle of torchaudio.pipelines, such as WAV2VEC2_ASR_BASE_960H.")
+def torchaudio(request: Request) -> AcousticModel:
+    """A CTC bundle, whose weights torchaudio downloads once.
 
     Raises:
         ModelError: there is no such bundle, or its weights cannot be had.
     """
-    import torchaudio
+    from torchaudio import pipelines
 
-    kind = type(torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H)
-    bundles = sorted(key for key, value in vars(torchaudio.pipelines).items() if isinstance(value, kind))
+    spec, name, device = request.spec, request.argument, request.device
+    of_ctc = type(pipelines.WAV2VEC2_ASR_BASE_960H)
+    bundles = sorted(key for key, value in vars(pipelines).items() if isinstance(value, of_ctc))
     if name not in bundles:
         raise ModelError(f"model {spec!r}: torchaudio has no CTC bundle {name!r}; it has {', '.join(bundles)}")
-    bundle = getattr(torchaudio.pipelines, name)
+    bundle = getattr(pipelines, name)
     try:
         model = bundle.get_model(dl_kwargs={"weights_only": True}).eval().to(device)
     except Exception as error:  # a download can fail in many ways
@@ -136,10 +145,11 @@ def torchaudio_teacher(spec: str, name: str, device: str) -> AcousticModel:
     window, shift = law_of_convolutions([c.kernel_size[0] for c in convolutions], [c.stride[0] for c in convolutions])
     front_end = Waveform(int(bundle.sample_rate), window, shift)
     inventory, order = _inventory(spec, bundle.get_labels(), 0)
-    identity = _identity(model, ["torchaudio", name], front_end, inventory)
+    weights = fingerprint.of_state_dict(model.state_dict())
+    identified = identity(weights, ["torchaudio", name], front_end, inventory, 1)
     # Their group norm over time sees the padding.
     run = _Samples(front_end, order, device, lambda samples, _lengths: model(samples)[0])
-    return AcousticModel(run, front_end, inventory, 1, spec, identity, device, one_by_one=True)
+    return AcousticModel(run, front_end, inventory, 1, spec, identified, device, one_by_one=True)
 
 
 class _Samples:
@@ -168,11 +178,6 @@ def _inventory(spec: str, labels: Sequence[str], blank: int) -> tuple[Inventory,
         return Inventory((BLANK, *(str(labels[number]) for number in order[1:])), "ctc"), order
     except AsrkdError as error:
         raise ModelError(f"model {spec!r}: {error}") from None
-
-
-def _identity(model: nn.Module, code: Any, front_end: Waveform, inventory: Inventory) -> str:
-    weights = fingerprint.of_state_dict(model.state_dict())
-    return fingerprint.of_json([weights, code, front_end.fingerprint, inventory.fingerprint, 1])
 
 
 def _unusable(spec: str, what: str, error: Exception) -> ModelError:

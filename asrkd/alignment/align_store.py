@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asrkd.acoustic import load_model
 from asrkd.alignment.model_align import ModelAligner
 from asrkd.alignment.phone_align import PhoneAligner, load
 from asrkd.alignment.summary import ODDITY, Summary
@@ -42,6 +43,7 @@ def align_store(
     *,
     states_per_phone: int = 2,
     model: str | None = None,
+    device: str = "cpu",
     aligner: str = "viterbi",
     soft: str = "",
     leave_early: bool = False,
@@ -57,10 +59,11 @@ def align_store(
     their transcripts are left out of the copy; its quarantine says why.
 
     Without a model this is a flat start (`asrkd.alignment.flat_start`) of an HMM-GMM at 10 ms, whatever the store's frame rate, on at most
-    some hours of the store. With a model (the spec of a run) it is the best path of the transcript through its scores (`hmm`: scaled
-    likelihoods).
+    some hours of the store. With a model it is the best path of the transcript through its scores (`AcousticModel.scores`).
 
     Args:
+        model: spec of the model, of any kind (`asrkd.acoustic.load_model`).
+        device: where it runs.
         oddity: without a model, how many deviations worse than the middle utterance one may fit its transcript.
         save: without a model, where the HMM-GMM is saved.
         saved: an HMM-GMM to align with in place of a flat start: for a dev set, that of the labeled set.
@@ -72,7 +75,8 @@ def align_store(
     Raises:
         CorpusError: more utterances than `max_unaligned` allows cannot be aligned.
         MismatchError: the model is of another inventory or frame law.
-        ConfigError: an unknown aligner, or options that need a model.
+        ConfigError: an unknown aligner, options that need a model, or a device that cannot be used.
+        ModelError: the model cannot be loaded, or is of `hmm` and brings no priors.
         DependencyError: k2 is needed and not installed.
     """
     if aligner not in ALIGNERS:
@@ -91,7 +95,13 @@ def align_store(
         if soft or aligner == "k2":
             import_k2()
         by_model = ModelAligner(
-            store, words, model, kind=aligner, states_per_phone=states_per_phone, leave_early=leave_early, soft=soft
+            store,
+            words,
+            load_model(model, device),
+            kind=aligner,
+            states_per_phone=states_per_phone,
+            leave_early=leave_early,
+            soft=soft,
         )
         _check_share(_sorted(by_model.unusable()), total, max_unaligned)
         by_model.write(out, lambda: _check_share(_sorted(by_model.left_out), total, max_unaligned), progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asrkd import checkpoint, fingerprint
-from asrkd.acoustic import load_model
+from asrkd import fingerprint
+from asrkd.acoustic import AcousticModel
 from asrkd.alignment.forced import TooFast, TranscriptGraph, too_few_frames, transcript_graph, viterbi
 from asrkd.alignment.speech import Speech, Spoken
 from asrkd.alignment.summary import Example, Summary
@@ -42,13 +41,14 @@ class ModelAligner:
     """Aligns the utterances of one store.
 
     Args:
-        spec: of the model.
+        model: whose scores they are.
         kind: `viterbi` or `k2`.
         leave_early: an `hmm` phone may end after any of its states.
         soft: a codec spec, for posteriors given the transcript; none if empty.
 
     Raises:
         MismatchError: the model is of another inventory or frame law.
+        ModelError: an `hmm` model without priors.
         ConfigError: soft alignments for a store that has soft targets.
     """
 
@@ -56,7 +56,7 @@ class ModelAligner:
         self,
         store: Store,
         words: Tokenizer,
-        spec: str,
+        model: AcousticModel,
         *,
         kind: str = "viterbi",
         states_per_phone: int = 2,
@@ -64,8 +64,8 @@ class ModelAligner:
         soft: str = "",
     ) -> None:
         self.store, self.words, self.kind, self.leave_early = store, words, kind, leave_early
-        self.model = load_model(spec)
-        self.inventory = self.model.inventory
+        model.check_prior()
+        self.model, self.inventory = model, model.inventory
         self.tokens = Tokens.of(self.inventory)
         self.speech = Speech(store)
         self._check(states_per_phone)
@@ -77,10 +77,6 @@ class ModelAligner:
         )
         self.left_out: dict[str, str] = {}
         self.identity = self._soft_identity(soft) if soft else None
-        self._prior: Tensor | None = None
-        if self.inventory.topology.needs_prior:
-            path = Path(spec.partition(":")[2])
-            self._prior = checkpoint.read(path / "final.pt" if path.is_dir() else path)["log_prior"]
 
     def write(self, out: str, check: Callable[[], None], progress: Progress | None = None) -> None:
         """Write the aligned copy, a work unit at a time.
@@ -147,9 +143,9 @@ class ModelAligner:
         return graph
 
     def _scores(self, features: Tensor) -> Tensor:
-        """(T, F) -> (T', V) log-posteriors, less log-priors for `hmm`."""
-        log_probs, _ = self.model.log_probs(features[None], torch.tensor([len(features)]))
-        return (log_probs[0] if self._prior is None else log_probs[0] - self._prior).cpu()
+        """(T, F) -> (T', V) acoustic scores, in the host's memory."""
+        scores, _ = self.model.scores(features[None], torch.tensor([len(features)]))
+        return scores[0].cpu()
 
     def _path(self, what: str, text: str, scores: Tensor, graph: TranscriptGraph) -> NDArray[np.int64]:
         """(T',) states of the best path."""

@@ -13,7 +13,7 @@ from asrkd.labeling.estimate import estimate as measure
 from asrkd.labeling.job import Crew
 
 
-@click.command()
+@click.command(cls=options.ModelCommand)
 @click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
 @click.option("--hours", type=float, required=True, help="Of audio to be labeled.")
 @options.TEACHER

@@ -34,7 +34,7 @@ def label() -> None:
     """Run a teacher over audio and store its soft targets."""
 
 
-@label.command()
+@label.command(cls=options.ModelCommand)
 @click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
 @click.argument("store")
 @options.TEACHER
@@ -117,7 +117,7 @@ def plan(
         )
 
 
-@label.command("codebooks")
+@label.command("codebooks", cls=options.ModelCommand)
 @click.argument("cuts")
 @click.argument("out", type=click.Path(dir_okay=False))
 @click.option("--teacher", required=True, metavar="SPEC", help="Whose layer.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from asrkd.acoustic import KINDS
 from asrkd.labeling import worker
 from asrkd.store.identity import AUTOCASTS, EMBEDS
 from asrkd.targets.codecs import codec_forms
@@ -38,11 +39,21 @@ def check_numbers(command: click.Command) -> None:
         check_numbers(below)
 
 
+class ModelCommand(click.Command):
+    """A command that takes the spec of a model: its help ends with the kinds that there are."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(context, formatter)
+        with formatter.section("Models (SPEC)"):
+            formatter.write_dl([(kind.form, kind.help) for kind in KINDS.values()], col_max=34)
+
+
 TEACHER = click.option(
     "--teacher",
     metavar="SPEC",
-    help="checkpoint:PATH, int8:PATH, torchscript:PATH, onnx:PATH, transformers:PATH_OR_NAME, torchaudio:BUNDLE, python:package.module:factory or ensemble:FILE. Without one the store holds transcripts only (the labeled set).",
+    help="The model that labels. Without one the store holds transcripts only (the labeled set).",
 )
+MODEL_DEVICE = click.option("--device", default="cpu", help="Where the model runs: cpu, or cuda:0.")
 CODEC = click.option("--codec", help=f"{codec_forms()}.  [default: topk:20]")
 EMBED = click.option(
     "--embed",

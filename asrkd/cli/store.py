@@ -51,7 +51,7 @@ def stats(root: str) -> None:
 @store.command()
 @click.argument("root", metavar="STORE")
 @click.option("--relabel", "share", type=float, help="Share of the utterances to label again and compare, e.g. 0.001.")
-@click.option("--teacher", help="The store's teacher, for --relabel.")
+@click.option("--teacher", metavar="SPEC", help="The store's teacher, for --relabel.")
 def verify(root: str, share: float | None, teacher: str | None) -> None:
     """Check every shard: checksums, identity, frame law, ids, mass, statistics, order, and what the plan says is missing.
 

@@ -7,6 +7,7 @@ import click
 from asrkd import config
 from asrkd.alignment.align_store import ALIGNERS, align_store
 from asrkd.alignment.summary import ODDITY
+from asrkd.cli import options
 from asrkd.cli.progress import Progress
 from asrkd.distributed.ranks import leave
 from asrkd.files import check_file
@@ -72,7 +73,7 @@ def _show(found: DryRun) -> None:
     click.echo(text_table(["what", "how much"], rows))
 
 
-@click.command()
+@click.command(cls=options.ModelCommand)
 @click.argument("store")
 @click.argument("out")
 @click.option("--lexicon", required=True, type=click.Path(dir_okay=False), help="Pronunciations of every word.")
@@ -82,6 +83,7 @@ def _show(found: DryRun) -> None:
     metavar="SPEC",
     help="Align with this model; without one, a flat start for hmm from the transcripts alone.",
 )
+@options.MODEL_DEVICE
 @click.option("--aligner", type=click.Choice(ALIGNERS), default="viterbi", help="Who finds the best path.")
 @click.option(
     "--soft", metavar="CODEC", default="", help="Also store soft alignments as targets, with this codec (needs k2)."
@@ -119,6 +121,7 @@ def align(
     lexicon: str,
     states_per_phone: int,
     model: str | None,
+    device: str,
     aligner: str,
     soft: str,
     leave_early: bool,
@@ -141,6 +144,7 @@ def align(
         lexicon,
         states_per_phone=states_per_phone,
         model=model,
+        device=device,
         aligner=aligner,
         soft=soft,
         leave_early=leave_early,
@@ -166,7 +170,7 @@ def align(
 @click.argument("ensemble", type=click.Path(dir_okay=False))
 @click.argument("store")
 @click.argument("out", type=click.Path(dir_okay=False))
-@click.option("--device", default="cpu", help="Where the teachers run.")
+@options.MODEL_DEVICE
 @click.option("--max-frames", default=20_000, help="Frames to look at.")
 def weigh(ensemble: str, store: str, out: str, device: str, max_frames: int) -> None:
     """Choose the weights of the teachers of ENSEMBLE (the file of ensemble:FILE) on the aligned STORE, and write them to OUT."""

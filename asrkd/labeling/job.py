@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from asrkd.acoustic.model import check_device
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.quarantine import quarantined, quarantined_units
@@ -67,13 +68,7 @@ class Crew:
             MismatchError, ModelError: the teacher is not the store's, or cannot be loaded.
         """
         device = self.devices[number % len(self.devices)] if self.devices else ""
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(
-                f"device {device!r} cannot be used ({reason}); give cpu, or cuda:0 where torch sees a GPU"
-            ) from None
+        check_device(device)
         teacher = check_teacher(root, identity, device)
         return Labeler(root, identity, teacher, readers=self.readers, read_seconds=self.read_seconds, **options)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from asrkd import checkpoint
+from asrkd.acoustic import TrainedModel
 from asrkd.models import count_parameters
 from asrkd.training.callback import Callback
 from asrkd.training.prior import mean_posterior
@@ -32,20 +32,19 @@ def _save(trainer: Trainer, model: nn.Module, path: Path) -> None:
         batches = trainer.loader.epoch(next(iter(config.schedule[-1].mixture)))
         with trainer.as_used(model):
             prior = mean_posterior(model, batches, len(trainer.inventory), trainer.device)
-    checkpoint.save(
-        path,
+    TrainedModel(
+        model.state_dict(),
+        config.model.factory,
+        config.model.args,
+        trainer.front_end,
+        trainer.inventory,
+        config.model.subsampling_factor,
+        prior,
         {
             "step": trainer.step,
-            "model": model.state_dict(),
-            "model_factory": config.model.factory,
-            "model_args": dict(config.model.args),
-            "front_end": trainer.front_end.to_dict(),
-            "inventory": trainer.inventory.to_dict(),
-            "subsampling_factor": config.model.subsampling_factor,
-            "log_prior": prior,
             "num_parameters": count_parameters(model),
             "train_seconds": trainer.seconds,
             "sent_share": trainer.parallel.traffic().get("sent_share"),
             "warnings": trainer.warnings,
         },
-    )
+    ).save(path)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from asrkd import checkpoint, files, fingerprint
+from asrkd.acoustic import TrainedModel
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
@@ -185,10 +186,10 @@ class Trainer:
         )
 
     def _initialise(self, path: str) -> None:
-        content = checkpoint.read(path)
+        initial = TrainedModel.read(path)
         try:
-            self.model.load_state_dict(content["model"])
-            self._init_prior = content.get("log_prior")
+            self.model.load_state_dict(initial.weights)
+            self._init_prior = initial.log_prior
         except RuntimeError as error:
             why = " ".join(str(error).split())
             raise MismatchError(
@@ -274,7 +275,7 @@ class Trainer:
             AsrkdError: a loss or gradient that is not finite (with the utterances of the batch), or a full disk.
         """
         if self.done:
-            self.warnings = list(checkpoint.read(self.run / "final.pt").get("warnings", []))
+            self.warnings = list(TrainedModel.read(self.run).facts.get("warnings", []))
             return {}
         began = time.monotonic() - self.seconds
         self.end = min(self.total_steps, stop_at or self.total_steps)

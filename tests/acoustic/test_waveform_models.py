@@ -291,7 +291,7 @@ def test_models_that_cannot_be_used(tmp_path: Path, corpus: Path) -> None:
     model.graph.input[1].name = model.graph.node[2].input[0] = "lengths"
     onnx.save(model, tmp_path / "toy.onnx")
     with pytest.raises(
-        ModelError, match="maps features, lengths to logits, logit_lengths, but a teacher maps features, "
+        ModelError, match="maps features, lengths to logits, logit_lengths, but a model maps features, "
     ):
         load_model(f"onnx:{tmp_path / 'toy.onnx'}")
     with pytest.raises(

@@ -4,14 +4,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graph_helpers import needs_k2, trained
+import torch
+import yaml
+from graph_helpers import needs_k2, run_settings, trained
+from lhotse import CutSet
 
+from asrkd import checkpoint
+from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
-from asrkd.errors import ConfigError, CorpusError, DependencyError, MismatchError
+from asrkd.alignment.forced import transcript_graph, viterbi
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.errors import ConfigError, CorpusError, DependencyError, MismatchError, ModelError
 from asrkd.labeling.quarantine import quarantined
 from asrkd.store import Store, manifest
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
+from asrkd.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module", params=["hmm", "ctc"])
@@ -70,6 +78,54 @@ def test_a_transcript_that_does_not_fit_is_named(corpus: Path, model: str, tmp_p
             str(corpus / "stores/labeled"), str(tmp_path / "out"), tmp_path / "long.txt",
             states_per_phone=1, model=model, aligner="k2",
         )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_ensemble_aligns_by_its_posteriors_and_priors(corpus: Path, tmp_path: Path) -> None:
+    """`hmm`: the labels are those of the weighted posteriors of two runs, divided by their weighted priors, computed here from the audio."""
+    first = trained(corpus, tmp_path, "hmm")
+    Trainer(run_settings(corpus, tmp_path / "flat", tmp_path / "second", seed=7)).train()
+    weights = {first: 0.7, tmp_path / "second": 0.3}
+    members = [{"spec": f"checkpoint:{run}", "weight": weight} for run, weight in weights.items()]
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump({"teachers": members}))
+    store, lexicon = str(corpus / "stores/labeled"), Lexicon.read(corpus / "lexicon.txt")
+    found = align_store(
+        store,
+        str(tmp_path / "out"),
+        corpus / "lexicon.txt",
+        states_per_phone=1,
+        model=f"ensemble:{tmp_path / 'both.yaml'}",
+    )
+    assert found.count == 24 and not found.left_out
+    labels = columns(tmp_path / "out", "alignment")
+    models = [load_model(str(run)) for run in weights]
+    inventory = models[0].inventory
+    prior = sum(
+        weight * np.exp(checkpoint.read(run / "final.pt")["log_prior"].numpy()) for run, weight in weights.items()
+    )
+    alone = []
+    for cut in CutSet.from_file(corpus / "labeled.jsonl.gz"):
+        features = models[0].front_end(torch.from_numpy(cut.load_audio()[0]))[None]
+        with torch.no_grad():
+            posteriors = [
+                model.network(features, torch.tensor([features.shape[1]]))[0][0].softmax(-1) for model in models
+            ]
+        dense = sum(weight * one.numpy() for weight, one in zip(weights.values(), posteriors, strict=True)) / prior
+        graph = transcript_graph(cut.supervisions[0].text, lexicon, inventory, what=cut.id)
+        assert np.array_equal(labels[cut.id], graph.classes[viterbi(np.log(dense), graph)[0]])
+        alone.append(np.array_equal(labels[cut.id], graph.classes[viterbi(np.log(posteriors[1].numpy()), graph)[0]]))
+    assert not all(alone)  # the priors, or the other model, make a difference
+
+
+def test_a_model_without_priors_is_refused_before_anything_is_read(corpus: Path, tmp_path: Path) -> None:
+    run = trained(corpus, tmp_path, "hmm")
+    content = checkpoint.read(run / "final.pt")
+    checkpoint.save(tmp_path / "bare.pt", content | {"log_prior": None})
+    given = (str(corpus / "stores/labeled"), str(tmp_path / "out"), corpus / "lexicon.txt")
+    with pytest.raises(ModelError, match="brings none; give a run of asrkd train"):
+        align_store(*given, states_per_phone=1, model=f"checkpoint:{tmp_path / 'bare.pt'}")
+    with pytest.raises(ConfigError, match="device 'cuda:99' cannot be used"):
+        align_store(*given, states_per_phone=1, model=f"checkpoint:{run}", device="cuda:99")
     assert not (tmp_path / "out").exists()
 
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from training_helpers import settings
 
+from asrkd.acoustic import KINDS
 from asrkd.cli import cli, run_command
 from asrkd.training.trainer import Trainer
 
@@ -60,6 +61,13 @@ def test_help(path: tuple[str, ...]) -> None:
     result = CliRunner().invoke(cli, [*path, "--help"])
     assert result.exit_code == 0 and "Usage:" in result.output
     assert len(result.output.splitlines()) >= 6  # a sentence of what it does, at least
+
+
+@pytest.mark.parametrize("command", ["label plan", "label codebooks", "estimate", "align"])
+def test_commands_that_take_a_model_say_what_each_kind_is(command: str) -> None:
+    result = CliRunner().invoke(cli, [*command.split(), "--help"])
+    said = " ".join(result.output.split())
+    assert KINDS and all(f"{kind.form} {kind.help}" in said for kind in KINDS.values()), said
 
 
 def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[int, str]:
