@@ -72,7 +72,7 @@ def test_an_utterance_that_does_not_fit_alone_is_bad(heard: list[Heard]) -> None
     identity = teacher_identity(limited(1), codec="topk:3", embed="none")
     encoded, bad = encode(heard[:1], pad(heard[:1]), identity, limited(1))
     assert encoded == [None] and list(bad) == ["some-0"]
-    assert "needs more memory than cpu has; cut it up" in bad["some-0"]
+    assert "needs more memory than cpu has; split it" in bad["some-0"]
 
 
 def test_what_torch_says_when_memory_is_short_is_known() -> None:
