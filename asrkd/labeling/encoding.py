@@ -101,7 +101,7 @@ def _encode_alone(
             found.append(None)
             bad[key] = (
                 f"cut {key!r} of {one.row['duration']:.2f} s: teacher {teacher.spec!r} fails on it, though not on others ({error.reason}); "
-                "cut it up, or leave it out"
+                "split it, or leave it out"
             )
     return found, bad
 

@@ -23,6 +23,7 @@ from asrkd.labeling.reading import Heard, read
 from asrkd.labeling.status import status
 from asrkd.store import Store
 from asrkd.store.verify import verify
+from asrkd.targets.codecs import parse_codec
 
 
 class Limited(torch.nn.Module):
@@ -54,7 +55,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> list[Heard]:
 
 
 def test_a_device_that_is_too_small_gets_smaller_batches_and_the_same_comes_out(heard: list[Heard]) -> None:
-    identity = teacher_identity(limited(10**9), codec="hybrid:2:8", embed="none")
+    identity = teacher_identity(limited(10**9), codec=parse_codec("hybrid:2:8"), embed="none")
     longest = max(len(one.features) for one in heard)
     results = []
     for frames in (10**9, 3 * longest, longest):
@@ -69,7 +70,7 @@ def test_a_device_that_is_too_small_gets_smaller_batches_and_the_same_comes_out(
 
 def test_an_utterance_that_does_not_fit_alone_is_bad(heard: list[Heard]) -> None:
     """Padding stays, so that where the longest does not fit, nothing does; a batch of its own is what the plan gives long ones."""
-    identity = teacher_identity(limited(1), codec="topk:3", embed="none")
+    identity = teacher_identity(limited(1), codec=parse_codec("topk:3"), embed="none")
     encoded, bad = encode(heard[:1], pad(heard[:1]), identity, limited(1))
     assert encoded == [None] and list(bad) == ["some-0"]
     assert "needs more memory than cpu has; split it" in bad["some-0"]
@@ -145,7 +146,7 @@ def test_a_model_that_fails_is_told_with_the_batch(heard: list[Heard]) -> None:
         return features @ torch.zeros(3, 3), lengths
 
     teacher = dataclasses.replace(limited(1), network=fail, autocast="bfloat16")
-    identity = teacher_identity(teacher, codec="topk:3", embed="none")
+    identity = teacher_identity(teacher, codec=parse_codec("topk:3"), embed="none")
     message = r"'limited' fails on 7 utterances from 'some-0' on, \(7, .*, 192\) features, on cpu with autocast bfloat16: .*shapes"
     with pytest.raises(ModelError, match=message):
         encode(heard, pad(heard), identity, teacher)
@@ -161,7 +162,7 @@ def test_an_utterance_that_fails_alone_is_bad_and_the_rest_is_kept(heard: list[H
         return model(features, lengths)
 
     teacher = dataclasses.replace(limited(10**6), network=fail)
-    identity = teacher_identity(teacher, codec="topk:3", embed="none")
+    identity = teacher_identity(teacher, codec=parse_codec("topk:3"), embed="none")
     found, bad = encode(heard, pad(heard), identity, teacher)
     expected = {one.row["id"] for one in heard if len(one.features) == longest}
     assert expected == set(bad) == {one.row["id"] for one, kept in zip(heard, found, strict=True) if kept is None}
