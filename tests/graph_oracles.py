@@ -38,17 +38,23 @@ def path_scores(graph: Any, scores: Tensor) -> tuple[list[tuple[int, ...]], Tens
     )
 
 
-def hmm_readings(path: Sequence[int], states: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
-    """Every token sequence that a path of classes can be read as: the definition of left-to-right HMMs with self-loops."""
+def hmm_readings(
+    path: Sequence[int], states: Sequence[Sequence[int]], *, leave_early: bool = False
+) -> Iterator[tuple[int, ...]]:
+    """Every token sequence that a path of classes can be read as: the definition of left-to-right HMMs with self-loops.
+
+    With `leave_early` a token may end after any of its states.
+    """
     if not path:
         yield ()
         return
     for token, own in enumerate(states, 1):
-        for ends in itertools.combinations(range(1, len(path) + 1), len(own)):
-            begins = (0, *ends[:-1])
-            if all(set(path[a:b]) == {label} for a, b, label in zip(begins, ends, own)):  # noqa: B905
-                for rest in hmm_readings(path[ends[-1] :], states):
-                    yield (token, *rest)
+        for size in range(1 if leave_early else len(own), len(own) + 1):
+            for ends in itertools.combinations(range(1, len(path) + 1), size):
+                begins = (0, *ends[:-1])
+                if all(set(path[a:b]) == {label} for a, b, label in zip(begins, ends, own)):  # noqa: B905
+                    for rest in hmm_readings(path[ends[-1] :], states, leave_early=leave_early):
+                        yield (token, *rest)
 
 
 def ctc_reading(path: Sequence[int]) -> tuple[int, ...]:

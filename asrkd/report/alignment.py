@@ -24,8 +24,8 @@ from asrkd.store import Store
 # Pictures of the worst utterances.
 _PICTURED = 3
 _LEFT_OUT = 20
-# A picture shows at most this much of an utterance, so that phones can be read.
-_SECONDS = 8.0
+# A picture shows at most this much of an utterance, from a little before the first word, so that phones can be read.
+_SECONDS, _BEFORE = 5.0, 0.3
 
 
 def write_alignment_report(path: str | Path, aligned: Aligned, root: str) -> Path:
@@ -120,9 +120,11 @@ def utterance_picture(example: Example, mels: NDArray[np.float32], seconds: floa
         frame_seconds: of the alignment.
     """
     timeline = example.timeline
-    end = min(timeline.frames * frame_seconds, _SECONDS)
+    begin = max(timeline.words[0].start * frame_seconds - _BEFORE, 0.0) if timeline.words else 0.0
+    whole = timeline.frames * frame_seconds
+    end = min(whole, begin + _SECONDS)
     canvas = Canvas(figsize=(WIDTH, 3.0), layout="constrained")
-    panels = canvas.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [6, 1, 1]})
+    panels = canvas.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [6, 1, 2]})
     low, high = np.quantile(mels, [0.02, 0.999])
     panels[0].imshow(
         mels.T, aspect="auto", origin="lower", cmap="Greys", vmin=low, vmax=max(high, low + 1e-3),
@@ -132,13 +134,13 @@ def utterance_picture(example: Example, mels: NDArray[np.float32], seconds: floa
     for span in timeline.words:
         for edge in (span.start, span.end):
             panels[0].axvline(edge * frame_seconds, color=COLORS[1], linewidth=0.7)
-    for panel, spans, title in zip(panels[1:], (timeline.words, timeline.phones), ("words", "units"), strict=True):
-        _spans(panel, spans, frame_seconds, end)
+    for panel, spans, title in zip(panels[1:], (timeline.words, timeline.phones), ("words", "phones"), strict=True):
+        # Names of short phones would run into each other in one row.
+        _spans(panel, spans, frame_seconds, (begin, end), rows=1 if title == "words" else 2)
         panel.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
-    panels[0].set_xlim(0.0, end)
-    panels[2].set_xlabel(
-        "time, s" + (f" (the first {_SECONDS:.0f} s)" if timeline.frames * frame_seconds > end else "")
-    )
+    panels[0].set_xlim(begin, end)
+    part = f" ({begin:.1f} to {end:.1f} of {whole:.1f} s)" if end - begin < whole - 1e-6 else ""
+    panels[2].set_xlabel(f"time, s{part}")
     said = "; ".join(
         f"{span.name} {span.start * frame_seconds:.2f} to {span.end * frame_seconds:.2f} s"
         for span in timeline.words[:30]
@@ -147,15 +149,17 @@ def utterance_picture(example: Example, mels: NDArray[np.float32], seconds: floa
     return figure(canvas, caption, f"Spectrogram of {example.key} with its words: {said}.")
 
 
-def _spans(axes: Axes, spans: Sequence[Span], frame_seconds: float, end: float) -> None:
+def _spans(axes: Axes, spans: Sequence[Span], frame_seconds: float, shown: tuple[float, float], *, rows: int) -> None:
+    begin, end = shown
     for number, span in enumerate(spans):
         start, width = span.start * frame_seconds, (span.end - span.start) * frame_seconds
-        if start >= end:
-            break
-        axes.barh(0, width, 1.0, start, color=COLORS[0], alpha=0.12 + 0.12 * (number % 2), linewidth=0)
-        axes.text(min(start + width / 2, end), 0, plain(span.name), ha="center", va="center", fontsize=6, clip_on=True)
+        if start >= end or start + width <= begin:
+            continue
+        row = number % rows
+        axes.barh(row, width, 1.0, start, color=COLORS[0], alpha=0.15 + 0.15 * (number % 2), linewidth=0)
+        axes.text(start + width / 2, row, plain(span.name), ha="center", va="center", fontsize=7, clip_on=True)
     axes.set_yticks([])
-    axes.set_ylim(-0.5, 0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 

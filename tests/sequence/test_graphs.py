@@ -46,13 +46,14 @@ def said(tokens: tuple[int, ...], spelled: list[list[list[int]]], silence: int |
     return False
 
 
+@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("length", [1, 3, 5])
-def test_a_numerator_has_every_hmm_path_of_its_transcript_once_a_reading(length: int) -> None:
+def test_a_numerator_has_every_hmm_path_of_its_transcript_once_a_reading(length: int, early: bool) -> None:
     spelled = [[[2]], [[3], [3, 3]]]
-    graph = numerators(hmm_topology(STATES), [transcript_acceptor(spelled, silence=SILENCE)])[0]
+    graph = numerators(hmm_topology(STATES, leave_early=early), [transcript_acceptor(spelled, silence=SILENCE)])[0]
     expected = Counter()
     for path in itertools.product(range(4), repeat=length):
-        for tokens in hmm_readings(path, STATES):
+        for tokens in hmm_readings(path, STATES, leave_early=early):
             expected[path] += said(tokens, spelled, SILENCE)
     assert paths(graph, length) == +expected
 

@@ -32,14 +32,14 @@ class SystemConfig:
 
 @dataclass
 class DecodingConfig:
-    """Decoding; the insertion penalty of each system is the best of these on the dev set. `leave_early`: an `hmm` phone may end after any of
-    its states, as natural phones of less than two frames do."""
+    """Decoding; the insertion penalty of each system and `leave_early` are the best of these on the dev set. `leave_early`: an `hmm` phone may
+    end after any of its states, as natural phones of less than two frames do."""
 
     beam: float = 24.0
     acoustic_scale: float = 1.0
     prior_scale: float = 1.0
     insertion_penalties: list[float] = field(default_factory=lambda: [0.0, 2.0, 4.0, 7.0, 10.0])
-    leave_early: bool = False
+    leave_early: list[bool] = field(default_factory=lambda: [False, True])
 
 
 @dataclass
@@ -95,6 +95,8 @@ class StudyConfig:
     `data` is a folder with `labeled`, `unlabeled`, `transcribed`, `dev` and the `tests` (name: file), each as `.jsonl.gz` cuts, and
     `lexicon.txt`. `transcribed` holds the unlabeled cuts with their words and serves the upper bound alone.
     `stores` is the folder of the stores that all seeds share (transcripts and alignments), by default in `work`.
+    `align_rounds`: how many times the sets are aligned again, for `hmm`, by a teacher trained on the labels of the round before; a round that does
+    not lower the word error rate on dev is the last and not taken (`align-rounds.json` beside the stores says which was).
     `distilled` is the schedule of the distilled student over the sources `soft` and `labeled`.
     `teachers` is the number of teachers trained on the labeled set; more than one label as an ensemble.
     `generations` has a schedule like `distilled` for each later generation: a teacher that is distilled from the one before
@@ -112,6 +114,7 @@ class StudyConfig:
     seed: int = 1
     topology: str = "ctc"
     states_per_phone: int = 2
+    align_rounds: int = 0
     tests: dict[str, str] = field(default_factory=dict)
     targets: str = "posteriors"
     lattice: LatticeConfig = field(default_factory=LatticeConfig)

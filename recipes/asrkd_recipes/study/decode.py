@@ -1,63 +1,87 @@
-"""Decodes one system of a study on every test set; the insertion penalty is chosen on dev."""
+"""Decodes one system of a study on every test set; the insertion penalty, and whether phones may be left early, are chosen on dev."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from asrkd import checkpoint, files
 from asrkd import config as configs
-from asrkd.acoustic import load_model
+from asrkd.acoustic import AcousticModel, load_model
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.decoding.run import compute_scores, decode_scores, latency_ratio, read_prior, search_graph
+from asrkd.decoding.run import Scores, compute_scores, decode_scores, latency_ratio, read_prior, search_graph
 from asrkd.errors import ConfigError
 from asrkd.evaluation.files import write_hypotheses, write_scores
 from asrkd.evaluation.wer import by_speaker, score, total
+from asrkd.graphs import DecodingGraph
 from asrkd.models import count_parameters, int8_bytes
 from asrkd.store.inspect import statistics
 from asrkd.training.config import TrainConfig
-from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.config import DecodingConfig, StudyConfig
+
+
+@dataclass(frozen=True)
+class DevDecoding:
+    """A model with what decodes dev best: `rate` is the word error rate on dev."""
+
+    model: AcousticModel
+    prior: NDArray[np.float32]
+    graph: DecodingGraph
+    penalty: float
+    leave_early: bool
+    rate: float
+
+    def decode(self, scores: Scores, settings: DecodingConfig) -> dict[str, str]:
+        """Text by utterance id."""
+        return decode_scores(
+            scores,
+            self.model,
+            self.graph,
+            log_prior=self.prior,
+            acoustic_scale=settings.acoustic_scale,
+            prior_scale=settings.prior_scale,
+            beam=settings.beam,
+        )
+
+
+def dev_decoding(config: StudyConfig, spec: str, runs: list[Path]) -> DevDecoding:
+    """Choose the insertion penalty, and whether phones may be left early, on dev."""
+    model = load_model(spec)
+    data, settings = Path(config.data), config.decoding
+    lexicon = Lexicon.read(data / "lexicon.txt")
+    # The prior of an ensemble is the mean of its members'.
+    prior = np.log(np.mean([np.exp(read_prior(run)) for run in runs], axis=0)).astype(np.float32)
+    dev = compute_scores(model, str(data / "dev.jsonl.gz"))
+    # With one state a phone, or none, there is nothing to leave early.
+    early = settings.leave_early if model.inventory.states_per_phone > 1 else [False]
+    tried = []
+    for leave_early, penalty in itertools.product(early, settings.insertion_penalties):
+        graph = search_graph(lexicon, model.inventory, insertion_penalty=penalty, leave_early=leave_early)
+        trial = DevDecoding(model, prior, graph, penalty, leave_early, 0.0)
+        errors = total(score(dev.references, trial.decode(dev, settings), dev.speakers))
+        tried.append(dataclasses.replace(trial, rate=errors.rate))
+    return min(tried, key=lambda trial: (trial.rate, trial.leave_early, abs(trial.penalty)))
 
 
 def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -> None:
     """Write `out/result.json` with the errors of each speaker, sizes and speed; nothing to do when it is there."""
     if (out / "result.json").exists():
         return
-    model = load_model(spec)
-    data = Path(config.data)
-    lexicon = Lexicon.read(data / "lexicon.txt")
-    # The prior of an ensemble is the mean of its members'.
-    prior = np.log(np.mean([np.exp(read_prior(run)) for run in runs], axis=0)).astype(np.float32)
-    settings = config.decoding
-    graphs = {
-        penalty: search_graph(lexicon, model.inventory, insertion_penalty=penalty, leave_early=settings.leave_early)
-        for penalty in settings.insertion_penalties
-    }
-
-    def decode(scores, penalty: float) -> dict[str, str]:  # type: ignore[no-untyped-def]
-        return decode_scores(
-            scores,
-            model,
-            graphs[penalty],
-            log_prior=prior,
-            acoustic_scale=settings.acoustic_scale,
-            prior_scale=settings.prior_scale,
-            beam=settings.beam,
-        )
-
-    dev = compute_scores(model, str(data / "dev.jsonl.gz"))
-    rates = {}
-    for penalty in settings.insertion_penalties:
-        rates[penalty] = total(score(dev.references, decode(dev, penalty), dev.speakers)).rate
-    best = min(rates, key=lambda penalty: (rates[penalty], abs(penalty)))
+    best = dev_decoding(config, spec, runs)
+    model, data = best.model, Path(config.data)
     finals = [checkpoint.read(run / "final.pt") for run in runs]
     sizes = [final["num_parameters"] for final in finals]
     result: dict = {
-        "dev": rates[best],
-        "insertion_penalty": best,
+        "dev": best.rate,
+        "insertion_penalty": best.penalty,
+        "leave_early": best.leave_early,
         "num_parameters": sum(sizes),
         "float_bytes": 4 * sum(sizes),
         "int8_bytes": sum(_int8_bytes(run) for run in runs),
@@ -69,7 +93,7 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
     }
     for name, cuts in config.tests.items():
         scores = compute_scores(model, str(data / f"{cuts}.jsonl.gz"))
-        texts = decode(scores, best)
+        texts = best.decode(scores, config.decoding)
         scored = score(scores.references, texts, scores.speakers)
         write_hypotheses(out / f"hyp-{name}.txt", texts)
         write_scores(out, name, scored)

@@ -9,13 +9,11 @@ from pathlib import Path
 
 from asrkd import config as configs
 from asrkd.acoustic import load_model
-from asrkd.alignment.align_store import align_store
-from asrkd.corpus.topology import make_topology
 from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
-from asrkd.store import Store, manifest
-from asrkd.store.files import exists
+from asrkd.store import Store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
+from asrkd_recipes.study.align import Alignment
 from asrkd_recipes.study.check import check
 from asrkd_recipes.study.config import StudyConfig, SystemConfig, VariantConfig
 from asrkd_recipes.study.decode import decode_system
@@ -63,27 +61,9 @@ class Study:
             self.stores.fill(name, str(self.data / f"{name}.jsonl.gz"))
 
     def align(self) -> None:
-        """Hard labels for `hmm`: the labeled set from a flat start, whose aligner aligns dev; the upper bound's set from one of its own."""
-        if not make_topology(self.config.topology).needs_alignment:
-            return
-        aligner = self.stores.root("labeled-aligner.npz")
-        for name in ("labeled", "dev", "transcribed"):
-            if not exists(str(self.stores.root(f"{name}-aligned")), manifest.NAME):
-                if name == "dev" and not aligner.exists():
-                    raise ConfigError(
-                        f"{str(aligner)!r} does not exist, so dev cannot be aligned as the labeled set was; remove the aligned labeled set "
-                        f"({str(self.stores.root('labeled-aligned'))!r}), which another version of asrkd has made, to align it again"
-                    )
-                self.progress(f"align {name}", 0, 1, "")
-                align_store(
-                    str(self.stores.root(name)),
-                    str(self.stores.root(f"{name}-aligned")),
-                    self.lexicon,
-                    states_per_phone=self.config.states_per_phone,
-                    save=aligner if name == "labeled" else None,
-                    saved=aligner if name == "dev" else None,
-                    progress=lambda done, total, name=name: self.progress(f"align {name}", done, total, ""),  # type: ignore[misc]
-                )
+        """Hard labels for `hmm`: the labeled set from a flat start, whose aligner aligns dev; the upper bound's set from one of its own. Then
+        rounds of realignment, all sets by a teacher of the labeled set."""
+        Alignment(self.config, self.stores, self._align_config, self.progress).run()
 
     def teacher(self) -> None:
         """The teachers, and with them the students that do not need one."""
@@ -221,6 +201,17 @@ class Study:
             [PhaseConfig(self.config.teacher.steps, {"labeled": 1})],
             seed=self.config.seed * 100 + number,
         )
+
+    def _align_config(self, run: Path, number: int) -> TrainConfig:
+        """The training of a teacher on the alignments of a round; the same for every seed, as the stores are."""
+        config = self._train_config(
+            run.name,
+            self.config.teacher,
+            {"labeled": SourceConfig(str(self.stores.aligned("labeled", number)), "labeled")},
+            [PhaseConfig(self.config.teacher.steps, {"labeled": 1})],
+            seed=0,
+        )
+        return dataclasses.replace(config, run=str(run), dev=str(self.stores.aligned("dev", number)))
 
     def _student_config(self, name: str) -> TrainConfig:
         student, transcripts = self.config.student, "transcribed" if name == "upper" else "labeled"

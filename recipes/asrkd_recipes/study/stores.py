@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,25 @@ class Stores:
 
     def to_train_from(self, name: str) -> str:
         """The folder of a store, for `hmm` of the one with alignments."""
-        aligned = make_topology(self.config.topology).needs_alignment and not name.startswith("soft")
-        return str(self.root(f"{name}-aligned" if aligned else name))
+        if name.startswith("soft") or not make_topology(self.config.topology).needs_alignment:
+            return str(self.root(name))
+        return str(self.aligned(name, self.aligned_round))
+
+    def aligned(self, name: str, number: int) -> Path:
+        """The folder of a store with the alignments of a round; 0 is the flat start."""
+        return self.root(f"{name}-aligned-{number}" if number else f"{name}-aligned")
+
+    @property
+    def rounds_file(self) -> Path:
+        """What the rounds of realignment came to."""
+        return self.root("align-rounds.json")
+
+    @property
+    def aligned_round(self) -> int:
+        """The round of alignments that is trained on."""
+        if not self.config.align_rounds or not self.rounds_file.exists():
+            return 0
+        return int(json.loads(self.rounds_file.read_text(encoding="utf-8"))["taken"])
 
     def fill_soft(
         self, name: str, teacher: str, targets: str, codec: str = "", *, layer: str = "", codebooks: str = ""
