@@ -44,7 +44,9 @@ def of_phone_path(nodes: NDArray[np.int64], graph: PhoneGraph, text: str, phones
     names = {SILENCE_STATE: ""} | {
         1 + STATES * n + part: name for n, name in enumerate(phones) for part in range(STATES)
     }
-    return _timeline(graph.words[nodes], graph.phones[nodes], text, lambda frame: names[int(states[frame])])
+    return _timeline(
+        graph.words[nodes], graph.phones[nodes], _names(graph.words, text), lambda frame: names[int(states[frame])]
+    )
 
 
 def of_state_path(path: NDArray[np.int64], graph: TranscriptGraph, text: str, inventory: Inventory) -> Timeline:
@@ -52,16 +54,25 @@ def of_state_path(path: NDArray[np.int64], graph: TranscriptGraph, text: str, in
     classes = graph.classes[path]
     tokens = Tokens.of(inventory)
     names = {label: name for name, labels in zip(tokens.names, tokens.states, strict=True) for label in labels}
-    return _timeline(graph.words[path], graph.phones[path], text, lambda frame: names[int(classes[frame])])
+    return _timeline(
+        graph.words[path], graph.phones[path], _names(graph.words, text), lambda frame: names[int(classes[frame])]
+    )
 
 
-def _timeline(words: NDArray[np.int64], phones: NDArray[np.int64], text: str, name_at) -> Timeline:  # type: ignore[no-untyped-def]
-    said = texts.words(texts.normal(text))
+def _timeline(words: NDArray[np.int64], phones: NDArray[np.int64], said: Sequence[str], name_at) -> Timeline:  # type: ignore[no-untyped-def]
     return Timeline(
         len(words),
         tuple(Span(start, end, said[int(words[start])]) for start, end in _runs(words)),
         tuple(Span(start, end, name_at(start)) for start, end in _runs(phones)),
     )
+
+
+def _names(numbers: NDArray[np.int64], text: str) -> list[str]:
+    """What the words of a graph are called; a tokenizer may cut a transcript otherwise than at spaces."""
+    said, count = texts.words(texts.normal(text)), int(numbers.max()) + 1
+    if count == len(said):
+        return said
+    return [text] if count == 1 else [""] * count
 
 
 def _runs(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:

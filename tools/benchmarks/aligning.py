@@ -1,6 +1,6 @@
 """Speed and memory of `asrkd align` without a model: a flat start on a store, and the same store several times over.
 
-python tools/benchmarks/aligning.py STORE WORKDIR --lexicon FILE --copies 1 --copies 4
+python tools/benchmarks/aligning.py STORE WORKDIR --lexicon FILE
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def repeated(store: Store, out: str, copies: int) -> float:
 @click.argument("store")
 @click.argument("workdir", type=click.Path(path_type=Path))
 @click.option("--lexicon", required=True)
-@click.option("--copies", multiple=True, default=[1], type=int)
+@click.option("--copies", multiple=True, default=[1, 2, 4], show_default=True, type=int)
 def main(store: str, workdir: Path, lexicon: str, copies: tuple[int, ...]) -> None:
     """Seconds of one core for an hour of speech, and memory, for each number of copies."""
     torch.set_num_threads(1)
