@@ -46,6 +46,7 @@ from asrkd.training.schedule import check_schedule, learning_rate, phase_at, str
 from asrkd.training.sequence import SequenceObjective, SkippedUtterances
 from asrkd.training.sources import open_sources
 from asrkd.training.student import Learner, Objective, WeightedSum
+from asrkd.training.too_fast import TooFast
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -256,6 +257,7 @@ class Trainer:
             Log(),
             *([SkippedUtterances(self.sequence)] if self.sequence else []),
             *([RisingDev()] if dev else []),
+            *([TooFast()] if self.inventory.topology.has_blank else []),
             Fit(),
             Result(),
         ]
