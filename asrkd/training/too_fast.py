@@ -45,4 +45,4 @@ class TooFast(Callback):
         return {"ids": sorted(self.ids)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.ids = set(state["ids"])
+        self.ids = set(state.get("ids", []))
