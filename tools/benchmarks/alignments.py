@@ -1,6 +1,8 @@
 """Word boundaries of aligned stores against reference boundaries.
 
 python tools/benchmarks/alignments.py reference STORE REFERENCE.tsv --lexicon FILE     (needs pocketsphinx: its English model)
+python tools/benchmarks/alignments.py reference STORE SLOWER.tsv --lexicon FILE --slowed 0.9
+python tools/benchmarks/alignments.py agree REFERENCE.tsv SLOWER.tsv
 python tools/benchmarks/alignments.py compare REFERENCE.tsv STORE... --lexicon FILE [--states-per-phone N]
 
 A reference has a line `id, word, start, end` (seconds) for each word, with these names in the first line, separated by tabs. Whatever made
@@ -16,6 +18,8 @@ from pathlib import Path
 import click
 import numpy as np
 import soundfile
+import torch
+from torchaudio.functional import resample
 
 from asrkd.alignment.forced import transcript_graph, viterbi
 from asrkd.alignment.frames import centers
@@ -115,10 +119,32 @@ def compare(reference: Path, stores: tuple[str, ...], lexicon: str, states_per_p
 
 
 @main.command()
+@click.argument("references", nargs=2, type=click.Path(exists=True, path_type=Path))
+def agree(references: tuple[Path, Path]) -> None:
+    """How near two references are to each other: what may be asked of a comparison with one of them."""
+    first, second = map(read_reference, references)
+    size = np.abs([
+        a - b
+        for key in first.keys() & second.keys()
+        for (_, *own), (_, *other) in zip(first[key], second[key], strict=True)
+        for a, b in zip(own, other, strict=True)
+    ])  # fmt: skip
+    shares = ", ".join(
+        f"{np.mean(size <= bound + 1e-5):.3f} within {1000 * bound:.0f} ms" for bound in (0.03, 0.06, 0.1)
+    )
+    click.echo(f"{len(size):,} boundaries: {shares}")
+
+
+@main.command()
 @click.argument("store")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--lexicon", required=True, help="Pronunciations in ARPAbet of words that pocketsphinx does not know.")
-def reference(store: str, out: Path, lexicon: str) -> None:
+@click.option(
+    "--slowed",
+    default=1.0,
+    help="Speed at which the model hears the audio: below 1 a child's voice is nearer to an adult's.",
+)
+def reference(store: str, out: Path, lexicon: str, slowed: float) -> None:
     """Boundaries by pocketsphinx's English model, from a store with audio at 16 kHz."""
     from pocketsphinx import Config, Decoder
 
@@ -134,7 +160,9 @@ def reference(store: str, out: Path, lexicon: str) -> None:
     with open(out, "w", encoding="utf-8") as stream:
         stream.write("id\tword\tstart\tend\n")
         for row in Store.open(store).rows(["id", "text", "audio"]):
-            samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
+            audio, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
+            audio = resample(torch.from_numpy(audio), round(100 * slowed), 100).numpy()
+            samples = (audio * 32767).clip(-32768, 32767).astype(np.int16)
             words = row["text"].split()
             try:
                 decoder.set_align_text(" ".join(words).lower())
@@ -149,7 +177,8 @@ def reference(store: str, out: Path, lexicon: str) -> None:
                 continue
             done += 1
             for word, own in zip(words, found, strict=True):
-                start, end = (_SPHINX_SHIFT * at + _SPHINX_FIRST for at in (own.start_frame, own.end_frame + 1))
+                edges = (own.start_frame, own.end_frame + 1)
+                start, end = (slowed * (_SPHINX_SHIFT * at + _SPHINX_FIRST) for at in edges)
                 stream.write(f"{row['id']}\t{word}\t{start:.4f}\t{end:.4f}\n")
     click.echo(f"aligned {done} utterances, {failed} did not fit")
 
