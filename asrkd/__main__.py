@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Import the command line and run it. The imports take seconds, in which Ctrl-C is one line, too, as is a library that cannot be loaded."""
     try:
-        from asrkd.cli import main as run
+        from asrkd.cli import cli, run_command
     except KeyboardInterrupt:
         sys.exit(130)
     except (ImportError, OSError) as error:
@@ -20,7 +20,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
-    run()
+    run_command(cli)
 
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Iterable[str] 
         ConfigError: the file is missing or not YAML, a key does not exist, a value has the wrong type,
             or a mandatory value is absent.
     """
-    return from_dict(cls, {} if path is None else read(path), overrides)
+    return from_dict(cls, {} if path is None else read_yaml(path), overrides)
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file as a mapping.
 
     Raises:

@@ -22,7 +22,7 @@ from asrkd.errors import AsrkdError, CorpusError
 _parse = json.JSONDecoder().decode
 
 
-def decode(data: bytes, *, what: str, error: type[AsrkdError] = CorpusError) -> str:
+def decode_utf8(data: bytes, *, what: str, error: type[AsrkdError] = CorpusError) -> str:
     """The text of a file's bytes.
 
     Args:
@@ -57,7 +57,7 @@ def read(path: str | Path, *, what: str = "", error: type[AsrkdError] = CorpusEr
         data = Path(path).read_bytes()
     except OSError as wrong:
         raise error(f"{what} cannot be read: {wrong.strerror or wrong}") from None
-    return decode(data, what=what, error=error)
+    return decode_utf8(data, what=what, error=error)
 
 
 def lines(text: str) -> list[str]:
@@ -170,5 +170,5 @@ def json_lines(data: bytes, *, what: str, error: type[AsrkdError] = CorpusError)
     Raises:
         AsrkdError: a line is not JSON, or the bytes are not UTF-8; the message names the line.
     """
-    numbered = enumerate(lines(decode(data, what=what, error=error)), 1)
+    numbered = enumerate(lines(decode_utf8(data, what=what, error=error)), 1)
     return [value for _, value in json_values(numbered, what=what, error=error)]

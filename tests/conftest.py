@@ -42,6 +42,6 @@ def asrkd_command() -> Callable[..., list[str]]:
     """The command line of the package under test, as a list."""
 
     def make(*arguments: object) -> list[str]:
-        return [sys.executable, "-c", "from asrkd.cli import main; main()", *map(str, arguments)]
+        return [sys.executable, "-c", "from asrkd.__main__ import main; main()", *map(str, arguments)]
 
     return make

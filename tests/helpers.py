@@ -87,7 +87,9 @@ def make_environment(folder: Path) -> Path:
     programs = folder / "bin"
     programs.mkdir(parents=True)
     (programs / "activate").write_text(f'export PATH="{programs}:$PATH"\n')
-    (programs / "asrkd").write_text(f'#!/bin/sh\nexec {sys.executable} -c "from asrkd.cli import main; main()" "$@"\n')
+    (programs / "asrkd").write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "from asrkd.__main__ import main; main()" "$@"\n'
+    )
     (programs / "asrkd").chmod(0o755)
     return folder
 

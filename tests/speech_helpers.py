@@ -9,7 +9,7 @@ import torch
 
 from asrkd.alignment.features import Cepstra, of_samples
 from asrkd.alignment.phone_graph import PhoneGraph, phone_graph
-from asrkd.alignment.phone_model import spell
+from asrkd.alignment.phone_model import spell_phones
 from asrkd.corpus.lexicon import Lexicon
 
 RATE = 16000
@@ -40,7 +40,7 @@ class Said:
         return of_samples(torch.from_numpy(self.samples.astype(np.float32)), RATE)
 
     def graph(self, text: str | None = None) -> PhoneGraph:
-        return phone_graph(spell(text or self.text, LEXICON, PHONES, what="said"))
+        return phone_graph(spell_phones(text or self.text, LEXICON, PHONES, what="said"))
 
 
 def room(size: int, rng: np.random.Generator) -> np.ndarray:

@@ -143,7 +143,7 @@ def test_imports_go_one_way() -> None:
         ("asrkd.training.trainer", "from asrkd_recipes.study.run import Study", 1),
         ("asrkd.cli.demo", "def f():\n    from asrkd_recipes.demo.run import run_demo", 0),
         ("asrkd_recipes.study.run", "from asrkd.training.trainer import Trainer", 0),
-        ("asrkd_recipes.study.run", "from asrkd.cli.progress import Progress", 1),
+        ("asrkd_recipes.study.run", "from asrkd.cli.progress import ProgressBar", 1),
     ],
 )
 def test_the_check_itself(module: str, source: str, wrong: int) -> None:

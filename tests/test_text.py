@@ -26,7 +26,7 @@ def test_a_stream_of_lines_is_the_lines_of_the_whole(
 ) -> None:
     path = tmp_path_factory.mktemp("text") / ("a.gz" if packed else "a")
     path.write_bytes(gzip.compress(content.encode()) if packed else content.encode())
-    whole = text.lines(text.decode(content.encode(), what="a"))
+    whole = text.lines(text.decode_utf8(content.encode(), what="a"))
     assert list(text.stream(path)) == list(enumerate(whole, 1))
     kept = [line for _, line in text.stream(path, ends=True)]
     assert "".join(kept) == content.removeprefix("\ufeff")

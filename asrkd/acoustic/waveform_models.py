@@ -16,8 +16,6 @@ from asrkd.corpus.topology import BLANK
 from asrkd.corpus.waveform import Waveform, law_of_convolutions
 from asrkd.errors import AsrkdError, DependencyError, ModelError
 
-Lengths = Tensor
-
 
 @kind(
     "transformers:PATH_OR_NAME",
@@ -52,12 +50,12 @@ def transformers(request: Request) -> AcousticModel:
     # A group norm over time sees the padding, and these models were trained without a mask.
     one_by_one = getattr(config, "feat_extract_norm", "group") != "layer"
 
-    def masked(samples: Tensor, lengths: Lengths) -> Tensor:
+    def masked(samples: Tensor, lengths: Tensor) -> Tensor:
         mask = (torch.arange(samples.shape[1], device=samples.device) < lengths[:, None]).long()
         logits: Tensor = model(samples, attention_mask=mask).logits
         return logits
 
-    def alone(samples: Tensor, _lengths: Lengths) -> Tensor:
+    def alone(samples: Tensor, _lengths: Tensor) -> Tensor:
         logits: Tensor = model(samples).logits
         return logits
 
@@ -156,13 +154,13 @@ class _Samples:
     """(N, S, 1) samples, (N,) -> (N, T, V) logits in the order of the inventory, (N,)."""
 
     def __init__(
-        self, front_end: Waveform, order: Sequence[int], device: str, model: Callable[[Tensor, Lengths], Tensor]
+        self, front_end: Waveform, order: Sequence[int], device: str, model: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
         self._law = front_end.frame_law()
         self._order = torch.tensor(order, device=device)
         self._model = model
 
-    def __call__(self, features: Tensor, lengths: Lengths) -> tuple[Tensor, Lengths]:
+    def __call__(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         frames = torch.tensor([self._law.num_frames(int(length)) for length in lengths], device=lengths.device)
         return self._model(features[..., 0], lengths).index_select(-1, self._order), frames
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from asrkd.acoustic import load_model
 from asrkd.alignment.model_align import ModelAligner
-from asrkd.alignment.phone_align import PhoneAligner, load
-from asrkd.alignment.summary import ODDITY, Summary
+from asrkd.alignment.phone_align import PhoneAligner, load_phone_model
+from asrkd.alignment.summary import ODDITY, Summary, UtteranceProgress
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.errors import ConfigError, CorpusError
@@ -17,7 +17,6 @@ from asrkd.sequence.dependency import import_k2
 from asrkd.store import Store
 from asrkd.store.rewrite import check_new
 
-Progress = Callable[[int, int], None]
 ALIGNERS = ("viterbi", "k2")
 
 
@@ -51,7 +50,7 @@ def align_store(
     oddity: float = ODDITY,
     save: str | Path | None = None,
     saved: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: UtteranceProgress | None = None,
 ) -> Aligned:
     """Copy a store with the alignment column filled.
 
@@ -108,7 +107,7 @@ def align_store(
         return Aligned(by_model.summary.utterances, _sorted(by_model.left_out), by_model.summary)
     inventory = Inventory.from_lexicon(words, "hmm", states_per_phone=states_per_phone)
     aligner_of = PhoneAligner(store, words, inventory, oddity=oddity)
-    phone_model = load(saved, words) if saved else None
+    phone_model = load_phone_model(saved, words) if saved else None
     _check_share(_sorted(aligner_of.unusable(aligner_of.phones)), total, max_unaligned)
     phone_model = phone_model or aligner_of.train(progress)
     if save:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrkd.alignment.features import Cepstra
-from asrkd.alignment.mixtures import Mixtures, Statistics
+from asrkd.alignment.mixtures import Mixtures, SufficientStatistics
 from asrkd.alignment.phone_graph import SILENCE_STATE, PhoneGraph
 from asrkd.alignment.phone_model import BestPath, PhoneModel, num_states
 from asrkd.errors import CorpusError
@@ -93,7 +93,7 @@ class _Training:
         ]
 
     def _estimate(self, model: PhoneModel, num_gaussians: int) -> Mixtures:
-        statistics = Statistics(model.mixtures)
+        statistics = SufficientStatistics(model.mixtures)
         for own in self._chunks:
             features = np.concatenate([model.features(self.utterances[n]) for n in own])
             statistics.add(features, np.concatenate([self.labels[n] for n in own]))

@@ -16,7 +16,7 @@ def centers(law: FrameLaw, num_frames: int) -> NDArray[np.float64]:
     return (law.begin + np.arange(num_frames) * law.frame_shift + spanned / 2).astype(np.float64)
 
 
-def nearest(law: FrameLaw, num_frames: int, fine: FrameLaw, num_fine: int) -> NDArray[np.int64]:
+def nearest_frames(law: FrameLaw, num_frames: int, fine: FrameLaw, num_fine: int) -> NDArray[np.int64]:
     """(T,) for each frame of `law` the frame of `fine` whose center is nearest."""
     places = (centers(law, num_frames) - fine.begin - fine.window / 2) / fine.frame_shift
     return np.clip(np.floor(places + 0.5).astype(np.int64), 0, num_fine - 1)

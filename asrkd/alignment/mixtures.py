@@ -66,7 +66,7 @@ class Mixtures:
         return best
 
 
-class Statistics:
+class SufficientStatistics:
     """Sums over frames, from which mixtures are estimated again."""
 
     def __init__(self, mixtures: Mixtures) -> None:

@@ -15,7 +15,7 @@ from asrkd import fingerprint
 from asrkd.acoustic import AcousticModel
 from asrkd.alignment.forced import TooFast, TranscriptGraph, too_few_frames, transcript_graph, viterbi
 from asrkd.alignment.speech import Speech, Spoken
-from asrkd.alignment.summary import Example, Summary
+from asrkd.alignment.summary import Example, Summary, UtteranceProgress
 from asrkd.alignment.timeline import of_state_path
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer
@@ -32,7 +32,6 @@ from asrkd.store.rewrite import rewrite
 from asrkd.streaming.rows import Place
 from asrkd.targets.codecs import parse_codec
 
-Progress = Callable[[int, int], None]
 # Far below any score: a path of labels is the only one worth taking.
 _NEVER = -1e6
 
@@ -78,7 +77,7 @@ class ModelAligner:
         self.left_out: dict[str, str] = {}
         self.identity = self._soft_identity(soft) if soft else None
 
-    def write(self, out: str, check: Callable[[], None], progress: Progress | None = None) -> None:
+    def write(self, out: str, check: Callable[[], None], progress: UtteranceProgress | None = None) -> None:
         """Write the aligned copy, a work unit at a time.
 
         Args:

@@ -11,11 +11,11 @@ import numpy as np
 from asrkd.alignment.features import frame_law
 from asrkd.alignment.flat_start import flat_start
 from asrkd.alignment.forced import TooFast
-from asrkd.alignment.frames import frame_labels, nearest
+from asrkd.alignment.frames import frame_labels, nearest_frames
 from asrkd.alignment.phone_graph import STATES, PhoneGraph, phone_graph
-from asrkd.alignment.phone_model import PhoneModel, spell
+from asrkd.alignment.phone_model import PhoneModel, spell_phones
 from asrkd.alignment.speech import Speech, Spoken
-from asrkd.alignment.summary import ODDITY, Example, Summary
+from asrkd.alignment.summary import ODDITY, Example, Summary, UtteranceProgress
 from asrkd.alignment.timeline import of_phone_path
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer
@@ -25,7 +25,6 @@ from asrkd.store import Store
 from asrkd.store.rewrite import rewrite
 from asrkd.streaming.rows import Place
 
-Progress = Callable[[int, int], None]
 # A flat start takes its utterances from everywhere in the store, together at most this long, into memory: about 120 MB an hour.
 TRAIN_HOURS = 5.0
 _TOGETHER = 64
@@ -72,7 +71,7 @@ class PhoneAligner:
         return flat_start(utterances, graphs, self.phones, self.speech.sampling_rate, progress=progress)
 
     def write(
-        self, out: str, model: PhoneModel, check: Callable[[], None], progress: Progress | None = None
+        self, out: str, model: PhoneModel, check: Callable[[], None], progress: UtteranceProgress | None = None
     ) -> Summary:
         """Write the aligned copy.
 
@@ -124,7 +123,7 @@ class PhoneAligner:
         what = f"utterance {key!r}"
         if text is None:
             raise CorpusError(f"{what} has no transcript, so it cannot be aligned; leave it out")
-        graph = phone_graph(spell(text, self.words, phones, what=what))
+        graph = phone_graph(spell_phones(text, self.words, phones, what=what))
         if frames < graph.min_frames:
             raise TooFast(
                 f"{what}: {frames} frames of 10 ms are too few for the transcript {text[:200]!r}, which needs at least {graph.min_frames}, so "
@@ -175,11 +174,11 @@ class PhoneAligner:
             timeline = of_phone_path(path.nodes, graph, spoken.text or "", model.phones)
             example = Example(spoken.id, spoken.text or "", path.gain, timeline)
             self.summary.add(example, quiet_start=spoken.quiet_start)
-            at = nearest(self.store.identity.frame_law, spoken.num_frames, fine, len(path.nodes))
+            at = nearest_frames(self.store.identity.frame_law, spoken.num_frames, fine, len(path.nodes))
             yield spoken.id, frame_labels(path.nodes, graph, at, model.phones, self.inventory).astype(np.int32)
 
 
-def load(file: str | Path, words: Tokenizer) -> PhoneModel:
+def load_phone_model(file: str | Path, words: Tokenizer) -> PhoneModel:
     """A saved aligner, for a lexicon.
 
     Raises:

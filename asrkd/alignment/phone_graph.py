@@ -111,7 +111,7 @@ class Costs:
     end: NDArray[np.float64]
 
 
-def best_paths(
+def viterbi_paths(
     scores: Sequence[NDArray[np.float32]], graphs: Sequence[PhoneGraph], costs: Costs
 ) -> list[tuple[NDArray[np.int64], float]]:
     """For each utterance the (T,) nodes of its best path, and that path's score.
@@ -137,7 +137,7 @@ def best_paths(
 def _search(
     scores: list[NDArray[np.float32]], graphs: list[PhoneGraph], costs: Costs
 ) -> list[tuple[NDArray[np.int64], float]]:
-    """`best_paths` of one batch, the longest first."""
+    """`viterbi_paths` of one batch, the longest first."""
     count, frames = len(scores), len(scores[0])
     lengths = np.array([len(own) for own in scores])
     nodes = max(len(graph.states) for graph in graphs)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from asrkd.alignment.features import Cepstra, with_deltas
 from asrkd.alignment.mixtures import Mixtures
-from asrkd.alignment.phone_graph import SILENCE_STATE, Costs, PhoneGraph, best_paths, states_of
+from asrkd.alignment.phone_graph import SILENCE_STATE, Costs, PhoneGraph, states_of, viterbi_paths
 from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.tokenizer import spell as names_of
 from asrkd.corpus.topology import SILENCE
@@ -89,7 +89,7 @@ class PhoneModel:
         found = []
         for own, utterance in zip(scores, utterances, strict=True):
             own[np.ix_(utterance.pause, np.arange(own.shape[1]) != SILENCE_STATE)] -= _IN_PAUSE
-        for (nodes, _), own, graph in zip(best_paths(scores, graphs, self.costs), scores, graphs, strict=True):
+        for (nodes, _), own, graph in zip(viterbi_paths(scores, graphs, self.costs), scores, graphs, strict=True):
             states = graph.states[nodes]
             frames = np.arange(len(nodes))
             lost = own[frames, states] - own.max(axis=1)
@@ -104,7 +104,7 @@ class PhoneModel:
             CorpusError: the transcript is empty, or a word is not in the lexicon.
             MismatchError: a phone that the model does not know.
         """
-        return spell(text, tokenizer, self.phones, what=what)
+        return spell_phones(text, tokenizer, self.phones, what=what)
 
     def save(self, file: str | Path) -> None:
         """Write an `.npz` file: arrays and one string of JSON.
@@ -163,7 +163,7 @@ class PhoneModel:
         return (self.usual[0] - path.gain) / self.usual[1]
 
 
-def spell(text: str, tokenizer: Tokenizer, phones: Sequence[str], *, what: str) -> list[list[list[int]]]:
+def spell_phones(text: str, tokenizer: Tokenizer, phones: Sequence[str], *, what: str) -> list[list[list[int]]]:
     """See `PhoneModel.spell`."""
     numbers = {phone: number for number, phone in enumerate(phones)} | {SILENCE: -1}
     spelled = names_of(tokenizer, text, what=what)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,8 @@ EXAMPLES = 3
 LONGEST = 50
 # An utterance that fits its transcript worse than the median by more than this many deviations says something else.
 ODDITY = 10.0
+# Called with the utterances that are done, and all.
+UtteranceProgress = Callable[[int, int], None]
 # Above these shares of phones as short as can be, of odd utterances, of utterances too short for their transcripts, and of frames that are
 # silence, a set looks misaligned; below this share of quiet beginnings that are labeled so, too.
 _SQUEEZED, _ODD, _FAST, _SILENT, _QUIET_FOUND = 0.35, 0.05, 0.01, 0.95, 0.8

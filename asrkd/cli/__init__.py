@@ -6,14 +6,14 @@ import click
 
 import asrkd
 from asrkd.cli.command import run_command
-from asrkd.cli.decode import decode, score
-from asrkd.cli.demo import demo
-from asrkd.cli.estimate import estimate
+from asrkd.cli.decode import decode_command, score_command
+from asrkd.cli.demo import demo_command
+from asrkd.cli.estimate import estimate_command
 from asrkd.cli.label import label
-from asrkd.cli.options import check_numbers
-from asrkd.cli.segment import segment
+from asrkd.cli.options import check_number_options
+from asrkd.cli.segment import segment_command
 from asrkd.cli.store import store
-from asrkd.cli.train import align, train, weigh
+from asrkd.cli.train import align_command, train_command, weigh_command
 
 
 @click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -35,11 +35,19 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for command in (demo, segment, estimate, label, store, align, train, weigh, decode, score):
+for command in (
+    demo_command,
+    segment_command,
+    estimate_command,
+    label,
+    store,
+    align_command,
+    train_command,
+    weigh_command,
+    decode_command,
+    score_command,
+):
     cli.add_command(command)
-check_numbers(cli)
+check_number_options(cli)
 
-
-def main() -> None:
-    """Entry point of `asrkd`."""
-    run_command(cli)
+__all__ = ["cli", "run_command"]

@@ -18,7 +18,7 @@ from asrkd.files import check_folder
 from asrkd.sequence.dependency import import_k2
 
 
-@click.command()
+@click.command("decode")
 @click.argument("run", type=click.Path(exists=True, file_okay=False))
 @click.argument("cuts")
 @click.argument("out", type=click.Path(file_okay=False))
@@ -37,7 +37,7 @@ from asrkd.sequence.dependency import import_k2
 @click.option(
     "--leave-early", is_flag=True, help="Let an hmm phone end after any of its states: one frame is enough for it."
 )
-def decode(
+def decode_command(
     run: str,
     cuts: str,
     out: str,
@@ -92,7 +92,7 @@ def decode(
     )
 
 
-@click.command()
+@click.command("score")
 @click.argument("hyp", type=click.Path(dir_okay=False))
 @click.argument("ref", type=click.Path(dir_okay=False))
 @click.option(
@@ -100,7 +100,7 @@ def decode(
     help="Cuts that name each utterance's speaker. Without them the speakers are those of utt2spk-NAME.txt next to REF, where REF is "
     "the ref-NAME.txt of asrkd decode; otherwise each utterance is its own speaker.",
 )
-def score(hyp: str, ref: str, cuts: str | None) -> None:
+def score_command(hyp: str, ref: str, cuts: str | None) -> None:
     """Word error rate of HYP against REF (files of `id word word ...` lines), with its interval over speakers."""
     references, hypotheses = files.read_hypotheses(Path(ref)), files.read_hypotheses(Path(hyp))
     speakers = files.speakers_of(Path(ref))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from asrkd.cli.progress import Progress
+from asrkd.cli.progress import ProgressBar
 
 
-@click.command()
+@click.command("demo")
 @click.argument("workdir", default="asrkd-demo", type=click.Path(file_okay=False))
 @click.option("--seed", default=1, help="Of the corpus and of all training.")
 @click.option("--workers", type=click.IntRange(1), default=2, help="Processes; each has one thread.")
-def demo(workdir: str, seed: int, workers: int) -> None:
+def demo_command(workdir: str, seed: int, workers: int) -> None:
     """The whole study on a small synthetic corpus in WORKDIR: offline, in minutes, on a CPU.
 
     Synthesises speech, trains a teacher on a few transcripts, labels the untranscribed part, distills a streaming
@@ -19,7 +19,7 @@ def demo(workdir: str, seed: int, workers: int) -> None:
     """
     from asrkd_recipes.demo.run import run_demo  # it brings matplotlib, for which no other command should wait
 
-    progress = Progress()
+    progress = ProgressBar()
     try:
         click.echo(run_demo(workdir, seed=seed, workers=workers, progress=progress.show))
     finally:

@@ -13,7 +13,7 @@ from asrkd.labeling.estimate import estimate as measure
 from asrkd.labeling.job import Crew
 
 
-@click.command(cls=options.ModelCommand)
+@click.command("estimate", cls=options.ModelCommand)
 @click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
 @click.option("--hours", type=float, required=True, help="Of audio to be labeled.")
 @options.TEACHER
@@ -28,7 +28,7 @@ from asrkd.labeling.job import Crew
 @options.READ_SECONDS
 @click.option("--sample-minutes", default=5.0, help="Of audio that is labeled for the estimate.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def estimate(
+def estimate_command(
     cuts: tuple[str, ...],
     hours: float,
     teacher: str | None,

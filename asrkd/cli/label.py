@@ -16,7 +16,7 @@ from tqdm import tqdm
 from asrkd import config
 from asrkd.acoustic import load_model
 from asrkd.cli import options
-from asrkd.cli.progress import Progress
+from asrkd.cli.progress import ProgressBar
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.where import parse_where
 from asrkd.files import check_file
@@ -34,7 +34,7 @@ def label() -> None:
     """Run a teacher over audio and store its soft targets."""
 
 
-@label.command(cls=options.ModelCommand)
+@label.command("plan", cls=options.ModelCommand)
 @click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
 @click.argument("store")
 @options.TEACHER
@@ -62,7 +62,7 @@ def label() -> None:
 @click.option(
     "--front-end", type=click.Path(dir_okay=False), help="YAML of front end settings, for a store without a teacher."
 )
-def plan(
+def plan_command(
     cuts: tuple[str, ...],
     store: str,
     teacher: str | None,
@@ -136,13 +136,15 @@ def codebooks_command(cuts: str, out: str, teacher: str, layer: str, count: int,
     )
 
 
-@label.command()
+@label.command("grow")
 @click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
 @click.argument("store")
 @options.UNIT_HOURS
 @options.WHERE
 @options.CHANNEL
-def grow(cuts: tuple[str, ...], store: str, unit_hours: float, where: tuple[str, ...], channel: int | None) -> None:
+def grow_command(
+    cuts: tuple[str, ...], store: str, unit_hours: float, where: tuple[str, ...], channel: int | None
+) -> None:
     """Add the cuts of grown corpora that STORE has not planned yet, as further units.
 
     Units that are planned or finished do not change; cuts that were planned or deleted before are passed over.
@@ -160,7 +162,7 @@ class _PlanProgress:
     """Shows planning, and how fast it was."""
 
     def __init__(self) -> None:
-        self._progress, self._began = Progress(), time.monotonic()
+        self._progress, self._began = ProgressBar(), time.monotonic()
 
     def __call__(self, cuts: int, hours: float) -> None:
         if time.monotonic() - self._began > 1:  # a small corpus is planned before anyone looks
@@ -173,7 +175,7 @@ class _PlanProgress:
         self._progress.close()
 
 
-@label.command()
+@label.command("run")
 @click.argument("store")
 @click.option("--backend", type=click.Choice(["local", "ray"]), default="local", help="Who runs the units.")
 @options.WORKERS
@@ -185,7 +187,7 @@ class _PlanProgress:
 @click.option("--cpus", default=1.0, help="Ray: cores of a worker, its readers included.")
 @click.option("--gpus", default=0.0, help="Ray: GPUs of a worker, which sees only these; may be a share of one.")
 @click.pass_context
-def run(
+def run_label_command(
     context: click.Context,
     store: str,
     backend: str,
@@ -206,7 +208,7 @@ def run(
     for name in ("address", "cpus", "gpus"):
         if backend != "ray" and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name} is for --backend ray; the local backend takes --workers and --device")
-    progress, began, seconds = Progress(), time.monotonic(), 0.0
+    progress, began, seconds = ProgressBar(), time.monotonic(), 0.0
 
     def show(result: UnitResult, done: int, total: int) -> None:
         nonlocal seconds
@@ -234,7 +236,7 @@ def run(
     click.echo(f"labeled {summary.labeled} units ({summary.seconds / 3600:.3f} h), found {summary.found} finished")
 
 
-@label.command()
+@label.command("work")
 @click.argument("store")
 @click.option(
     "--index",
@@ -249,7 +251,7 @@ def run(
 @options.READERS
 @options.READ_SECONDS
 @click.option("--max-quarantined", default=0.01, help="Share of bad cuts at which the task stops.")
-def work(
+def work_command(
     store: str,
     index: int | None,
     count: int | None,
@@ -265,11 +267,11 @@ def work(
     ends when all of STORE is labeled. After SIGTERM the exit code is 143, so that the scheduler knows that the task is not done.
     """
     if index is None:
-        found = scheduler.place(os.environ)
+        found = scheduler.array_task(os.environ)
         if found is None:
             raise click.UsageError(f"--index is missing, and none of {', '.join(scheduler.VARIABLES)} is set")
         index, count = found.index, count or found.count
-    progress = Progress()
+    progress = ProgressBar()
 
     def show(result: UnitResult, done: int, total: int) -> None:
         progress.show("label", done, total, f"unit {result.unit}, quarantined {len(result.quarantined)}")
@@ -293,18 +295,18 @@ def work(
     click.echo(f"labeled {summary.labeled} units ({summary.seconds / 3600:.3f} h), found {summary.found} finished")
 
 
-@label.command()
+@label.command("retry")
 @click.argument("store")
 @options.WORKERS
 @options.DEVICE
 @options.READERS
 @options.READ_SECONDS
-def retry(store: str, workers: int, device: str, readers: int, read_seconds: float) -> None:
+def retry_command(store: str, workers: int, device: str, readers: int, read_seconds: float) -> None:
     """Label the units of STORE again that have cuts in quarantine, after their audio was mended.
 
     Files that could not even be opened when STORE was planned come in by asrkd label grow.
     """
-    progress = Progress()
+    progress = ProgressBar()
     try:
         with terminated_by_signal():
             crew = Crew(workers, device.split(","), readers, read_seconds)
@@ -319,14 +321,14 @@ def retry(store: str, workers: int, device: str, readers: int, read_seconds: flo
     click.echo(f"quarantine: {before} cuts before, {after} after")
 
 
-@label.command()
+@label.command("status")
 @click.argument("store")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.option(
     "--prometheus", "as_prometheus", is_flag=True, help="In Prometheus' text format, for a node exporter's text file."
 )
 @click.option("--watch", type=float, metavar="SECONDS", help="Look again every so many seconds, until all is done.")
-def status(store: str, as_json: bool, as_prometheus: bool, watch: float | None) -> None:
+def status_command(store: str, as_json: bool, as_prometheus: bool, watch: float | None) -> None:
     """How far the labeling of STORE has come.
 
     The state is read from the files of STORE, so it can be asked from anywhere, whoever labels.

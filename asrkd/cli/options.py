@@ -26,7 +26,7 @@ class Finite(click.types.FloatParamType):
         return found
 
 
-def check_numbers(command: click.Command) -> None:
+def check_number_options(command: click.Command) -> None:
     """Let every number of a command, and of those in its group, be finite, and every integer at least 0."""
     for param in command.params:
         if param.type is click.FLOAT:
@@ -36,7 +36,7 @@ def check_numbers(command: click.Command) -> None:
         elif isinstance(param.type, click.IntRange) and param.type.max is None:
             param.type = click.IntRange(param.type.min, COUNT.max)
     for below in command.commands.values() if isinstance(command, click.Group) else ():
-        check_numbers(below)
+        check_number_options(below)
 
 
 class ModelCommand(click.Command):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from tqdm import tqdm
 
 
-class Progress:
+class ProgressBar:
     """One bar at a time: `show(label, done, total, note)`."""
 
     def __init__(self, *, every_seconds: float = 10.0) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from asrkd import config as configs
 from asrkd import files
-from asrkd.cli.progress import Progress
+from asrkd.cli.progress import ProgressBar
 from asrkd.errors import ConfigError
 from asrkd.report.pictures import wer_curve
 from asrkd_recipes.study.config import StudyConfig
@@ -86,7 +86,7 @@ def recipe_command(
             raise click.BadParameter(f"{stop_stage!r} comes before --stage {stage!r}", param_hint="--stop-stage")
         exp = exp.absolute()
         files.check_folder(exp)
-        progress = Progress()
+        progress = ProgressBar()
         wanted = [name for name in STAGES if first <= stages.index(name) <= last]
         for name in names if fold == ALL else (fold,):
             if first == 0:
@@ -141,9 +141,9 @@ def _config(
     here: Path, exp: Path, topology: str, seed: int, overrides: tuple[str, ...], variants: Sequence[Path] = ()
 ) -> StudyConfig:
     fixed = [f"work={_work(exp, topology, seed)}", f"data={exp / 'data'}", f"stores={exp / 'stores'}", f"seed={seed}"]
-    given = configs.read(here / f"{topology}.yaml")
+    given = configs.read_yaml(here / f"{topology}.yaml")
     for file in variants:
-        known, further = given.get("variants", {}), configs.read(file)
+        known, further = given.get("variants", {}), configs.read_yaml(file)
         if other := [name for name, settings in further.items() if known.get(name, settings) != settings]:
             raise ConfigError(
                 f"{str(file)!r} has other settings for the variant {other[0]!r} than what was given before it, and a study has one variant of a name; "

@@ -13,7 +13,7 @@ from asrkd.segmentation.settings import VADS, SegmentSettings
 _DEFAULTS = SegmentSettings()
 
 
-@click.command()
+@click.command("segment")
 @click.argument("cuts", type=click.Path())
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
@@ -32,7 +32,7 @@ _DEFAULTS = SegmentSettings()
 @click.option("--max-seconds", default=_DEFAULTS.max_seconds, help="Longest segment; longer ones are split at pauses.")
 @CHANNEL
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes, each with one thread.")
-def segment(
+def segment_command(
     cuts: str,
     out: Path,
     vad: str,

@@ -15,7 +15,7 @@ from asrkd.store.compact import compact as compact_store
 from asrkd.store.delete import delete as delete_rows
 from asrkd.store.inspect import head as first_rows
 from asrkd.store.inspect import info as describe
-from asrkd.store.inspect import statistics
+from asrkd.store.inspect import store_statistics
 from asrkd.store.snapshot import take as take_snapshot
 from asrkd.store.verify import verify as find_problems
 
@@ -25,34 +25,34 @@ def store() -> None:
     """Look into a store of soft targets, and check it."""
 
 
-@store.command()
+@store.command("info")
 @click.argument("root", metavar="STORE")
-def info(root: str) -> None:
+def info_command(root: str) -> None:
     """Teacher, inventory, front end, codec, plan and totals."""
     click.echo(json.dumps(describe(root), indent=1, ensure_ascii=False))
 
 
-@store.command()
+@store.command("head")
 @click.argument("root", metavar="STORE")
 @click.option("-n", "--rows", default=3, help="Utterances to show.")
-def head(root: str, rows: int) -> None:
+def head_command(root: str, rows: int) -> None:
     """The first utterances, with the most probable classes of a few frames."""
     for row in first_rows(root, rows):
         click.echo(json.dumps(row, ensure_ascii=False))
 
 
-@store.command()
+@store.command("stats")
 @click.argument("root", metavar="STORE")
-def stats(root: str) -> None:
+def stats_command(root: str) -> None:
     """Kept mass, entropy, confidence and durations over all utterances; bytes a frame by column."""
-    click.echo(json.dumps(statistics(root), indent=1))
+    click.echo(json.dumps(store_statistics(root), indent=1))
 
 
-@store.command()
+@store.command("verify")
 @click.argument("root", metavar="STORE")
 @click.option("--relabel", "share", type=float, help="Share of the utterances to label again and compare, e.g. 0.001.")
 @click.option("--teacher", metavar="SPEC", help="The store's teacher, for --relabel.")
-def verify(root: str, share: float | None, teacher: str | None) -> None:
+def verify_command(root: str, share: float | None, teacher: str | None) -> None:
     """Check every shard: checksums, identity, frame law, ids, mass, statistics, order, and what the plan says is missing.
 
     Targets that are whole but of the wrong frames show only when some are labeled again (--relabel).
@@ -73,20 +73,20 @@ def verify(root: str, share: float | None, teacher: str | None) -> None:
         sys.exit(1)
 
 
-@store.command()
+@store.command("snapshot")
 @click.argument("root", metavar="STORE")
 @click.argument("name")
-def snapshot(root: str, name: str) -> None:
+def snapshot_command(root: str, name: str) -> None:
     """Pin the units that are finished now under NAME, to train from them (sources.X.snapshot) while labeling goes on."""
     click.echo(f"snapshot {name!r}: {take_snapshot(root, name)} units")
 
 
-@store.command()
+@store.command("delete")
 @click.argument("root", metavar="STORE")
 @click.option("--id", "ids", multiple=True, help="Utterance to delete; may be given again.")
 @click.option("--speaker", "speakers", multiple=True, help="Speaker to delete; may be given again.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
-def delete(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], dry_run: bool) -> None:
+def delete_command(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], dry_run: bool) -> None:
     """Take utterances out of a store.
 
     They leave the shards, the quarantine and the plan; only their ids stay, in deleted/. Only the files that hold them are written
@@ -101,19 +101,19 @@ def delete(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], dry_run: 
     click.echo(f"{count} utterances of {len(found)} work units {'would be deleted' if dry_run else 'deleted'}")
 
 
-@store.command()
+@store.command("compact")
 @click.argument("root", metavar="STORE")
 @click.argument("out", metavar="OUT")
 @click.option("--shard-hours", default=1.0, show_default=True, help="Hours of audio in a shard, at least.")
-def compact(root: str, out: str, shard_hours: float) -> None:
+def compact_command(root: str, out: str, shard_hours: float) -> None:
     """Copy a finished store with fewer and larger shards; rows, targets and their order stay as they are."""
     click.echo(f"{compact_store(root, out, shard_hours=shard_hours)} shards in {out}")
 
 
-@store.command()
+@store.command("card")
 @click.argument("root", metavar="STORE")
 @click.option("--name", required=True, help="Name of the dataset.")
 @click.option("--license", "license_id", help="License identifier, e.g. cc-by-4.0; left out if not given.")
-def card(root: str, name: str, license_id: str | None) -> None:
+def card_command(root: str, name: str, license_id: str | None) -> None:
     """Print a Hugging Face dataset card (README.md) for a store: teacher, codec, columns, totals."""
     click.echo(write_card(root, name=name, license=license_id), nl=False)

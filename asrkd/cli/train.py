@@ -8,7 +8,7 @@ from asrkd import config
 from asrkd.alignment.align_store import ALIGNERS, align_store
 from asrkd.alignment.summary import ODDITY
 from asrkd.cli import options
-from asrkd.cli.progress import Progress
+from asrkd.cli.progress import ProgressBar
 from asrkd.distributed.ranks import leave
 from asrkd.files import check_file
 from asrkd.report.alignment import write_alignment_report
@@ -20,7 +20,7 @@ from asrkd.training.ensemble_weights import weigh as choose
 from asrkd.training.trainer import Trainer
 
 
-@click.command()
+@click.command("train")
 @click.argument("config_file", metavar="CONFIG", type=click.Path(dir_okay=False))
 @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option(
@@ -28,7 +28,7 @@ from asrkd.training.trainer import Trainer
     is_flag=True,
     help="Make a few updates and say what the whole would take; the run folder stays as it is.",
 )
-def train(config_file: str, overrides: tuple[str, ...], dry_run: bool) -> None:
+def train_command(config_file: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Train a teacher or student by CONFIG; a run that was stopped goes on where it was.
 
     Any key can be overridden: asrkd train student.yaml seed=2 optimizer.learning_rate=0.001
@@ -48,7 +48,7 @@ def train(config_file: str, overrides: tuple[str, ...], dry_run: bool) -> None:
 def _trained(given: TrainConfig) -> str | None:
     """Train; what to say of it, on the first process."""
     trainer = Trainer(given)
-    progress = Progress()
+    progress = ProgressBar()
     try:
         trainer.train(lambda step, total, losses: progress.show("train", step, total, losses))
     finally:
@@ -73,7 +73,7 @@ def _show(found: DryRun) -> None:
     click.echo(text_table(["what", "how much"], rows))
 
 
-@click.command(cls=options.ModelCommand)
+@click.command("align", cls=options.ModelCommand)
 @click.argument("store")
 @click.argument("out")
 @click.option("--lexicon", required=True, type=click.Path(dir_okay=False), help="Pronunciations of every word.")
@@ -115,7 +115,7 @@ def _show(found: DryRun) -> None:
     type=click.Path(dir_okay=False),
     help="Align with a saved HMM-GMM: a dev set with that of the labeled set.",
 )
-def align(
+def align_command(
     store: str,
     out: str,
     lexicon: str,
@@ -137,7 +137,7 @@ def align(
     """
     if report:
         check_file(report)
-    progress = Progress()
+    progress = ProgressBar()
     found = align_store(
         store,
         out,
@@ -166,13 +166,13 @@ def align(
     click.echo(f"aligned {found.count} utterances in {out}{more}")
 
 
-@click.command()
+@click.command("weigh")
 @click.argument("ensemble", type=click.Path(dir_okay=False))
 @click.argument("store")
 @click.argument("out", type=click.Path(dir_okay=False))
 @options.MODEL_DEVICE
 @click.option("--max-frames", default=20_000, help="Frames to look at.")
-def weigh(ensemble: str, store: str, out: str, device: str, max_frames: int) -> None:
+def weigh_command(ensemble: str, store: str, out: str, device: str, max_frames: int) -> None:
     """Choose the weights of the teachers of ENSEMBLE (the file of ensemble:FILE) on the aligned STORE, and write them to OUT."""
     check_file(out)
     found = choose(ensemble, store, out, device=device, max_frames=max_frames)

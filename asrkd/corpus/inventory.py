@@ -115,4 +115,4 @@ def read_inventory(data: bytes, *, error: type[AsrkdError] = CorpusError) -> lis
     Raises:
         AsrkdError: the bytes are not UTF-8.
     """
-    return text.lines(text.decode(data, what="inventory.txt", error=error))
+    return text.lines(text.decode_utf8(data, what="inventory.txt", error=error))

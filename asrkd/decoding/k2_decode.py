@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asrkd.decoding.decode import Hypothesis, check_scores
 from asrkd.graphs import DecodingGraph, k2_graph
-from asrkd.sequence.decode import decode
+from asrkd.sequence.decode import one_best
 from asrkd.sequence.lattice import Beam
 
 
@@ -47,7 +47,7 @@ class K2Decoder:
             return found
         padded = torch.nn.utils.rnn.pad_sequence([scores[n] for n in chosen], batch_first=True).to(self.device)
         lengths = torch.tensor([len(scores[n]) for n in chosen])
-        for n, path in zip(chosen, decode(padded, lengths, self.fsa, beam=self.beam), strict=True):
+        for n, path in zip(chosen, one_best(padded, lengths, self.fsa, beam=self.beam), strict=True):
             words = tuple(self.graph.words[word] for word in path.words)
             found[n] = Hypothesis(words, path.score, path.classes.cpu().numpy())
         return found

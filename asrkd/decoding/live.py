@@ -103,7 +103,7 @@ def is_endpoint(found: Hypothesis, rules: EndpointRules, frame_seconds: float) -
 
 
 @dataclass(frozen=True)
-class Heard:
+class LiveHypothesis:
     """What a recognizer has made of the audio so far.
 
     Attributes:
@@ -148,26 +148,26 @@ class LiveRecognizer:
         self.decoder.restart()
 
     @torch.inference_mode()
-    def accept(self, samples: Tensor) -> Heard:
+    def accept(self, samples: Tensor) -> LiveHypothesis:
         """Go on with (num_samples,) samples; what has been heard so far."""
         return self._advance(self._stream.accept(self._front_end.accept(samples)[None]), last=False)
 
     @torch.inference_mode()
-    def finish(self) -> Heard:
+    def finish(self) -> LiveHypothesis:
         """End the stream: what has been heard. The next chunk begins another stream."""
         logits = [self._stream.accept(self._front_end.finish()[None]), self._stream.finish()]
         found = self._advance(torch.cat(logits, dim=1), last=True)
         self._begin()
         return found
 
-    def _advance(self, logits: Tensor, *, last: bool) -> Heard:
+    def _advance(self, logits: Tensor, *, last: bool) -> LiveHypothesis:
         self.decoder.accept(logits[0].log_softmax(-1).numpy())
         if not self.decoder.num_frames:
-            return Heard((), last, 0.0)
+            return LiveHypothesis((), last, 0.0)
         seconds = self.decoder.num_frames * self.frame_seconds
         found = self.decoder.best(ended=last)
         if not last and is_endpoint(found, self.rules, self.frame_seconds):
             words = self.decoder.best(ended=True).words
             self.decoder.restart()
-            return Heard(words, True, seconds)
-        return Heard(found.words, last, seconds)
+            return LiveHypothesis(words, True, seconds)
+        return LiveHypothesis(found.words, last, seconds)

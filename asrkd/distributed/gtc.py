@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from asrkd.distributed.gtc_messages import largest_count, pack_shortest, unpack
+from asrkd.distributed.gtc_messages import largest_count, pack_shortest, unpack_messages
 from asrkd.errors import ConfigError, MismatchError
 
 # No `from __future__ import annotations` here: DDP looks at the hook's annotations themselves.
@@ -119,7 +119,7 @@ def threshold_hook(state: ThresholdCompression, bucket: dist.GradBucket) -> torc
     received = _exchanged(mine, in_planes, state)
     state.bytes_sent += (world_size - 1) * (_HEADER_BYTES + max(len(content) for content, _ in received))
     state.bytes_dense += round(2 * (world_size - 1) / world_size * 4 * size)
-    messages = [unpack(content, size, planes=planes) for content, planes in received]
+    messages = [unpack_messages(content, size, planes=planes) for content, planes in received]
     future: torch.futures.Future[Tensor] = torch.futures.Future()
     all_places, all_counts = (torch.cat(parts) for parts in zip(*messages, strict=True))
     mean = state.decompress(all_places, all_counts, buffer).div_(world_size)

@@ -45,7 +45,7 @@ def pack_shortest(places: Tensor, counts: Tensor, size: int, *, planes: bool = T
     return pack_words(places, counts, size), False
 
 
-def unpack(content: Tensor, size: int, *, planes: bool) -> tuple[Tensor, Tensor]:
+def unpack_messages(content: Tensor, size: int, *, planes: bool) -> tuple[Tensor, Tensor]:
     """Places and counts (K,) int64, as `pack_shortest` had them."""
     return (unpack_planes if planes else unpack_words)(content, size)
 

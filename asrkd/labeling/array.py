@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from asrkd.errors import ConfigError
-from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, check_share, one_thread
+from asrkd.labeling.job import ALONE, Crew, RunSummary, UnitProgress, check_share, one_thread
 from asrkd.labeling.leases import Leases
 from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.processes import check_guard
@@ -26,7 +26,7 @@ def work(
     count: int | None,
     lease_seconds: float = 120.0,
     max_quarantined: float = 0.01,
-    progress: Progress | None = None,
+    progress: UnitProgress | None = None,
 ) -> RunSummary:
     """Label units until every unit of the store is finished, by this task or by others.
 

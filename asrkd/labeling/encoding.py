@@ -14,15 +14,15 @@ from asrkd.acoustic.model import one_line
 from asrkd.acoustic.probe import works
 from asrkd.errors import ModelError
 from asrkd.labeling.layer import LayerEncoder
-from asrkd.labeling.reading import Heard
+from asrkd.labeling.reading import CutFeatures
 from asrkd.models.layer import tapped
 from asrkd.store.identity import Identity
 from asrkd.store.schema import LAYER
-from asrkd.targets.codecs import Codec, decode
+from asrkd.targets.codecs import Codec, decode_entries
 from asrkd.targets.packed import pack
 from asrkd.targets.random import frame_keys
 from asrkd.targets.select import Entries
-from asrkd.targets.statistics import FrameStatistics, frame_statistics, statistics
+from asrkd.targets.statistics import FrameStatistics, frame_statistics, utterance_statistics
 
 # Frames whose posteriors are encoded together: bounds memory for long utterances.
 _ENCODE_FRAMES = 8192
@@ -38,7 +38,7 @@ class Encoded:
 
 
 def encode(
-    heard: Sequence[Heard],
+    heard: Sequence[CutFeatures],
     features: Tensor,
     identity: Identity,
     teacher: AcousticModel,
@@ -88,7 +88,11 @@ def encode(
 
 
 def _encode_alone(
-    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: AcousticModel, layer: LayerEncoder | None
+    heard: Sequence[CutFeatures],
+    features: Tensor,
+    identity: Identity,
+    teacher: AcousticModel,
+    layer: LayerEncoder | None,
 ) -> tuple[list[Encoded | None], dict[str, str]]:
     """Each utterance of a batch on which the model failed, alone and without padding; it is bad if the model fails on it again."""
     found: list[Encoded | None] = []
@@ -106,14 +110,14 @@ def _encode_alone(
     return found, bad
 
 
-def _batch_failure(heard: Sequence[Heard], features: Tensor, teacher: AcousticModel, reason: str) -> str:
+def _batch_failure(heard: Sequence[CutFeatures], features: Tensor, teacher: AcousticModel, reason: str) -> str:
     return (
         f"teacher {teacher.spec!r} fails on {len(heard)} utterances from {heard[0].row['id']!r} on, {tuple(features.shape)} "
         f"features, on {teacher.device}{f' with autocast {teacher.autocast}' if teacher.autocast else ''}: {reason}"
     )
 
 
-def pad(heard: Sequence[Heard]) -> Tensor:
+def pad(heard: Sequence[CutFeatures]) -> Tensor:
     """(N, T, F) the features of utterances, with zeros behind the shorter ones."""
     return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(one.features) for one in heard], batch_first=True)
 
@@ -121,9 +125,9 @@ def pad(heard: Sequence[Heard]) -> Tensor:
 def packed(encoded: Encoded, identity: Identity) -> dict[str, Any]:
     """The columns of an utterance's targets and statistics."""
     codec = identity.target_codec
-    targets = decode(codec, encoded.entries)
+    targets = decode_entries(codec, encoded.entries)
     stored = {LAYER: encoded.layer} if encoded.layer is not None else {}
-    return pack(codec, encoded.entries) | vars(statistics(encoded.frames, targets)) | stored
+    return pack(codec, encoded.entries) | vars(utterance_statistics(encoded.frames, targets)) | stored
 
 
 def encoded_columns(key: str, log_probs: Tensor, identity: Identity) -> dict[str, Any]:
@@ -135,7 +139,11 @@ def encoded_columns(key: str, log_probs: Tensor, identity: Identity) -> dict[str
 
 
 def _encode(
-    heard: Sequence[Heard], features: Tensor, identity: Identity, teacher: AcousticModel, layer: LayerEncoder | None
+    heard: Sequence[CutFeatures],
+    features: Tensor,
+    identity: Identity,
+    teacher: AcousticModel,
+    layer: LayerEncoder | None,
 ) -> list[Encoded]:
     codec = identity.target_codec
     given = torch.tensor([len(one.features) for one in heard])
@@ -176,7 +184,7 @@ def _chunked(codec: Codec, log_probs: Tensor, keys: Tensor) -> tuple[Entries, Fr
     return Entries.cat(entries), FrameStatistics.cat(frames)
 
 
-def _name_the_cut(codec: Codec, heard: Sequence[Heard], rows: Sequence[Tensor], keys: Sequence[Tensor]) -> None:
+def _name_the_cut(codec: Codec, heard: Sequence[CutFeatures], rows: Sequence[Tensor], keys: Sequence[Tensor]) -> None:
     """Raise the error of the first cut whose posteriors cannot be encoded, with its id."""
     for one, frames, key in zip(heard, rows, keys, strict=True):
         try:

@@ -19,7 +19,7 @@ from asrkd.store import Store
 from asrkd.store.files import check_writable
 from asrkd.store.identity import Identity
 
-Progress = Callable[[UnitResult, int, int], None]
+UnitProgress = Callable[[UnitResult, int, int], None]
 # Of a store's identity and units: labels these and gives their results, in any order.
 Results = Callable[[Identity, list[int]], Generator[UnitResult, None, None]]
 
@@ -76,7 +76,7 @@ class Crew:
 ALONE = Crew()
 
 
-def finish(root: str, results: Results, *, max_quarantined: float, progress: Progress | None) -> RunSummary:
+def finish(root: str, results: Results, *, max_quarantined: float, progress: UnitProgress | None) -> RunSummary:
     """Label, by `results`, every unit of a store that has no shard yet.
 
     Args:

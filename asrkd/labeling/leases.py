@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from asrkd.errors import StoreError
-from asrkd.store.files import create, exists, read_bytes, remove, write_atomic
+from asrkd.store.files import create_new, exists, read_bytes, remove, write_atomic
 
 
 class Leases:
@@ -53,7 +53,7 @@ class Leases:
             self._remove(unit)
         self._seen.pop(unit, None)
         self._since[unit] = self._clock()
-        if not create(self._root, lease_name(unit), self._content(unit)):
+        if not create_new(self._root, lease_name(unit), self._content(unit)):
             return False
         with self._lock:
             self._held.add(unit)

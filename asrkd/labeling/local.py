@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from asrkd.errors import AsrkdError
-from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, finish, one_thread
+from asrkd.labeling.job import ALONE, Crew, RunSummary, UnitProgress, finish, one_thread
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.labeling.stop import follow_the_parent
@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.5
 
 
 def run(
-    root: str, crew: Crew = ALONE, *, max_quarantined: float = 0.01, progress: Progress | None = None
+    root: str, crew: Crew = ALONE, *, max_quarantined: float = 0.01, progress: UnitProgress | None = None
 ) -> RunSummary:
     """Label every unit of a store that has no shard yet.
 
@@ -51,7 +51,7 @@ def run(
     )
 
 
-def retry(root: str, crew: Crew = ALONE, *, progress: Progress | None = None) -> tuple[int, int]:
+def retry(root: str, crew: Crew = ALONE, *, progress: UnitProgress | None = None) -> tuple[int, int]:
     """Label the finished units again that have cuts in quarantine: audio that was mended, or missing for a while, comes in.
 
     A unit is replaced as a whole, by what a first run would have made of the mended corpus.

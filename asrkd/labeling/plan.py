@@ -27,7 +27,7 @@ from asrkd.store.delete import deleted_ids
 from asrkd.store.files import check_writable, exists
 from asrkd.store.identity import Identity
 from asrkd.store.manifest import Manifest
-from asrkd.store.plan import read_cuts, write_cuts
+from asrkd.store.plan import read_cuts, write_planned
 from asrkd.targets.codecs import Codec, parse_codec
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ def grow(
         CorpusError: no cuts, or an id that stands twice in the corpora.
     """
     _check_unit_hours(unit_hours)
-    before = manifest.read(root)
+    before = manifest.read_manifest(root)
     first = int(before.plan["num_units"])
     known = SeenIds()
     unreadable: set[str] = set()
@@ -202,7 +202,7 @@ class _Units:
     def _close(self) -> None:
         lines = b"".join(self._lines)
         self._digest.update(lines)
-        write_cuts(self._root, self._next, lines)
+        write_planned(self._root, self._next, lines)
         self._next, self._lines, self._unit_seconds = self._next + 1, [], 0.0
 
 

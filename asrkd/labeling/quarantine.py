@@ -25,7 +25,7 @@ def quarantined_units(root: str) -> list[int]:
     return sorted(unit for unit in found if unit is not None)
 
 
-def write(root: str, unit: int, entries: Iterable[tuple[str, str]]) -> None:
+def write_quarantine(root: str, unit: int, entries: Iterable[tuple[str, str]]) -> None:
     """Replace the bad cuts of a unit; without any, there is no file."""
     bad = [{"id": key, "reason": why} for key, why in entries]
     if bad:
@@ -42,4 +42,4 @@ def agree(root: str, unit: int, reasons: Mapping[str, str]) -> None:
     """
     stored = set(Store.open(root).column(unit, "id").to_pylist())
     missing = [cut["id"] for cut in read_cuts(root, unit) if cut["id"] not in stored]
-    write(root, unit, [(key, reasons.get(key, _UNKNOWN)) for key in sorted(missing)])
+    write_quarantine(root, unit, [(key, reasons.get(key, _UNKNOWN)) for key in sorted(missing)])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from asrkd.errors import AsrkdError, ConfigError, not_importable
-from asrkd.labeling.job import ALONE, Crew, Progress, RunSummary, finish
+from asrkd.labeling.job import ALONE, Crew, RunSummary, UnitProgress, finish
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.worker import Labeler, UnitResult
 from asrkd.store import Store
@@ -50,7 +50,7 @@ def run(
     address: str | None = None,
     resources: Resources = Resources(),  # noqa: B008  (frozen)
     max_quarantined: float = 0.01,
-    progress: Progress | None = None,
+    progress: UnitProgress | None = None,
 ) -> RunSummary:
     """Label every unit of a store that has no shard yet; every node must reach the store, the audio and the teacher.
 

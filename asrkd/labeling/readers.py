@@ -13,7 +13,7 @@ import torch
 
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import AsrkdError, ConfigError
-from asrkd.labeling.reading import Batch, CutJson, read
+from asrkd.labeling.reading import CutBatch, CutJson, read_batch
 from asrkd.labeling.stop import follow_the_parent
 from asrkd.processes import ended, starting
 
@@ -44,11 +44,11 @@ class Readers(Generic[Tag]):
         self._closed = False
         self._readers = [_Reader(front_end, embed) for _ in range(processes)]
 
-    def read(self, work: Iterable[tuple[Tag, Sequence[CutJson]]]) -> Iterator[tuple[Tag, Batch]]:
+    def read(self, work: Iterable[tuple[Tag, Sequence[CutJson]]]) -> Iterator[tuple[Tag, CutBatch]]:
         """Read what `work` gives, with its tags, in its order."""
         if not self._readers:
             for tag, cuts in work:
-                yield tag, read(cuts, self._front_end, self._embed)
+                yield tag, read_batch(cuts, self._front_end, self._embed)
             return
         iterator = iter(work)
         waiting: deque[tuple[int, Tag, Sequence[CutJson]]] = deque()
@@ -74,13 +74,13 @@ class Readers(Generic[Tag]):
         for reader in self._readers:
             reader.process.kill()
 
-    def _receive(self, number: int, cuts: Sequence[CutJson]) -> Batch:
+    def _receive(self, number: int, cuts: Sequence[CutJson]) -> CutBatch:
         try:
             return self._wait(number)
         except _Failed:
             pass
         self._renew(number)
-        whole = Batch([], {})
+        whole = CutBatch([], {})
         for cut in cuts:
             self._readers[number].send([cut])
             try:
@@ -92,7 +92,7 @@ class Readers(Generic[Tag]):
                 self._renew(number)
         return whole
 
-    def _wait(self, number: int) -> Batch:
+    def _wait(self, number: int) -> CutBatch:
         reader = self._readers[number]
         if not reader.ready:
             try:
@@ -146,7 +146,7 @@ class _Reader:
         except OSError:
             pass  # it is dead, which `receive` will tell
 
-    def receive(self) -> Batch:
+    def receive(self) -> CutBatch:
         try:
             answer = self.connection.recv()
         except (EOFError, OSError):
@@ -165,7 +165,7 @@ class _Reader:
 def _serve(connection: Connection, front_end: AnyFrontEnd, embed: str) -> None:
     follow_the_parent()
     torch.set_num_threads(1)
-    answer: Batch | Exception = Batch([], {})  # the imports are done
+    answer: CutBatch | Exception = CutBatch([], {})  # the imports are done
     while True:
         try:
             connection.send(answer)
@@ -173,6 +173,6 @@ def _serve(connection: Connection, front_end: AnyFrontEnd, embed: str) -> None:
         except (EOFError, OSError):
             return  # the parent is gone
         try:
-            answer = read(cuts, front_end, embed)
+            answer = read_batch(cuts, front_end, embed)
         except Exception as error:
             answer = error

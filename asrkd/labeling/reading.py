@@ -25,7 +25,7 @@ MAX_SECONDS = 7200.0
 
 
 @dataclass(frozen=True)
-class Heard:
+class CutFeatures:
     """An utterance that was read: its columns before there are targets, and its (T, F) float32 features."""
 
     row: dict[str, Any]
@@ -33,10 +33,10 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Batch:
+class CutBatch:
     """Utterances that go through the teacher together, and the reasons why other cuts, by id, do not."""
 
-    heard: list[Heard]
+    heard: list[CutFeatures]
     bad: dict[str, str]
 
 
@@ -54,7 +54,7 @@ def batches(cuts: Sequence[CutJson], front_end: AnyFrontEnd) -> Iterator[list[Cu
         yield batch
 
 
-def read(cuts: Sequence[CutJson], front_end: AnyFrontEnd, embed: str) -> Batch:
+def read_batch(cuts: Sequence[CutJson], front_end: AnyFrontEnd, embed: str) -> CutBatch:
     """Read the audio of cuts and make their features; a cut that cannot be used is bad."""
     heard, bad = [], {}
     for cut in cuts:
@@ -62,10 +62,10 @@ def read(cuts: Sequence[CutJson], front_end: AnyFrontEnd, embed: str) -> Batch:
             heard.append(_hear(cut, front_end, embed))
         except CorpusError as error:
             bad[cut["id"]] = str(error)
-    return Batch(heard, bad)
+    return CutBatch(heard, bad)
 
 
-def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embed: str) -> Heard:
+def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embed: str) -> CutFeatures:
     cut = to_cut(cut_json)
     if cut.duration > MAX_SECONDS:
         raise CorpusError(
@@ -96,4 +96,4 @@ def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embed: str) -> Heard:
         row["audio"] = {"bytes": buffer.getvalue(), "path": f"{cut.id}.flac"}
     elif embed == "features":
         row["features"] = np.asarray(features, "<f4").tobytes()
-    return Heard(row, features)
+    return CutFeatures(row, features)

@@ -12,7 +12,7 @@ from asrkd.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Place:
+class ArrayTask:
     """A task's index, from 0, and the number of tasks; None where it is not known."""
 
     index: int
@@ -49,7 +49,7 @@ _SCHEDULERS = (
 VARIABLES = tuple(scheduler.index for scheduler in _SCHEDULERS)
 
 
-def place(environment: Mapping[str, str]) -> Place | None:
+def array_task(environment: Mapping[str, str]) -> ArrayTask | None:
     """The place of this task in its array; None outside of one.
 
     The gaps of a list (`--array=0,1,5`) are not known, so a task of one has no count.
@@ -67,8 +67,8 @@ def place(environment: Mapping[str, str]) -> Place | None:
             regular = (highest - lowest) // step + 1
             count = regular if count in (None, regular) else None
         if index < lowest:
-            return Place(index)
-        return Place((index - lowest) // step, count or None)
+            return ArrayTask(index)
+        return ArrayTask((index - lowest) // step, count or None)
     return None
 
 

@@ -16,9 +16,9 @@ from asrkd.labeling import quarantine
 from asrkd.labeling.encoding import Encoded, encode, packed, pad
 from asrkd.labeling.layer import open_encoder
 from asrkd.labeling.readers import Readers
-from asrkd.labeling.reading import Batch, CutJson, batches
+from asrkd.labeling.reading import CutBatch, CutJson, batches
 from asrkd.prefetch import Prefetch
-from asrkd.store.files import create, exists, write_atomic
+from asrkd.store.files import create_new, exists, write_atomic
 from asrkd.store.identity import Identity
 from asrkd.store.plan import read_cuts
 from asrkd.store.schema import shard_name
@@ -137,7 +137,7 @@ class Labeler:
                 pending.cancel()
             work.close()
 
-    def _heard(self, units: Iterable[int]) -> Iterator[tuple[_Place, Batch, Tensor]]:
+    def _heard(self, units: Iterable[int]) -> Iterator[tuple[_Place, CutBatch, Tensor]]:
         """Batches with their padded features, ready for the device."""
         pin = self._teacher is not None and torch.device(self._teacher.device).type == "cuda"
         for place, batch in self._readers.read(self._planned(units)):
@@ -154,7 +154,7 @@ class Labeler:
             for at, part in enumerate(parts, 1):
                 yield (unit, at == len(parts)), part
 
-    def _pack(self, unit: _Unit, batch: Batch, encoded: list[Encoded | None]) -> None:
+    def _pack(self, unit: _Unit, batch: CutBatch, encoded: list[Encoded | None]) -> None:
         for one, kept in zip(batch.heard, encoded, strict=True):
             if kept is None and self._teacher is not None:
                 continue
@@ -171,15 +171,15 @@ class Labeler:
             return None
         before = quarantine.quarantined(root, number)
         if quarantined:  # before the shard, whose presence says that the unit is done
-            quarantine.write(root, number, quarantined)
+            quarantine.write_quarantine(root, number, quarantined)
         if self._may_commit is None:
             write_atomic(root, shard_name(number), data)
-        elif not create(root, shard_name(number), data):
+        elif not create_new(root, shard_name(number), data):
             if quarantined:
                 quarantine.agree(root, number, dict(quarantined) | dict(before))
             return None
         if before and not quarantined:  # of an earlier attempt
-            quarantine.write(root, number, [])
+            quarantine.write_quarantine(root, number, [])
         return UnitResult(number, len(rows), quarantined, sum(row["duration"] for row in rows), len(data))
 
 

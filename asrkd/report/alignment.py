@@ -79,7 +79,7 @@ def write_alignment_report(path: str | Path, aligned: Aligned, root: str) -> Pat
     sections.append(Section(f"The worst, with their words and {unit}s", figures=worst))
     if others:
         sections.append(Section("Others, chosen by chance", figures=others))
-    return html.write(path, "Alignment", f"Store {root}.", sections)
+    return html.write_page(path, "Alignment", f"Store {root}.", sections)
 
 
 def lengths_picture(summary: Summary) -> Figure:

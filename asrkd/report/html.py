@@ -37,7 +37,7 @@ def render(title: str, intro: str, sections: Sequence[Section]) -> str:
     return environment.get_template("template.html").render(title=title, intro=intro, sections=sections)
 
 
-def write(path: str | Path, title: str, intro: str, sections: Sequence[Section]) -> Path:
+def write_page(path: str | Path, title: str, intro: str, sections: Sequence[Section]) -> Path:
     """Render a page into a file, whole or not at all; folders are made if need be. Returns the path."""
     page = render(title, intro, sections)
     return files.write(path, page)

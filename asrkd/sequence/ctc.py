@@ -44,7 +44,7 @@ def ctc_total_scores(log_probs: Tensor, lengths: Tensor, tokens: Sequence[Sequen
     return total_scores(ctc_lattice(log_probs, lengths, tokens))
 
 
-def ctc_align(log_probs: Tensor, lengths: Tensor, tokens: Sequence[Sequence[int]]) -> list[Tensor]:
+def ctc_best_paths(log_probs: Tensor, lengths: Tensor, tokens: Sequence[Sequence[int]]) -> list[Tensor]:
     """Class ids of each utterance's best CTC path, (T,) int64 each, blanks 0. See `ctc_lattice`."""
     k2 = import_k2()
     best = k2.shortest_path(ctc_lattice(log_probs, lengths, tokens), use_double_scores=True)

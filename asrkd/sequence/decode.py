@@ -30,7 +30,7 @@ class Path:
     classes: Tensor
 
 
-def decode(scores: Tensor, lengths: Tensor, graph: Any, *, beam: Beam | None = None) -> list[Path]:
+def one_best(scores: Tensor, lengths: Tensor, graph: Any, *, beam: Beam | None = None) -> list[Path]:
     """The best path of each utterance.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from asrkd.errors import StoreError
-from asrkd.store.inspect import statistics
+from asrkd.store.inspect import store_statistics
 from asrkd.store.reader import Store
 from asrkd.store.schema import shard_schema
 
@@ -59,7 +59,7 @@ def card(root: str, *, name: str, license: str | None = None) -> str:
         raise StoreError(
             f"store {root!r} has no finished shard yet, so there is nothing to describe; run asrkd label run"
         )
-    identity, found = store.identity, statistics(root)
+    identity, found = store.identity, store_statistics(root)
     utterances = len(store.index(["id"]))
     hours = float(store.index(["duration"])["duration"].to_numpy().sum()) / 3600
     front = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from asrkd.errors import ConfigError, StoreError
 from asrkd.store import manifest
 from asrkd.store.files import copy, exists, read_bytes, write_atomic
-from asrkd.store.reader import Store, table_rows
+from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.rewrite import check_new
 from asrkd.store.schema import CODEBOOKS
 from asrkd.store.writer import write_shard
@@ -47,7 +47,7 @@ def compact(root: str, out: str, *, shard_hours: float = 1.0) -> int:
                 f"{folder}/part-{count - 1:05d}.{suffix}",
             )
         groups = [(unit, group) for unit in units for group in range(store.metadata(unit).num_row_groups)]
-        rows = [row for unit, group in groups for row in table_rows(store.read_row_group(unit, group))]
+        rows = [row for unit, group in groups for row in rows_of_table(store.read_row_group(unit, group))]
         write_shard(out, count - 1, rows, store.identity)
     copy(root, out, CODEBOOKS)
     manifest.create(out, store.identity, dict(store.manifest.plan) | {"num_units": count})

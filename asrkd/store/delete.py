@@ -8,8 +8,8 @@ from asrkd.corpus.where import field_of
 from asrkd.errors import StoreError
 from asrkd.store.entries import read_entries, write_entries
 from asrkd.store.files import exists
-from asrkd.store.plan import is_planned, read_cuts, to_lines, write_cuts
-from asrkd.store.reader import Store, table_rows
+from asrkd.store.plan import is_planned, read_cuts, to_lines, write_planned
+from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.schema import quarantine_name
 from asrkd.store.writer import write_shard
 
@@ -76,7 +76,7 @@ def _delete(store: Store, unit: int, leaving: set[str]) -> None:
     write_entries(root, _record(unit), [{"id": key} for key in record])
     if unit in store.units():
         groups = range(store.metadata(unit).num_row_groups)
-        rows = [row for group in groups for row in table_rows(store.read_row_group(unit, group))]
+        rows = [row for group in groups for row in rows_of_table(store.read_row_group(unit, group))]
         kept = [row for row in rows if row["id"] not in leaving]
         if len(kept) < len(rows):
             write_shard(root, unit, kept, store.identity)
@@ -85,7 +85,7 @@ def _delete(store: Store, unit: int, leaving: set[str]) -> None:
         entries = read_entries(root, quarantine, "id")
         write_entries(root, quarantine, [entry for entry in entries if entry["id"] not in leaving])
     if is_planned(root):
-        write_cuts(root, unit, to_lines([cut for cut in read_cuts(root, unit) if cut["id"] not in leaving]))
+        write_planned(root, unit, to_lines([cut for cut in read_cuts(root, unit) if cut["id"] not in leaving]))
 
 
 def _record(unit: int) -> str:

@@ -121,7 +121,7 @@ def copy(root: str, out: str, name: str) -> None:
         write_atomic(out, name, read_bytes(root, name))
 
 
-def create(root: str, name: str, data: bytes) -> bool:
+def create_new(root: str, name: str, data: bytes) -> bool:
     """Write a file as `write_atomic` does, unless one of this name is there; whether it was written.
 
     Of several that try at a time one succeeds: by a hard link on a local disk (also on NFS), by a conditional put on an object store.

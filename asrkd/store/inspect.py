@@ -43,7 +43,7 @@ def head(root: str, count: int) -> Iterator[dict[str, Any]]:
         yield shown
 
 
-def statistics(root: str) -> dict[str, Any]:
+def store_statistics(root: str) -> dict[str, Any]:
     """Quantiles of the statistics columns, and compressed bytes a frame by column."""
     store = Store.open(root)
     columns = ["duration", "kept_mass", "entropy", "confidence"]

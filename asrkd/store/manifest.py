@@ -44,7 +44,7 @@ def replace_plan(root: str, identity: Identity, plan: Mapping[str, Any]) -> Mani
     return Manifest(identity, dict(plan))
 
 
-def read(root: str) -> Manifest:
+def read_manifest(root: str) -> Manifest:
     """Read a store's manifest and inventory.
 
     Raises:

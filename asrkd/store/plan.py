@@ -35,7 +35,7 @@ def to_lines(cuts: Sequence[Mapping[str, Any]]) -> bytes:
     return b"".join(map(to_line, cuts))
 
 
-def write_cuts(root: str, unit: int, lines: bytes) -> None:
+def write_planned(root: str, unit: int, lines: bytes) -> None:
     """Write the cuts of a unit, as `to_lines` gives them."""
     write_atomic(root, plan_name(unit), gzip.compress(lines, 1, mtime=0))
 

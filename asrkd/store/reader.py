@@ -55,7 +55,7 @@ class Store:
         Raises:
             StoreError: there is no store of this format.
         """
-        return cls(root, manifest.read(root))
+        return cls(root, manifest.read_manifest(root))
 
     @property
     def inventory(self) -> Inventory | None:
@@ -139,7 +139,7 @@ class Store:
         """Every row in order, as a mapping with list columns as arrays."""
         for unit in self.units():
             for group in range(self.metadata(unit).num_row_groups):
-                yield from table_rows(self.read_row_group(unit, group, columns))
+                yield from rows_of_table(self.read_row_group(unit, group, columns))
 
     @functools.cached_property
     def target_columns(self) -> list[str]:
@@ -162,7 +162,7 @@ class Store:
         """
         for unit in self.units():
             for group in range(self.metadata(unit).num_row_groups):
-                rows = table_rows(self.read_row_group(unit, group, ["num_frames", *self.target_columns]), copy=False)
+                rows = rows_of_table(self.read_row_group(unit, group, ["num_frames", *self.target_columns]), copy=False)
                 yield self._unpack(rows)
 
     def _unpack(self, rows: Sequence[Mapping[str, Any]]) -> SparseTargets:
@@ -214,7 +214,7 @@ class Store:
             ) from None
 
 
-def table_rows(table: pa.Table, *, copy: bool = True) -> list[dict[str, Any]]:
+def rows_of_table(table: pa.Table, *, copy: bool = True) -> list[dict[str, Any]]:
     """The rows of a table as mappings; list columns as arrays (no copy), others as Python values.
 
     `copy`: if not, binary columns are memoryviews of the table's own memory, which they keep.

@@ -11,7 +11,7 @@ from asrkd.store import manifest
 from asrkd.store.entries import write_entries
 from asrkd.store.files import check_writable, copy, exists, remove
 from asrkd.store.identity import Identity
-from asrkd.store.reader import Store, table_rows
+from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.schema import CODEBOOKS, quarantine_name, shard_name
 from asrkd.store.writer import write_shard
 
@@ -95,7 +95,7 @@ def _rewrite_unit(
     """The names of the files written."""
     rows = []
     for group in range(store.metadata(unit).num_row_groups):
-        rows += table_rows(store.read_row_group(unit, group))
+        rows += rows_of_table(store.read_row_group(unit, group))
     bad = {row["id"]: left_out[row["id"]] for row in rows if row["id"] in left_out}
     rows = [row for row in rows if row["id"] not in bad]
     for row in rows:

@@ -14,7 +14,7 @@ from asrkd.store.entries import read_entries
 from asrkd.store.files import exists, read_bytes
 from asrkd.store.identity import Identity
 from asrkd.store.plan import is_planned, read_cuts
-from asrkd.store.reader import Store, table_rows
+from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.schema import CODEBOOKS, LAYER, UNIT_KEY, quarantine_name, shard_name, shard_schema
 from asrkd.targets.sparse import SparseTargets
 
@@ -89,7 +89,7 @@ def _rows(store: Store, unit: int) -> Iterator[dict[str, Any]]:
     """All rows with all columns, so that every page's checksum is compared."""
     for group in range(store.metadata(unit).num_row_groups):
         try:
-            yield from table_rows(store.read_row_group(unit, group))
+            yield from rows_of_table(store.read_row_group(unit, group))
         except StoreError as error:
             damaged = [name for name in shard_schema(store.identity).names if not _readable(store, unit, group, name)]
             raise StoreError(

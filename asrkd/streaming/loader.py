@@ -15,10 +15,10 @@ from asrkd.errors import AsrkdError, ConfigError, MismatchError
 from asrkd.prefetch import Prefetch
 from asrkd.processes import starting
 from asrkd.streaming.batch import Batch
-from asrkd.streaming.mixture import Mixture, Phase, check_mixture, check_schedule, endless
+from asrkd.streaming.mixture import Mixture, Phase, check_mixture, check_phases, endless
 from asrkd.streaming.plan import Limits
 from asrkd.streaming.reading import BatchReader, Caught, Failure
-from asrkd.streaming.sampler import BatchKey, Progress, Sampler
+from asrkd.streaming.sampler import BatchKey, Sampler, SamplerProgress
 from asrkd.streaming.source import Source
 from asrkd.streaming.state import BatchKeys, from_state, to_state
 from asrkd.streaming.utterances import UtteranceReader
@@ -114,8 +114,8 @@ class Loader:
         self._num_workers, self._prefetch, self._pin_memory = num_workers, prefetch, pin_memory
         self._progress = self.sampler.start()
         self._workers: torch.utils.data.DataLoader[Batch] | None = None
-        self._sent: deque[tuple[int, Progress]] = deque()
-        self._planned: Iterator[tuple[list[BatchKey], Progress]] = iter(())
+        self._sent: deque[tuple[int, SamplerProgress]] = deque()
+        self._planned: Iterator[tuple[list[BatchKey], SamplerProgress]] = iter(())
         self._current: Iterator[Any] | None = None
         self._lent = False
 
@@ -140,7 +140,7 @@ class Loader:
         phases = _phases(schedule, self.sources)
         self._end_iterator()
         planned = self.sampler.steps(phases, self._progress)
-        items: Iterator[tuple[Progress, list[Batch | Failure]]]
+        items: Iterator[tuple[SamplerProgress, list[Batch | Failure]]]
         if self._num_workers:
             items = self._from_workers(planned)
         else:
@@ -206,7 +206,7 @@ class Loader:
         self._lent = True
         return BatchKeys(self.sampler, _phases(schedule, self.sources), self._progress, self.fingerprints)
 
-    def _consume(self, items: Iterator[tuple[Progress, list[Batch | Failure]]]) -> Iterator[list[Batch]]:
+    def _consume(self, items: Iterator[tuple[SamplerProgress, list[Batch | Failure]]]) -> Iterator[list[Batch]]:
         try:
             while self._current is items and (item := next(items, None)) is not None:
                 progress, read = item
@@ -219,8 +219,8 @@ class Loader:
                 items.close()
 
     def _from_workers(
-        self, planned: Iterator[tuple[list[BatchKey], Progress]]
-    ) -> Iterator[tuple[Progress, list[Batch | Failure]]]:
+        self, planned: Iterator[tuple[list[BatchKey], SamplerProgress]]
+    ) -> Iterator[tuple[SamplerProgress, list[Batch | Failure]]]:
         sent = self._sent = deque()
         self._planned = planned
         if self._workers is None:
@@ -274,7 +274,7 @@ class _Sent:
 
 def _phases(schedule: Mixture | Sequence[Phase], sources: Mapping[str, Source]) -> list[Phase]:
     phases = endless(schedule) if isinstance(schedule, Mapping) else list(schedule)
-    check_schedule(phases, sources)
+    check_phases(phases, sources)
     return phases
 
 

@@ -36,7 +36,7 @@ def endless(mixture: Mixture) -> list[Phase]:
     return [Phase(None, mixture)]
 
 
-def check_schedule(schedule: Sequence[Phase], sources: Collection[str]) -> None:
+def check_phases(schedule: Sequence[Phase], sources: Collection[str]) -> None:
     """Refuse what is no schedule over these sources, by `ConfigError`."""
     if not schedule:
         raise ConfigError("the schedule has no phases; give at least one with steps and a mixture")

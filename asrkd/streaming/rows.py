@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrkd.store.files import is_local
-from asrkd.store.reader import Store, table_rows
+from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.schema import LAYER
 from asrkd.streaming.cache import LruCache
 from asrkd.streaming.disk_cache import DiskCache
@@ -137,4 +137,4 @@ class SourceRows:
         else:
             key = [self.store.identity.fingerprint, self.store.footer_fingerprint(unit), unit, group, list(columns)]
             table = self._disk.table(key, lambda: self.store.read_row_group(unit, group, list(columns)))
-        return table_rows(table, copy=False), table.nbytes
+        return rows_of_table(table, copy=False), table.nbytes

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asrkd.errors import ConfigError
 from asrkd.streaming.cache import LruCache
-from asrkd.streaming.mixture import Phase, check_schedule, phase_at, source_at
+from asrkd.streaming.mixture import Phase, check_phases, phase_at, source_at
 from asrkd.streaming.plan import EpochOrder, Limits
 from asrkd.streaming.rows import Place
 from asrkd.streaming.source import Source
@@ -51,7 +51,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SamplerProgress:
     """How far all streams have come: global batches so far, and the position of each stream in each source.
 
     A stream has ended when a source that does not repeat had nothing left for it.
@@ -70,7 +70,7 @@ class Progress:
         return {"step": self.step, "sources": sources, "ended": [int(one) for one in self.ended]}
 
     @classmethod
-    def from_dict(cls, state: Mapping[str, Any]) -> Progress:
+    def from_dict(cls, state: Mapping[str, Any]) -> SamplerProgress:
         positions = {
             name: tuple(map(Position, parts["epoch"], parts["block"], parts["batch"]))
             for name, parts in state["sources"].items()
@@ -119,17 +119,19 @@ class Sampler:
         # The blocks that streams are in: planned once, used for some tens of batches.
         self._blocks: LruCache[list[NDArray[np.int64]]] = LruCache(limits.streams * len(sources))
 
-    def start(self) -> Progress:
+    def start(self) -> SamplerProgress:
         """Nothing taken yet."""
         streams = self.limits.streams
-        return Progress(0, {name: (Position(),) * streams for name in self._sources}, (False,) * streams)
+        return SamplerProgress(0, {name: (Position(),) * streams for name in self._sources}, (False,) * streams)
 
-    def steps(self, schedule: Sequence[Phase], progress: Progress) -> Iterator[tuple[list[BatchKey], Progress]]:
+    def steps(
+        self, schedule: Sequence[Phase], progress: SamplerProgress
+    ) -> Iterator[tuple[list[BatchKey], SamplerProgress]]:
         """This rank's batches of each global batch from `progress` on, and the progress after it.
 
         At the end of sources that do not repeat, a global batch has batches of fewer streams, for some ranks perhaps of none.
         """
-        check_schedule(schedule, self._sources)
+        check_phases(schedule, self._sources)
         while (found := phase_at(schedule, progress.step)) is not None:
             drawn, progress = self._step(*found, progress)
             if all(progress.ended):
@@ -151,8 +153,8 @@ class Sampler:
                     count += 1
 
     def _step(
-        self, phase: Phase, step: int, progress: Progress
-    ) -> tuple[dict[int, tuple[str, int, NDArray[np.int64]]], Progress]:
+        self, phase: Phase, step: int, progress: SamplerProgress
+    ) -> tuple[dict[int, tuple[str, int, NDArray[np.int64]]], SamplerProgress]:
         """By stream: source, epoch and positions of its batch; and the progress after this global batch."""
         positions = {name: list(streams) for name, streams in progress.positions.items()}
         ended, drawn = list(progress.ended), {}
@@ -168,7 +170,7 @@ class Sampler:
             drawn[stream] = (name, at.epoch, block[at.batch])
             positions[name][stream] = self._next(name, stream, at, len(block))
         done = {name: tuple(streams) for name, streams in positions.items()}
-        return drawn, Progress(progress.step + 1, done, tuple(ended))
+        return drawn, SamplerProgress(progress.step + 1, done, tuple(ended))
 
     def _next(self, name: str, stream: int, at: Position, batches: int) -> Position:
         if at.batch + 1 < batches:

@@ -7,17 +7,17 @@ from typing import Any
 
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.streaming.mixture import Phase
-from asrkd.streaming.sampler import BatchKey, Progress, Sampler
+from asrkd.streaming.sampler import BatchKey, Sampler, SamplerProgress
 
 STATE_FORMAT = "asrkd/loader-v2"
 
 
-def to_state(progress: Progress, seed: int, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+def to_state(progress: SamplerProgress, seed: int, fingerprints: Mapping[str, str]) -> dict[str, Any]:
     """What continues a stream after `progress`, fit for JSON."""
     return {"format": STATE_FORMAT, "seed": seed, **progress.to_dict(), "fingerprints": dict(fingerprints)}
 
 
-def from_state(state: Mapping[str, Any], seed: int, fingerprints: Mapping[str, str]) -> Progress:
+def from_state(state: Mapping[str, Any], seed: int, fingerprints: Mapping[str, str]) -> SamplerProgress:
     """The progress of a state.
 
     Raises:
@@ -36,7 +36,7 @@ def from_state(state: Mapping[str, Any], seed: int, fingerprints: Mapping[str, s
                 f"{fingerprints.get(name, 'none')}), so its position means nothing here; resume with the "
                 "data and settings of the earlier run, or start a new run"
             )
-    return Progress.from_dict(state)
+    return SamplerProgress.from_dict(state)
 
 
 class BatchKeys:
@@ -47,7 +47,7 @@ class BatchKeys:
     """
 
     def __init__(
-        self, sampler: Sampler, schedule: Sequence[Phase], progress: Progress, fingerprints: Mapping[str, str]
+        self, sampler: Sampler, schedule: Sequence[Phase], progress: SamplerProgress, fingerprints: Mapping[str, str]
     ) -> None:
         self.sampler, self.schedule, self.progress, self.fingerprints = sampler, schedule, progress, fingerprints
         self.taken = False
@@ -62,8 +62,8 @@ class KeyIterator:
     def __init__(self, keys: BatchKeys) -> None:
         self._keys = keys
         self._progress, self._offset = keys.progress, 0
-        self._steps: Iterator[tuple[list[BatchKey], Progress]] | None = None
-        self._step: tuple[list[BatchKey], Progress] = ([], keys.progress)
+        self._steps: Iterator[tuple[list[BatchKey], SamplerProgress]] | None = None
+        self._step: tuple[list[BatchKey], SamplerProgress] = ([], keys.progress)
         self._loaded = False
 
     def __iter__(self) -> KeyIterator:

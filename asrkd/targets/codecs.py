@@ -224,7 +224,7 @@ def parse_codec(spec: str) -> Codec:
     return kind(*values)
 
 
-def decode(codec: Codec, entries: Entries, lengths: Tensor | None = None) -> SparseTargets:
+def decode_entries(codec: Codec, entries: Entries, lengths: Tensor | None = None) -> SparseTargets:
     """Kept classes of utterances of (U,) frames (None: of one utterance) as targets."""
     return SparseTargets.of_counts(
         entries.counts, entries.ids, *codec.values(entries), num_classes=entries.num_classes, lengths=lengths

@@ -11,7 +11,9 @@ from asrkd.errors import StoreError
 from asrkd.targets.packing import CARRIED, CODES, COUNTS, IDS, ByteLayout
 
 
-def unpack(columns: Mapping[str, Tensor], lengths: Tensor, layout: ByteLayout) -> tuple[Tensor, Tensor, Tensor]:
+def unpack_on_device(
+    columns: Mapping[str, Tensor], lengths: Tensor, layout: ByteLayout
+) -> tuple[Tensor, Tensor, Tensor]:
     """Counts (M,), ids (E,) and codes (E,), int64, by ascending id within a frame.
 
     Args:

@@ -46,7 +46,7 @@ class LayerCodec:
             return frames.float().clamp(-largest, largest).to(torch.float16).cpu().numpy().astype("<f2").tobytes()
         if codebooks is None:
             raise ConfigError(f"layer codec {self.spec!r} was given no codebooks")
-        return nearest(frames, codebooks).to(torch.uint8).cpu().numpy().tobytes()
+        return nearest_centers(frames, codebooks).to(torch.uint8).cpu().numpy().tobytes()
 
     def decode(self, data: bytes, num_frames: int) -> NDArray[np.float32] | NDArray[np.int64]:
         """(T, D) float32 numbers, or (T, C) int64 indexes.
@@ -88,7 +88,7 @@ def parse_layer_codec(spec: str) -> LayerCodec:
     raise ConfigError(f"layer codec {spec!r} is not known; it is float16:D, or codebooks:C:K with K from 2 to 256")
 
 
-def nearest(frames: Tensor, codebooks: Tensor) -> Tensor:
+def nearest_centers(frames: Tensor, codebooks: Tensor) -> Tensor:
     """(T, C) int64: of each part of a frame's dimensions the nearest center, the first of equally near ones.
 
     Args:
@@ -131,7 +131,7 @@ def fit_codebooks(frames: Tensor, count: int, entries: int, *, seed: int = 0, it
     parts = frames.float().view(total, count, dim // count).transpose(0, 1).contiguous()
     centers = torch.stack([part[torch.randperm(total, generator=generator)[:entries]] for part in parts])
     for _ in range(iterations):
-        near = nearest(frames, centers)
+        near = nearest_centers(frames, centers)
         for book, part in enumerate(parts):
             sums = torch.zeros_like(centers[book]).index_add_(0, near[:, book], part)
             sizes = torch.bincount(near[:, book], minlength=entries)

@@ -55,14 +55,14 @@ class Bytes:
 
     def pack(self, entries: Entries) -> dict[str, Any]:
         counts, ids, codes = (part.cpu().numpy() for part in (entries.counts, entries.ids, entries.codes))
-        return packing.pack(counts, ids, codes, self.layout)
+        return packing.pack_columns(counts, ids, codes, self.layout)
 
     def join(self, rows: Sequence[Columns], lengths: Sequence[int]) -> dict[str, Tensor]:
-        return packing.join(rows, lengths, self.layout)
+        return packing.join_columns(rows, lengths, self.layout)
 
     def unpack(self, columns: Mapping[str, Tensor], lengths: Tensor) -> Entries:
         # On a CPU numpy is two to three times as fast as torch (tools/benchmarks/unpacking.py), most of it in sorting.
-        unpack = packing.unpack if lengths.device.type == "cpu" else device.unpack
+        unpack = packing.unpack_columns if lengths.device.type == "cpu" else device.unpack_on_device
         return Entries(*unpack(columns, lengths, self.layout), self.layout.num_classes)
 
 

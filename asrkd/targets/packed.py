@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asrkd.targets.codecs import Codec, decode
+from asrkd.targets.codecs import Codec, decode_entries
 from asrkd.targets.packing import Columns
 from asrkd.targets.select import Entries
 from asrkd.targets.sparse import SparseTargets
@@ -51,7 +51,7 @@ class PackedTargets:
             StoreError: the columns contradict each other.
         """
         entries = self.codec.layout(self.num_classes).unpack(self.columns, self.lengths)
-        return decode(self.codec, entries, self.lengths)
+        return decode_entries(self.codec, entries, self.lengths)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> PackedTargets:
         """With every tensor changed, e.g. moved to a device."""

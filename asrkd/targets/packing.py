@@ -54,7 +54,7 @@ class ByteLayout:
         return [COUNTS, CARRIED, *_planes(IDS, self.id_bytes), *_planes(CODES, self.code_bytes)]
 
 
-def pack(
+def pack_columns(
     counts: NDArray[np.int64], ids: NDArray[np.int64], codes: NDArray[np.int64], layout: ByteLayout
 ) -> dict[str, bytes]:
     """Columns of bytes.
@@ -82,7 +82,7 @@ def pack(
     return dict(zip(layout.columns, (plane.tobytes() for plane in planes), strict=True))
 
 
-def join(rows: Sequence[Columns], num_frames: Sequence[int], layout: ByteLayout) -> dict[str, Tensor]:
+def join_columns(rows: Sequence[Columns], num_frames: Sequence[int], layout: ByteLayout) -> dict[str, Tensor]:
     """The columns of utterances, one after another: (bytes,) uint8 each.
 
     Sizes are checked here, so that a damaged row cannot shift those behind it.
@@ -109,8 +109,8 @@ def join(rows: Sequence[Columns], num_frames: Sequence[int], layout: ByteLayout)
     return {name: torch.from_numpy(values) for name, values in joined.items()}
 
 
-def unpack(columns: Mapping[str, Tensor], lengths: Tensor, layout: ByteLayout) -> tuple[Tensor, Tensor, Tensor]:
-    """Counts (M,), ids (E,), int64, and codes (E,), by ascending id within a frame: the inverse of `pack` and `join`, on a CPU.
+def unpack_columns(columns: Mapping[str, Tensor], lengths: Tensor, layout: ByteLayout) -> tuple[Tensor, Tensor, Tensor]:
+    """Counts (M,), ids (E,), int64, and codes (E,), by ascending id within a frame: the inverse of `pack_columns` and `join_columns`, on a CPU.
 
     Args:
         columns: joined.

@@ -39,7 +39,7 @@ class FrameStatistics:
 
 
 @dataclass(frozen=True)
-class Statistics:
+class UtteranceStatistics:
     """Means over the frames of one utterance (0 without frames).
 
     Attributes:
@@ -65,11 +65,11 @@ def frame_statistics(log_probs: Tensor) -> FrameStatistics:
     return FrameStatistics.cat(parts)
 
 
-def statistics(frames: FrameStatistics, targets: SparseTargets) -> Statistics:
+def utterance_statistics(frames: FrameStatistics, targets: SparseTargets) -> UtteranceStatistics:
     """Statistics of one utterance, from those of its frames and what was kept of them."""
     if not targets.num_frames:
-        return Statistics(0.0, 0.0, 0.0)
-    return Statistics(
+        return UtteranceStatistics(0.0, 0.0, 0.0)
+    return UtteranceStatistics(
         kept_mass=float(1 - targets.missing.numpy().mean(dtype=np.float64)),
         entropy=float(frames.entropy.mean()),
         confidence=float(frames.confidence.mean()),

@@ -39,7 +39,7 @@ def fixed_prior(config: TrainConfig, inventory: Inventory, initial: Tensor | Non
 
 
 @torch.no_grad()
-def mean_posterior(
+def mean_output(
     model: nn.Module, batches: Iterable[Batch], num_classes: int, device: torch.device, *, most: int = 40
 ) -> Tensor:
     """(V,) log of the mean posterior over at most `most` batches (Kaldi's `adjust-priors`), floored at 1e-5."""

@@ -10,7 +10,7 @@ from torch import nn
 from asrkd.acoustic import TrainedModel
 from asrkd.models import count_parameters
 from asrkd.training.callback import Callback
-from asrkd.training.prior import mean_posterior
+from asrkd.training.prior import mean_output
 
 if TYPE_CHECKING:
     from asrkd.training.trainer import Trainer
@@ -31,7 +31,7 @@ def _save(trainer: Trainer, model: nn.Module, path: Path) -> None:
         # Over the last phase's first source.
         batches = trainer.loader.epoch(next(iter(config.schedule[-1].mixture)))
         with trainer.as_used(model):
-            prior = mean_posterior(model, batches, len(trainer.inventory), trainer.device)
+            prior = mean_output(model, batches, len(trainer.inventory), trainer.device)
     TrainedModel(
         model.state_dict(),
         config.model.factory,

@@ -32,7 +32,7 @@ def prepare(run: Path, config: TrainConfig, inputs: Mapping[str, str]) -> None:
         AsrkdError: it cannot be written to.
     """
     files.check_folder(run)
-    begun = check(run, config, inputs)
+    begun = check_resumable(run, config, inputs)
     noted = _noted_inputs(run) if begun else {}
     # An input that an earlier version did not note counts as unchanged until now.
     if dict(inputs) | noted != noted or not (run / INPUTS).exists():
@@ -46,7 +46,7 @@ def prepare(run: Path, config: TrainConfig, inputs: Mapping[str, str]) -> None:
         files.write(path, resolved)
 
 
-def check(run: Path, config: TrainConfig, inputs: Mapping[str, str]) -> bool:
+def check_resumable(run: Path, config: TrainConfig, inputs: Mapping[str, str]) -> bool:
     """Whether a run has begun in a folder that this config resumes.
 
     Keys that change no result (`MAY_CHANGE`) may be others; what a key names (`BY_CONTENT`) may have moved, with the content that it had.

@@ -53,7 +53,7 @@ def stream_schedule(phases: Sequence[PhaseConfig]) -> list[Phase]:
     return [Phase(phase.steps, phase.mixture, phase.until or None) for phase in phases]
 
 
-def phase_at(phases: Sequence[PhaseConfig], step: int) -> PhaseConfig:
+def update_phase(phases: Sequence[PhaseConfig], step: int) -> PhaseConfig:
     """The phase of update number `step` (from 0)."""
     for phase in phases:
         if step < phase.steps:
@@ -64,7 +64,7 @@ def phase_at(phases: Sequence[PhaseConfig], step: int) -> PhaseConfig:
 
 def learning_rate(step: int, total: int, optimizer: OptimizerConfig, phases: Sequence[PhaseConfig]) -> float:
     """Learning rate of update `step`: the phase's own, or linear warm-up and cosine decay over all phases, times the phase's scale."""
-    phase = phase_at(phases, step)
+    phase = update_phase(phases, step)
     if phase.learning_rate is not None:
         return phase.learning_rate
     if step < optimizer.warmup_steps:

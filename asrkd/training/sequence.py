@@ -14,7 +14,7 @@ from asrkd.corpus.tokenizer import Tokenizer, vocabulary
 from asrkd.corpus.tokens import Tokens
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.graphs import k2_graph, ngram_graph, topology_of, word_loop_graph
-from asrkd.sequence.ctc import ctc_align
+from asrkd.sequence.ctc import ctc_best_paths
 from asrkd.sequence.dependency import import_k2
 from asrkd.sequence.grammar import phone_ngram
 from asrkd.sequence.graphs import denominator, numerators, transcript_acceptor
@@ -161,7 +161,7 @@ class SequenceObjective:
             [token for spellings in self._tokens.spell(transcript or "", self.lexicon) for token in spellings[0]]
             for transcript in batch.texts
         ]
-        aligned = ctc_align(scores.detach(), lengths, tokens)
+        aligned = ctc_best_paths(scores.detach(), lengths, tokens)
         padded: Tensor = torch.nn.utils.rnn.pad_sequence(aligned, batch_first=True, padding_value=-1)
         return torch.nn.functional.pad(padded, (0, scores.shape[1] - padded.shape[1]), value=-1).to(scores.device)
 

@@ -41,14 +41,14 @@ from asrkd.training.objective import FrameObjective
 from asrkd.training.optimizer import make_optimizer
 from asrkd.training.prior import fixed_prior
 from asrkd.training.result import Result
-from asrkd.training.run_folder import check, has_config, prepare
-from asrkd.training.schedule import check_schedule, learning_rate, phase_at, stream_schedule
+from asrkd.training.run_folder import check_resumable, has_config, prepare
+from asrkd.training.schedule import check_schedule, learning_rate, stream_schedule, update_phase
 from asrkd.training.sequence import SequenceObjective, SkippedUtterances
 from asrkd.training.sources import open_sources
 from asrkd.training.student import Learner, Objective, WeightedSum
 from asrkd.training.too_fast import TooFast
 
-Progress = Callable[[int, int, dict[str, float]], None]
+TrainingProgress = Callable[[int, int, dict[str, float]], None]
 
 
 class Trainer:
@@ -96,7 +96,7 @@ class Trainer:
         if self.ranks.first:
             files.check_folder(self.run)
         if self.ranks.first and has_config(self.run):  # first, for what follows from a changed input is said worse
-            check(self.run, config, inputs(config))
+            check_resumable(self.run, config, inputs(config))
         self.front_end = FrontEnd.from_dict(config.front_end)
         self.lexicon = read_tokenizer(config.inventory.lexicon)
         self.inventory = Inventory.from_lexicon(
@@ -268,7 +268,7 @@ class Trainer:
                 )
         return callbacks
 
-    def train(self, progress: Progress | None = None, stop_at: int | None = None) -> dict[str, float]:
+    def train(self, progress: TrainingProgress | None = None, stop_at: int | None = None) -> dict[str, float]:
         """Train to the end of the schedule (or to update `stop_at`); returns the last measured figures.
 
         Every process of a training calls this; the first writes the files and shows progress.
@@ -344,7 +344,7 @@ class Trainer:
         return rounded_weights(model) if self.config.model.int8 else nullcontext()
 
     def _accumulate(self, batch: Batch, factor: float) -> dict[str, float]:
-        phase = phase_at(self.config.schedule, self.step)
+        phase = update_phase(self.config.schedule, self.step)
         loss, figures = self.parallel.module(batch, self.objective_of(phase.criterion, batch), phase.chunk_frames)
         if not bool(torch.isfinite(loss)):
             raise AsrkdError(

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from speech_helpers import LEXICON, PHONES
 
 from asrkd.alignment.features import frame_law
-from asrkd.alignment.frames import frame_labels, nearest
-from asrkd.alignment.phone_graph import Costs, best_paths, phone_graph
-from asrkd.alignment.phone_model import num_states, spell
+from asrkd.alignment.frames import frame_labels, nearest_frames
+from asrkd.alignment.phone_graph import Costs, phone_graph, viterbi_paths
+from asrkd.alignment.phone_model import num_states, spell_phones
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokens import Tokens
@@ -29,13 +29,13 @@ FINE = frame_law(16000)
 def test_labels_are_what_the_path_says_at_the_centers_of_frames(
     words: list[str], extra: int, stack: int, subsampling: int, states: int, seed: int
 ) -> None:
-    graph = phone_graph(spell(" ".join(words), LEXICON, PHONES, what="text"))
+    graph = phone_graph(spell_phones(" ".join(words), LEXICON, PHONES, what="text"))
     frames = graph.min_frames + extra
     scores = np.random.default_rng(seed).normal(size=(frames, num_states(len(PHONES)))).astype(np.float32) * 5
-    ((nodes, _),) = best_paths([scores], [graph], COSTS)
+    ((nodes, _),) = viterbi_paths([scores], [graph], COSTS)
     law = FrontEnd(stack=stack, stride=stack).frame_law(subsampling)
     samples = FINE.window + (frames - 1) * FINE.shift
-    at = nearest(law, law.num_frames(samples), FINE, frames)
+    at = nearest_frames(law, law.num_frames(samples), FINE, frames)
     middle = (np.arange(len(at)) * stack * subsampling + (stack - 1 + stack * (subsampling - 1)) / 2) * 160 + 200
     # The last frames of a subsampling model may reach beyond the audio.
     assert (np.abs(np.minimum(middle, samples - 200) - (at * 160 + 200)) <= 80).all()
@@ -52,9 +52,9 @@ def test_labels_are_what_the_path_says_at_the_centers_of_frames(
 
 
 def test_the_tokens_of_an_alignment_are_those_of_the_transcript() -> None:
-    graph = phone_graph(spell("mass seam", LEXICON, PHONES, what="text"))
+    graph = phone_graph(spell_phones("mass seam", LEXICON, PHONES, what="text"))
     scores = np.zeros((90, num_states(len(PHONES))), dtype=np.float32)
-    ((nodes, _),) = best_paths([scores], [graph], COSTS)
+    ((nodes, _),) = viterbi_paths([scores], [graph], COSTS)
     inventory = Inventory.from_lexicon(LEXICON, "hmm", states_per_phone=2)
     labels = frame_labels(nodes, graph, np.arange(90), PHONES, inventory)
     read = [token for token in Tokens.of(inventory).read(labels) if token != 1]
@@ -64,7 +64,7 @@ def test_the_tokens_of_an_alignment_are_those_of_the_transcript() -> None:
 @settings(max_examples=20, deadline=None)
 @given(words=st.lists(st.sampled_from(LEXICON.words), min_size=1, max_size=3), seed=st.integers(0, 99))
 def test_the_search_finds_the_best_path(words: list[str], seed: int) -> None:
-    graph = phone_graph(spell(" ".join(words), LEXICON, PHONES, what="text"))
+    graph = phone_graph(spell_phones(" ".join(words), LEXICON, PHONES, what="text"))
     rng = np.random.default_rng(seed)
     frames, size = graph.min_frames + int(rng.integers(0, 8)), len(graph.states)
     scores = rng.normal(size=(frames, num_states(len(PHONES)))).astype(np.float32)
@@ -85,7 +85,7 @@ def test_the_search_finds_the_best_path(words: list[str], seed: int) -> None:
     wanted = (best + np.where(graph.final >= 0, costs.end[graph.final] + leave, -np.inf)).max()
     # Beside another utterance, shorter and longer, in one batch.
     others = [rng.normal(size=(n, scores.shape[1])).astype(np.float32) for n in (graph.min_frames, frames + 5)]
-    ((nodes, score),) = best_paths([others[0], scores, others[1]], [graph] * 3, costs)[1:2]
+    ((nodes, score),) = viterbi_paths([others[0], scores, others[1]], [graph] * 3, costs)[1:2]
     assert np.isclose(score, wanted)
     steps = moves[nodes[:-1], nodes[1:]].sum() + scores[np.arange(frames), graph.states[nodes]].sum()
     ends = costs.begin[graph.initial[nodes[0]]] + costs.end[graph.final[nodes[-1]]] + leave[nodes[-1]]

@@ -274,6 +274,6 @@ def test_a_reader_that_goes_away_is_no_error(place: Place, asrkd_command: Callab
 
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])
 def test_a_closed_stream_is_no_error(place: Place, closed: str) -> None:
-    script = f"import os; os.close({1 if closed == 'stdout' else 2}); os.execvp({sys.executable!r}, ['python', '-c', 'from asrkd.cli import main; main()', 'store', 'info', {str(place / 'finished')!r}])"
+    script = f"import os; os.close({1 if closed == 'stdout' else 2}); os.execvp({sys.executable!r}, ['python', '-c', 'from asrkd.__main__ import main; main()', 'store', 'info', {str(place / 'finished')!r}])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert found.returncode == 0 and "Traceback" not in found.stderr

@@ -15,7 +15,7 @@ from training_helpers import settings
 
 from asrkd import text
 from asrkd.alignment.align_store import align_store
-from asrkd.cli.decode import decode
+from asrkd.cli.decode import decode_command
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.tokenizer import (
@@ -33,7 +33,7 @@ from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.training.inputs import inputs
-from asrkd.training.run_folder import check
+from asrkd.training.run_folder import check_resumable
 from asrkd.training.trainer import Trainer
 
 
@@ -95,16 +95,16 @@ def test_a_tokenizer_of_ones_own_plans_aligns_trains_and_decodes(corpus: Path, t
 
     # Its output is words of the tokenizer's list.
     command = [str(tmp_path / "ctc"), cuts, str(tmp_path / "out"), "--lexicon", spec]
-    result = CliRunner().invoke(decode, command, catch_exceptions=False)
+    result = CliRunner().invoke(decode_command, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     said = {word for line in (tmp_path / "out/hyp-test.txt").read_text().splitlines() for word in line.split()[1:]}
     assert said <= {"low", "high", "up"}
 
     # Another list of words under the same name is not the same training.
-    check(tmp_path / "ctc", config, inputs(config))
+    check_resumable(tmp_path / "ctc", config, inputs(config))
     (tmp_path / "words.txt").write_text("low\nhigh\nupper\n")
     with pytest.raises((ConfigError, MismatchError), match="lexicon"):
-        check(tmp_path / "ctc", config, inputs(config))
+        check_resumable(tmp_path / "ctc", config, inputs(config))
 
 
 @pytest.mark.parametrize("topology", ["ctc", "hmm"])

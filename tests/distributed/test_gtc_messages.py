@@ -14,7 +14,7 @@ from asrkd.distributed.gtc_messages import (
     pack_shortest,
     pack_words,
     place_bits,
-    unpack,
+    unpack_messages,
     unpack_planes,
     unpack_words,
 )
@@ -69,7 +69,7 @@ def test_few_places_are_sent_as_words_and_many_as_planes_which_are_shorter() -> 
     for places, planes, length in ((few, False, 8), (many, True, -(-(size + 2 * len(many)) // 8))):
         content, in_planes = pack_shortest(places, torch.ones_like(places), size)
         assert (in_planes, len(content)) == (planes, length)
-        found = unpack(content, size, planes=in_planes)
+        found = unpack_messages(content, size, planes=in_planes)
         assert torch.equal(found[0], places) and torch.equal(found[1], torch.ones_like(places))
     # Large counts take more bits in planes than in words.
     assert not pack_shortest(many, torch.full_like(many, 1 << 20), size)[1]

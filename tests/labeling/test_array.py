@@ -28,7 +28,7 @@ from asrkd.labeling.job import Crew
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
-from asrkd.store.files import create
+from asrkd.store.files import create_new
 from asrkd.store.plan import read_cuts
 from asrkd.store.verify import verify
 
@@ -116,7 +116,7 @@ def test_a_task_that_comes_second_with_other_luck_leaves_quarantine_and_shard_in
 ) -> None:
     root = planned(corpus, str(tmp_path / "store"), teacher)
     unlucky = {str(read_cuts(root, unit)[0]["id"]) for unit in (0, 1)}
-    reading, creating = read_audio, create
+    reading, creating = read_audio, create_new
 
     def read(cut: Cut, rate: int) -> Any:
         if cut.id in unlucky:
@@ -130,7 +130,7 @@ def test_a_task_that_comes_second_with_other_luck_leaves_quarantine_and_shard_in
         return creating(store, name, data)
 
     monkeypatch.setattr("asrkd.labeling.reading.read_audio", read)
-    monkeypatch.setattr("asrkd.labeling.worker.create", beaten)
+    monkeypatch.setattr("asrkd.labeling.worker.create_new", beaten)
     work(root, Crew(readers=0), index=0, count=1, max_quarantined=1.0)
     assert shards(tmp_path / "store") == whole
     assert status(root).quarantine == []

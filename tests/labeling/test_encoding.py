@@ -19,7 +19,7 @@ from asrkd.errors import ConfigError, MismatchError, ModelError
 from asrkd.labeling.encoding import encode, packed, pad
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan, teacher_identity
-from asrkd.labeling.reading import Heard, read
+from asrkd.labeling.reading import CutFeatures, read_batch
 from asrkd.labeling.status import status
 from asrkd.store import Store
 from asrkd.store.verify import verify
@@ -47,14 +47,14 @@ def limited(frames: int) -> AcousticModel:
 
 
 @pytest.fixture(scope="module")
-def heard(tmp_path_factory: pytest.TempPathFactory) -> list[Heard]:
+def heard(tmp_path_factory: pytest.TempPathFactory) -> list[CutFeatures]:
     folder = tmp_path_factory.mktemp("cuts")
     make_cuts(folder, "some", 7)
     cuts = [cut.to_dict() for cut in CutSet.from_file(folder / "some.jsonl.gz")]
-    return read(cuts, FrontEnd(), "none").heard
+    return read_batch(cuts, FrontEnd(), "none").heard
 
 
-def test_a_device_that_is_too_small_gets_smaller_batches_and_the_same_comes_out(heard: list[Heard]) -> None:
+def test_a_device_that_is_too_small_gets_smaller_batches_and_the_same_comes_out(heard: list[CutFeatures]) -> None:
     identity = teacher_identity(limited(10**9), codec=parse_codec("hybrid:2:8"), embed="none")
     longest = max(len(one.features) for one in heard)
     results = []
@@ -68,7 +68,7 @@ def test_a_device_that_is_too_small_gets_smaller_batches_and_the_same_comes_out(
     assert results[0] == results[1] == results[2] and len(results[0]) == 7
 
 
-def test_an_utterance_that_does_not_fit_alone_is_bad(heard: list[Heard]) -> None:
+def test_an_utterance_that_does_not_fit_alone_is_bad(heard: list[CutFeatures]) -> None:
     """Padding stays, so that where the longest does not fit, nothing does; a batch of its own is what the plan gives long ones."""
     identity = teacher_identity(limited(1), codec=parse_codec("topk:3"), embed="none")
     encoded, bad = encode(heard[:1], pad(heard[:1]), identity, limited(1))
@@ -141,7 +141,7 @@ def test_autocasts_that_cannot_be(corpus: Path, teacher: str, tmp_path: Path) ->
         plan(cuts, str(tmp_path / "new"), embed="audio", autocast="bfloat16")
 
 
-def test_a_model_that_fails_is_told_with_the_batch(heard: list[Heard]) -> None:
+def test_a_model_that_fails_is_told_with_the_batch(heard: list[CutFeatures]) -> None:
     def fail(features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return features @ torch.zeros(3, 3), lengths
 
@@ -152,7 +152,7 @@ def test_a_model_that_fails_is_told_with_the_batch(heard: list[Heard]) -> None:
         encode(heard, pad(heard), identity, teacher)
 
 
-def test_an_utterance_that_fails_alone_is_bad_and_the_rest_is_kept(heard: list[Heard]) -> None:
+def test_an_utterance_that_fails_alone_is_bad_and_the_rest_is_kept(heard: list[CutFeatures]) -> None:
     longest = max(len(one.features) for one in heard)
     model = limited(10**6).network
 

@@ -24,7 +24,7 @@ from asrkd.store.compact import compact
 from asrkd.store.identity import Identity
 from asrkd.store.schema import CODEBOOKS
 from asrkd.store.verify import verify
-from asrkd.targets.layer_codec import nearest, parse_layer_codec
+from asrkd.targets.layer_codec import nearest_centers, parse_layer_codec
 from asrkd.training.trainer import Trainer
 
 
@@ -76,7 +76,7 @@ def test_indexes_are_of_the_codebooks_and_the_bytes_of_any_number_of_workers(
         samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
         (output,) = layer_outputs(model, torch.from_numpy(samples)[None], "lstm")
         found = parse_layer_codec("codebooks:4:8").decode(row["layer"], row["num_frames"])
-        agree, total = agree + int((nearest(output, centers).numpy() == found).sum()), total + found.size
+        agree, total = agree + int((nearest_centers(output, centers).numpy() == found).sum()), total + found.size
     assert agree > 0.999 * total  # batches of other shapes round differently
     # The codebooks are the store's own: other ones are refused by name.
     books.unlink()

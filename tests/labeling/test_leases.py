@@ -9,7 +9,7 @@ import pytest
 from s3_server import S3Server
 
 from asrkd.labeling.leases import Leases, lease_name
-from asrkd.store.files import create, exists, read_bytes
+from asrkd.store.files import create_new, exists, read_bytes
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ class Clock:
 
 
 def test_a_file_is_created_once(root: str) -> None:
-    assert create(root, "leases/a.json", b"one") and not create(root, "leases/a.json", b"two")
+    assert create_new(root, "leases/a.json", b"one") and not create_new(root, "leases/a.json", b"two")
     assert read_bytes(root, "leases/a.json") == b"one"
 
 

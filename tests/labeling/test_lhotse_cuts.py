@@ -28,7 +28,7 @@ from asrkd.labeling.job import Crew
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
 from asrkd.labeling.quarantine import quarantined
-from asrkd.labeling.reading import read
+from asrkd.labeling.reading import read_batch
 from asrkd.store import Store
 from asrkd.store.plan import read_cuts
 from asrkd.streaming import to_cuts
@@ -149,7 +149,7 @@ def test_any_composition_is_stored_as_lhotse_has_it(bases: list[MonoCut], data: 
         assert text_of(planned) == text_of(cut) == field_of(planned, "text") == expected_text(cut)
         for corpus in corpora:
             (planned,) = iterate_json(corpus)
-            batch = read([json.loads(json.dumps(planned))], FrontEnd(sampling_rate=RATE), "audio")
+            batch = read_batch([json.loads(json.dumps(planned))], FrontEnd(sampling_rate=RATE), "audio")
             if is_silent:
                 assert "is padding alone" in batch.bad["composed"]
                 continue
@@ -229,7 +229,7 @@ def test_transforms_are_what_lhotse_does(bases: list[MonoCut], tmp_path: Path) -
     made = [one.with_id(str(number)) for number, one in enumerate(made)]
     CutSet.from_cuts(made).to_file(tmp_path / "cuts.jsonl")
     for planned, one in zip(iterate_json(tmp_path / "cuts.jsonl"), made, strict=True):
-        batch = read([planned], FrontEnd(sampling_rate=RATE), "audio")
+        batch = read_batch([planned], FrontEnd(sampling_rate=RATE), "audio")
         assert not batch.bad
         samples, _ = soundfile.read(io.BytesIO(batch.heard[0].row["audio"]["bytes"]), dtype="int16")
         if isinstance(one, MixedCut) and one.sampling_rate != RATE:

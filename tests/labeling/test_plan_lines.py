@@ -98,7 +98,7 @@ def test_the_quarantine_is_read_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, str]]
 ) -> None:
     root = str(tmp_path_factory.mktemp("store"))
-    quarantine.write(root, 0, entries)
+    quarantine.write_quarantine(root, 0, entries)
     assert quarantine.quarantined(root, 0) == entries
 
 

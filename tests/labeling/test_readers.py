@@ -26,7 +26,7 @@ from asrkd.labeling.job import Crew
 from asrkd.labeling.local import run
 from asrkd.labeling.plan import plan
 from asrkd.labeling.readers import Readers
-from asrkd.labeling.reading import batches, read
+from asrkd.labeling.reading import batches, read_batch
 from asrkd.labeling.status import status
 from asrkd.store.identity import Identity
 from asrkd.store.verify import verify
@@ -48,7 +48,7 @@ def test_readers_read_what_a_loop_reads_in_its_order(tmp_path: Path, processes: 
         readers.close()
     assert [tag for tag, _ in found] == list(range(7))
     for (_, batch), part in zip(found, parts, strict=True):
-        expected = read(part, front_end, "audio")
+        expected = read_batch(part, front_end, "audio")
         assert [one.row for one in batch.heard] == [one.row for one in expected.heard] and batch.bad == {}
         for one, other in zip(batch.heard, expected.heard, strict=True):
             np.testing.assert_array_equal(one.features, other.features)

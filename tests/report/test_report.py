@@ -44,7 +44,7 @@ def figures() -> list[pictures.Figure]:
 def test_a_page_is_one_file_with_everything_escaped(tmp_path: Path) -> None:
     own = figures()
     sections = [Section("<b>Result</b>", "One & two", [Table(["system", "WER"], [["<i>x</i>", "12.3"]])], own)]
-    path = html.write(tmp_path / "deep/report.html", "<script>alert(1)</script>", "intro", sections)
+    path = html.write_page(tmp_path / "deep/report.html", "<script>alert(1)</script>", "intro", sections)
     page = Page(path.read_text(encoding="utf-8"))
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert [image["src"] for image in images] == [figure.uri for figure in own]
@@ -56,7 +56,7 @@ def test_a_page_is_one_file_with_everything_escaped(tmp_path: Path) -> None:
 
 def test_a_page_that_cannot_be_made_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(jinja2.UndefinedError):
-        html.write(tmp_path / "report.html", "t", "i", [object()])  # type: ignore[list-item]
+        html.write_page(tmp_path / "report.html", "t", "i", [object()])  # type: ignore[list-item]
     assert list(tmp_path.iterdir()) == []
 
 

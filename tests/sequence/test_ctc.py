@@ -8,7 +8,7 @@ import torch
 k2 = pytest.importorskip("k2", reason="k2 is not installed; CI runs this on Python 3.10 with k2 1.23.4")
 
 from asrkd.errors import CorpusError  # noqa: E402
-from asrkd.sequence.ctc import ctc_align, ctc_total_scores  # noqa: E402
+from asrkd.sequence.ctc import ctc_best_paths, ctc_total_scores  # noqa: E402
 
 LENGTHS = torch.tensor([4, 6, 5])
 TOKENS = [[1, 2], [2, 2, 1], [3]]
@@ -30,7 +30,7 @@ def paths_of(tokens: list[int], length: int) -> list[tuple[int, ...]]:
 def test_total_scores_and_best_paths_equal_enumeration() -> None:
     log_probs = batch()
     totals = ctc_total_scores(log_probs, LENGTHS, TOKENS)
-    aligned = ctc_align(log_probs, LENGTHS, TOKENS)
+    aligned = ctc_best_paths(log_probs, LENGTHS, TOKENS)
     for n, (tokens, length) in enumerate(zip(TOKENS, LENGTHS.tolist())):  # noqa: B905
         paths = paths_of(tokens, length)
         scores = torch.stack([log_probs[n, range(length), path].sum() for path in paths])
@@ -56,4 +56,4 @@ def test_transcripts_that_do_not_fit_are_named() -> None:
     with pytest.raises(CorpusError, match="utterance 0 .*4 frames, but its 3 tokens need 5"):
         ctc_total_scores(batch(), LENGTHS, [[1, 1, 1], [2], [3]])
     with pytest.raises(CorpusError, match="utterance 2"):
-        ctc_align(batch(), LENGTHS, [[1], [2], []])
+        ctc_best_paths(batch(), LENGTHS, [[1], [2], []])

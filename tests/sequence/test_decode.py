@@ -12,7 +12,7 @@ k2 = pytest.importorskip("k2", reason="k2 is not installed; CI runs this on Pyth
 from graph_oracles import ctc_reading  # noqa: E402
 
 from asrkd.errors import CorpusError  # noqa: E402
-from asrkd.sequence.decode import best_paths, decode, grammar_scores, n_best, rescored  # noqa: E402
+from asrkd.sequence.decode import best_paths, grammar_scores, n_best, one_best, rescored  # noqa: E402
 from asrkd.sequence.grammar import ngram, word_loop  # noqa: E402
 from asrkd.sequence.graphs import decoding_graph  # noqa: E402
 from asrkd.sequence.lattice import Beam, lattices  # noqa: E402
@@ -66,7 +66,7 @@ def test_n_best_lists_are_those_of_an_enumeration() -> None:
         for path, (words, score) in zip(found, expected):  # noqa: B905
             assert path.score == pytest.approx(score, abs=1e-4)
             assert ctc_reading(path.classes.tolist()) == words
-        assert found[0].words == decode(scores, lengths, graph())[n].words
+        assert found[0].words == one_best(scores, lengths, graph())[n].words
 
 
 def test_grammars_score_sentences_and_rescoring_puts_the_better_one_first(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_grammars_score_sentences_and_rescoring_puts_the_better_one_first(tmp_pa
     lattice = lattices(scores, torch.tensor([5]), graph(), beam=GREAT)
     first = n_best(lattice, 1000)[0]
     found = rescored(first, old, new, backoff=4)
-    direct = decode(scores, torch.tensor([5]), graph(new))[0]
+    direct = one_best(scores, torch.tensor([5]), graph(new))[0]
     assert found[0].words == direct.words != first[0].words
     assert found[0].score == pytest.approx(direct.score, abs=1e-3)
 

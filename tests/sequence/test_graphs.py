@@ -13,7 +13,7 @@ k2 = pytest.importorskip("k2", reason="k2 is not installed; CI runs this on Pyth
 from graph_oracles import ctc_reading, graph_paths, hmm_readings  # noqa: E402
 
 from asrkd.errors import ConfigError, CorpusError  # noqa: E402
-from asrkd.sequence.decode import decode  # noqa: E402
+from asrkd.sequence.decode import one_best  # noqa: E402
 from asrkd.sequence.grammar import ngram, phone_ngram, word_loop  # noqa: E402
 from asrkd.sequence.graphs import (  # noqa: E402
     decoding_graph,
@@ -142,7 +142,7 @@ def test_a_decoding_graph_scores_every_path_as_topology_lexicon_and_grammar_do(t
                     for words, more in sentences(left):
                         if acoustic - cost - more > best:
                             best, expected = acoustic - cost - more, words
-        found = decode(scores, torch.tensor([length]), graph)[0]
+        found = one_best(scores, torch.tensor([length]), graph)[0]
         assert (found.words, found.score) == (expected, pytest.approx(best, abs=1e-4))
 
 
@@ -186,7 +186,7 @@ def test_an_arpa_grammar_gives_the_scores_of_its_n_grams_and_back_offs(tmp_path:
         frames = [label for word in words for label in (word, 0)]
         scores = torch.full((1, len(frames), 4), -50.0)
         scores[0, range(len(frames)), frames] = 0.0
-        found = decode(scores, torch.tensor([len(frames)]), graph)[0]
+        found = one_best(scores, torch.tensor([len(frames)]), graph)[0]
         assert (found.words, found.score) == (words, pytest.approx(ten * score, abs=1e-3))
 
 

@@ -13,7 +13,7 @@ kaldi_decoder = pytest.importorskip("kaldi_decoder")
 kaldifst = pytest.importorskip("kaldifst")
 
 from asrkd.errors import ConfigError  # noqa: E402
-from asrkd.sequence.decode import decode  # noqa: E402
+from asrkd.sequence.decode import one_best  # noqa: E402
 from asrkd.sequence.grammar import word_loop  # noqa: E402
 from asrkd.sequence.graphs import decoding_graph  # noqa: E402
 from asrkd.sequence.openfst import from_openfst, to_openfst  # noqa: E402
@@ -60,7 +60,7 @@ def test_kaldi_decoder_and_k2_find_one_path_in_a_hundred_random_graphs(part: int
     for seed in range(25 * part, 25 * part + 25):
         graph, classes = random_graph(seed)
         scores = 2 * torch.randn(1, 30, classes, generator=torch.Generator().manual_seed(seed))
-        found = decode(scores, torch.tensor([30]), graph)[0]
+        found = one_best(scores, torch.tensor([30]), graph)[0]
         words, score, path = kaldi_best(to_openfst(graph), scores[0])
         assert found.score == pytest.approx(score, abs=1e-3)
         assert (found.words, found.classes.tolist()) == (words, path)
@@ -72,7 +72,7 @@ def test_a_graph_comes_back_from_its_text(seed: int) -> None:
     again = from_openfst(to_openfst(graph))
     scores = 2 * torch.randn(2, 20, classes, generator=torch.Generator().manual_seed(seed))
     lengths = torch.tensor([20, 15])
-    for one, other in zip(decode(scores, lengths, graph), decode(scores, lengths, again)):  # noqa: B905
+    for one, other in zip(one_best(scores, lengths, graph), one_best(scores, lengths, again)):  # noqa: B905
         assert (one.words, one.classes.tolist()) == (other.words, other.classes.tolist())
         assert one.score == pytest.approx(other.score, abs=1e-3)
 

@@ -27,7 +27,7 @@ from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
 from asrkd.targets.packed import pack, unpack
 from asrkd.targets.random import frame_keys
-from asrkd.targets.statistics import frame_statistics, statistics
+from asrkd.targets.statistics import frame_statistics, utterance_statistics
 
 LAW = FrontEnd().frame_law()
 CODECS = ("dense", "topk:4", "topk:300", "nucleus:0.9:12", "sampled:9", "hybrid:0:8", "hybrid:3:6")
@@ -52,7 +52,7 @@ def write_store(root: str, codec_spec: str, lengths: list[int], num_classes: int
         row = {"id": f"u{number}", "recording_id": "r", "start": 0.0, "duration": samples / 16000}
         row |= {"sampling_rate": 16000, "num_samples": samples, "num_frames": length, "speaker": f"s{number % 2}"}
         row |= {"audio": {"bytes": audio.getvalue(), "path": f"u{number}.flac"}}
-        found = statistics(frame_statistics(log_probs), unpack(codec, [packed], [length], num_classes))
+        found = utterance_statistics(frame_statistics(log_probs), unpack(codec, [packed], [length], num_classes))
         rows.append(row | packed | vars(found))
     write_shard(root, 0, rows[:2], identity)
     write_shard(root, 1, rows[2:], identity)

@@ -24,7 +24,7 @@ from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
 from asrkd.targets.packed import pack, unpack
-from asrkd.targets.statistics import frame_statistics, statistics
+from asrkd.targets.statistics import frame_statistics, utterance_statistics
 
 LAW = FrontEnd().frame_law()
 IDENTITY = Identity(
@@ -45,7 +45,9 @@ def make_rows(count: int, *, first: int = 0, frames: int = 4) -> list[dict[str, 
         row = {"id": f"u{number}", "recording_id": "r", "start": 0.0, "duration": 1.0, "sampling_rate": 16000}
         row |= {"num_samples": LAW.window + LAW.shift * (3 * frames - 1), "num_frames": frames}
         row |= {"audio": {"bytes": bytes(20_000), "path": "x.flac"}}
-        rows.append(row | packed | vars(statistics(frame_statistics(log_probs), unpack(codec, [packed], [frames], 6))))
+        rows.append(
+            row | packed | vars(utterance_statistics(frame_statistics(log_probs), unpack(codec, [packed], [frames], 6)))
+        )
     return rows
 
 

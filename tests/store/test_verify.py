@@ -24,7 +24,7 @@ from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
 from asrkd.targets.packed import pack, unpack
 from asrkd.targets.random import frame_keys
-from asrkd.targets.statistics import frame_statistics, statistics
+from asrkd.targets.statistics import frame_statistics, utterance_statistics
 
 LAW = FrontEnd().frame_law()
 IDENTITY = Identity(
@@ -43,7 +43,9 @@ def make_row(name: str, frames: int = 30) -> dict[str, Any]:
     row = {"id": name, "recording_id": "r", "start": 0.0, "duration": samples / 16000, "sampling_rate": 16000}
     row |= {"num_samples": samples, "num_frames": frames, "speaker": "s", "text": "some words", "custom": "{}"}
     row |= {"audio": {"bytes": audio, "path": f"{name}.flac"}, "alignment": np.zeros(frames, np.int32)}
-    return row | packed | vars(statistics(frame_statistics(log_probs), unpack(codec, [packed], [frames], 300)))
+    return (
+        row | packed | vars(utterance_statistics(frame_statistics(log_probs), unpack(codec, [packed], [frames], 300)))
+    )
 
 
 @pytest.fixture(scope="module")

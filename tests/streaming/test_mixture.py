@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asrkd.errors import ConfigError
-from asrkd.streaming.mixture import Phase, check_schedule, endless, phase_at, source_at
+from asrkd.streaming.mixture import Phase, check_phases, endless, phase_at, source_at
 
 
 def test_every_group_holds_its_shares_in_an_order_that_varies() -> None:
@@ -55,9 +55,9 @@ def test_phases_follow_one_another() -> None:
 )
 def test_what_is_no_mixture_is_refused(mixture: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_schedule(endless(mixture), ["a", "b"])
+        check_phases(endless(mixture), ["a", "b"])
     with pytest.raises(ConfigError, match=message):
-        check_schedule([Phase(3, {"a": 1}, until=mixture)], ["a", "b"])
+        check_phases([Phase(3, {"a": 1}, until=mixture)], ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_what_is_no_mixture_is_refused(mixture: dict[str, int], message: str) ->
 )
 def test_what_is_no_schedule_is_refused(schedule: list[Phase], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_schedule(schedule, ["a", "b"])
+        check_phases(schedule, ["a", "b"])

@@ -16,7 +16,7 @@ from asrkd.targets.packing import Columns
 from asrkd.targets.random import frame_keys
 from asrkd.targets.select import HEAD_GRID, LOG_STEP, MAX_LOG_CODE
 from asrkd.targets.sparse import SparseTargets
-from asrkd.targets.statistics import frame_statistics, statistics
+from asrkd.targets.statistics import frame_statistics, utterance_statistics
 
 CPU = torch.device("cpu")
 CODECS = (Dense(), TopK(3), TopK(20), Nucleus(0.9, 8), Nucleus(1.0, 300), Sampled(5), Sampled(256), Hybrid(0, 22))
@@ -218,10 +218,10 @@ def test_specs_round_trip_and_wrong_ones_are_refused() -> None:
 def test_statistics_equal_a_plain_loop() -> None:
     log_probs = torch.randn(9, 6).log_softmax(1)
     log_probs[4] = torch.tensor([0.0] + [-torch.inf] * 5)
-    found = statistics(frame_statistics(log_probs), stored(TopK(2), log_probs))
+    found = utterance_statistics(frame_statistics(log_probs), stored(TopK(2), log_probs))
     p = log_probs.exp().numpy().astype(np.float64)
     entropy = [-sum(x * np.log(x) for x in row if x > 0) for row in p]
     assert found.entropy == pytest.approx(np.mean(entropy), abs=1e-5)
     assert found.confidence == pytest.approx(p.max(axis=1).mean(), abs=1e-5)
     assert found.kept_mass == pytest.approx(np.sort(p, axis=1)[:, -2:].sum(axis=1).mean(), abs=2e-4)
-    assert statistics(frame_statistics(log_probs[:0]), stored(TopK(2), log_probs[:0])).entropy == 0.0
+    assert utterance_statistics(frame_statistics(log_probs[:0]), stored(TopK(2), log_probs[:0])).entropy == 0.0

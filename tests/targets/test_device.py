@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asrkd.errors import StoreError
 from asrkd.targets import device
-from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, decode
+from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, decode_entries
 from asrkd.targets.layouts import Bytes
 from asrkd.targets.packed import PackedTargets, pack, unpack
 from asrkd.targets.random import frame_keys
@@ -44,8 +44,8 @@ def as_on_a_device(packed: PackedTargets) -> SparseTargets:
     """Unpacked with torch alone, which runs on a CPU too."""
     layout = packed.codec.layout(packed.num_classes)
     assert isinstance(layout, Bytes)
-    entries = Entries(*device.unpack(packed.columns, packed.lengths, layout.layout), packed.num_classes)
-    return decode(packed.codec, entries, packed.lengths)
+    entries = Entries(*device.unpack_on_device(packed.columns, packed.lengths, layout.layout), packed.num_classes)
+    return decode_entries(packed.codec, entries, packed.lengths)
 
 
 @settings(max_examples=120, deadline=None)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkd.errors import ConfigError, StoreError
-from asrkd.targets.layer_codec import LayerCodec, fit_codebooks, nearest, parse_layer_codec
+from asrkd.targets.layer_codec import LayerCodec, fit_codebooks, nearest_centers, parse_layer_codec
 
 
 @settings(max_examples=50, deadline=None)
@@ -34,7 +34,7 @@ def test_the_nearest_center_of_each_part_is_stored(frames: int, books: int, entr
         ]
         for t in range(frames)
     ]
-    assert nearest(output, centers).tolist() == expected
+    assert nearest_centers(output, centers).tolist() == expected
     codec = LayerCodec("codebooks", books, entries)
     data = codec.encode(output, centers)
     assert len(data) == frames * books and codec.decode(data, frames).tolist() == expected
@@ -59,7 +59,7 @@ def test_fitted_centers_are_the_means_of_their_frames() -> None:
     frames += 0.1 * torch.randn(frames.shape, generator=generator)
     centers = fit_codebooks(frames, 2, 8)
     assert centers.shape == (2, 8, 2)
-    near = nearest(frames, centers)
+    near = nearest_centers(frames, centers)
     for book in range(2):
         for entry in near[:, book].unique().tolist():
             own = frames[near[:, book] == entry, 2 * book : 2 * book + 2]
@@ -80,7 +80,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="3 codebooks of 4 entries cannot be fitted to 10 frames of 8 dimensions"):
         fit_codebooks(torch.zeros(10, 8), 3, 4)
     with pytest.raises(ConfigError, match="has 6 dimensions, the codebooks are of 2 x 4"):
-        nearest(torch.zeros(1, 6), torch.zeros(2, 3, 4))
+        nearest_centers(torch.zeros(1, 6), torch.zeros(2, 3, 4))
     with pytest.raises(StoreError, match="has 7 bytes, but 2 frames of 'float16:2' have 8"):
         LayerCodec("float16", 2).decode(bytes(7), 2)
     with pytest.raises(StoreError, match="index 9 of a codebook of 4"):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkd.errors import StoreError
-from asrkd.targets.packing import ByteLayout, Columns, join, pack, unpack
+from asrkd.targets.packing import ByteLayout, Columns, join_columns, pack_columns, unpack_columns
 
 Frames = list[list[tuple[int, int]]]
 
@@ -60,7 +60,7 @@ def read_plainly(columns: dict, num_frames: int, layout: ByteLayout) -> Frames:
 
 
 def unpacked(columns: Columns, num_frames: int, layout: ByteLayout) -> tuple[torch.Tensor, ...]:
-    return unpack(join([columns], [num_frames], layout), torch.tensor([num_frames]), layout)
+    return unpack_columns(join_columns([columns], [num_frames], layout), torch.tensor([num_frames]), layout)
 
 
 @settings(max_examples=300, deadline=None)
@@ -68,7 +68,7 @@ def unpacked(columns: Columns, num_frames: int, layout: ByteLayout) -> tuple[tor
 def test_round_trip_and_a_plain_reader(given_frames: tuple[Frames, ByteLayout]) -> None:
     frames, layout = given_frames
     counts, ids, codes = arrays(frames)
-    columns = pack(counts, ids, codes, layout)
+    columns = pack_columns(counts, ids, codes, layout)
     assert list(columns) == layout.columns and all(isinstance(column, bytes) for column in columns.values())
     for found, expected in zip(unpacked(columns, len(frames), layout), (counts, ids, codes), strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -78,14 +78,14 @@ def test_round_trip_and_a_plain_reader(given_frames: tuple[Frames, ByteLayout]) 
 def test_a_class_that_stays_costs_a_bit() -> None:
     layout = ByteLayout(3000, 20, 1)
     ids = np.tile(np.arange(0, 2000, 100), 50)
-    columns = pack(np.full(50, 20), ids, np.zeros(1000, dtype=np.int64), layout)
+    columns = pack_columns(np.full(50, 20), ids, np.zeros(1000, dtype=np.int64), layout)
     assert len(columns["target_ids_0"]) == len(columns["target_ids_1"]) == 20
     assert len(columns["target_carried"]) == -(-49 * 20 // 8)
 
 
 def test_contradictions_are_refused() -> None:
     layout = ByteLayout(3000, 20, 1)
-    columns = pack(np.array([2, 2]), np.array([5, 9, 5, 7]), np.arange(4), layout)
+    columns = pack_columns(np.array([2, 2]), np.array([5, 9, 5, 7]), np.arange(4), layout)
     with pytest.raises(StoreError, match="frame 1 has 1 entries, but 2 are carried into it"):
         others = {"target_ids_0": bytes(1), "target_ids_1": bytes(1), "target_codes_0": bytes(3)}
         unpacked({"target_counts": bytes([2, 1]), "target_carried": b"\x03", **others}, 2, layout)

@@ -14,7 +14,7 @@ from watching import watched
 
 from asrkd.alignment.align_store import align_store
 from asrkd.store import Store, manifest
-from asrkd.store.reader import table_rows
+from asrkd.store.reader import rows_of_table
 from asrkd.store.writer import write_shard
 
 
@@ -24,7 +24,7 @@ def repeated(store: Store, out: str, copies: int) -> float:
     for copy in range(copies):
         for old in store.units():
             groups = range(store.metadata(old).num_row_groups)
-            rows = [row for group in groups for row in table_rows(store.read_row_group(old, group))]
+            rows = [row for group in groups for row in rows_of_table(store.read_row_group(old, group))]
             seconds += sum(row["duration"] for row in rows)
             write_shard(out, unit, [row | {"id": f"{copy}-{row['id']}"} for row in rows], store.identity)
             unit += 1

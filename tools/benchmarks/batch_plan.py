@@ -24,7 +24,7 @@ import psutil
 
 from asrkd.streaming.mixture import endless
 from asrkd.streaming.plan import EpochOrder, Limits
-from asrkd.streaming.sampler import Position, Progress, Sampler
+from asrkd.streaming.sampler import Position, Sampler, SamplerProgress
 
 GROUP = 64
 FRAMES_A_SECOND = 100 / 3
@@ -46,7 +46,7 @@ def resume(rows: int, share: float, streams: int) -> float:
     source, lengths = index(rows)
     limits = Limits(BUDGET, 512, streams=streams)
     blocks = EpochOrder(source.group_sizes, limits, seed=0, epoch=0, fingerprint=source.fingerprint).num_blocks(0)
-    at = Progress(1000, {"s": (Position(0, int(share * blocks), 3),) * streams}, (False,) * streams)
+    at = SamplerProgress(1000, {"s": (Position(0, int(share * blocks), 3),) * streams}, (False,) * streams)
     began = time.perf_counter()
     sampler = Sampler({"s": source}, {"s": lengths}, {"s": lengths}, limits, seed=0)
     next(sampler.steps(endless({"s": 1}), at))

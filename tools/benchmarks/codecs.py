@@ -45,7 +45,7 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.report.tables import text_table
 from asrkd.store import Store, manifest
 from asrkd.store.identity import Identity
-from asrkd.store.inspect import statistics
+from asrkd.store.inspect import store_statistics
 from asrkd.store.writer import COMPRESSION_LEVEL, write_shard
 from asrkd.targets.codecs import Codec, parse_codec
 from asrkd.targets.packed import as_stored, pack, unpack
@@ -173,7 +173,7 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
         read = list(store.rows(["num_frames", *store.target_columns]))
         batches = [read[at : at + TOGETHER] for at in range(0, len(read), TOGETHER)]
         unpacking = best_of(3, lambda: [unpacked(codec, batch, parts[0].shape[1]) for batch in batches])
-        sizes = statistics(folder)["bytes_per_frame"]
+        sizes = store_statistics(folder)["bytes_per_frame"]
         return Stored(
             size / frames,
             sum(value for name, value in sizes.items() if name.startswith("target_")),

@@ -67,7 +67,7 @@ def shards(root: str) -> dict[str, bytes]:
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:
     """A command of asrkd."""
-    command = [sys.executable, "-c", "from asrkd.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from asrkd.__main__ import main; main()", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -90,7 +90,7 @@ def first_batch(root: str, folder: Path) -> float:
     mark = folder / "first"
     mark.unlink(missing_ok=True)
     path = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    command = [sys.executable, "-c", "from asrkd.cli import main; main()", "label", "run", root, "--readers", "0"]
+    command = [sys.executable, "-c", "from asrkd.__main__ import main; main()", "label", "run", root, "--readers", "0"]
     began = time.time()
     subprocess.run(command, env=os.environ | {"FIRST": str(mark), "PYTHONPATH": path}, check=True, capture_output=True)
     return float(mark.read_text()) - began

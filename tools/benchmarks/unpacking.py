@@ -63,7 +63,7 @@ def main(utterances: int, classes: int, codecs: tuple[str, ...]) -> None:
             best_of(7, lambda rows=rows, codec=codec: PackedTargets.join(codec, rows, lengths, classes)),  # type: ignore[misc]
             *(
                 best_of(7, lambda way=way, p=packed, b=bytes_layout: way(p.columns, p.lengths, b))  # type: ignore[misc]
-                for way in (packing.unpack, device.unpack)
+                for way in (packing.unpack_columns, device.unpack_on_device)
             ),
             best_of(7, lambda rows=rows, codec=codec: PackedTargets.join(codec, rows, lengths, classes).unpack()),  # type: ignore[misc]
         ]

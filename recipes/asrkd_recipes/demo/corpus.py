@@ -35,14 +35,14 @@ _SNR = (0.0, 15.0)  # dB
 _FLOOR = 2e-4  # root mean square of the noise under every utterance: -74 dB full scale
 _MARKER = "prepared"
 
-Progress = Callable[[str, int, int], None]
+SplitProgress = Callable[[str, int, int], None]
 
 
 def make_corpus(
     data: Path,
     *,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: SplitProgress | None = None,
     scale: float = 1.0,
     counts: Mapping[str, tuple[int, int]] | None = None,
 ) -> None:
@@ -131,7 +131,7 @@ def _write_split(
     speakers: Sequence[Speaker],
     seed: int,
     each: int,
-    progress: Progress | None,
+    progress: SplitProgress | None,
     *,
     noise: NoiseAugment | None = None,
 ) -> list[MonoCut]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -11,15 +10,14 @@ from asrkd.files import check_folder
 from asrkd.report.tables import text_table
 from asrkd_recipes.demo.corpus import make_corpus
 from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.jobs import StageProgress
 from asrkd_recipes.study.report import write_report
 from asrkd_recipes.study.results import read_results
 from asrkd_recipes.study.run import Study
 from asrkd_recipes.study.tables import comparison_table, system_table
 
-Progress = Callable[[str, int, int, str], None]
 
-
-def run_demo(workdir: str, *, seed: int, workers: int, progress: Progress) -> str:
+def run_demo(workdir: str, *, seed: int, workers: int, progress: StageProgress) -> str:
     """Run or resume the demo; returns its tables as text.
 
     Raises:

@@ -16,11 +16,10 @@ from asrkd.store.files import exists
 from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.decode import dev_decoding
-from asrkd_recipes.study.jobs import train_all
+from asrkd_recipes.study.jobs import StageProgress, train_all
 from asrkd_recipes.study.stores import Stores
 
 SETS = ("labeled", "dev", "transcribed")
-Progress = Callable[[str, int, int, str], None]
 
 
 class Alignment:
@@ -31,7 +30,11 @@ class Alignment:
     """
 
     def __init__(
-        self, config: StudyConfig, stores: Stores, train_config: Callable[[Path, int], TrainConfig], progress: Progress
+        self,
+        config: StudyConfig,
+        stores: Stores,
+        train_config: Callable[[Path, int], TrainConfig],
+        progress: StageProgress,
     ) -> None:
         self.config, self.stores, self.train_config, self.progress = config, stores, train_config, progress
         self.lexicon = Path(config.data) / "lexicon.txt"

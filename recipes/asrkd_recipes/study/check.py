@@ -14,7 +14,7 @@ from asrkd_recipes.study.variants import STUDENTS, TARGETS
 _RUNS = ("teacher-", "generation-", *(f"{student}-" for student in STUDENTS))
 
 
-def check(config: StudyConfig) -> None:
+def check_study(config: StudyConfig) -> None:
     """Check names, targets and codecs.
 
     Raises:

@@ -22,7 +22,7 @@ from asrkd.evaluation.files import write_hypotheses, write_scores
 from asrkd.evaluation.wer import by_speaker, score, total
 from asrkd.graphs import DecodingGraph
 from asrkd.models import count_parameters, int8_bytes
-from asrkd.store.inspect import statistics
+from asrkd.store.inspect import store_statistics
 from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import DecodingConfig, StudyConfig
 
@@ -103,11 +103,11 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
 
 def _target_bytes(run: Path) -> float | None:
     """Of the soft targets that a run learned from, a frame; None where it had none."""
-    sources = configs.from_dict(TrainConfig, configs.read(run / "config.yaml")).sources.values()
+    sources = configs.from_dict(TrainConfig, configs.read_yaml(run / "config.yaml")).sources.values()
     stores = [source.store for source in sources if source.kind == "soft"]
     if not stores:
         return None
-    sizes = statistics(stores[0])["bytes_per_frame"]
+    sizes = store_statistics(stores[0])["bytes_per_frame"]
     return sum(size for name, size in sizes.items() if name.startswith("target_"))
 
 

@@ -25,20 +25,20 @@ from asrkd.processes import check_guard, starting, why_ended
 from asrkd.training.config import TrainConfig
 from asrkd.training.inputs import inputs
 from asrkd.training.metrics import read_metrics
-from asrkd.training.run_folder import check
+from asrkd.training.run_folder import check_resumable
 from asrkd.training.schedule import check_schedule
 from asrkd.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int, str], None]
+StageProgress = Callable[[str, int, int, str], None]
 
 # Held by a process while it trains.
 _training = threading.Lock()
 
 
 def train_all(
-    jobs: Mapping[str, TrainConfig], workers: int, progress: Progress, processes: Mapping[str, int] | None = None
+    jobs: Mapping[str, TrainConfig], workers: int, progress: StageProgress, processes: Mapping[str, int] | None = None
 ) -> None:
     """Train every run to its end; runs that are finished take no time.
 
@@ -55,7 +55,7 @@ def train_all(
     waiting = {name: job for name, job in jobs.items() if not (Path(job.run) / "final.pt").exists()}
     for name, job in jobs.items():
         if name not in waiting:  # finished, but perhaps with other settings or inputs
-            check(Path(job.run), job, _inputs(job))
+            check_resumable(Path(job.run), job, _inputs(job))
     if not waiting:
         return
     # Spawned processes, also for one worker: each training sees a fresh generator and one thread.
@@ -96,7 +96,7 @@ def _inputs(job: TrainConfig) -> dict[str, str]:
         return {}
 
 
-def _show(jobs: Mapping[str, TrainConfig], progress: Progress) -> None:
+def _show(jobs: Mapping[str, TrainConfig], progress: StageProgress) -> None:
     done = total = 0
     notes = []
     for name, job in jobs.items():

@@ -69,7 +69,7 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
     if works and len(works) > 1:
         sections.append(Section("Seeds", tables=[Table(*seed_table(results), "WER in percent.")]))
     intro = f"Topology {config.topology}, {len(works or [study.work])} seed(s)."
-    return html.write(path, config.title, intro, sections)
+    return html.write_page(path, config.title, intro, sections)
 
 
 def _bars(results: dict[str, SystemResult]) -> pictures.Figure:

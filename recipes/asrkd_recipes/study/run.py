@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 from asrkd import config as configs
@@ -14,15 +13,13 @@ from asrkd.labeling.layer import make_codebooks
 from asrkd.store import Store
 from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
 from asrkd_recipes.study.align import Alignment
-from asrkd_recipes.study.check import check
+from asrkd_recipes.study.check import check_study
 from asrkd_recipes.study.config import StudyConfig, SystemConfig, VariantConfig
 from asrkd_recipes.study.decode import decode_system
-from asrkd_recipes.study.jobs import train_all
+from asrkd_recipes.study.jobs import StageProgress, train_all
 from asrkd_recipes.study.results import write_sequence, write_variants
 from asrkd_recipes.study.stores import Stores
 from asrkd_recipes.study.variants import STUDENTS, has_own_store, store_of, waves, with_targets
-
-Progress = Callable[[str, int, int, str], None]
 
 STAGES = ("pack", "align", "teacher", "label", "generations", "students", "sequence", "decode")
 # Those that sequence training starts from.
@@ -32,13 +29,13 @@ SEQUENCE_STARTS = ("labeled", "distilled")
 class Study:
     """One seed of a study in one folder. Every stage looks for what is there and makes what is missing."""
 
-    def __init__(self, config: StudyConfig, *, workers: int = 1, progress: Progress | None = None) -> None:
+    def __init__(self, config: StudyConfig, *, workers: int = 1, progress: StageProgress | None = None) -> None:
         """`workers`: processes for labeling and for trainings that do not wait for each other."""
         self.config = config
         self.work = Path(config.work)
         self.data = Path(config.data)
         self.workers = workers
-        self.progress: Progress = progress or (lambda label, done, total, note: None)
+        self.progress: StageProgress = progress or (lambda label, done, total, note: None)
         self.lexicon = self.data / "lexicon.txt"
         self.stores = Stores(config, workers, self.progress)
 
@@ -51,7 +48,7 @@ class Study:
         for name in (stage, stop_stage):
             if name not in STAGES:
                 raise ConfigError(f"stage {name!r} does not exist; the stages are {', '.join(STAGES)}")
-        check(self.config)
+        check_study(self.config)
         for name in STAGES[STAGES.index(stage) : STAGES.index(stop_stage) + 1]:
             getattr(self, name)()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,13 @@ from asrkd.labeling.plan import plan
 from asrkd.store import manifest
 from asrkd.store.files import exists
 from asrkd_recipes.study.config import StudyConfig
-
-Progress = Callable[[str, int, int, str], None]
+from asrkd_recipes.study.jobs import StageProgress
 
 
 class Stores:
     """Stores of one seed, by name. Those of soft targets, whose names begin with `soft`, belong to the seed; the others are every seed's."""
 
-    def __init__(self, config: StudyConfig, workers: int, progress: Progress) -> None:
+    def __init__(self, config: StudyConfig, workers: int, progress: StageProgress) -> None:
         self.config, self.workers, self.progress = config, workers, progress
         self.work, self.data = Path(config.work), Path(config.data)
         self.shared = Path(config.stores) if config.stores else self.work / "stores"
