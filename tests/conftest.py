@@ -13,8 +13,10 @@ from helpers import make_cuts
 from hypothesis import settings
 
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
+from asrkd.store import Store
 
 torch.set_num_threads(1)
 # CI draws the same examples every time, so that a red run is about the change; elsewhere they vary.
@@ -33,7 +35,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_cuts(folder, "labeled", 24)
     make_cuts(folder, "unlabeled", 20, seed=1, text=False)
     plan(str(folder / "labeled.jsonl.gz"), str(folder / "stores/labeled"), embed="audio", unit_hours=0.003)
-    run(str(folder / "stores/labeled"))
+    run(Local(Store.open(str(folder / "stores/labeled"))))
     return folder
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from asrkd import config as configs
 from asrkd.alignment.align_store import align_store
+from asrkd.store import Store
 from asrkd.training.config import TrainConfig
 from asrkd.training.trainer import Trainer
 
@@ -40,7 +41,7 @@ def trained(corpus: Path, folder: Path, topology: str) -> Path:
     """The folder of a small run on the labeled set, from a flat start for `hmm`."""
     store = corpus / "stores/labeled"
     if topology == "hmm":
-        align_store(str(store), str(folder / "flat"), corpus / "lexicon.txt", states_per_phone=1)
+        align_store(Store.open(str(store)), str(folder / "flat"), corpus / "lexicon.txt", states_per_phone=1)
         store = folder / "flat"
     Trainer(run_settings(corpus, store, folder / "run", topology)).train()
     return folder / "run"

@@ -22,11 +22,11 @@ from asrkd.corpus.where import parse_where
 from asrkd.errors import AsrkdError
 from asrkd.evaluation.files import read_hypotheses, write_hypotheses
 from asrkd.evaluation.wer import score, total
-from asrkd.labeling import array
-from asrkd.labeling.job import Crew
-from asrkd.labeling.local import run
+from asrkd.labeling.array import ArrayBackend
+from asrkd.labeling.crew import Crew
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
-from asrkd.labeling.quarantine import quarantined
 from asrkd.store import Store
 
 EXAMPLES: dict[str, Callable[[Path], str]] = {}
@@ -63,10 +63,10 @@ def label(corpus: Path, folder: Path, *, odd: str, teacher: str | None = None) -
     except AsrkdError as error:
         assert "\n" not in str(error) and not (folder / "store/manifest.json").exists()
         return "refused", []
-    run(store, Crew(readers=0), max_quarantined=1)
+    run(Local(Store.open(store), Crew(readers=0)), max_quarantined=1)
     rows = list(Store.open(store).rows()) if list((folder / "store/shards").glob("*.parquet")) else []
-    reasons = dict(quarantined(store, 0))
-    assert len(rows) + len(reasons) == Store.open(store).manifest.plan["num_cuts"]
+    reasons = dict(Store.open(store).quarantine.of([0]))
+    assert len(rows) + len(reasons) == Store.open(store).plan["num_cuts"]
     assert not set(reasons) - {odd}, reasons
     return ("quarantined" if odd in reasons else "accepted"), rows
 
@@ -388,7 +388,7 @@ def _(folder: Path) -> str:
     plan("cuts.jsonl", str(folder / "store"), embed="audio")
     (folder / "elsewhere").mkdir()
     os.chdir(folder / "elsewhere")
-    run(str(folder / "store"), Crew(readers=0))
+    run(Local(Store.open(str(folder / "store")), Crew(readers=0)))
     return "normalised" if len(list(Store.open(str(folder / "store")).rows())) == 1 else "quarantined"
 
 
@@ -614,7 +614,7 @@ def _(folder: Path) -> str:
     wav(folder / "corpus/a.wav")
     plan(str(folder / "corpus"), str(folder / "store"), embed="audio")
     return (
-        "accepted" if array.work(str(folder / "store"), Crew(readers=0), index=7, count=3).labeled == 1 else "refused"
+        "accepted" if run(ArrayBackend(Store.open(str(folder / "store")), index=7, count=3)).labeled == 1 else "refused"
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from asrkd.corpus.augment import Augment, Gain, NoiseAugment, SpecAugment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.losses.soft import soft_cross_entropy
+from asrkd.store import Store
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
@@ -24,7 +25,7 @@ MIXTURE = {"soft": 3, "labeled": 1}
 
 def make_loader(roots: Mapping[str, str], *, repeat: bool = True, **changes: Any) -> Loader:
     """A loader of all the stores, with every kind of augmentation."""
-    sources = {name: Source(name, root, repeat=repeat) for name, root in roots.items()}
+    sources = {name: Source(name, Store.open(root), repeat=repeat) for name, root in roots.items()}
     options: dict[str, Any] = {
         "front_end": FRONT_END,
         "max_frames": 60,

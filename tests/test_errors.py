@@ -7,13 +7,18 @@ import pytest
 
 from asrkd.errors import DependencyError, not_importable
 from asrkd.labeling import ray_cluster
-from asrkd.store import conditional
+from asrkd.store import Identity, Store, conditional
+from asrkd.store.files import Files
 
 
 @pytest.mark.parametrize(
     ("package", "use", "extra"),
     [
-        ("ray", lambda: ray_cluster.run("store"), r"asrkd\[ray\]"),
+        (
+            "ray",
+            lambda: next(ray_cluster.RayCluster(Store(Files("store"), Identity(), {})).label([0])),
+            r"asrkd\[ray\]",
+        ),
         ("obstore", lambda: conditional.put("s3://b/x", "a", b""), r"asrkd\[cloud\]"),
     ],
 )

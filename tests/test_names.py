@@ -15,7 +15,6 @@ ROOTS = [Path(package.__file__).parent for package in (asrkd, asrkd_recipes)]
 # What may be there twice, and why.
 ALLOWED = {
     "read": "asrkd.text.read and asrkd.checkpoint.read are called by the name of their module, which says what is read",
-    "run": "asrkd.labeling: a backend is a module, called by its name",
 }
 
 

@@ -13,16 +13,18 @@ from asrkd.labeling.plan import plan
 from asrkd.processes import ended
 from asrkd.store import Store
 
-RUN = "from asrkd.labeling.job import Crew\nfrom asrkd.labeling.local import run\n"
+RUN = "from asrkd.labeling.crew import Crew\nfrom asrkd.labeling.job import run\nfrom asrkd.labeling.local import Local\nfrom asrkd.store import Store\n"
 RECIPE = """import click
 from asrkd.cli import run_command
-from asrkd.labeling.job import Crew
-from asrkd.labeling.local import run
+from asrkd.labeling.crew import Crew
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
+from asrkd.store import Store
 
 @click.command()
 @click.argument("store")
 def recipe(store):
-    run(store, Crew(workers=2))
+    run(Local(Store.open(store), Crew(workers=2)))
 """
 
 
@@ -35,7 +37,7 @@ def store(corpus: Path, tmp_path: Path) -> str:
 @pytest.mark.parametrize("crew", ["workers=2", "readers=1"])
 def test_a_script_without_a_main_guard_is_told_so(store: str, tmp_path: Path, crew: str) -> None:
     script = tmp_path / "script.py"
-    script.write_text(f"{RUN}run({store!r}, Crew({crew}))\n")
+    script.write_text(f"{RUN}run(Local(Store.open({store!r}), Crew({crew})))\n")
     found = subprocess.run([sys.executable, script], capture_output=True, text=True)
     last = found.stderr.strip().splitlines()[-1]
     assert found.returncode == 1 and "script.py' has no main guard" in last and "died" not in last
@@ -48,7 +50,7 @@ def test_what_a_script_does_first_does_not_hide_that_it_has_no_guard(corpus: Pat
     script, root = tmp_path / "script.py", str(tmp_path / "new")
     script.write_text(
         f"from asrkd.labeling.plan import plan\n{RUN}plan({str(corpus / 'unlabeled.jsonl.gz')!r}, {root!r}, embed='audio')\n"
-        f"run({root!r}, Crew(workers=2))\n"
+        f"run(Local(Store.open({root!r}), Crew(workers=2)))\n"
     )
     found = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert found.returncode == 1 and "has no main guard" in found.stderr.strip().splitlines()[-1]
@@ -63,17 +65,17 @@ def test_a_recipe_is_one_line_without_a_guard_and_runs_with_one(store: str, tmp_
     found = subprocess.run([sys.executable, script, store], capture_output=True, text=True)
     if guarded:
         assert found.returncode == 0, found.stderr
-        assert len(Store.open(store).units()) == Store.open(store).manifest.plan["num_units"]
+        assert len(Store.open(store).units()) == Store.open(store).plan["num_units"]
     else:
         assert found.returncode == 1 and len(found.stderr.strip().splitlines()) == 1
         assert "recipe.py' has no main guard" in found.stderr
 
 
 def test_a_script_from_the_standard_input_starts_processes(store: str) -> None:
-    script = f"{RUN}run({store!r}, Crew(workers=2, readers=1))\n"
+    script = f"{RUN}run(Local(Store.open({store!r}), Crew(workers=2, readers=1)))\n"
     found = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True)
     assert found.returncode == 0 and found.stderr == ""
-    assert len(Store.open(store).units()) == Store.open(store).manifest.plan["num_units"]
+    assert len(Store.open(store).units()) == Store.open(store).plan["num_units"]
 
 
 def test_how_a_process_ended() -> None:

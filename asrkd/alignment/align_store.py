@@ -15,6 +15,7 @@ from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.sequence.dependency import import_k2
 from asrkd.store import Store
+from asrkd.store.files import Files
 from asrkd.store.rewrite import check_new
 
 ALIGNERS = ("viterbi", "k2")
@@ -36,7 +37,7 @@ class Aligned:
 
 
 def align_store(
-    root: str,
+    store: Store,
     out: str,
     lexicon: str | Path,
     *,
@@ -86,8 +87,7 @@ def align_store(
         raise ConfigError(
             "an aligner is saved by a flat start, and used in place of one or of a model; give one of model, save and saved"
         )
-    store = Store.open(root)
-    check_new(out, "align")
+    check_new(Files(out), "align")
     words = read_tokenizer(str(lexicon))
     total = len(store.index(["id"]))
     if model is not None:

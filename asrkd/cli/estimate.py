@@ -9,8 +9,8 @@ import click
 
 from asrkd.cli import options
 from asrkd.corpus.where import parse_where
+from asrkd.labeling.crew import Crew
 from asrkd.labeling.estimate import estimate as measure
-from asrkd.labeling.job import Crew
 
 
 @click.command("estimate", cls=options.ModelCommand)

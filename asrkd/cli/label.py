@@ -20,13 +20,17 @@ from asrkd.cli.progress import ProgressBar
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.where import parse_where
 from asrkd.files import check_file
-from asrkd.labeling import array, local, ray_cluster, scheduler
+from asrkd.labeling import job, scheduler
 from asrkd.labeling import plan as planning
 from asrkd.labeling import status as state
-from asrkd.labeling.job import Crew
+from asrkd.labeling.array import ArrayBackend
+from asrkd.labeling.crew import Crew
 from asrkd.labeling.layer import make_codebooks
+from asrkd.labeling.local import Local
+from asrkd.labeling.ray_cluster import RayCluster, Resources
 from asrkd.labeling.stop import Terminated, terminated_by_signal
 from asrkd.labeling.worker import UnitResult
+from asrkd.store import Store
 
 
 @click.group()
@@ -151,7 +155,9 @@ def grow_command(
     """
     show = _PlanProgress()
     conditions = [parse_where(condition) for condition in where]
-    made, added = planning.grow(cuts, store, unit_hours=unit_hours, where=conditions, channel=channel, progress=show)
+    made, added = planning.grow(
+        cuts, Store.open(store), unit_hours=unit_hours, where=conditions, channel=channel, progress=show
+    )
     show.close()
     click.echo(
         f"added {added} cuts; {made.plan['num_cuts']} cuts, {made.plan['num_units']} units are planned in {store}"
@@ -208,32 +214,26 @@ def run_label_command(
     for name in ("address", "cpus", "gpus"):
         if backend != "ray" and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name} is for --backend ray; the local backend takes --workers and --device")
-    progress, began, seconds = ProgressBar(), time.monotonic(), 0.0
+    progress = ProgressBar()
 
-    def show(result: UnitResult, done: int, total: int) -> None:
-        nonlocal seconds
-        seconds += result.seconds
-        rtfx = seconds / (time.monotonic() - began)
-        progress.show(
-            "label", done, total, f"{seconds / 3600:.2f} h RTFx {rtfx:.0f} quarantined {len(result.quarantined)}"
-        )
+    def show(tally: job.Tally, result: UnitResult) -> None:
+        facts = f"{tally.seconds / 3600:.2f} h RTFx {tally.rtfx:.0f} quarantined {len(result.quarantined)}"
+        progress.show("label", tally.done, tally.units, facts)
 
     try:
         with terminated_by_signal():
             crew = Crew(workers, device.split(","), readers, read_seconds)
+            opened = Store.open(store)
+            chosen: job.Backend = Local(opened, crew)
             if backend == "ray":
-                resources = ray_cluster.Resources(cpus, gpus)
-                summary = ray_cluster.run(
-                    store, crew, address=address, resources=resources, max_quarantined=max_quarantined, progress=show
-                )
-            else:
-                summary = local.run(store, crew, max_quarantined=max_quarantined, progress=show)
+                chosen = RayCluster(opened, crew, address, Resources(cpus, gpus))
+            tally = job.run(chosen, max_quarantined=max_quarantined, progress=show)
     except Terminated:
         click.echo("stopped by SIGTERM; finished units are kept, run again to go on", err=True)
         return
     finally:
         progress.close()
-    click.echo(f"labeled {summary.labeled} units ({summary.seconds / 3600:.3f} h), found {summary.found} finished")
+    click.echo(f"labeled {tally.labeled} units ({tally.seconds / 3600:.3f} h), found {tally.found} finished")
 
 
 @label.command("work")
@@ -273,26 +273,20 @@ def work_command(
         index, count = found.index, count or found.count
     progress = ProgressBar()
 
-    def show(result: UnitResult, done: int, total: int) -> None:
-        progress.show("label", done, total, f"unit {result.unit}, quarantined {len(result.quarantined)}")
+    def show(tally: job.Tally, result: UnitResult) -> None:
+        progress.show("label", tally.done, tally.units, f"unit {result.unit}, quarantined {len(result.quarantined)}")
 
     try:
         with terminated_by_signal():
-            summary = array.work(
-                store,
-                Crew(1, device.split(","), readers, read_seconds),
-                index=index,
-                count=count,
-                lease_seconds=lease_seconds,
-                max_quarantined=max_quarantined,
-                progress=show,
-            )
+            crew = Crew(1, device.split(","), readers, read_seconds)
+            task = ArrayBackend(Store.open(store), index, count, crew, lease_seconds)
+            tally = job.run(task, max_quarantined=max_quarantined, progress=show)
     except Terminated:
         click.echo("stopped by SIGTERM; finished units are kept, other tasks take over the rest", err=True)
         sys.exit(128 + signal.SIGTERM)
     finally:
         progress.close()
-    click.echo(f"labeled {summary.labeled} units ({summary.seconds / 3600:.3f} h), found {summary.found} finished")
+    click.echo(f"labeled {tally.labeled} units ({tally.seconds / 3600:.3f} h), found {tally.found} finished")
 
 
 @label.command("retry")
@@ -310,8 +304,9 @@ def retry_command(store: str, workers: int, device: str, readers: int, read_seco
     try:
         with terminated_by_signal():
             crew = Crew(workers, device.split(","), readers, read_seconds)
-            before, after = local.retry(
-                store, crew, progress=lambda result, done, total: progress.show("retry", done, total)
+            before, after = job.retry(
+                Local(Store.open(store), crew),
+                progress=lambda tally, result: progress.show("retry", tally.done, tally.units),
             )
     except Terminated:
         click.echo("stopped by SIGTERM; finished units are kept, run again to go on", err=True)
@@ -337,7 +332,7 @@ def status_command(store: str, as_json: bool, as_prometheus: bool, watch: float 
         raise click.UsageError("--json and --prometheus are two formats; give one")
     if watch is not None and watch <= 0:
         raise click.UsageError(f"--watch is {watch}, but must be above 0 seconds")
-    watched = state.Watch(store)
+    watched = state.Watch(Store.open(store))
     while True:
         found = watched.look()
         if watch is not None and sys.stdout.isatty():

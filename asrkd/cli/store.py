@@ -29,7 +29,7 @@ def store() -> None:
 @click.argument("root", metavar="STORE")
 def info_command(root: str) -> None:
     """Teacher, inventory, front end, codec, plan and totals."""
-    click.echo(json.dumps(describe(root), indent=1, ensure_ascii=False))
+    click.echo(json.dumps(describe(Store.open(root)), indent=1, ensure_ascii=False))
 
 
 @store.command("head")
@@ -37,7 +37,7 @@ def info_command(root: str) -> None:
 @click.option("-n", "--rows", default=3, help="Utterances to show.")
 def head_command(root: str, rows: int) -> None:
     """The first utterances, with the most probable classes of a few frames."""
-    for row in first_rows(root, rows):
+    for row in first_rows(Store.open(root), rows):
         click.echo(json.dumps(row, ensure_ascii=False))
 
 
@@ -45,7 +45,7 @@ def head_command(root: str, rows: int) -> None:
 @click.argument("root", metavar="STORE")
 def stats_command(root: str) -> None:
     """Kept mass, entropy, confidence and durations over all utterances; bytes a frame by column."""
-    click.echo(json.dumps(store_statistics(root), indent=1))
+    click.echo(json.dumps(store_statistics(Store.open(root)), indent=1))
 
 
 @store.command("verify")
@@ -61,9 +61,10 @@ def verify_command(root: str, share: float | None, teacher: str | None) -> None:
         raise click.UsageError("--relabel and --teacher are given together: the share, and who labels it")
     problems = find_problems(root)
     if share is not None and teacher is not None:
-        identity = Store.open(root).identity
+        opened = Store.open(root)
+        identity = opened.identity
         loaded = as_planned(load_model(teacher, autocast=identity.autocast, probe=False), identity.teacher_fingerprint)
-        compared, different = relabel(root, loaded, share)
+        compared, different = relabel(opened, loaded, share)
         click.echo(f"labeled again: {compared} utterances")
         problems += different
     for problem in problems:
@@ -78,7 +79,7 @@ def verify_command(root: str, share: float | None, teacher: str | None) -> None:
 @click.argument("name")
 def snapshot_command(root: str, name: str) -> None:
     """Pin the units that are finished now under NAME, to train from them (sources.X.snapshot) while labeling goes on."""
-    click.echo(f"snapshot {name!r}: {take_snapshot(root, name)} units")
+    click.echo(f"snapshot {name!r}: {take_snapshot(Store.open(root), name)} units")
 
 
 @store.command("delete")
@@ -94,7 +95,7 @@ def delete_command(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], d
     """
     if not ids and not speakers:
         raise click.UsageError("say what to delete with --id or --speaker")
-    found = delete_rows(root, ids=ids, speakers=speakers, dry_run=dry_run)
+    found = delete_rows(Store.open(root), ids=ids, speakers=speakers, dry_run=dry_run)
     for unit, keys in found.items():
         click.echo(f"part-{unit:05d}: {', '.join(keys)}")
     count = sum(len(keys) for keys in found.values())
@@ -107,7 +108,7 @@ def delete_command(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], d
 @click.option("--shard-hours", default=1.0, show_default=True, help="Hours of audio in a shard, at least.")
 def compact_command(root: str, out: str, shard_hours: float) -> None:
     """Copy a finished store with fewer and larger shards; rows, targets and their order stay as they are."""
-    click.echo(f"{compact_store(root, out, shard_hours=shard_hours)} shards in {out}")
+    click.echo(f"{compact_store(Store.open(root), out, shard_hours=shard_hours)} shards in {out}")
 
 
 @store.command("card")
@@ -116,4 +117,4 @@ def compact_command(root: str, out: str, shard_hours: float) -> None:
 @click.option("--license", "license_id", help="License identifier, e.g. cc-by-4.0; left out if not given.")
 def card_command(root: str, name: str, license_id: str | None) -> None:
     """Print a Hugging Face dataset card (README.md) for a store: teacher, codec, columns, totals."""
-    click.echo(write_card(root, name=name, license=license_id), nl=False)
+    click.echo(write_card(Store.open(root), name=name, license=license_id), nl=False)

@@ -13,6 +13,7 @@ from asrkd.distributed.ranks import leave
 from asrkd.files import check_file
 from asrkd.report.alignment import write_alignment_report
 from asrkd.report.tables import text_table
+from asrkd.store import Store
 from asrkd.training.config import TrainConfig
 from asrkd.training.dry_run import DryRun
 from asrkd.training.dry_run import dry_run as measure
@@ -137,9 +138,9 @@ def align_command(
     """
     if report:
         check_file(report)
-    progress = ProgressBar()
+    progress, opened = ProgressBar(), Store.open(store)
     found = align_store(
-        store,
+        opened,
         out,
         lexicon,
         states_per_phone=states_per_phone,
@@ -156,7 +157,7 @@ def align_command(
     )
     progress.close()
     if report and found.count:
-        write_alignment_report(report, found, store)
+        write_alignment_report(report, found, opened)
     click.echo(text_table(["alignment", ""], [list(row) for row in found.summary.rows()]))
     for warning in found.summary.warnings():
         click.echo(f"warning: {warning}", err=True)
@@ -175,7 +176,7 @@ def align_command(
 def weigh_command(ensemble: str, store: str, out: str, device: str, max_frames: int) -> None:
     """Choose the weights of the teachers of ENSEMBLE (the file of ensemble:FILE) on the aligned STORE, and write them to OUT."""
     check_file(out)
-    found = choose(ensemble, store, out, device=device, max_frames=max_frames)
+    found = choose(ensemble, Store.open(store), out, device=device, max_frames=max_frames)
     rows = [
         [str(number), f"{weight:.3f}", f"{alone:.4f}"]
         for number, (weight, alone) in enumerate(zip(found.weights, found.alone, strict=True), 1)

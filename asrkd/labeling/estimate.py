@@ -16,7 +16,7 @@ from typing import Any
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.where import Where
 from asrkd.errors import ConfigError, CorpusError
-from asrkd.labeling.job import ALONE, Crew, one_thread
+from asrkd.labeling.crew import ALONE, Crew, one_thread
 from asrkd.labeling.plan import plan
 from asrkd.labeling.worker import UnitResult
 from asrkd.store import Store
@@ -85,14 +85,14 @@ def estimate(
         raise ConfigError(f"workers is {crew.workers}, but the time of one worker is measured; divide by yours")
     chosen = _sample(cuts, where, sample_minutes * 60, random.Random(seed))
     with tempfile.TemporaryDirectory(prefix="asrkd-estimate-") as folder:
-        manifest, root = Path(folder) / "cuts.jsonl", f"{folder}/store"
+        manifest = Path(folder) / "cuts.jsonl"
         manifest.write_text("".join(json.dumps(cut) + "\n" for cut in chosen), encoding="utf-8")
         seconds = sum(cut["duration"] for cut in chosen)
-        plan(
-            str(manifest), root, teacher=teacher, codec=codec, embed=embed, autocast=autocast, compile=compile,
+        store = plan(
+            str(manifest), f"{folder}/store", teacher=teacher, codec=codec, embed=embed, autocast=autocast, compile=compile,
             unit_hours=seconds * _WARM_UP / 3600,
         )  # fmt: skip
-        results, elapsed = _timed(root, crew)
+        results, elapsed = _timed(store, crew)
     labeled = sum(result.seconds for result in results[1:])
     if not labeled or elapsed <= 0:
         raise CorpusError(
@@ -110,13 +110,12 @@ def estimate(
     )
 
 
-def _timed(root: str, crew: Crew) -> tuple[list[UnitResult], float]:
+def _timed(store: Store, crew: Crew) -> tuple[list[UnitResult], float]:
     """The results of all units, and the seconds that those but the first took."""
-    store = Store.open(root)
-    with one_thread(), crew.labeler(root, store.identity) as labeler:
+    with one_thread(), crew.labeler(store) as labeler:
         first = list(labeler.label([0]))
         began = time.monotonic()
-        rest = list(labeler.label(range(1, int(store.manifest.plan["num_units"]))))
+        rest = list(labeler.label(range(1, store.num_units)))
         return first + rest, time.monotonic() - began
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asrkd import fingerprint
+from asrkd import files, fingerprint
 from asrkd.acoustic import AcousticModel
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cuts import iterate, open_cuts
 from asrkd.errors import ConfigError, MismatchError, ModelError, StoreError
 from asrkd.models.layer import layer_frames, tapped
-from asrkd.store.files import exists, read_bytes, write_atomic
-from asrkd.store.identity import Identity
+from asrkd.store import Store
+from asrkd.store.files import Files
 from asrkd.store.schema import CODEBOOKS
 from asrkd.targets.layer_codec import LayerCodec, fit_codebooks
 
@@ -45,31 +44,31 @@ class LayerEncoder:
         return [self.codec.encode(one[:length], books) for one, length in zip(frames, lengths, strict=True)]
 
 
-def open_encoder(root: str, identity: Identity) -> LayerEncoder | None:
+def open_encoder(store: Store) -> LayerEncoder | None:
     """The encoder of a store; None where it stores no layer.
 
     Raises:
         StoreError: its codebooks are not there.
         MismatchError: they are not those that it was planned with.
     """
-    codec = identity.layer_codec
+    identity, codec = store.identity, store.identity.layer_codec
     if codec is None:
         return None
     if codec.kind != "codebooks":
         return LayerEncoder(identity.layer, codec)
-    if not exists(root, CODEBOOKS):
+    if not store.files.exists(CODEBOOKS):
         raise StoreError(
-            f"{CODEBOOKS} of the store {root!r} is not there, so layer {identity.layer!r} cannot be encoded; restore it"
+            f"{CODEBOOKS} of the store {store.root!r} is not there, so layer {identity.layer!r} cannot be encoded; restore it"
         )
-    data = read_bytes(root, CODEBOOKS)
+    data = store.files.read(CODEBOOKS)
     if fingerprint.of_bytes(data) != identity.codebooks_fingerprint:
         raise MismatchError(
-            f"{CODEBOOKS} of the store {root!r} is not the one that it was planned with; indexes of two quantizers must not be mixed. Restore it"
+            f"{CODEBOOKS} of the store {store.root!r} is not the one that it was planned with; indexes of two quantizers must not be mixed. Restore it"
         )
     return LayerEncoder(identity.layer, codec, torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False)))
 
 
-def plan_layer(root: str, identity: Identity, teacher: AcousticModel, layer: str, codebooks: str) -> dict[str, Any]:
+def plan_layer(new: Files, teacher: AcousticModel, layer: str, codebooks: str) -> dict[str, Any]:
     """The fields of a new store's identity for a layer; its codebooks are copied into the store.
 
     Raises:
@@ -92,7 +91,7 @@ def plan_layer(root: str, identity: Identity, teacher: AcousticModel, layer: str
             f"codebooks {codebooks!r} have the shape {books.shape}, which is none of (books, entries, part) for the {width} dimensions of layer "
             f"{layer!r}; make them with asrkd label codebooks for this layer"
         )
-    write_atomic(root, CODEBOOKS, data)
+    new.write(CODEBOOKS, data)
     codec = LayerCodec("codebooks", books.shape[0], books.shape[1])
     return {"layer": layer, "layer_codec": codec, "codebooks_fingerprint": fingerprint.of_bytes(data)}
 
@@ -131,8 +130,7 @@ def make_codebooks(
     left = float((frames - kept).square().sum() / (frames - frames.mean(0)).square().sum().clamp_min(1e-12))
     sink = io.BytesIO()
     np.save(sink, books.numpy().astype("<f4"), allow_pickle=False)
-    path = Path(out).absolute()
-    write_atomic(str(path.parent), path.name, sink.getvalue())
+    files.write(out, sink.getvalue())
     return len(frames), 1 - left
 
 

@@ -18,21 +18,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from asrkd.errors import StoreError
-from asrkd.store.files import create_new, exists, read_bytes, remove, write_atomic
+from asrkd.store.files import Files
 
 
 class Leases:
     """The leases of one task.
 
     Args:
-        root: of the store.
+        files: of the store.
         seconds: without a beat after which an owner counts as dead.
         clock: seconds that go forward; for tests.
     """
 
-    def __init__(self, root: str, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, files: Files, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
-        self._root, self._clock = root, clock
+        self._files, self._clock = files, clock
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._beats = 0
         self._seen: dict[int, tuple[bytes, float]] = {}
@@ -53,7 +53,7 @@ class Leases:
             self._remove(unit)
         self._seen.pop(unit, None)
         self._since[unit] = self._clock()
-        if not create_new(self._root, lease_name(unit), self._content(unit)):
+        if not self._files.create(lease_name(unit), self._content(unit)):
             return False
         with self._lock:
             self._held.add(unit)
@@ -100,7 +100,7 @@ class Leases:
     def _renew(self, unit: int) -> None:
         try:
             if self.holds(unit):
-                write_atomic(self._root, lease_name(unit), self._content(unit))
+                self._files.write(lease_name(unit), self._content(unit))
             else:
                 self._held.discard(unit)  # another task took it over
         except StoreError:
@@ -113,17 +113,17 @@ class Leases:
 
     def _read(self, unit: int) -> bytes | None:
         try:
-            return read_bytes(self._root, lease_name(unit))
+            return self._files.read(lease_name(unit))
         except StoreError:
-            if exists(self._root, lease_name(unit)):
+            if self._files.exists(lease_name(unit)):
                 raise
             return None  # gone between two looks
 
     def _remove(self, unit: int) -> None:
         try:
-            remove(self._root, lease_name(unit))
+            self._files.remove(lease_name(unit))
         except StoreError:
-            if exists(self._root, lease_name(unit)):
+            if self._files.exists(lease_name(unit)):
                 raise
 
 

@@ -22,12 +22,11 @@ from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling.layer import plan_layer
 from asrkd.labeling.plan_lines import plan_line, unreadable
 from asrkd.labeling.seen_ids import SeenIds
-from asrkd.store import manifest
+from asrkd.store import Store, manifest
 from asrkd.store.delete import deleted_ids
-from asrkd.store.files import check_writable, exists
+from asrkd.store.files import Files
 from asrkd.store.identity import Identity
-from asrkd.store.manifest import Manifest
-from asrkd.store.plan import read_cuts, write_planned
+from asrkd.store.plan import write_planned
 from asrkd.targets.codecs import Codec, parse_codec
 
 T = TypeVar("T")
@@ -38,7 +37,7 @@ _SUMS = ("num_cuts", "num_unreadable", "num_without_text", "hours")
 
 def plan(
     cuts: str | Sequence[str],
-    root: str,
+    out: str,
     *,
     teacher: str | None = None,
     codec: str | None = None,
@@ -52,7 +51,7 @@ def plan(
     front_end: FrontEnd | None = None,
     channel: int | None = None,
     progress: Callable[[int, float], None] | None = None,
-) -> Manifest:
+) -> Store:
     """Plan the labeling of one or more corpora into a new store, holding no more than one unit of cuts in memory.
 
     (12 bytes of each id's hash are held, to refuse duplicates.) The manifest is written last: a folder without one is
@@ -60,7 +59,7 @@ def plan(
 
     Args:
         cuts: corpora, see `asrkd.corpus.cuts.open_cuts`.
-        root: folder or URI of the new store.
+        out: folder or URI of the new store.
         teacher: spec of the teacher; None makes a store of transcripts only (the labeled set).
         codec: codec spec, default `topk:20`; only with a teacher.
         embed: `audio`, `features` or `none`: what the rows carry besides.
@@ -79,12 +78,13 @@ def plan(
         ConfigError: options that do not go together.
     """
     _check_unit_hours(unit_hours)
-    if exists(root, manifest.NAME):
+    files = Files(out)
+    if files.exists(manifest.NAME):
         raise StoreError(
-            f"{root!r} is a store already; continue it with asrkd label run, add cuts with asrkd label grow, or plan into "
+            f"{out!r} is a store already; continue it with asrkd label run, add cuts with asrkd label grow, or plan into "
             "another folder"
         )
-    check_writable(root)
+    files.check_writable()
     identity = _identity(teacher, codec, embed, autocast, compile, front_end)
     if layer:
         if teacher is None or compile:
@@ -92,10 +92,10 @@ def plan(
                 f"layer {layer!r} is given without a teacher, or with compile, which hides layers; leave one of them out"
             )
         loaded = load_model(teacher, autocast=autocast)
-        identity = dataclasses.replace(identity, **plan_layer(root, identity, loaded, layer, codebooks))
+        identity = dataclasses.replace(identity, **plan_layer(files, loaded, layer, codebooks))
     elif codebooks:
         raise ConfigError(f"codebooks {codebooks!r} are given without the layer that they are of; name it")
-    units = _Units(root, 0, unit_hours)
+    units = _Units(files, 0, unit_hours)
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
     _fill(units, corpora, where, progress, is_labeled=teacher is None, channel=channel)
     if units.num_cuts and units.num_cuts == units.num_unreadable:
@@ -104,18 +104,20 @@ def plan(
         raise CorpusError(
             f"no cut of {', '.join(corpora)} meets every condition, so there is nothing to plan; loosen --where"
         )
-    return manifest.create(root, identity, units.summary())
+    summary = units.summary()
+    manifest.create(files, identity, summary)
+    return Store(files, identity, summary)
 
 
 def grow(
     cuts: str | Sequence[str],
-    root: str,
+    store: Store,
     *,
     unit_hours: float = 1.0,
     where: Sequence[Where] = (),
     channel: int | None = None,
     progress: Callable[[int, float], None] | None = None,
-) -> tuple[Manifest, int]:
+) -> tuple[Store, int]:
     """Add the cuts of a grown corpus that a store has not planned yet, as further units; those that are there do not change.
 
     Cuts that were planned, or deleted from the store, are passed over by their ids; an audio file that could not be opened then and
@@ -123,43 +125,43 @@ def grow(
     after a kill does the same.
 
     Returns:
-        The manifest, and the number of added cuts.
+        The grown store, and the number of added cuts.
 
     Raises:
-        StoreError: there is no store with a plan.
+        StoreError: the store has no plan.
         CorpusError: no cuts, or an id that stands twice in the corpora.
     """
     _check_unit_hours(unit_hours)
-    before = manifest.read_manifest(root)
-    first = int(before.plan["num_units"])
+    first = store.num_units
     known = SeenIds()
     unreadable: set[str] = set()
     for number in range(first):
-        planned = read_cuts(root, number)
-        known.add([*(cut["id"] for cut in planned if "unreadable" not in cut), *deleted_ids(root, number)])
+        planned = store.cuts(number)
+        known.add([*(cut["id"] for cut in planned if "unreadable" not in cut), *deleted_ids(store.files, number)])
         unreadable.update(cut["id"] for cut in planned if "unreadable" in cut)
-    units = _Units(root, first, unit_hours)
-    corpora, is_labeled = [cuts] if isinstance(cuts, str) else list(cuts), not before.identity.teacher
+    units = _Units(store.files, first, unit_hours)
+    corpora, is_labeled = [cuts] if isinstance(cuts, str) else list(cuts), not store.identity.teacher
     _fill(units, corpora, where, progress, known, unreadable, is_labeled=is_labeled, channel=channel)
     if not units.num_cuts:
-        return before, 0
+        return store, 0
     added = units.summary()
     summary = {
         "num_units": added["num_units"],
-        **{name: before.plan.get(name, 0) + added[name] for name in _SUMS},
-        "fingerprint": fingerprint.of_json([before.plan["fingerprint"], added["fingerprint"]]),
+        **{name: store.plan.get(name, 0) + added[name] for name in _SUMS},
+        "fingerprint": fingerprint.of_json([store.plan["fingerprint"], added["fingerprint"]]),
     }
-    return manifest.replace_plan(root, before.identity, summary), units.num_cuts
+    manifest.replace_plan(store.files, store.identity, summary)
+    return Store(store.files, store.identity, summary), units.num_cuts
 
 
 class _Units:
     """Work units that are filled one after the other."""
 
-    def __init__(self, root: str, first: int, unit_hours: float) -> None:
+    def __init__(self, files: Files, first: int, unit_hours: float) -> None:
         self.num_cuts, self.seconds = 0, 0.0
         self.num_unreadable, self.first_reason = 0, ""
         self.num_without_text = 0
-        self._root, self._next, self._limit = root, first, unit_hours * 3600
+        self._files, self._next, self._limit = files, first, unit_hours * 3600
         self.num_changed = 0
         self._lines: list[bytes] = []
         self._unit_seconds, self._digest = 0.0, hashlib.sha256()
@@ -202,7 +204,7 @@ class _Units:
     def _close(self) -> None:
         lines = b"".join(self._lines)
         self._digest.update(lines)
-        write_planned(self._root, self._next, lines)
+        write_planned(self._files, self._next, lines)
         self._next, self._lines, self._unit_seconds = self._next + 1, [], 0.0
 
 
@@ -305,19 +307,20 @@ def teacher_identity(teacher: AcousticModel, *, codec: Codec | None, embed: str)
     )
 
 
-def check_teacher(root: str, identity: Identity, device: str = "cpu") -> AcousticModel | None:
+def check_teacher(store: Store, device: str = "cpu") -> AcousticModel | None:
     """Load the teacher that a store was planned with onto a device (None for transcripts only).
 
     Raises:
         MismatchError: the spec now names another teacher.
     """
+    identity = store.identity
     if not identity.teacher:
         return None
     teacher = load_model(identity.teacher, device, autocast=identity.autocast, compile=identity.compile, probe=False)
     teacher = as_planned(teacher, identity.teacher_fingerprint)
     if teacher.fingerprint != identity.teacher_fingerprint:
         raise MismatchError(
-            f"teacher {identity.teacher!r} now has the fingerprint {teacher.fingerprint[:12]}, the store {root!r} was planned "
+            f"teacher {identity.teacher!r} now has the fingerprint {teacher.fingerprint[:12]}, the store {store.root!r} was planned "
             f"with {identity.teacher_fingerprint[:12]}; targets of two teachers must not be mixed. Restore the teacher, or "
             "plan a new store"
         )

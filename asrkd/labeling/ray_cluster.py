@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from asrkd.errors import AsrkdError, ConfigError, not_importable
-from asrkd.labeling.job import ALONE, Crew, RunSummary, UnitProgress, finish
+from asrkd.labeling.crew import ALONE, Crew
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.worker import Labeler, UnitResult
 from asrkd.store import Store
-from asrkd.store.identity import Identity
 
 # How often a unit may be lost with its worker before it is taken for the cause.
 _MAX_LOSSES = 3
@@ -43,65 +42,66 @@ class Resources:
             )
 
 
-def run(
-    root: str,
-    crew: Crew = ALONE,
-    *,
-    address: str | None = None,
-    resources: Resources = Resources(),  # noqa: B008  (frozen)
-    max_quarantined: float = 0.01,
-    progress: UnitProgress | None = None,
-) -> RunSummary:
-    """Label every unit of a store that has no shard yet; every node must reach the store, the audio and the teacher.
+@dataclass(frozen=True)
+class RayCluster:
+    """Actors of a Ray cluster; every node must reach the store, the audio and the teacher.
 
     Actors that the cluster has no room for wait, which makes its autoscaler add nodes; they are given up once there is nothing left
     for them. The units of an actor that is lost, with its node or alone, go to others. A driver that was killed is run again: Ray ends
     its actors, finished units are kept.
 
-    Args:
-        root: the store, planned before, under a path or URI that is the same on every node.
+    Attributes:
+        store: planned before, under a path or URI that is the same on every node.
         crew: of each actor; `workers` is the most actors.
         address: of the cluster; None starts one on this machine, or uses the one that this process is connected to.
         resources: of each actor.
-        max_quarantined, progress: as `asrkd.labeling.job.finish`.
-
-    Raises:
-        DependencyError: Ray is not installed.
-        ConfigError: a new local cluster has less than one worker's resources.
-        MismatchError, CorpusError, ModelError, StoreError: as `asrkd.labeling.local.run`.
-        AsrkdError: a unit was lost with its worker time and again.
     """
-    ray = _ray()
-    Store.open(root)  # before a cluster is started for nothing
-    connected = ray.is_initialized()
-    if not connected:
-        ray.init(address=address, include_dashboard=False if address is None else None, logging_level=logging.WARNING)
-    try:
-        if address is None and not connected:
-            _check_room(ray.cluster_resources(), resources)
-        return finish(
-            root,
-            lambda identity, units: _results(root, identity, units, crew, resources),
-            max_quarantined=max_quarantined,
-            progress=progress,
-        )
-    finally:
+
+    store: Store
+    crew: Crew = ALONE
+    address: str | None = None
+    resources: Resources = Resources()  # noqa: RUF009  (frozen)
+
+    def label(self, units: Sequence[int]) -> Generator[UnitResult, None, None]:
+        """As `Backend.label`.
+
+        Raises:
+            DependencyError: Ray is not installed.
+            ConfigError: a new local cluster has less than one worker's resources.
+            AsrkdError: a unit was lost with its worker time and again.
+        """
+        ray = _ray()
+        connected = ray.is_initialized()
         if not connected:
-            ray.shutdown()
+            local = None if self.address else False
+            ray.init(address=self.address, include_dashboard=local, logging_level=logging.WARNING)
+        try:
+            if self.address is None and not connected:
+                _check_room(ray.cluster_resources(), self.resources)
+            check_teacher(self.store)  # so that a wrong teacher is told before actors are started
+            pool = _Pool(self.store, units, self.crew, self.resources)
+            try:
+                while pool.busy:
+                    yield from pool.step()
+            finally:
+                pool.close()
+        finally:
+            if not connected:
+                ray.shutdown()
 
 
 class _Worker:
     """An actor: one labeler."""
 
-    def __init__(self, root: str, identity: Identity, crew: Crew, number: int) -> None:
-        self._arguments = (crew, root, identity, number)
+    def __init__(self, store: Store, crew: Crew, number: int) -> None:
+        self._arguments = (crew, store, number)
         self._labeler: Labeler | None = None
 
     def ready(self) -> None:
         """Load the teacher. Not in `__init__`, whose errors Ray reports as a death."""
         torch.set_num_threads(1)
-        crew, root, identity, number = self._arguments
-        self._labeler = crew.labeler(root, identity, number)
+        crew, store, number = self._arguments
+        self._labeler = crew.labeler(store, number)
 
     def label(self, units: list[int]) -> Iterator[UnitResult]:
         """Results, each when its unit is finished."""
@@ -110,27 +110,13 @@ class _Worker:
         yield from self._labeler.label(units)
 
 
-def _results(
-    root: str, identity: Identity, units: list[int], crew: Crew, resources: Resources
-) -> Generator[UnitResult, None, None]:
-    if not units:
-        return
-    check_teacher(root, identity)  # so that a wrong teacher is told before actors are started
-    pool = _Pool(root, identity, units, crew, resources)
-    try:
-        while pool.busy:
-            yield from pool.step()
-    finally:
-        pool.close()
-
-
 class _Pool:
     """Actors that start, wait for work, or work, and the units that are left."""
 
-    def __init__(self, root: str, identity: Identity, units: list[int], crew: Crew, resources: Resources) -> None:
+    def __init__(self, store: Store, units: Sequence[int], crew: Crew, resources: Resources) -> None:
         self._ray = _ray()
         actor = self._ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(_Worker)
-        self._make = lambda number: actor.remote(root, identity, crew, number)
+        self._make = lambda number: actor.remote(store, crew, number)
         self._most, self._started = crew.workers, 0
         self._todo = deque(units)
         self._losses: Counter[int] = Counter()

@@ -23,7 +23,7 @@ from asrkd.targets.sparse import SparseTargets
 TOLERANCE = 0.01
 
 
-def relabel(root: str, teacher: AcousticModel, share: float, *, seed: int = 0) -> tuple[int, list[str]]:
+def relabel(store: Store, teacher: AcousticModel, share: float, *, seed: int = 0) -> tuple[int, list[str]]:
     """Label a random `share` of the utterances again from their embedded audio or features.
 
     Returns:
@@ -36,15 +36,16 @@ def relabel(root: str, teacher: AcousticModel, share: float, *, seed: int = 0) -
     """
     if not 0 < share <= 1:
         raise ConfigError(f"the share to label again is {share}, but must be above 0 and at most 1")
-    store = Store.open(root)
     identity = store.identity
     if not identity.codec:
-        raise StoreError(f"store {root!r} holds transcripts without targets, so there is nothing to compare")
+        raise StoreError(f"store {store.root!r} holds transcripts without targets, so there is nothing to compare")
     if identity.embed == "none":
-        raise StoreError(f"store {root!r} embeds neither audio nor features, so nothing in it can be labeled again")
+        raise StoreError(
+            f"store {store.root!r} embeds neither audio nor features, so nothing in it can be labeled again"
+        )
     if teacher.fingerprint != identity.teacher_fingerprint:
         raise MismatchError(
-            f"teacher {teacher.spec!r} has the fingerprint {teacher.fingerprint[:12]}, the store {root!r} was labeled by "
+            f"teacher {teacher.spec!r} has the fingerprint {teacher.fingerprint[:12]}, the store {store.root!r} was labeled by "
             f"{identity.teacher_fingerprint[:12]} ({identity.teacher!r}); every target would differ. Give that teacher"
         )
     problems, compared = [], 0

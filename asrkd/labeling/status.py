@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from asrkd.errors import StoreError
-from asrkd.labeling.quarantine import quarantined, quarantined_units
 from asrkd.store import Store
-from asrkd.store.files import list_files, read_bytes
 from asrkd.store.schema import unit_of
 
 # Speed is that of the last hour.
@@ -70,7 +68,7 @@ class _Shard:
 class Watch:
     """Looks at a store again and again, and reads each shard once."""
 
-    root: str
+    store: Store
     _shards: dict[int, _Shard] = field(default_factory=dict)
 
     def look(self) -> Status:
@@ -79,31 +77,30 @@ class Watch:
         Raises:
             StoreError: there is no store.
         """
-        store = Store.open(self.root)
+        store = Store.open(self.store.root)  # its plan may have grown
         self._read(store)
-        plan = store.manifest.plan
         shards = list(self._shards.values())
-        hours, done = float(plan["hours"]), sum(shard.seconds for shard in shards) / 3600
-        finished = len(shards) == int(plan["num_units"])
+        hours, done = float(store.plan["hours"]), sum(shard.seconds for shard in shards) / 3600
+        finished = len(shards) == store.num_units
         rtfx = _speed(shards, None if finished else time.time())
-        bad = [entry for unit in quarantined_units(self.root) for entry in quarantined(self.root, unit)]
+        bad = store.quarantine.of(store.quarantine.units())
         return Status(
-            units=int(plan["num_units"]),
+            units=store.num_units,
             units_done=len(shards),
-            cuts=int(plan["num_cuts"]),
+            cuts=store.num_cuts,
             utterances=sum(shard.utterances for shard in shards),
             hours=hours,
             hours_done=done,
             num_bytes=sum(shard.num_bytes for shard in shards),
             rtfx=rtfx,
             eta_seconds=None if finished or not rtfx else max(hours - done, 0.0) * 3600 / rtfx,
-            leased=_leases(self.root),
+            leased=_leases(store),
             quarantine=bad,
             reasons=dict(Counter(_general(reason) for _, reason in bad).most_common()),
         )
 
     def _read(self, store: Store) -> None:
-        files = {unit_of(one.name): one for one in list_files(self.root, "shards", ".parquet")}
+        files = {unit_of(one.name): one for one in store.files.list("shards", ".parquet")}
         facts = {unit: one for unit, one in files.items() if unit is not None}
         # A unit may have been labeled again, or be gone.
         known = {
@@ -116,13 +113,13 @@ class Watch:
         self._shards = known
 
 
-def status(root: str) -> Status:
+def status(store: Store) -> Status:
     """The state of a store's labeling; to look again and again, see `Watch`.
 
     Raises:
         StoreError: there is no store.
     """
-    return Watch(root).look()
+    return Watch(store).look()
 
 
 def prometheus(found: Status) -> str:
@@ -160,14 +157,14 @@ def _speed(shards: Sequence[_Shard], now: float | None) -> float | None:
     return sum(shard.seconds for shard in shards if shard.modified > start) / elapsed if elapsed > 0 else None
 
 
-def _leases(root: str) -> list[Lease]:
+def _leases(store: Store) -> list[Lease]:
     leases = []
-    for one in list_files(root, "leases", ".json"):
+    for one in store.files.list("leases", ".json"):
         unit = unit_of(one.name)
         if unit is None:
             continue
         try:
-            content = json.loads(read_bytes(root, f"leases/{one.name}"))
+            content = json.loads(store.files.read(f"leases/{one.name}"))
         except StoreError:
             continue  # given up between two looks
         leases.append(Lease(unit, content["owner"], content["seconds"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,33 +12,35 @@ import torch
 from torch import Tensor
 
 from asrkd.acoustic import AcousticModel
-from asrkd.labeling import quarantine
 from asrkd.labeling.encoding import Encoded, encode, packed, pad
 from asrkd.labeling.layer import open_encoder
 from asrkd.labeling.readers import Readers
 from asrkd.labeling.reading import CutBatch, CutJson, batches
 from asrkd.prefetch import Prefetch
-from asrkd.store.files import create_new, exists, write_atomic
-from asrkd.store.identity import Identity
-from asrkd.store.plan import read_cuts
+from asrkd.store import Store
 from asrkd.store.schema import shard_name
 from asrkd.store.writer import shard_bytes
 
 # Seconds that reading a batch (minutes of audio) may take.
 READ_SECONDS = 300.0
+_UNKNOWN = "not in the shard of the task that finished the unit, whose reason was lost; run asrkd label retry"
 # Batches that wait for the teacher, and for being packed.
 _AHEAD = 2
 
 
 @dataclass(frozen=True)
 class UnitResult:
-    """What became of a unit: utterances stored, (cut id, reason) of those in quarantine, seconds of audio, bytes."""
+    """What became of a unit: utterances stored, (cut id, reason) of those in quarantine, seconds of audio, bytes.
+
+    `labeled_here`: by this job; otherwise another task finished it, and only its quarantine is told.
+    """
 
     unit: int
     stored: int
     quarantined: tuple[tuple[str, str], ...]
     seconds: float
     num_bytes: int
+    labeled_here: bool = True
 
 
 @dataclass
@@ -62,8 +64,7 @@ class Labeler:
     rows are written in plan order. A cut that cannot be read goes to quarantine with the reason.
 
     Args:
-        root: the store.
-        identity: of the store.
+        store: planned before.
         teacher: None for a store of transcripts.
         readers: processes that read audio and make features; 0 uses a thread.
         read_seconds: that reading a batch may take, with processes.
@@ -72,19 +73,18 @@ class Labeler:
 
     def __init__(
         self,
-        root: str,
-        identity: Identity,
+        store: Store,
         teacher: AcousticModel | None,
         *,
         readers: int = 0,
         read_seconds: float = READ_SECONDS,
         may_commit: Callable[[int], bool] | None = None,
     ) -> None:
-        self._root, self._identity, self._teacher, self._may_commit = root, identity, teacher, may_commit
-        self._layer = open_encoder(root, identity)
-        self._front_end = identity.front_end
+        self._store, self._identity, self._teacher, self._may_commit = store, store.identity, teacher, may_commit
+        self._layer = open_encoder(store)
+        self._front_end = store.identity.front_end
         self._readers: Readers[_Place] = Readers(
-            self._front_end, identity.embed, processes=readers, seconds=read_seconds
+            self._front_end, store.identity.embed, processes=readers, seconds=read_seconds
         )
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="asrkd-writer")
 
@@ -146,7 +146,7 @@ class Labeler:
 
     def _planned(self, units: Iterable[int]) -> Iterator[tuple[_Place, list[CutJson]]]:
         for number in units:
-            cuts = read_cuts(self._root, number)
+            cuts = self._store.cuts(number)
             bad = {cut["id"]: cut["unreadable"] for cut in cuts if "unreadable" in cut}
             usable = [cut for cut in cuts if "unreadable" not in cut]
             unit = _Unit(number, [cut["id"] for cut in usable], bad)
@@ -163,24 +163,34 @@ class Labeler:
             unit.rows[one.row["id"]] = one.row | num_frames | targets
 
     def _finish(self, unit: _Unit) -> UnitResult | None:
-        root, number = self._root, unit.number
+        files, quarantine, number = self._store.files, self._store.quarantine, unit.number
         rows = [unit.rows[key] for key in unit.ids if key in unit.rows]
         quarantined = tuple(sorted(unit.bad.items()))
         data = shard_bytes(number, rows, self._identity)
-        if self._may_commit is not None and (exists(root, shard_name(number)) or not self._may_commit(number)):
+        if self._may_commit is not None and (files.exists(shard_name(number)) or not self._may_commit(number)):
             return None
-        before = quarantine.quarantined(root, number)
+        before = quarantine.of([number])
         if quarantined:  # before the shard, whose presence says that the unit is done
-            quarantine.write_quarantine(root, number, quarantined)
+            quarantine.write(number, quarantined)
         if self._may_commit is None:
-            write_atomic(root, shard_name(number), data)
-        elif not create_new(root, shard_name(number), data):
+            files.write(shard_name(number), data)
+        elif not files.create(shard_name(number), data):
             if quarantined:
-                quarantine.agree(root, number, dict(quarantined) | dict(before))
+                self._agree(number, dict(quarantined) | dict(before))
             return None
         if before and not quarantined:  # of an earlier attempt
-            quarantine.write_quarantine(root, number, [])
+            quarantine.write(number, [])
         return UnitResult(number, len(rows), quarantined, sum(row["duration"] for row in rows), len(data))
+
+    def _agree(self, unit: int, reasons: Mapping[str, str]) -> None:
+        """Let the quarantine of a finished unit be what its shard has not, after two tasks labeled it with different luck.
+
+        Args:
+            reasons: what is known of bad cuts, by id.
+        """
+        stored = set(self._store.column(unit, "id").to_pylist())
+        missing = sorted({cut["id"] for cut in self._store.cuts(unit)} - stored)
+        self._store.quarantine.write(unit, [(key, reasons.get(key, _UNKNOWN)) for key in missing])
 
 
 def _given(future: Future[UnitResult | None]) -> Iterator[UnitResult]:

@@ -28,15 +28,15 @@ _LEFT_OUT = 20
 _SECONDS, _BEFORE = 5.0, 0.3
 
 
-def write_alignment_report(path: str | Path, aligned: Aligned, root: str) -> Path:
-    """Write the report of the store at `root` having been aligned.
+def write_alignment_report(path: str | Path, aligned: Aligned, store: Store) -> Path:
+    """Write the report of a store having been aligned.
 
     Raises:
         ConfigError: nothing was aligned.
     """
     summary = aligned.summary
     if not summary.utterances:
-        raise ConfigError(f"no utterance of {root!r} was aligned, so there is nothing to report")
+        raise ConfigError(f"no utterance of {store.root!r} was aligned, so there is nothing to report")
     warnings = summary.warnings()
     unit = summary.unit
     reasons = [[key, why] for key, why in list(aligned.left_out.items())[:_LEFT_OUT]]
@@ -73,13 +73,13 @@ def write_alignment_report(path: str | Path, aligned: Aligned, root: str) -> Pat
             )
         )
     shown = {one.key: one for one in (*summary.worst[:_PICTURED], *summary.examples)}
-    pictures = _pictures(list(shown.values()), summary, Store.open(root))
+    pictures = _pictures(list(shown.values()), summary, store)
     worst = [pictures[one.key] for one in summary.worst[:_PICTURED]]
     others = [pictures[one.key] for one in summary.examples if one not in summary.worst[:_PICTURED]]
     sections.append(Section(f"The worst, with their words and {unit}s", figures=worst))
     if others:
         sections.append(Section("Others, chosen by chance", figures=others))
-    return html.write_page(path, "Alignment", f"Store {root}.", sections)
+    return html.write_page(path, "Alignment", f"Store {store.root}.", sections)
 
 
 def lengths_picture(summary: Summary) -> Figure:

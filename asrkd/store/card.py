@@ -44,7 +44,7 @@ _MEANINGS = {
 }
 
 
-def card(root: str, *, name: str, license: str | None = None) -> str:
+def card(store: Store, *, name: str, license: str | None = None) -> str:
     """The text of a `README.md` for a store that is shared as a dataset.
 
     Args:
@@ -54,12 +54,11 @@ def card(root: str, *, name: str, license: str | None = None) -> str:
     Raises:
         StoreError: the store has no finished shard.
     """
-    store = Store.open(root)
     if not store.units():
         raise StoreError(
-            f"store {root!r} has no finished shard yet, so there is nothing to describe; run asrkd label run"
+            f"store {store.root!r} has no finished shard yet, so there is nothing to describe; run asrkd label run"
         )
-    identity, found = store.identity, store_statistics(root)
+    identity, found = store.identity, store_statistics(store)
     utterances = len(store.index(["id"]))
     hours = float(store.index(["duration"])["duration"].to_numpy().sum()) / 3600
     front = {

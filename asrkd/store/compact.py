@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 from asrkd.errors import ConfigError, StoreError
 from asrkd.store import manifest
-from asrkd.store.files import copy, exists, read_bytes, write_atomic
+from asrkd.store.files import Files
 from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.rewrite import check_new
 from asrkd.store.schema import CODEBOOKS
 from asrkd.store.writer import write_shard
 
 
-def compact(root: str, out: str, *, shard_hours: float = 1.0) -> int:
+def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
     """Copy a finished store, joining neighboring shards to at least `shard_hours` of audio each; rows keep their order.
 
     Plan, quarantine and records of deletions are joined with the shards, so the copy verifies like the original. One new
@@ -29,28 +29,28 @@ def compact(root: str, out: str, *, shard_hours: float = 1.0) -> int:
     """
     if not shard_hours > 0:
         raise ConfigError(f"shard_hours is {shard_hours}, but must be above 0")
-    store = Store.open(root)
-    check_new(out, "compact")
-    unfinished = set(range(int(store.manifest.plan["num_units"]))) - set(store.units())
+    new = Files(out)
+    check_new(new, "compact")
+    unfinished = set(range(store.num_units)) - set(store.units())
     if unfinished:
         raise StoreError(
-            f"store {root!r} is not finished: {len(unfinished)} work units have no shard (first: {min(unfinished)}); the "
+            f"store {store.root!r} is not finished: {len(unfinished)} work units have no shard (first: {min(unfinished)}); the "
             "copy could not be continued. Run asrkd label run first"
         )
     count = 0
     for count, units in enumerate(_groups(store, shard_hours), 1):
         for folder, suffix in (("plan", "jsonl.gz"), ("quarantine", "jsonl"), ("deleted", "jsonl")):
             _join(
-                root,
-                out,
+                store.files,
+                new,
                 [f"{folder}/part-{unit:05d}.{suffix}" for unit in units],
                 f"{folder}/part-{count - 1:05d}.{suffix}",
             )
         groups = [(unit, group) for unit in units for group in range(store.metadata(unit).num_row_groups)]
         rows = [row for unit, group in groups for row in rows_of_table(store.read_row_group(unit, group))]
-        write_shard(out, count - 1, rows, store.identity)
-    copy(root, out, CODEBOOKS)
-    manifest.create(out, store.identity, dict(store.manifest.plan) | {"num_units": count})
+        write_shard(new, count - 1, rows, store.identity)
+    store.files.copy(CODEBOOKS, new)
+    manifest.create(new, store.identity, dict(store.plan) | {"num_units": count})
     return count
 
 
@@ -72,11 +72,11 @@ def _groups(store: Store, shard_hours: float) -> Iterator[list[int]]:
         yield ready + group
 
 
-def _join(root: str, out: str, names: list[str], joined: str) -> None:
+def _join(files: Files, new: Files, names: list[str], joined: str) -> None:
     """One file of the lines of several, those that are there."""
-    parts = [read_bytes(root, name) for name in names if exists(root, name)]
+    parts = [files.read(name) for name in names if files.exists(name)]
     if not parts:
         return
     packed = joined.endswith(".gz")
     data = b"".join(gzip.decompress(part) if packed else part for part in parts)
-    write_atomic(out, joined, gzip.compress(data, mtime=0) if packed else data)
+    new.write(joined, gzip.compress(data, mtime=0) if packed else data)

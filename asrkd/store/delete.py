@@ -7,15 +7,15 @@ from collections.abc import Collection
 from asrkd.corpus.where import field_of
 from asrkd.errors import StoreError
 from asrkd.store.entries import read_entries, write_entries
-from asrkd.store.files import exists
-from asrkd.store.plan import is_planned, read_cuts, to_lines, write_planned
+from asrkd.store.files import Files
+from asrkd.store.plan import is_planned, to_lines, write_planned
 from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.schema import quarantine_name
 from asrkd.store.writer import write_shard
 
 
 def delete(
-    root: str, *, ids: Collection[str] = (), speakers: Collection[str] = (), dry_run: bool = False
+    store: Store, *, ids: Collection[str] = (), speakers: Collection[str] = (), dry_run: bool = False
 ) -> dict[int, list[str]]:
     """Delete utterances by id and by speaker; run again after a kill, it finishes. Not while the store is being labeled.
 
@@ -28,12 +28,11 @@ def delete(
     Raises:
         StoreError: an id or a speaker that the store does not have, or a file that cannot be written.
     """
-    store = Store.open(root)
     ids, speakers = set(ids), set(speakers)
     unknown_ids, unknown_speakers = set(ids), set(speakers)
     found: dict[int, list[str]] = {}
     for unit, names in _names(store).items():
-        unknown_ids.difference_update(names, deleted_ids(root, unit) if unknown_ids else ())
+        unknown_ids.difference_update(names, deleted_ids(store.files, unit) if unknown_ids else ())
         unknown_speakers.difference_update(name for name in names.values() if name)
         wanted = [key for key, speaker in names.items() if key in ids or speaker in speakers]
         if wanted:
@@ -42,7 +41,7 @@ def delete(
     unknown += [f"speaker {name!r}" for name in sorted(unknown_speakers)]
     if unknown:
         raise StoreError(
-            f"store {root!r} has no {unknown[0]} ({len(unknown)} names are unknown), so nothing was deleted; asrkd store head "
+            f"store {store.root!r} has no {unknown[0]} ({len(unknown)} names are unknown), so nothing was deleted; asrkd store head "
             "shows ids and speakers"
         )
     for unit, wanted in found.items() if not dry_run else ():
@@ -50,17 +49,17 @@ def delete(
     return found
 
 
-def deleted_ids(root: str, unit: int) -> list[str]:
+def deleted_ids(files: Files, unit: int) -> list[str]:
     """Ids that were deleted from a work unit."""
-    return [entry["id"] for entry in read_entries(root, _record(unit), "id")]
+    return [entry["id"] for entry in read_entries(files, _record(unit), "id")]
 
 
 def _names(store: Store) -> dict[int, dict[str, str | None]]:
     """Speaker by id of every unit: of its plan and of its shard, one of which a killed deletion may have changed already."""
     names: dict[int, dict[str, str | None]] = {}
-    if is_planned(store.root):
-        for unit in range(int(store.manifest.plan["num_units"])):
-            names[unit] = {cut["id"]: field_of(cut, "speaker") for cut in read_cuts(store.root, unit)}
+    if is_planned(store.files):
+        for unit in range(store.num_units):
+            names[unit] = {cut["id"]: field_of(cut, "speaker") for cut in store.cuts(unit)}
     if store.units():
         index = store.index(["id", "speaker"])
         columns = (index[name].to_pylist() for name in ("unit", "id", "speaker"))
@@ -70,22 +69,22 @@ def _names(store: Store) -> dict[int, dict[str, str | None]]:
 
 
 def _delete(store: Store, unit: int, leaving: set[str]) -> None:
-    root = store.root
+    files = store.files
     # The record first: a shard without the rows and without the record would look damaged.
-    record = sorted({*deleted_ids(root, unit), *leaving})
-    write_entries(root, _record(unit), [{"id": key} for key in record])
+    record = sorted({*deleted_ids(files, unit), *leaving})
+    write_entries(files, _record(unit), [{"id": key} for key in record])
     if unit in store.units():
         groups = range(store.metadata(unit).num_row_groups)
         rows = [row for group in groups for row in rows_of_table(store.read_row_group(unit, group))]
         kept = [row for row in rows if row["id"] not in leaving]
         if len(kept) < len(rows):
-            write_shard(root, unit, kept, store.identity)
+            write_shard(files, unit, kept, store.identity)
     quarantine = quarantine_name(unit)
-    if exists(root, quarantine):
-        entries = read_entries(root, quarantine, "id")
-        write_entries(root, quarantine, [entry for entry in entries if entry["id"] not in leaving])
-    if is_planned(root):
-        write_planned(root, unit, to_lines([cut for cut in read_cuts(root, unit) if cut["id"] not in leaving]))
+    if files.exists(quarantine):
+        entries = read_entries(files, quarantine, "id")
+        write_entries(files, quarantine, [entry for entry in entries if entry["id"] not in leaving])
+    if is_planned(files):
+        write_planned(files, unit, to_lines([cut for cut in store.cuts(unit) if cut["id"] not in leaving]))
 
 
 def _record(unit: int) -> str:

@@ -7,27 +7,27 @@ from collections.abc import Iterable, Mapping
 
 from asrkd import text
 from asrkd.errors import StoreError
-from asrkd.store.files import exists, read_bytes, write_atomic
+from asrkd.store.files import Files
 
 
-def read_entries(root: str, name: str, *fields: str) -> list[dict[str, str]]:
+def read_entries(files: Files, name: str, *fields: str) -> list[dict[str, str]]:
     """The entries of a file, each with these fields; none where there is no such file.
 
     Raises:
         StoreError: a line is not JSON, or lacks a field.
     """
-    if not exists(root, name):
+    if not files.exists(name):
         return []
-    entries = text.json_lines(read_bytes(root, name), what=f"{name!r} of the store {root!r}", error=StoreError)
+    entries = text.json_lines(files.read(name), what=f"{name!r} of the store {files.root!r}", error=StoreError)
     for entry in entries:
         if not isinstance(entry, dict) or not all(isinstance(entry.get(field), str) for field in fields):
             raise StoreError(
-                f"{name!r} of the store {root!r} holds {json.dumps(entry)[:80]!r} without {', '.join(fields)}"
+                f"{name!r} of the store {files.root!r} holds {json.dumps(entry)[:80]!r} without {', '.join(fields)}"
             )
     return entries
 
 
-def write_entries(root: str, name: str, entries: Iterable[Mapping[str, str]]) -> None:
+def write_entries(files: Files, name: str, entries: Iterable[Mapping[str, str]]) -> None:
     """Replace a file.
 
     Raises:
@@ -35,4 +35,4 @@ def write_entries(root: str, name: str, entries: Iterable[Mapping[str, str]]) ->
     """
     lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
     # What is not Unicode, such as the name of a file in a reason, becomes an escape of JSON.
-    write_atomic(root, name, "".join(lines).encode("utf-8", "backslashreplace"))
+    files.write(name, "".join(lines).encode("utf-8", "backslashreplace"))

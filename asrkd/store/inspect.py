@@ -11,15 +11,14 @@ import torch
 from asrkd.store.reader import Store
 
 
-def info(root: str) -> dict[str, Any]:
+def info(store: Store) -> dict[str, Any]:
     """Identity, plan and totals of a store."""
-    store = Store.open(root)
     units = store.units()
     index = store.index(["duration", "num_frames"]) if units else None
     return {
         "identity": store.identity.to_dict(),
         "fingerprint": store.identity.fingerprint,
-        "plan": dict(store.manifest.plan),
+        "plan": dict(store.plan),
         "units_done": len(units),
         "utterances": len(index) if index is not None else 0,
         "hours": float(index["duration"].to_numpy().sum() / 3600) if index is not None else 0.0,
@@ -27,9 +26,8 @@ def info(root: str) -> dict[str, Any]:
     }
 
 
-def head(root: str, count: int) -> Iterator[dict[str, Any]]:
+def head(store: Store, count: int) -> Iterator[dict[str, Any]]:
     """The first utterances, each with the most probable classes of its middle frame."""
-    store = Store.open(root)
     columns = ["id", "speaker", "text", "duration", "num_frames", "kept_mass", "entropy", "confidence"]
     for number, row in enumerate(store.rows([*columns, *store.target_columns])):
         if number == count:
@@ -43,9 +41,8 @@ def head(root: str, count: int) -> Iterator[dict[str, Any]]:
         yield shown
 
 
-def store_statistics(root: str) -> dict[str, Any]:
+def store_statistics(store: Store) -> dict[str, Any]:
     """Quantiles of the statistics columns, and compressed bytes a frame by column."""
-    store = Store.open(root)
     columns = ["duration", "kept_mass", "entropy", "confidence"]
     index = store.index([*columns, "num_frames"])
     result: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from asrkd import text
 from asrkd.errors import StoreError
-from asrkd.store.files import exists, read_bytes, write_atomic
+from asrkd.store.files import Files
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False)
 
@@ -35,27 +35,25 @@ def to_lines(cuts: Sequence[Mapping[str, Any]]) -> bytes:
     return b"".join(map(to_line, cuts))
 
 
-def write_planned(root: str, unit: int, lines: bytes) -> None:
+def write_planned(files: Files, unit: int, lines: bytes) -> None:
     """Write the cuts of a unit, as `to_lines` gives them."""
-    write_atomic(root, plan_name(unit), gzip.compress(lines, 1, mtime=0))
+    files.write(plan_name(unit), gzip.compress(lines, 1, mtime=0))
 
 
-def read_cuts(root: str, unit: int) -> list[dict[str, Any]]:
+def read_cuts(files: Files, unit: int) -> list[dict[str, Any]]:
     """The cuts of a unit as lhotse writes them, in order.
 
     Raises:
         StoreError: the plan is missing or damaged.
     """
     try:
-        return text.json_lines(
-            gzip.decompress(read_bytes(root, plan_name(unit))), what=plan_name(unit), error=StoreError
-        )
+        return text.json_lines(gzip.decompress(files.read(plan_name(unit))), what=plan_name(unit), error=StoreError)
     except (OSError, EOFError, zlib.error, StoreError) as error:
         raise StoreError(
-            f"{plan_name(unit)} of the store {root!r} is damaged ({error}); plan into a new store"
+            f"{plan_name(unit)} of the store {files.root!r} is damaged ({error}); plan into a new store"
         ) from None
 
 
-def is_planned(root: str) -> bool:
+def is_planned(files: Files) -> bool:
     """Whether the store has a plan; copies with alignments have none."""
-    return exists(root, plan_name(0))
+    return files.exists(plan_name(0))

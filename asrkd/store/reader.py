@@ -14,13 +14,15 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from asrkd import fingerprint
-from asrkd.corpus.inventory import Inventory
 from asrkd.errors import MismatchError, StoreError
 from asrkd.fingerprint import canonical_json
 from asrkd.store import manifest
-from asrkd.store.files import attempts, filesystem, list_names
+from asrkd.store.files import Files
 from asrkd.store.identity import Identity
+from asrkd.store.plan import read_cuts
+from asrkd.store.quarantine import Quarantine
 from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name, unit_of
+from asrkd.store.snapshot import pinned
 from asrkd.targets.packed import unpack
 from asrkd.targets.sparse import SparseTargets
 
@@ -32,15 +34,24 @@ _CHECKED_AT_A_TIME = 16
 
 
 class Store:
-    """A store, open for reading. Nothing holds more than the index and the row group asked for."""
+    """The handle of a store, which everything takes that reads or fills one. Nothing holds more than the index and the row group asked for.
 
-    def __init__(self, root: str, content: manifest.Manifest, units: Sequence[int] | None = None) -> None:
+    It is small when it is pickled: other processes open the files by themselves.
+
+    Attributes:
+        files: below its root.
+        identity: what its targets mean.
+        plan: summary of its frozen plan: `num_units`, `num_cuts`, `hours`, `fingerprint`.
+        quarantine: cuts that could not be labeled.
+    """
+
+    def __init__(
+        self, files: Files, identity: Identity, plan: Mapping[str, Any], units: Sequence[int] | None = None
+    ) -> None:
         """`units`: see only these finished work units; None for all that are there when they are asked for."""
-        self.root = root
-        self._pinned = units
-        self.manifest = content
-        self.identity: Identity = content.identity
-        self.codec = self.identity.codec
+        self.files, self.identity, self.plan, self._pinned = files, identity, plan, units
+        self.quarantine = Quarantine(files)
+        self.codec = identity.codec
         self._checked: dict[int, pq.FileMetaData] = {}
         self._footers: dict[int, str] = {}
 
@@ -49,23 +60,45 @@ class Store:
         return vars(self) | {"_checked": {}, "_footers": {}}
 
     @classmethod
-    def open(cls, root: str) -> Store:
-        """Open a store by folder or URI.
+    def open(cls, uri: str, snapshot: str = "") -> Store:
+        """Open a store by folder or URI; with the name of a snapshot only the units that it pins are seen.
 
         Raises:
-            StoreError: there is no store of this format.
+            StoreError: there is no store of this format, no such snapshot, or a pinned shard is gone.
         """
-        return cls(root, manifest.read_manifest(root))
+        store = cls(Files(uri), *manifest.read_manifest(Files(uri)))
+        if snapshot:
+            store._pinned = pinned(store.files, store.units(), snapshot)
+        return store
 
     @property
-    def inventory(self) -> Inventory | None:
-        return self.identity.inventory
+    def root(self) -> str:
+        """Its folder or URI, for people."""
+        return self.files.root
+
+    @property
+    def num_units(self) -> int:
+        """Planned work units."""
+        return int(self.plan["num_units"])
+
+    @property
+    def num_cuts(self) -> int:
+        """Planned cuts."""
+        return int(self.plan["num_cuts"])
+
+    def cuts(self, unit: int) -> list[dict[str, Any]]:
+        """The planned cuts of a unit as lhotse writes them, in order.
+
+        Raises:
+            StoreError: the plan is missing or damaged.
+        """
+        return read_cuts(self.files, unit)
 
     def units(self) -> list[int]:
         """The finished work units, in order."""
         if self._pinned is not None:
             return list(self._pinned)
-        found = (unit_of(name) for name in list_names(self.root, "shards", ".parquet"))
+        found = (unit_of(file.name) for file in self.files.list("shards", ".parquet"))
         return sorted(unit for unit in found if unit is not None)
 
     def check(self, units: Sequence[int]) -> None:
@@ -172,7 +205,7 @@ class Store:
         return unpack(self.codec, packed, [int(row["num_frames"]) for row in rows], len(self.identity.units))
 
     def _read(self, unit: int, row_group: int | None, columns: Sequence[str] | None) -> pa.Table:
-        system, base = filesystem(self.root)
+        system, base = self.files.filesystem
         metadata = self.metadata(unit)
         chosen = None if columns is None else list(columns)
 
@@ -191,7 +224,7 @@ class Store:
 
     def _footer(self, unit: int) -> bytes:
         """The footer's bytes, and not one more: Arrow reads the last 64 KiB of a file, which may be most of a shard."""
-        system, base = filesystem(self.root)
+        system, base = self.files.filesystem
 
         def read() -> bytes:
             with system.open_input_file(f"{base}/{shard_name(unit)}") as shard:
@@ -206,7 +239,7 @@ class Store:
 
     def _attempts(self, unit: int, work: Callable[[], T]) -> T:
         try:
-            return attempts(self.root, work)
+            return self.files.attempts(work)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
                 f"{shard_name(unit)} of {self.root!r} cannot be read ({error}); if it is damaged, remove the file and run "

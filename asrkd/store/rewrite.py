@@ -8,23 +8,23 @@ from typing import Any
 
 from asrkd.errors import StoreError
 from asrkd.store import manifest
-from asrkd.store.entries import write_entries
-from asrkd.store.files import check_writable, copy, exists, remove
+from asrkd.store.files import Files
 from asrkd.store.identity import Identity
+from asrkd.store.quarantine import Quarantine
 from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.schema import CODEBOOKS, quarantine_name, shard_name
 from asrkd.store.writer import write_shard
 
 
-def check_new(out: str, verb: str) -> None:
+def check_new(files: Files, verb: str) -> None:
     """See that a copy of a store can be made, before the work for it.
 
     Raises:
         StoreError: there is a store, or it cannot be written to.
     """
-    if exists(out, manifest.NAME):
-        raise StoreError(f"{out!r} is a store already; {verb} into another folder")
-    check_writable(out)
+    if files.exists(manifest.NAME):
+        raise StoreError(f"{files.root!r} is a store already; {verb} into another folder")
+    files.check_writable()
 
 
 def with_columns(
@@ -69,24 +69,25 @@ def rewrite(
     Raises:
         StoreError: as `with_columns`.
     """
-    check_new(out, "align")
+    new = Files(out)
+    check_new(new, "align")
     written: list[str] = []
     try:
         for unit in store.units():
             columns, left_out = fill(unit)
-            written += _rewrite_unit(store, out, unit, columns, left_out, identity or store.identity)
+            written += _rewrite_unit(store, new, unit, columns, left_out, identity or store.identity)
         check()
     except BaseException:
         for name in written:
-            remove(out, name)
+            new.remove(name)
         raise
-    copy(store.root, out, CODEBOOKS)
-    manifest.create(out, identity or store.identity, store.manifest.plan)
+    store.files.copy(CODEBOOKS, new)
+    manifest.create(new, identity or store.identity, store.plan)
 
 
 def _rewrite_unit(
     store: Store,
-    out: str,
+    new: Files,
     unit: int,
     columns: Mapping[str, Mapping[str, Any]],
     left_out: Mapping[str, str],
@@ -108,7 +109,7 @@ def _rewrite_unit(
             )
     names = []
     if bad:
-        write_entries(out, quarantine_name(unit), ({"id": key, "reason": why} for key, why in bad.items()))
+        Quarantine(new).write(unit, bad.items())
         names.append(quarantine_name(unit))
-    write_shard(out, unit, rows, identity)
+    write_shard(new, unit, rows, identity)
     return [*names, shard_name(unit)]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from asrkd.errors import ConfigError, StoreError
-from asrkd.store.files import exists, list_names, read_bytes, write_atomic
-from asrkd.store.reader import Store
+from asrkd.store.files import Files
+
+if TYPE_CHECKING:
+    from asrkd.store.reader import Store
 
 
-def take(root: str, name: str) -> int:
+def take(store: Store, name: str) -> int:
     """Pin the finished units of a store under a name, in `snapshots/NAME.json`; returns their number.
 
     Raises:
@@ -19,37 +23,38 @@ def take(root: str, name: str) -> int:
     """
     if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
         raise ConfigError(f"snapshot name {name!r} is not of letters, digits, '_', '.' and '-'")
-    units = Store.open(root).units()
+    units = store.units()
     if not units:
-        raise StoreError(f"store {root!r} has no finished shard yet, so there is nothing to pin; run asrkd label run")
-    if exists(root, _file(name)):
         raise StoreError(
-            f"store {root!r} has a snapshot {name!r} already, which a training may rely on; take another name"
+            f"store {store.root!r} has no finished shard yet, so there is nothing to pin; run asrkd label run"
         )
-    write_atomic(root, _file(name), (json.dumps({"units": units}) + "\n").encode())
+    if store.files.exists(_file(name)):
+        raise StoreError(
+            f"store {store.root!r} has a snapshot {name!r} already, which a training may rely on; take another name"
+        )
+    store.files.write(_file(name), (json.dumps({"units": units}) + "\n").encode())
     return len(units)
 
 
-def open_snapshot(root: str, name: str) -> Store:
-    """A store of which only the units of a snapshot are seen.
+def pinned(files: Files, finished: Collection[int], name: str) -> list[int]:
+    """The units of a snapshot.
 
     Raises:
-        StoreError: there is no such store or snapshot, or a pinned shard is gone.
+        StoreError: there is no such snapshot, or a shard that it pins is not among the finished ones.
     """
-    store = Store.open(root)
-    if not exists(root, _file(name)):
-        names = [found[: -len(".json")] for found in list_names(root, "snapshots", ".json")]
+    if not files.exists(_file(name)):
+        names = [file.name[: -len(".json")] for file in files.list("snapshots", ".json")]
         raise StoreError(
-            f"store {root!r} has no snapshot {name!r} (it has: {', '.join(names) or 'none'}); take one with asrkd store snapshot"
+            f"store {files.root!r} has no snapshot {name!r} (it has: {', '.join(names) or 'none'}); take one with asrkd store snapshot"
         )
-    units = json.loads(read_bytes(root, _file(name)))["units"]
-    gone = sorted(set(units) - set(store.units()))
+    units: list[int] = json.loads(files.read(_file(name)))["units"]
+    gone = sorted(set(units) - set(finished))
     if gone:
         raise StoreError(
-            f"snapshot {name!r} of {root!r} pins unit {gone[0]}, whose shard is gone ({len(gone)} of {len(units)}); run asrkd "
+            f"snapshot {name!r} of {files.root!r} pins unit {gone[0]}, whose shard is gone ({len(gone)} of {len(units)}); run asrkd "
             "label run to make it again"
         )
-    return Store(root, store.manifest, units)
+    return units
 
 
 def _file(name: str) -> str:

@@ -11,9 +11,7 @@ from asrkd import fingerprint
 from asrkd.errors import AsrkdError, MismatchError, StoreError
 from asrkd.store.delete import deleted_ids
 from asrkd.store.entries import read_entries
-from asrkd.store.files import exists, read_bytes
-from asrkd.store.identity import Identity
-from asrkd.store.plan import is_planned, read_cuts
+from asrkd.store.plan import is_planned
 from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.schema import CODEBOOKS, LAYER, UNIT_KEY, quarantine_name, shard_name, shard_schema
 from asrkd.targets.sparse import SparseTargets
@@ -31,15 +29,15 @@ def verify(root: str) -> list[str]:
         store = Store.open(root)
     except MismatchError as error:
         return [str(error)]
-    problems = _codebook_problems(root, store.identity)
-    has_plan = is_planned(root)
+    problems = _codebook_problems(store)
+    has_plan = is_planned(store.files)
     seen: set[str] = set()
     for unit in store.units():
         name = shard_name(unit)
         planned: list[str] = []
         try:
             if has_plan:
-                planned = [cut["id"] for cut in read_cuts(root, unit)]
+                planned = [cut["id"] for cut in store.cuts(unit)]
             problems += _shard_problems(store, unit)
             ids = []
             for row in _rows(store, unit):
@@ -49,23 +47,23 @@ def verify(root: str) -> list[str]:
                 ids.append(row["id"])
                 problems += [f"{name}: {problem}" for problem in _row_problems(store, row)]
             if planned:
-                bad = [entry["id"] for entry in read_entries(root, quarantine_name(unit), "id")]
-                problems += _plan_problems(name, ids, planned, {*bad, *deleted_ids(root, unit)})
+                bad = [entry["id"] for entry in read_entries(store.files, quarantine_name(unit), "id")]
+                problems += _plan_problems(name, ids, planned, {*bad, *deleted_ids(store.files, unit)})
         except AsrkdError as error:
             problems.append(f"{name}: {error}")
             seen.update(planned)
     if has_plan:
-        expected = int(store.manifest.plan.get("num_units", 0))
+        expected = int(store.plan.get("num_units", 0))
         problems += [f"{shard_name(unit)} is not there" for unit in sorted(set(range(expected)) - set(store.units()))]
     return problems
 
 
-def _codebook_problems(root: str, identity: Identity) -> list[str]:
-    if not identity.codebooks_fingerprint:
+def _codebook_problems(store: Store) -> list[str]:
+    if not store.identity.codebooks_fingerprint:
         return []
-    if not exists(root, CODEBOOKS):
+    if not store.files.exists(CODEBOOKS):
         return [f"{CODEBOOKS} is not there"]
-    same = fingerprint.of_bytes(read_bytes(root, CODEBOOKS)) == identity.codebooks_fingerprint
+    same = fingerprint.of_bytes(store.files.read(CODEBOOKS)) == store.identity.codebooks_fingerprint
     return [] if same else [f"{CODEBOOKS} is not the one that the store was planned with"]
 
 

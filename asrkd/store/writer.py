@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asrkd.fingerprint import canonical_json
-from asrkd.store.files import write_atomic
+from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.schema import IDENTITY_KEY, UNIT_KEY, shard_name, shard_schema
 
@@ -19,7 +19,7 @@ COMPRESSION_LEVEL = 9
 _BLOBS = ("target_", "audio", "features", "alignment", "text", "custom", "layer")
 
 
-def write_shard(root: str, unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity) -> int:
+def write_shard(files: Files, unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity) -> int:
     """Write the rows of a work unit as one Parquet file; returns its size in bytes.
 
     Args:
@@ -29,7 +29,7 @@ def write_shard(root: str, unit: int, rows: Sequence[Mapping[str, Any]], identit
         StoreError: the shard cannot be written; nothing is left under its name.
     """
     data = shard_bytes(unit, rows, identity)
-    write_atomic(root, shard_name(unit), data)
+    files.write(shard_name(unit), data)
     return len(data)
 
 

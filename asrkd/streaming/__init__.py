@@ -1,6 +1,6 @@
 """Batches for training from stores of soft targets: elastic, resumable, bucketed by length.
 
-    loader = Loader({"unlabeled": Source("unlabeled", "s3://bucket/store")}, front_end=FrontEnd(), max_frames=20_000, max_utterances=64)
+    loader = Loader({"unlabeled": Source("unlabeled", Store.open("s3://bucket/store"))}, front_end=FrontEnd(), max_frames=20_000, max_utterances=64)
     for step in loader.steps({"unlabeled": 1}):      # the batches of one global batch that are this rank's
         for batch in step:
             loss = mean_loss_per_frame(model(batch.features, batch.feature_lengths), batch) * batch.weight

@@ -29,7 +29,7 @@ from asrkd.targets.sparse import SparseTargets
 TARGET_FIELDS = ("target_ids", "target_log_probs", "target_missing")
 
 
-def to_cuts(root: str) -> CutSet:
+def to_cuts(store: Store) -> CutSet:
     """The utterances of a store as a lazy `CutSet`, in the store's order, one row group in memory at a time.
 
     Each cut has the embedded audio, its transcript ("" where there is none) as a supervision, and the soft targets as temporal arrays, which
@@ -37,13 +37,11 @@ def to_cuts(root: str) -> CutSet:
     largest number of entries of a frame of this utterance; unused places hold -1 and -inf.
 
     Raises:
-        StoreError: there is no store.
         ConfigError: it embeds no audio.
     """
-    store = Store.open(root)
     if store.identity.embed != "audio":
         raise ConfigError(
-            f"store {root!r} embeds {store.identity.embed!r}, but cuts need audio; label the corpus again with --embed audio, or use "
+            f"store {store.root!r} embeds {store.identity.embed!r}, but cuts need audio; label the corpus again with --embed audio, or use "
             "the cuts that it was labeled from"
         )
     return CutSet(_Cuts(store))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asrkd.store.files import is_local
 from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.schema import LAYER
 from asrkd.streaming.cache import LruCache
@@ -113,7 +112,7 @@ class SourceRows:
 
     def fetch(self, places: Iterable[Place]) -> None:
         """Read the row groups of these places into memory, several at a time if they come from an object store."""
-        if is_local(self.store.root):
+        if self.store.files.is_local:
             return
         embedded = self.store.identity.embed
         columns = [self._fact_columns, *([(embedded,)] if embedded != "none" else [])]

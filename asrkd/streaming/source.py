@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from asrkd import fingerprint
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
-from asrkd.store.snapshot import open_snapshot
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.joined_audio import JoinedAudio
 from asrkd.streaming.rows import Place, SourceRows
@@ -71,8 +70,8 @@ class Filter:
 class Source:
     """Utterances of one store, filtered: their places and lengths, from the index columns alone.
 
-    Utterances without a single frame are left out. The index is read once, some 12 bytes an utterance; with the name of a snapshot
-    only the units that it pins are seen, whatever is labeled meanwhile.
+    Utterances without a single frame are left out. The index is read once, some 12 bytes an utterance; of a store that was
+    opened by a snapshot only the units that it pins are seen, whatever is labeled meanwhile.
 
     Attributes:
         name: as it appears in mixtures and batches.
@@ -89,13 +88,11 @@ class Source:
         cache_mb: memory for row groups in each process that reads; None for as much as the blocks of a loader need.
         vocabulary_map: from the store's classes to the student's, None if they are the same.
         frame_rate_map: from the store's frames to the student's, None if they are the same.
-        snapshot: see above; "" for all finished units.
         audio: a lhotse manifest (JSON Lines) with the audio of a store that embeds none, joined by id.
         disk_cache: of row groups, for an object store.
         layer: whether to read what the teacher's layer gave.
 
     Raises:
-        StoreError: there is no store at `root`, or no such snapshot.
         MismatchError: a shard does not belong to its store.
         CorpusError: `audio` is no manifest.
         ConfigError: no utterance is left by `filter`.
@@ -104,23 +101,22 @@ class Source:
     def __init__(
         self,
         name: str,
-        root: str,
+        store: Store,
         *,
         filter: Filter | None = None,
         repeat: bool = True,
         cache_mb: float | None = None,
         vocabulary_map: VocabularyMap | None = None,
         frame_rate_map: FrameRateMap | None = None,
-        snapshot: str = "",
         audio: str = "",
         disk_cache: DiskCache | None = None,
         layer: bool = False,
     ) -> None:
         self.name, self.repeat = name, repeat
-        self.store = open_snapshot(str(root), snapshot) if snapshot else Store.open(str(root))
+        self.store = store
         if layer and (not self.store.identity.layer or frame_rate_map):
             raise ConfigError(
-                f"source {name!r}: what a layer of the teacher gave is wanted, but the store {str(root)!r} has none, or a frame-rate map would "
+                f"source {name!r}: what a layer of the teacher gave is wanted, but the store {store.root!r} has none, or a frame-rate map would "
                 "leave it behind; label it with --layer, for a student of the teacher's frame rate"
             )
         joined = JoinedAudio(audio) if audio else None
@@ -140,7 +136,7 @@ class Source:
         keep = chosen.mask(index) & (index["num_frames"].to_numpy() > 0)
         if not keep.any():
             raise ConfigError(
-                f"source {name!r}: of {len(index)} utterances in {str(root)!r} none is left by the filter {chosen}; "
+                f"source {name!r}: of {len(index)} utterances in {store.root!r} none is left by the filter {chosen}; "
                 "loosen the filter"
             )
         self.hours = float(index["duration"].to_numpy()[keep].sum()) / 3600.0

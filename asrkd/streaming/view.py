@@ -17,7 +17,7 @@ from asrkd.streaming.utterances import UtteranceReader
 class UtteranceView:
     """Utterances by position or id, as a student with this front end sees them.
 
-        view = UtteranceView(Source("s", "store"), FrontEnd())
+        view = UtteranceView(Source("s", Store.open("store")), FrontEnd())
         view[0].features, view["some-id"].targets.to_dense()
 
     Args:

@@ -12,6 +12,7 @@ from torch import nn
 
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError
+from asrkd.store import Store
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
@@ -35,7 +36,7 @@ def dev_batches(config: TrainConfig, front_end: FrontEnd) -> Iterator[Batch]:
     if config.dev is None:
         raise ConfigError("the config names no dev store; set dev")
     loader = Loader(
-        {_NAME: Source(_NAME, config.dev)},
+        {_NAME: Source(_NAME, Store.open(config.dev))},
         front_end=front_end,
         subsampling_factor=config.model.subsampling_factor,
         max_frames=config.batch.max_frames,

@@ -14,6 +14,7 @@ from asrkd.acoustic import load_model
 from asrkd.acoustic.ensemble import Ensemble, read_ensemble
 from asrkd.errors import CorpusError, MismatchError, ModelError
 from asrkd.losses.hard import PADDING
+from asrkd.store import Store
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
 
@@ -36,13 +37,13 @@ class Weighing:
 
 
 def weigh(
-    ensemble: str | Path, root: str, out: str | Path, *, device: str = "cpu", max_frames: int = 20_000
+    ensemble: str | Path, store: Store, out: str | Path, *, device: str = "cpu", max_frames: int = 20_000
 ) -> Weighing:
     """Choose the weights with which the ensemble's posteriors have the lowest cross-entropy with a store's alignments; write the file `out`.
 
     Args:
         ensemble: the file that `ensemble:FILE` names.
-        root: a store with alignments, best of speech that no teacher was trained on.
+        store: with alignments, best of speech that no teacher was trained on.
         max_frames: frames to look at; the log domain holds all classes of them in memory.
 
     Raises:
@@ -51,7 +52,7 @@ def weigh(
         MismatchError: the teachers are of another inventory than the alignments, or their frames are others.
     """
     given = read_ensemble(f"ensemble:{ensemble}", Path(ensemble))
-    found, labels = _posteriors(given, root, device, max_frames)
+    found, labels = _posteriors(given, store, device, max_frames)
     weights, after = fit(found, labels, domain=given.domain)
     before = float(_loss(torch.tensor(given.weights, dtype=torch.float64), found, labels, given.domain))
     single = torch.eye(len(given.specs), dtype=torch.float64)
@@ -101,12 +102,12 @@ def _loss(weights: Tensor, log_probs: Tensor, labels: Tensor, domain: str) -> Te
 
 
 @torch.no_grad()
-def _posteriors(given: Ensemble, root: str, device: str, max_frames: int) -> tuple[Tensor, Tensor]:
+def _posteriors(given: Ensemble, store: Store, device: str, max_frames: int) -> tuple[Tensor, Tensor]:
     """(K, M, V) log-posteriors of every teacher for the labeled frames, and (M,) their labels."""
     teachers = [load_model(spec, device) for spec in given.specs]
     first = teachers[0]
     loader = Loader(
-        {"dev": Source("dev", root)},
+        {"dev": Source("dev", store)},
         front_end=first.front_end,  # type: ignore[arg-type]
         subsampling_factor=first.subsampling_factor,
         max_frames=4000,
@@ -116,11 +117,13 @@ def _posteriors(given: Ensemble, root: str, device: str, max_frames: int) -> tup
     labels: list[Tensor] = []
     for batch in loader.epoch("dev"):
         if batch.alignment is None:
-            raise CorpusError(f"store {root!r} has no alignments to weigh teachers by; make them with asrkd align")
+            raise CorpusError(
+                f"store {store.root!r} has no alignments to weigh teachers by; make them with asrkd align"
+            )
         kept = batch.alignment != PADDING
         if int(batch.alignment.max()) >= len(first.inventory):
             raise MismatchError(
-                f"store {root!r} has alignments with class {int(batch.alignment.max())}, the teachers have {len(first.inventory)} classes; "
+                f"store {store.root!r} has alignments with class {int(batch.alignment.max())}, the teachers have {len(first.inventory)} classes; "
                 "align it with their lexicon, topology and states_per_phone"
             )
         outputs = []
@@ -136,5 +139,5 @@ def _posteriors(given: Ensemble, root: str, device: str, max_frames: int) -> tup
         if sum(len(one) for one in labels) >= max_frames:
             break
     if not labels:
-        raise CorpusError(f"store {root!r} has no utterances to weigh teachers by")
+        raise CorpusError(f"store {store.root!r} has no utterances to weigh teachers by")
     return torch.cat(parts, dim=1)[:, :max_frames], torch.cat(labels)[:max_frames]

@@ -10,8 +10,7 @@ from asrkd.corpus.augment import Augment, NoiseAugment, Reverb
 from asrkd.corpus.tokenizer import tokenizer_fingerprint
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
-from asrkd.store.snapshot import open_snapshot
-from asrkd.training.config import SourceConfig, TrainConfig
+from asrkd.training.config import TrainConfig
 
 
 def inputs(
@@ -29,7 +28,7 @@ def inputs(
     """
     found = {"inventory.lexicon": tokenizer_fingerprint(config.inventory.lexicon)}
     for name, source in config.sources.items():
-        found[f"sources.{name}.store"] = of_store(stores.get(name) or _open(source))
+        found[f"sources.{name}.store"] = of_store(stores.get(name) or Store.open(source.store, source.snapshot))
         if source.vocabulary_map:
             found[f"sources.{name}.vocabulary_map"] = text.fingerprint(source.vocabulary_map)
     if config.sequence.grammar:
@@ -50,10 +49,6 @@ def inputs(
         if isinstance(transform, Reverb) and config.augment.reverb:
             found["augment.reverb"] = transform.fingerprint
     return found
-
-
-def _open(source: SourceConfig) -> Store:
-    return open_snapshot(source.store, source.snapshot) if source.snapshot else Store.open(source.store)
 
 
 def of_store(store: Store) -> str:

@@ -31,11 +31,12 @@ def fixed_prior(config: TrainConfig, inventory: Inventory, initial: Tensor | Non
         return None
     if not config.prior:
         return initial
-    if Store.open(config.prior).identity.inventory != inventory:
+    store = Store.open(config.prior)
+    if store.identity.inventory != inventory:
         raise MismatchError(
             f"prior: the store {config.prior!r} has targets over other units than the model; give one of the same inventory"
         )
-    return torch.from_numpy(log_prior(config.prior))
+    return torch.from_numpy(log_prior(store))
 
 
 @torch.no_grad()

@@ -25,10 +25,10 @@ def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]
     for name, given in config.sources.items():
         if given.kind not in KINDS:
             raise ConfigError(f"sources.{name}.kind is {given.kind!r}, but must be one of {', '.join(KINDS)}")
-        identity = Store.open(given.store).identity
+        store = Store.open(given.store, given.snapshot)
         mapped = None
         if given.kind == "soft":
-            stored = identity.inventory
+            stored = store.identity.inventory
             if stored is None:
                 raise MismatchError(
                     f"sources.{name} is {given.store!r}, a store of transcripts without soft targets, but its kind "
@@ -46,11 +46,10 @@ def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]
         rate = FrameRateMap(given.frame_rate_map) if given.frame_rate_map else None
         sources[name] = Source(
             name,
-            given.store,
+            store,
             filter=_filter(name, given),
             vocabulary_map=mapped,
             frame_rate_map=rate,
-            snapshot=given.snapshot,
             audio=given.audio,
             disk_cache=disk_cache,
             layer=bool(config.layer_loss.layer) and given.kind == "soft",

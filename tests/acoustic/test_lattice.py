@@ -12,7 +12,8 @@ from asrkd.acoustic import load_model
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import ModelError
 from asrkd.graphs import word_loop_graph
-from asrkd.labeling.local import run as label
+from asrkd.labeling.job import run as label
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.verify import verify
@@ -100,7 +101,7 @@ def test_a_store_of_lattice_posteriors(corpus: Path, model: Path, tmp_path: Path
     root = str(tmp_path / "store")
     teacher = spec(tmp_path, corpus, model, **EXACT)
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=teacher, codec="nucleus:0.99:8", embed="audio")
-    label(root)
+    label(Local(Store.open(root)))
     assert not verify(root)
     rows = list(Store.open(root).rows())
     assert len(rows) == 20 and all(0 < row["confidence"] <= 1 for row in rows)

@@ -21,7 +21,8 @@ from asrkd.acoustic import load_model
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.waveform import Waveform, law_of_convolutions
 from asrkd.errors import ConfigError, MismatchError, ModelError
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.verify import verify
@@ -80,7 +81,7 @@ def test_transformers_label_a_corpus(kind: str, changes: dict[str, Any], corpus:
     assert teacher.inventory.units == ("<blk>", *UNITS[1:]) and teacher.inventory.topology_name == "ctc"
     root = str(tmp_path / "store")
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=spec, codec="dense", embed="audio")
-    run(root)
+    run(Local(Store.open(root)))
     cuts = {cut.id: cut for cut in CutSet.from_file(corpus / "unlabeled.jsonl.gz")}
     rows = list(Store.open(root).rows())
     assert len(rows) == len(cuts) and verify(root) == []
@@ -90,7 +91,7 @@ def test_transformers_label_a_corpus(kind: str, changes: dict[str, Any], corpus:
         np.testing.assert_allclose(Store.open(root).targets(row).to_dense(), expected.numpy(), atol=2e-4)
     # A student of the same window and shift can learn from it.
     front_end = FrontEnd(frame_shift_ms=20, stack=1, stride=1, mean_norm="causal")
-    loader = Loader({"soft": Source("soft", root)}, front_end=front_end, max_frames=2000, max_utterances=8)
+    loader = Loader({"soft": Source("soft", Store.open(root))}, front_end=front_end, max_frames=2000, max_utterances=8)
     [batch] = next(loader.steps({"soft": 1}))
     assert batch.features.shape[2] == 64 and len(batch.targets.missing) == int(batch.num_frames.sum())
 
@@ -138,7 +139,7 @@ def test_a_bundle_of_torchaudio(bundle: str, corpus: Path, tmp_path: Path) -> No
     assert teacher.inventory.units == ("<blk>", *chosen.get_labels()[1:])
     root = str(tmp_path / "store")
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=f"torchaudio:{bundle}", codec="dense", embed="audio")
-    run(root)
+    run(Local(Store.open(root)))
     model = chosen.get_model(dl_kwargs={"weights_only": True})
     cuts = {cut.id: cut for cut in CutSet.from_file(corpus / "unlabeled.jsonl.gz")}
     for row in list(Store.open(root).rows())[:5]:
@@ -248,7 +249,7 @@ def test_another_front_end_or_inventory_is_another_teacher(
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=spec, embed="audio")
     change(tmp_path / (spec.rpartition("/")[2] + ".json"), edit)
     with pytest.raises(MismatchError, match="now has the fingerprint"):
-        run(root)
+        run(Local(Store.open(root)))
 
 
 def test_one_bit_of_the_weights_is_another_teacher(corpus: Path, tmp_path: Path) -> None:
@@ -263,12 +264,12 @@ def test_one_bit_of_the_weights_is_another_teacher(corpus: Path, tmp_path: Path)
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=spec, embed="audio")
     flip(folder / "model.safetensors", len((folder / "model.safetensors").read_bytes()) - 8)
     with pytest.raises(MismatchError, match="now has the fingerprint"):
-        run(root)
+        run(Local(Store.open(root)))
     flip(folder / "model.safetensors", len((folder / "model.safetensors").read_bytes()) - 8)
     (folder / "vocab.json").write_text(json.dumps({u: n for n, u in enumerate([*UNITS[:5], "h", "l"])}))
     (folder / "tokenizer.json").unlink(missing_ok=True)
     with pytest.raises(MismatchError, match="now has the fingerprint"):
-        run(root)
+        run(Local(Store.open(root)))
 
 
 def test_models_that_cannot_be_used(tmp_path: Path, corpus: Path) -> None:

@@ -15,8 +15,8 @@ from asrkd.alignment.align_store import align_store
 from asrkd.alignment.forced import transcript_graph, viterbi
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import ConfigError, CorpusError, DependencyError, MismatchError, ModelError
-from asrkd.labeling.quarantine import quarantined
 from asrkd.store import Store, manifest
+from asrkd.store.files import Files
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.training.trainer import Trainer
@@ -37,7 +37,7 @@ def test_k2_aligns_as_viterbi_does(corpus: Path, model: str, tmp_path: Path) -> 
     # One pronunciation a word, so that torchaudio's CTC aligner has the same choice.
     for aligner in ("viterbi", "k2"):
         align_store(
-            str(corpus / "stores/labeled"), str(tmp_path / aligner), corpus / "lexicon.txt",
+            Store.open(str(corpus / "stores/labeled")), str(tmp_path / aligner), corpus / "lexicon.txt",
             states_per_phone=1, model=model, aligner=aligner,
         )  # fmt: skip
     ours, theirs = columns(tmp_path / "k2", "alignment"), columns(tmp_path / "viterbi", "alignment")
@@ -50,7 +50,7 @@ def test_k2_aligns_as_viterbi_does(corpus: Path, model: str, tmp_path: Path) -> 
 @needs_k2
 def test_soft_alignments_are_targets_that_agree_with_the_hard_ones(corpus: Path, model: str, tmp_path: Path) -> None:
     align_store(
-        str(corpus / "stores/labeled"), str(tmp_path / "soft"), corpus / "lexicon.txt",
+        Store.open(str(corpus / "stores/labeled")), str(tmp_path / "soft"), corpus / "lexicon.txt",
         states_per_phone=1, model=model, aligner="k2", soft="dense",
     )  # fmt: skip
     assert not verify(str(tmp_path / "soft"))
@@ -65,7 +65,7 @@ def test_soft_alignments_are_targets_that_agree_with_the_hard_ones(corpus: Path,
     assert np.concatenate(right).mean() > 0.6
     with pytest.raises(ConfigError, match="has soft targets already"):
         align_store(
-            str(tmp_path / "soft"), str(tmp_path / "again"), corpus / "lexicon.txt",
+            Store.open(str(tmp_path / "soft")), str(tmp_path / "again"), corpus / "lexicon.txt",
             states_per_phone=1, model=model, soft="dense",
         )  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_a_transcript_that_does_not_fit_is_named(corpus: Path, model: str, tmp_p
     (tmp_path / "long.txt").write_text("low" + 300 * " l" + "\nhigh h\nup l h\n")
     with pytest.raises(CorpusError, match="utterance 'labeled-.*frames are too few for its transcript"):
         align_store(
-            str(corpus / "stores/labeled"), str(tmp_path / "out"), tmp_path / "long.txt",
+            Store.open(str(corpus / "stores/labeled")), str(tmp_path / "out"), tmp_path / "long.txt",
             states_per_phone=1, model=model, aligner="k2",
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
@@ -88,7 +88,7 @@ def test_an_ensemble_aligns_by_its_posteriors_and_priors(corpus: Path, tmp_path:
     weights = {first: 0.7, tmp_path / "second": 0.3}
     members = [{"spec": f"checkpoint:{run}", "weight": weight} for run, weight in weights.items()]
     (tmp_path / "both.yaml").write_text(yaml.safe_dump({"teachers": members}))
-    store, lexicon = str(corpus / "stores/labeled"), Lexicon.read(corpus / "lexicon.txt")
+    store, lexicon = Store.open(str(corpus / "stores/labeled")), Lexicon.read(corpus / "lexicon.txt")
     found = align_store(
         store,
         str(tmp_path / "out"),
@@ -121,7 +121,7 @@ def test_a_model_without_priors_is_refused_before_anything_is_read(corpus: Path,
     run = trained(corpus, tmp_path, "hmm")
     content = checkpoint.read(run / "final.pt")
     checkpoint.save(tmp_path / "bare.pt", content | {"log_prior": None})
-    given = (str(corpus / "stores/labeled"), str(tmp_path / "out"), corpus / "lexicon.txt")
+    given = (Store.open(str(corpus / "stores/labeled")), str(tmp_path / "out"), corpus / "lexicon.txt")
     with pytest.raises(ModelError, match="brings none; give a run of asrkd train"):
         align_store(*given, states_per_phone=1, model=f"checkpoint:{tmp_path / 'bare.pt'}")
     with pytest.raises(ConfigError, match="device 'cuda:99' cannot be used"):
@@ -130,13 +130,15 @@ def test_a_model_without_priors_is_refused_before_anything_is_read(corpus: Path,
 
 
 def test_wrong_options_are_refused(corpus: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = (str(corpus / "stores/labeled"), str(tmp_path / "out"), corpus / "lexicon.txt")
+    given = (Store.open(str(corpus / "stores/labeled")), str(tmp_path / "out"), corpus / "lexicon.txt")
     with pytest.raises(ConfigError, match="aligner is 'hand'"):
         align_store(*given, model=model, aligner="hand")
     with pytest.raises(ConfigError, match="need the scores of a model"):
         align_store(*given, soft="dense")
     with pytest.raises(MismatchError, match="give the same lexicon and states_per_phone"):
-        align_store(str(corpus / "stores/labeled"), str(tmp_path / "out"), other_lexicon(tmp_path), model=model)
+        align_store(
+            Store.open(str(corpus / "stores/labeled")), str(tmp_path / "out"), other_lexicon(tmp_path), model=model
+        )
     monkeypatch.setitem(__import__("sys").modules, "k2", None)
     with pytest.raises(DependencyError, match="pip install k2"):
         align_store(*given, states_per_phone=1, model=model, aligner="k2")
@@ -156,10 +158,10 @@ def test_a_transcript_that_does_not_fit_is_left_out_and_named(
     texts = {row["id"]: row["text"] for row in store.rows(["id", "text"])}
     rows = [row | {"text": 300 * "low " if row["id"] == "labeled-5" else row["text"]} for row in store.rows()]
     rows[7]["text"], rows[8]["text"] = None, "low unheard"
-    write_shard(str(tmp_path / "in"), 0, rows, store.identity)
-    manifest.create(str(tmp_path / "in"), store.identity, dict(store.manifest.plan) | {"num_units": 1})
+    write_shard(Files(str(tmp_path / "in")), 0, rows, store.identity)
+    manifest.create(Files(str(tmp_path / "in")), store.identity, dict(store.plan) | {"num_units": 1})
     options = {"states_per_phone": 1, "model": model if with_model else None}
-    given = (str(tmp_path / "in"), str(tmp_path / "out"), corpus / "lexicon.txt")
+    given = (Store.open(str(tmp_path / "in")), str(tmp_path / "out"), corpus / "lexicon.txt")
     bad = ["labeled-5", rows[7]["id"], rows[8]["id"]]
     with pytest.raises(CorpusError, match=f"3 of 24 utterances.*{', '.join(map(repr, bad))}.*labeled-5': .*frames"):
         align_store(*given, **options, max_unaligned=0.1)
@@ -168,10 +170,10 @@ def test_a_transcript_that_does_not_fit_is_left_out_and_named(
     assert found.count == 21 and list(found.left_out) == bad
     kept = columns(tmp_path / "out", "alignment")
     assert list(kept) == [key for key in texts if key not in bad]
-    assert dict(quarantined(given[1], 0)) == found.left_out and not verify(given[1])
+    assert dict(Store.open(given[1]).quarantine.of([0])) == found.left_out and not verify(given[1])
     assert "has no transcript" in found.left_out[bad[1]] and "'unheard' is not in the lexicon" in found.left_out[bad[2]]
     # The others are aligned as they are without these three.
     if with_model:
-        align_store(store.root, str(tmp_path / "whole"), given[2], **options)
+        align_store(store, str(tmp_path / "whole"), given[2], **options)
         whole = columns(tmp_path / "whole", "alignment")
         assert all(np.array_equal(kept[key], whole[key]) for key in kept)

@@ -10,7 +10,8 @@ from asrkd.alignment.align_store import align_store
 from asrkd.corpus.audio import write_audio
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.labeling import reading
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 
@@ -35,13 +36,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with pytest.MonkeyPatch.context() as patch:
             # As in a store from before labeling put digital silence into quarantine.
             patch.setattr(reading, "refuse_silence", lambda samples, what: None)
-            run(str(folder / embed))
+            run(Local(Store.open(str(folder / embed))))
     return folder
 
 
 @pytest.fixture(scope="module")
 def aligned(folder: Path) -> Path:
-    found = align_store(str(folder / "audio"), str(folder / "aligned"), folder / "lexicon.txt", save=folder / "a.npz")
+    found = align_store(
+        Store.open(str(folder / "audio")), str(folder / "aligned"), folder / "lexicon.txt", save=folder / "a.npz"
+    )
     assert sorted(found.left_out) == ["38", "39"] and found.count == 38
     assert "digital silence" in found.left_out["39"] and "does not fit its transcript" in found.left_out["38"]
     assert found.summary is not None and found.summary.begin == found.summary.end == 38
@@ -54,20 +57,22 @@ def labels(root: Path) -> dict[str, np.ndarray]:
 
 
 def test_features_are_aligned_as_audio_is(folder: Path, aligned: Path) -> None:
-    align_store(str(folder / "features"), str(folder / "from-features"), folder / "lexicon.txt")
+    align_store(Store.open(str(folder / "features")), str(folder / "from-features"), folder / "lexicon.txt")
     ours, theirs = labels(folder / "from-features"), labels(aligned)
     agree = np.concatenate([(ours[key] == 0) == (theirs[key] == 0) for key in theirs if key in ours])
     assert len(ours) >= 36 and agree.mean() > 0.95
 
 
 def test_a_saved_aligner_aligns_another_store_and_one_utterance_alone(folder: Path, aligned: Path) -> None:
-    align_store(str(folder / "audio"), str(folder / "again"), folder / "lexicon.txt", saved=folder / "a.npz")
+    align_store(
+        Store.open(str(folder / "audio")), str(folder / "again"), folder / "lexicon.txt", saved=folder / "a.npz"
+    )
     for key, own in labels(folder / "again").items():
         np.testing.assert_array_equal(own, labels(aligned)[key])
 
 
 def test_what_cannot_be_used_is_refused(folder: Path, aligned: Path, tmp_path: Path) -> None:
-    given = (str(folder / "audio"), str(tmp_path / "out"))
+    given = (Store.open(str(folder / "audio")), str(tmp_path / "out"))
     (tmp_path / "other.txt").write_text("us o o\n")
     with pytest.raises(MismatchError, match="does not know the phones 'o'"):
         align_store(*given, tmp_path / "other.txt", saved=folder / "a.npz")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from asrkd.store.files import Files
 from asrkd.store.plan import read_cuts
 
 Command = Callable[..., list[str]]
@@ -48,7 +49,7 @@ def test_names_and_texts_are_those_of_the_files(
     command = asrkd_command("label", "plan", tmp_path / "täble.tsv", folder, root)
     done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
     assert done.returncode == 0 and "planned 2 cuts, 0.001 h, 1 units in " in done.stdout.decode(), done.stderr
-    table, file = read_cuts(str(root), 0)
+    table, file = read_cuts(Files(str(root)), 0)
     assert (table["id"], file["id"]) == ("fôlder/caf\u00e9 名", "caf\u00e9 名")
     assert all(cut["recording"]["sources"][0]["source"].endswith("fôlder/caf\u00e9 名.flac") for cut in (table, file))
     assert table["supervisions"][0]["text"] == "na\u00efve \u2028" and table["supervisions"][0]["speaker"] == "李"

@@ -20,8 +20,10 @@ from asrkd import config as configs
 from asrkd.alignment.align_store import align_store
 from asrkd.cli import cli
 from asrkd.cli.command import run_command
-from asrkd.labeling.local import run as label
+from asrkd.labeling.job import run as label
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
+from asrkd.store import Store
 from asrkd.training.trainer import Trainer
 
 
@@ -46,10 +48,10 @@ def place(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder = tmp_path_factory.mktemp("outputs")
     found = Place(folder, corpus, make_teacher(folder / "teacher.pt"))
     store = str(corpus / "stores/labeled")
-    align_store(store, str(folder / "aligned"), found.lexicon, states_per_phone=1)
+    align_store(Store.open(store), str(folder / "aligned"), found.lexicon, states_per_phone=1)
     plan(str(corpus / "unlabeled.jsonl.gz"), str(folder / "planned"), embed="audio", unit_hours=0.003)
     plan(str(corpus / "unlabeled.jsonl.gz"), str(folder / "finished"), embed="audio", unit_hours=0.003)
-    label(str(folder / "finished"))
+    label(Local(Store.open(str(folder / "finished"))))
     (folder / "finished/quarantine").mkdir()
     (folder / "finished/quarantine/part-00000.jsonl").write_text('{"id": "gone", "reason": "it was away"}\n')
     config = run_settings(

@@ -21,9 +21,12 @@ from asrkd.cli import cli
 from asrkd.corpus.audio import read_audio, whole_recording, wrong_times
 from asrkd.corpus.cuts import iterate_json
 from asrkd.errors import CorpusError
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
+from asrkd.store import Store
+from asrkd.store.files import Files
 from asrkd.store.plan import read_cuts
 
 RATE = 16000
@@ -36,10 +39,10 @@ def rows_of(root: Path) -> list[dict[str, Any]]:
 def stored(corpus: Path, root: Path, **options: object) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """16-bit samples by id, and the reasons of those that are in quarantine."""
     plan(str(corpus), str(root), embed="audio", **options)
-    run(str(root), max_quarantined=1)
+    run(Local(Store.open(str(root))), max_quarantined=1)
     rows = rows_of(root)
     samples = {row["id"]: soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")[0] for row in rows}
-    return samples, dict(status(str(root)).quarantine)
+    return samples, dict(status(Store.open(str(root))).quarantine)
 
 
 def wav(path: Path, samples: np.ndarray, subtype: str = "PCM_16", rate: int = RATE) -> np.ndarray:
@@ -177,7 +180,7 @@ def test_channel_at_the_command_line(tmp_path: Path) -> None:
     wrong = runner.invoke(cli, ["label", "plan", corpus, str(tmp_path / "a"), "--channel", "left"])
     assert wrong.exit_code == 2 and "'left' is neither 'mean' nor a channel's number" in wrong.output
     assert runner.invoke(cli, ["label", "plan", corpus, str(tmp_path / "b"), "--channel", "1"]).exit_code == 0
-    (cut,) = read_cuts(str(tmp_path / "b"), 0)
+    (cut,) = read_cuts(Files(str(tmp_path / "b")), 0)
     assert cut["type"] == "MonoCut" and cut["channel"] == 1
 
 

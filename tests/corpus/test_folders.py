@@ -15,7 +15,8 @@ from asrkd.corpus import folders
 from asrkd.corpus.augment import load_noises
 from asrkd.corpus.cuts import iterate_json
 from asrkd.errors import CorpusError
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
 from asrkd.store import Store
@@ -87,8 +88,8 @@ def test_names_that_are_not_utf_8_are_refused_readably(tmp_path: Path) -> None:
     for name in ("ü.wav", "with blank.wav", "line\nend.wav", "tab\t.wav"):
         audio(tmp_path / name)
     plan(str(tmp_path), str(tmp_path / "st/ore"), embed="audio")
-    run(str(tmp_path / "st/ore"), max_quarantined=1)
-    ((key, reason),) = status(str(tmp_path / "st/ore")).quarantine
+    run(Local(Store.open(str(tmp_path / "st/ore"))), max_quarantined=1)
+    ((key, reason),) = status(Store.open(str(tmp_path / "st/ore"))).quarantine
     assert key == "caf\\xe9" and "caf\\\\xe9.wav' has a name that is not UTF-8" in reason
     stored = Store.open(str(tmp_path / "st/ore")).column(0, "id").to_pylist()
     assert sorted(stored) == sorted(["ü", "with blank", "line\nend", "tab\t"])
@@ -160,11 +161,11 @@ def test_paths_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         plan(corpus, str(tmp_path / f"store-{number}"), embed="audio")
     monkeypatch.chdir("/")
     for number in range(len(corpora)):
-        run(str(tmp_path / f"store-{number}"))
-        assert status(str(tmp_path / f"store-{number}")).utterances == 1
+        run(Local(Store.open(str(tmp_path / f"store-{number}"))))
+        assert status(Store.open(str(tmp_path / f"store-{number}"))).utterances == 1
     (tmp_path / "corpus/b/y.wav").unlink()
-    run(str(plan_again(tmp_path)), max_quarantined=1)
-    ((_, reason),) = status(str(tmp_path / "gone")).quarantine
+    run(Local(Store.open(str(plan_again(tmp_path)))), max_quarantined=1)
+    ((_, reason),) = status(Store.open(str(tmp_path / "gone"))).quarantine
     assert reason.endswith("b/y.wav' does not exist; repair it or leave the cut out") and "\n" not in reason
 
 

@@ -29,7 +29,8 @@ from asrkd.corpus.tokenizer import (
 from asrkd.decoding.decode import graph_decode, greedy_tokens
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.graphs import word_loop_graph
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.training.inputs import inputs
@@ -73,7 +74,7 @@ def test_a_tokenizer_of_ones_own_plans_aligns_trains_and_decodes(corpus: Path, t
 
     # A flat start, and a student of its labels.
     aligned = str(tmp_path / "aligned")
-    assert align_store(labeled, aligned, spec, states_per_phone=1, max_unaligned=0.5).count >= 12
+    assert align_store(Store.open(labeled), aligned, spec, states_per_phone=1, max_unaligned=0.5).count >= 12
     states = Inventory.from_lexicon(tokenizer, "hmm", states_per_phone=1)
     for row in Store.open(aligned).rows():
         first = states.units[next(label for label in row["alignment"] if label)]
@@ -90,7 +91,7 @@ def test_a_tokenizer_of_ones_own_plans_aligns_trains_and_decodes(corpus: Path, t
     assert spec in (tmp_path / "ctc/config.yaml").read_text()
     root, cuts = str(tmp_path / "soft"), str(corpus / "labeled.jsonl.gz")
     plan(cuts, root, teacher=f"checkpoint:{tmp_path / 'ctc'}", codec="topk:4", embed="audio")
-    run(root)
+    run(Local(Store.open(root)))
     assert Store.open(root).identity.inventory == Inventory.from_lexicon(tokenizer, "ctc")
 
     # Its output is words of the tokenizer's list.

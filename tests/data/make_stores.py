@@ -23,8 +23,9 @@ import torch
 from helpers import make_cuts, make_teacher
 
 from asrkd.acoustic import load_model
+from asrkd.labeling.job import run
 from asrkd.labeling.layer import make_codebooks
-from asrkd.labeling.local import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.targets.layer_codec import parse_layer_codec
@@ -55,7 +56,7 @@ def main(out: Path) -> None:
     expected: dict[str, np.ndarray] = {}
     for name, options in settings.items():
         plan(cuts, name, teacher=teacher, **options)
-        run(name)
+        run(Local(Store.open(name)))
         for extra in set(os.listdir(name)) - {"manifest.json", "inventory.txt", "shards", "codebooks.npy"}:
             shutil.rmtree(Path(name, extra))
         store = Store.open(name)

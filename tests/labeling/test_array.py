@@ -23,12 +23,13 @@ from s3_server import S3Server
 from asrkd.cli import cli
 from asrkd.corpus.audio import read_audio
 from asrkd.errors import ConfigError, CorpusError
-from asrkd.labeling.array import _order, work
-from asrkd.labeling.job import Crew
-from asrkd.labeling.local import run
+from asrkd.labeling.array import ArrayBackend, _order
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
-from asrkd.store.files import create_new
+from asrkd.store import Store
+from asrkd.store.files import Files
 from asrkd.store.plan import read_cuts
 from asrkd.store.verify import verify
 
@@ -50,7 +51,7 @@ def planned(corpus: Path, root: str, teacher: str) -> str:
 def whole(corpus: Path, teacher: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The shards of an undisturbed run."""
     root = tmp_path_factory.mktemp("whole") / "store"
-    run(planned(corpus, str(root), teacher))
+    run(Local(Store.open(planned(corpus, str(root), teacher))))
     return shards(root)
 
 
@@ -115,25 +116,25 @@ def test_a_task_that_comes_second_with_other_luck_leaves_quarantine_and_shard_in
     corpus: Path, teacher: str, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = planned(corpus, str(tmp_path / "store"), teacher)
-    unlucky = {str(read_cuts(root, unit)[0]["id"]) for unit in (0, 1)}
-    reading, creating = read_audio, create_new
+    unlucky = {str(read_cuts(Files(root), unit)[0]["id"]) for unit in (0, 1)}
+    reading, creating = read_audio, Files.create
 
     def read(cut: Cut, rate: int) -> Any:
         if cut.id in unlucky:
             raise CorpusError(f"cut {cut.id!r}: a disk was away for a while")
         return reading(cut, rate)
 
-    def beaten(store: str, name: str, data: bytes) -> bool:
+    def beaten(files: Files, name: str, data: bytes) -> bool:
         # In between, another task that could read all has created the shard.
         if name.startswith("shards/"):
-            creating(store, name, whole[Path(name).name])
-        return creating(store, name, data)
+            creating(files, name, whole[Path(name).name])
+        return creating(files, name, data)
 
     monkeypatch.setattr("asrkd.labeling.reading.read_audio", read)
-    monkeypatch.setattr("asrkd.labeling.worker.create_new", beaten)
-    work(root, Crew(readers=0), index=0, count=1, max_quarantined=1.0)
+    monkeypatch.setattr("asrkd.store.files.Files.create", beaten)
+    run(ArrayBackend(Store.open(root), 0, 1), max_quarantined=1.0)
     assert shards(tmp_path / "store") == whole
-    assert status(root).quarantine == []
+    assert status(Store.open(root)).quarantine == []
     assert verify(root) == []
 
 
@@ -201,11 +202,11 @@ def test_tasks_of_an_unknown_number_begin_in_different_places() -> None:
 def test_tasks_that_cannot_be(corpus: Path, teacher: str, tmp_path: Path) -> None:
     root = planned(corpus, str(tmp_path / "store"), teacher)
     with pytest.raises(ConfigError, match="index is -1"):
-        work(root, index=-1, count=3)
+        ArrayBackend(Store.open(root), index=-1, count=3)
     with pytest.raises(ConfigError, match="count is 0"):
-        work(root, index=0, count=0)
+        ArrayBackend(Store.open(root), index=0, count=0)
     for seconds in (float("nan"), float("inf")):
         with pytest.raises(ConfigError, match=f"lease_seconds is {seconds}"):
-            work(root, index=0, count=3, lease_seconds=seconds)
+            ArrayBackend(Store.open(root), index=0, count=3, lease_seconds=seconds)
     with pytest.raises(ConfigError, match="lease_seconds is 0"):
-        work(root, index=0, count=3, lease_seconds=0)
+        ArrayBackend(Store.open(root), index=0, count=3, lease_seconds=0)

@@ -17,7 +17,8 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import ConfigError, MismatchError, ModelError
 from asrkd.labeling.encoding import encode, packed, pad
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan, teacher_identity
 from asrkd.labeling.reading import CutFeatures, read_batch
 from asrkd.labeling.status import status
@@ -119,7 +120,7 @@ def test_autocast_is_the_plans_and_its_posteriors_are_torchs(
     for autocast in ("", "bfloat16"):
         root = str(tmp_path / f"store-{autocast}")
         plan(cuts, root, teacher=teacher, codec="dense", embed="audio", autocast=autocast)
-        run(root)
+        run(Local(Store.open(root)))
         store = Store.open(root)
         assert verify(root) == [] and store.identity.autocast == autocast
         found[autocast] = store.targets(next(store.rows())).to_dense().numpy()
@@ -179,9 +180,9 @@ def test_a_compiled_teacher_says_the_same(corpus: Path, teacher: str, tmp_path: 
     for compile in (False, True):
         root = str(tmp_path / f"store-{compile}")
         plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=teacher, codec="dense", compile=compile)
-        run(root)
+        run(Local(Store.open(root)))
         store = Store.open(root)
-        assert store.identity.compile is compile and status(root).utterances == 20
+        assert store.identity.compile is compile and status(Store.open(root)).utterances == 20
         targets.append(np.concatenate([store.targets(row).to_dense().numpy() for row in store.rows()]))
     np.testing.assert_allclose(targets[0], targets[1], atol=1e-4)
 

@@ -65,7 +65,7 @@ def test_every_hazard_ends_where_it_should(hazards: Path, tmp_path: Path) -> Non
     assert refused.exit_code == 1 and "cuts cannot be labeled, more than the share of 0.01" in str(refused.exception)
     done = label(root, "--max-quarantined", "0.5", "--readers", "1")
     assert done.exit_code == 0, done.output
-    found = status(str(root))
+    found = status(Store.open(str(root)))
     reasons = dict(found.quarantine)
     assert sorted(reasons) == ["day", "empty", "nan", "short", "text", "truncated"]
     for key, words in {
@@ -113,7 +113,7 @@ def test_an_archive_without_some_of_its_members_labels_the_others(tmp_path: Path
         root = tmp_path / f"store-{damage}"
         plan(str(tmp_path / "shar"), str(root), embed="audio")
         assert label(root, "--max-quarantined", "1").exit_code == 0
-        reasons = dict(status(str(root)).quarantine)
+        reasons = dict(status(Store.open(str(root))).quarantine)
         lost = {"r2"} if damage == "missing" else {"r3", "r4", "r5"}
         assert set(reasons) >= lost and "r0" not in reasons
         assert {row["recording_id"] for row in Store.open(str(root)).rows()} | set(reasons) == {

@@ -23,8 +23,9 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling import plan as planning
-from asrkd.labeling.job import Crew
-from asrkd.labeling.local import retry, run
+from asrkd.labeling.crew import Crew
+from asrkd.labeling.job import retry, run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
 from asrkd.store import Store
@@ -74,7 +75,7 @@ def planned(corpus: Path, root: Path, teacher: str, **options: Any) -> Path:
 
 def test_targets_are_those_of_a_plain_loop(corpus: Path, teacher: str, tmp_path: Path) -> None:
     root = planned(corpus, tmp_path / "store", teacher, codec="dense")
-    run(str(root))
+    run(Local(Store.open(str(root))))
     store, model = Store.open(str(root)), load_model(teacher)
     cuts = list(CutSet.from_file(corpus / "unlabeled.jsonl.gz"))
     rows = list(store.rows())
@@ -85,14 +86,19 @@ def test_targets_are_those_of_a_plain_loop(corpus: Path, teacher: str, tmp_path:
         np.testing.assert_allclose(store.targets(row).to_dense(), expected[0].numpy(), atol=2e-5)
         assert row["speaker"] == cut.supervisions[0].speaker and row["text"] is None
     assert verify(str(root)) == []
-    found = status(str(root))
-    assert found.units == found.units_done == int(store.manifest.plan["num_units"]) > 5
+    found = status(Store.open(str(root)))
+    assert found.units == found.units_done == int(store.plan["num_units"]) > 5
     assert found.utterances == found.cuts == 20
 
 
 def test_any_number_of_workers_gives_the_same_bytes(corpus: Path, teacher: str, tmp_path: Path) -> None:
     for workers in (1, 2):
-        run(str(planned(corpus, tmp_path / str(workers), teacher)), Crew(workers=workers, readers=workers - 1))
+        run(
+            Local(
+                Store.open(str(planned(corpus, tmp_path / str(workers), teacher))),
+                Crew(workers=workers, readers=workers - 1),
+            )
+        )
     assert shards(tmp_path / "1") == shards(tmp_path / "2")
     for name in ("plan/part-00000.jsonl.gz", "manifest.json", "inventory.txt"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
@@ -104,7 +110,7 @@ def test_labeling_killed_ten_times_ends_with_the_same_bytes(
 ) -> None:
     """A hundred times, on every backend: tools/benchmarks/kills.py."""
     whole, killed = (planned(corpus, tmp_path / name, slow_spec, unit_hours=0.0002) for name in ("whole", "killed"))
-    run(str(whole))
+    run(Local(Store.open(str(whole))))
     command = asrkd_command("label", "run", killed, "--readers", 0)
     assert kill_at_random(command, kills=10, seed=2, watch=lambda: len(shards(killed))) == 10
     assert shards(killed) == shards(whole) and len(shards(whole)) > 15
@@ -112,16 +118,16 @@ def test_labeling_killed_ten_times_ends_with_the_same_bytes(
 
 def test_a_finished_unit_is_kept_and_a_foreign_shard_refused(corpus: Path, teacher: str, tmp_path: Path) -> None:
     root = planned(corpus, tmp_path / "store", teacher)
-    run(str(root))
+    run(Local(Store.open(str(root))))
     stamps = {path: path.stat().st_mtime_ns for path in (root / "shards").iterdir()}
     (root / "shards/part-00002.parquet").unlink()
-    assert run(str(root)).labeled == 1
+    assert run(Local(Store.open(str(root)))).labeled == 1
     assert {p: s for p, s in stamps.items() if p.stat().st_mtime_ns != s}.keys() == {root / "shards/part-00002.parquet"}
     other = planned(corpus, tmp_path / "other", make_teacher(tmp_path / "other.pt", seed=1))
-    run(str(other))
+    run(Local(Store.open(str(other))))
     (root / "shards/part-00001.parquet").write_bytes((other / "shards/part-00001.parquet").read_bytes())
     with pytest.raises(MismatchError, match="part-00001.*teacher_fingerprint"):
-        run(str(root))
+        run(Local(Store.open(str(root))))
 
 
 def test_a_teacher_that_changed_since_the_plan_is_refused(corpus: Path, tmp_path: Path) -> None:
@@ -130,7 +136,7 @@ def test_a_teacher_that_changed_since_the_plan_is_refused(corpus: Path, tmp_path
     before = Store.open(str(root)).identity.teacher_fingerprint
     make_teacher(tmp_path / "final.pt", seed=3)
     with pytest.raises(MismatchError, match=f"fingerprint .*planned with {before[:12]}"):
-        run(str(root))
+        run(Local(Store.open(str(root))))
 
 
 def test_plans_are_refused(corpus: Path, teacher: str, tmp_path: Path) -> None:
@@ -165,14 +171,14 @@ def test_bad_cuts_go_to_quarantine_up_to_a_share(teacher: str, tmp_path: Path) -
     root = str(tmp_path / "store")
     plan(str(tmp_path / "bad.jsonl.gz"), root, teacher=teacher, unit_hours=0.001)
     with pytest.raises(CorpusError, match="of 10 cuts cannot be labeled.*'some-3'"):
-        run(root)
-    run(root, max_quarantined=0.3)
-    found = status(root)
+        run(Local(Store.open(root)))
+    run(Local(Store.open(root)), max_quarantined=0.3)
+    found = status(Store.open(root))
     assert [key for key, _ in found.quarantine] == ["some-3", "some-5", "some-7"]
     assert "is 1." in found.quarantine[2][1] or "long" in found.quarantine[2][1]
     assert found.utterances == 7 and verify(root) == []
     with pytest.raises(CorpusError, match="3 of 10 cuts"):  # also when all units are finished
-        run(root)
+        run(Local(Store.open(root)))
 
 
 def test_mended_audio_comes_in_by_a_retry(teacher: str, tmp_path: Path) -> None:
@@ -181,21 +187,25 @@ def test_mended_audio_comes_in_by_a_retry(teacher: str, tmp_path: Path) -> None:
     whole, root = str(tmp_path / "whole"), str(tmp_path / "store")
     for store in (whole, root):
         plan(cuts, store, teacher=teacher, unit_hours=0.001)
-    run(whole)
+    run(Local(Store.open(whole)))
     missing = [tmp_path / f"audio/some/some-{number}.flac" for number in (3, 8)]
     contents = [path.read_bytes() for path in missing]
     for path in missing:
         path.unlink()
-    run(root, max_quarantined=0.3)
+    run(Local(Store.open(root)), max_quarantined=0.3)
     untouched = {name: content for name, content in shards(Path(root)).items() if shards(Path(whole))[name] == content}
     missing[0].write_bytes(contents[0])
-    assert retry(root) == (2, 1)
-    assert [key for key, _ in status(root).quarantine] == ["some-8"] and verify(root) == []
+    assert retry(Local(Store.open(root))) == (2, 1)
+    assert [key for key, _ in status(Store.open(root)).quarantine] == ["some-8"] and verify(root) == []
     missing[1].write_bytes(contents[1])
     result = CliRunner().invoke(cli, ["label", "retry", root, "--workers", "2"])
     assert result.exit_code == 0 and "quarantine: 1 cuts before, 0 after" in result.output
-    assert shards(Path(root)) == shards(Path(whole)) and status(root).quarantine == [] and 0 < len(untouched) < 10
-    assert retry(root) == (0, 0)
+    assert (
+        shards(Path(root)) == shards(Path(whole))
+        and status(Store.open(root)).quarantine == []
+        and 0 < len(untouched) < 10
+    )
+    assert retry(Local(Store.open(root))) == (0, 0)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -205,7 +215,7 @@ def test_sigterm_ends_in_order_within_seconds(
     root, whole = tmp_path / "store", tmp_path / "whole"
     for store in (root, whole):
         planned(corpus, store, slow_spec)
-    run(str(whole))
+    run(Local(Store.open(str(whole))))
     command = asrkd_command("label", "run", root, "--workers", workers)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while process.poll() is None and not shards(root):

@@ -15,9 +15,10 @@ from training_helpers import settings
 from asrkd.acoustic import load_model
 from asrkd.cli import cli
 from asrkd.errors import ConfigError, MismatchError, StoreError
-from asrkd.labeling.job import Crew
+from asrkd.labeling.crew import Crew
+from asrkd.labeling.job import run
 from asrkd.labeling.layer import layer_outputs, make_codebooks
-from asrkd.labeling.local import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.compact import compact
@@ -39,7 +40,7 @@ def test_numbers_are_those_of_the_layer(corpus: Path, tmp_path: Path, teacher: s
     root = str(tmp_path / "store")
     arguments = ["label", "plan", str(corpus / "unlabeled.jsonl.gz"), root, "--teacher", teacher, "--embed", "audio"]
     assert CliRunner().invoke(cli, [*arguments, "--layer", "lstm"]).exit_code == 0
-    run(root)
+    run(Local(Store.open(root)))
     store = Store.open(root)
     assert store.identity.layer == "lstm" and store.identity.layer_codec == parse_layer_codec("float16:16")
     assert verify(root) == []
@@ -65,7 +66,7 @@ def test_indexes_are_of_the_codebooks_and_the_bytes_of_any_number_of_workers(
     for name, workers in (("one", 1), ("two", 2)):
         root = str(tmp_path / name)
         plan(cuts, root, teacher=teacher, embed="audio", layer="lstm", codebooks=str(books), unit_hours=0.003)
-        run(root, Crew(workers=workers))
+        run(Local(Store.open(root), Crew(workers=workers)))
         stores.append([path.read_bytes() for path in sorted(Path(root, "shards").iterdir())])
     assert stores[0] == stores[1] and len(stores[0]) > 1
     store = Store.open(str(tmp_path / "one"))
@@ -80,19 +81,19 @@ def test_indexes_are_of_the_codebooks_and_the_bytes_of_any_number_of_workers(
     assert agree > 0.999 * total  # batches of other shapes round differently
     # The codebooks are the store's own: other ones are refused by name.
     books.unlink()
-    run(str(tmp_path / "one"))
+    run(Local(Store.open(str(tmp_path / "one"))))
     Path(tmp_path / "one/shards/part-00000.parquet").unlink()
-    run(str(tmp_path / "one"))
-    compact(str(tmp_path / "one"), str(tmp_path / "compact"))
+    run(Local(Store.open(str(tmp_path / "one"))))
+    compact(Store.open(str(tmp_path / "one")), str(tmp_path / "compact"))
     assert verify(str(tmp_path / "one")) == verify(str(tmp_path / "compact")) == []
     Path(tmp_path / "one/shards/part-00000.parquet").unlink()
     np.save(tmp_path / "one" / CODEBOOKS, centers.numpy() + 1)
     assert "codebooks.npy is not the one that the store was planned with" in verify(str(tmp_path / "one"))
     with pytest.raises(MismatchError, match="codebooks.npy .* is not the one that it was planned with"):
-        run(str(tmp_path / "one"))
+        run(Local(Store.open(str(tmp_path / "one"))))
     (tmp_path / "one" / CODEBOOKS).unlink()
     with pytest.raises(StoreError, match="codebooks.npy of the store .* is not there"):
-        run(str(tmp_path / "one"))
+        run(Local(Store.open(str(tmp_path / "one"))))
 
 
 def test_a_store_without_a_layer_is_as_it_was() -> None:

@@ -9,7 +9,7 @@ import pytest
 from s3_server import S3Server
 
 from asrkd.labeling.leases import Leases, lease_name
-from asrkd.store.files import create_new, exists, read_bytes
+from asrkd.store.files import Files
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +33,20 @@ class Clock:
 
 
 def test_a_file_is_created_once(root: str) -> None:
-    assert create_new(root, "leases/a.json", b"one") and not create_new(root, "leases/a.json", b"two")
-    assert read_bytes(root, "leases/a.json") == b"one"
+    assert Files(root).create("leases/a.json", b"one") and not Files(root).create("leases/a.json", b"two")
+    assert Files(root).read("leases/a.json") == b"one"
 
 
 def test_a_dead_owner_is_found_by_the_observers_clock_alone(root: str) -> None:
     """The clocks of the two tasks are an hour apart."""
     clocks = Clock(0.0), Clock(3600.0)
-    first, second = (Leases(root, 10.0, clock=clock) for clock in clocks)
+    first, second = (Leases(Files(root), 10.0, clock=clock) for clock in clocks)
     assert first.claim(3) and not second.claim(3) and first.holds(3) and not second.holds(3)
     clocks[1].now += 9.0
     assert not second.claim(3)
     with first.beating():  # no beat yet: its thread waits for a quarter of 10 s
         assert first.holds(3)
-    assert not exists(root, lease_name(3)) and second.claim(3)
+    assert not Files(root).exists(lease_name(3)) and second.claim(3)
     clocks[0].now += 1.0
     assert not first.claim(3)
     clocks[0].now += 10.0
@@ -55,7 +55,7 @@ def test_a_dead_owner_is_found_by_the_observers_clock_alone(root: str) -> None:
 
 def test_a_beat_keeps_the_lease(tmp_path: Path) -> None:
     clock = Clock(0.0)
-    owner, other = Leases(str(tmp_path), 0.2), Leases(str(tmp_path), 10.0, clock=clock)
+    owner, other = Leases(Files(str(tmp_path)), 0.2), Leases(Files(str(tmp_path)), 10.0, clock=clock)
     assert owner.claim(0)
     with owner.beating():
         beats = set()
@@ -69,7 +69,7 @@ def test_a_beat_keeps_the_lease(tmp_path: Path) -> None:
 
 def test_an_owner_that_lost_its_lease_leaves_it_alone(tmp_path: Path) -> None:
     clock = Clock(0.0)
-    stalled, other = Leases(str(tmp_path), 0.2), Leases(str(tmp_path), 10.0, clock=clock)
+    stalled, other = Leases(Files(str(tmp_path)), 0.2), Leases(Files(str(tmp_path)), 10.0, clock=clock)
     assert stalled.claim(0) and not other.claim(0)
     clock.now += 10.0
     with stalled.beating():

@@ -24,12 +24,13 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.transcripts import text_of, transcript_of
 from asrkd.corpus.where import field_of
 from asrkd.errors import CorpusError
-from asrkd.labeling.job import Crew
-from asrkd.labeling.local import run
+from asrkd.labeling.crew import Crew
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
-from asrkd.labeling.quarantine import quarantined
 from asrkd.labeling.reading import read_batch
 from asrkd.store import Store
+from asrkd.store.files import Files
 from asrkd.store.plan import read_cuts
 from asrkd.streaming import to_cuts
 from asrkd.streaming.joined_audio import JoinedAudio
@@ -179,7 +180,7 @@ def test_a_shar_folder_is_labeled_by_processes_and_from_another_folder(
     for name, readers in (("one", 0), ("two", 2)):
         plan("shar", str(tmp_path / name), embed="audio", unit_hours=0.001)
         monkeypatch.chdir("/")
-        run(str(tmp_path / name), crew=Crew(readers=readers))
+        run(Local(Store.open(str(tmp_path / name))), crew=Crew(readers=readers))
         monkeypatch.chdir(tmp_path)
     assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "two")
     assert len(shard_bytes(tmp_path / "one")) > 1
@@ -203,13 +204,13 @@ def test_custom_fields_of_every_kind_go_through_a_store(bases: list[MonoCut], tm
     d = c.truncate(offset=0.5, duration=0.5).with_id("d")
     CutSet.from_cuts([a, b, c, d]).to_file(tmp_path / "cuts.jsonl")
     plan(str(tmp_path / "cuts.jsonl"), str(tmp_path / "store"), embed="audio")
-    run(str(tmp_path / "store"))
+    run(Local(Store.open(str(tmp_path / "store"))))
     found = rows(tmp_path / "store")
     with open(tmp_path / "cuts.jsonl", encoding="utf-8") as stream:
         for line in stream:
             cut = json.loads(line)
             assert json.loads(found[cut["id"]]["custom"]) == cut["custom"]
-    back = {cut.id: cut for cut in to_cuts(str(tmp_path / "store"))}
+    back = {cut.id: cut for cut in to_cuts(Store.open(str(tmp_path / "store")))}
     np.testing.assert_array_equal(back["a"].load_target_recording(), a.target_recording.load_audio())
     np.testing.assert_array_equal(back["b"].load_codes(), np.arange(10))
     np.testing.assert_array_equal(back["c"].load_ali(), np.arange(100))
@@ -260,9 +261,9 @@ def test_what_cannot_be_labeled_is_named_and_the_rest_is(bases: list[MonoCut], t
     (tmp_path / "cuts.jsonl").write_text("".join(json.dumps(form) + "\n" for form in forms))
     made = plan(str(tmp_path / "cuts.jsonl"), str(tmp_path / "store"), embed="audio")
     assert made.plan["num_unreadable"] == 7 and np.isfinite(made.plan["hours"])
-    run(str(tmp_path / "store"), max_quarantined=1.0)
+    run(Local(Store.open(str(tmp_path / "store"))), max_quarantined=1.0)
     assert set(rows(tmp_path / "store")) == {"good"}
-    why = dict(quarantined(str(tmp_path / "store"), 0))
+    why = dict(Store.open(str(tmp_path / "store")).quarantine.of([0]))
     assert set(why) == {form["id"] for form in forms} - {"good"}
     expected = {
         "w0": "reaches beyond", "w1": "reaches beyond", "mixed": "overlap", "padding": "is padding alone", "nan": "duration nan",
@@ -278,7 +279,7 @@ def test_a_teacher_labels_windows_without_a_text(bases: list[MonoCut], tmp_path:
     made = plan(str(tmp_path / "cuts.jsonl"), str(tmp_path / "store"), teacher=teacher, embed="audio")
     expected = {one.id: expected_text(one) for one in (bases[0], *windows)}
     assert made.plan["num_without_text"] == sum(bool(transcript_of(one).problem) for one in windows) > 0
-    run(str(tmp_path / "store"))
+    run(Local(Store.open(str(tmp_path / "store"))))
     assert {key: row["text"] for key, row in rows(tmp_path / "store").items()} == expected
     assert "a0 a1" in expected.values() and None in expected.values()
 
@@ -300,5 +301,5 @@ def test_the_plan_of_mixed_cuts_is_whole(bases: list[MonoCut], tmp_path: Path) -
     ]
     CutSet.from_cuts(made).to_file(tmp_path / "cuts.jsonl")
     plan(str(tmp_path / "cuts.jsonl"), str(tmp_path / "store"), embed="audio")
-    for planned, one in zip(read_cuts(str(tmp_path / "store"), 0), made, strict=True):
+    for planned, one in zip(read_cuts(Files(str(tmp_path / "store")), 0), made, strict=True):
         assert planned == json.loads(json.dumps(one.to_dict())) | {"duration": one.duration}

@@ -12,11 +12,13 @@ from lhotse import CutSet
 from asrkd.cli import cli
 from asrkd.corpus.where import parse_where
 from asrkd.errors import CorpusError, MismatchError, StoreError
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import grow, plan
 from asrkd.labeling.status import status
 from asrkd.store import Store
 from asrkd.store.delete import delete
+from asrkd.store.files import Files
 from asrkd.store.plan import read_cuts
 from asrkd.store.verify import verify
 
@@ -38,8 +40,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def planned(root: Path | str, units: int | None = None) -> list[list[str]]:
-    count = int(Store.open(str(root)).manifest.plan["num_units"]) if units is None else units
-    return [[cut["id"] for cut in read_cuts(str(root), unit)] for unit in range(count)]
+    count = int(Store.open(str(root)).plan["num_units"]) if units is None else units
+    return [[cut["id"] for cut in read_cuts(Files(str(root)), unit)] for unit in range(count)]
 
 
 def shards(root: Path) -> dict[str, bytes]:
@@ -65,7 +67,9 @@ def test_several_corpora_and_conditions(corpora: Path, tmp_path: Path) -> None:
 
 def test_units_have_about_equal_audio(corpora: Path, tmp_path: Path) -> None:
     plan(str(corpora / "grown.jsonl.gz"), str(tmp_path), embed="audio", unit_hours=0.001)
-    seconds = [sum(cut["duration"] for cut in read_cuts(str(tmp_path), unit)) for unit in range(len(planned(tmp_path)))]
+    seconds = [
+        sum(cut["duration"] for cut in read_cuts(Files(str(tmp_path)), unit)) for unit in range(len(planned(tmp_path)))
+    ]
     longest = max(cut.duration for cut in CutSet.from_file(corpora / "grown.jsonl.gz"))
     assert all(3.6 <= length < 3.6 + longest for length in seconds[:-1])
 
@@ -73,27 +77,27 @@ def test_units_have_about_equal_audio(corpora: Path, tmp_path: Path) -> None:
 def test_a_grown_corpus_adds_units_and_changes_none(corpora: Path, teacher: str, tmp_path: Path) -> None:
     root = tmp_path / "store"
     plan(str(corpora / "old.jsonl.gz"), str(root), teacher=teacher, embed="audio", unit_hours=0.001)
-    run(str(root))
+    run(Local(Store.open(str(root))))
     before, units = shards(root), planned(root)
-    delete(str(root), ids=["old-2"])
+    delete(Store.open(str(root)), ids=["old-2"])
     touched = {name for name, content in shards(root).items() if content != before[name]}
     before = shards(root)
-    made, added = grow(str(corpora / "grown.jsonl.gz"), str(root), unit_hours=0.001)
+    made, added = grow(str(corpora / "grown.jsonl.gz"), Store.open(str(root)), unit_hours=0.001)
     assert added == 7 and made.plan["num_cuts"] == 19 and len(touched) == 1
     assert [key for unit in planned(root)[len(units) :] for key in unit] == [f"new-{number}" for number in range(7)]
     assert verify(str(root)) == [
         f"shards/part-{n:05d}.parquet is not there" for n in range(len(units), len(planned(root)))
     ]
-    run(str(root))
+    run(Local(Store.open(str(root))))
     after = shards(root)
     assert {name: after[name] for name in before} == before and len(after) == len(planned(root))
-    assert verify(str(root)) == [] and status(str(root)).utterances == 18
+    assert verify(str(root)) == [] and status(Store.open(str(root))).utterances == 18
     # Nothing is new any more, and the deleted cut does not come back.
     manifest = (root / "manifest.json").read_bytes()
-    assert grow(str(corpora / "grown.jsonl.gz"), str(root))[1] == 0
+    assert grow(str(corpora / "grown.jsonl.gz"), Store.open(str(root)))[1] == 0
     assert (root / "manifest.json").read_bytes() == manifest
     with pytest.raises(StoreError, match="has no 'manifest.json'"):
-        grow(str(corpora / "grown.jsonl.gz"), str(tmp_path / "none"))
+        grow(str(corpora / "grown.jsonl.gz"), Store.open(str(tmp_path / "none")))
 
 
 def test_files_that_cannot_be_opened_go_to_quarantine(corpora: Path, tmp_path: Path) -> None:
@@ -109,8 +113,8 @@ def test_files_that_cannot_be_opened_go_to_quarantine(corpora: Path, tmp_path: P
     ):
         root = str(tmp_path / f"store-{len(bad)}-{corpus.name}")
         made = plan(str(corpus), root, embed="audio")
-        run(root, max_quarantined=0.5)
-        found = status(root)
+        run(Local(Store.open(root)), max_quarantined=0.5)
+        found = status(Store.open(root))
         assert [key for key, _ in found.quarantine] == list(bad)
         assert all(bad[key] in reason for key, reason in found.quarantine)
         assert found.utterances == made.plan["num_cuts"] - 1 and verify(root) == []
@@ -125,10 +129,10 @@ def test_files_that_were_mended_come_in_by_growing(corpora: Path, tmp_path: Path
         (folder / f"{number}.flac").write_bytes(b"no audio at all")
     root = str(tmp_path / "store")
     assert plan(str(folder), root, embed="audio").plan["num_unreadable"] == 2
-    run(root, max_quarantined=0.5)
+    run(Local(Store.open(root)), max_quarantined=0.5)
     (folder / "2.flac").write_bytes((corpora / "audio/old/old-2.flac").read_bytes())
-    assert grow(str(folder), root)[1] == 1  # not file 1 once more
-    run(root, max_quarantined=0.5)
+    assert grow(str(folder), Store.open(root))[1] == 1  # not file 1 once more
+    run(Local(Store.open(root)), max_quarantined=0.5)
     assert [row["id"] for row in Store.open(root).rows(["id"])] == ["0", "3", "2"] and verify(root) == []
 
 
@@ -138,8 +142,8 @@ def test_a_cut_that_lhotse_cannot_make_goes_to_quarantine(corpora: Path, tmp_pat
     (tmp_path / "cuts.jsonl").write_text("".join(json.dumps(cut) + "\n" for cut in cuts))
     root = str(tmp_path / "store")
     plan(str(tmp_path / "cuts.jsonl"), root, embed="audio")
-    run(root, max_quarantined=0.5)
-    assert [key for key, _ in status(root).quarantine] == ["old-3"] and verify(root) == []
+    run(Local(Store.open(root)), max_quarantined=0.5)
+    assert [key for key, _ in status(Store.open(root)).quarantine] == ["old-3"] and verify(root) == []
     for content, message in (
         ("{}", "line 1 holds '{}', which is not a cut of lhotse"),
         ("no json", "cuts.jsonl. line 1 is not JSON"),
@@ -167,6 +171,6 @@ def test_another_teacher_cannot_label_what_is_added(corpora: Path, tmp_path: Pat
     root = str(tmp_path / "store")
     plan(str(corpora / "old.jsonl.gz"), root, teacher=spec, embed="audio")
     make_teacher(tmp_path / "teacher.pt", seed=5)
-    grow(str(corpora / "new.jsonl.gz"), root)
+    grow(str(corpora / "new.jsonl.gz"), Store.open(root))
     with pytest.raises(MismatchError, match="now has the fingerprint"):
-        run(root)
+        run(Local(Store.open(root)))

@@ -12,14 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrkd.labeling import quarantine
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import grow, plan
 from asrkd.labeling.plan_lines import plan_line
 from asrkd.labeling.status import status
 from asrkd.store import Store
 from asrkd.store.delete import delete, deleted_ids
+from asrkd.store.files import Files
 from asrkd.store.plan import read_cuts
+from asrkd.store.quarantine import Quarantine
 from asrkd.store.verify import verify
 
 # Also lone surrogates, which JSON's escapes may hold.
@@ -63,12 +65,12 @@ def test_any_manifest_is_planned_as_it_was(
     bad = [one for one in cuts if not is_plain(one)]
     if len(bad) < len(cuts):
         plan(str(folder / "c.jsonl"), str(folder / "st"), embed="audio")
-        planned = read_cuts(str(folder / "st"), 0)
+        planned = read_cuts(Files(str(folder / "st")), 0)
         assert [one for one in planned if "unreadable" not in one] == [one for one in cuts if is_plain(one)]
         assert ["is not UTF-8" in str(one.get("unreadable", "which is not UTF-8")) for one in planned] == [True] * len(
             cuts
         )
-        assert grow(str(folder / "c.jsonl"), str(folder / "st"))[1] == 0
+        assert grow(str(folder / "c.jsonl"), Store.open(str(folder / "st")))[1] == 0
 
 
 def test_a_name_that_is_not_utf8_is_a_reason(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_numbers_that_are_not_finite(tmp_path: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING):
         plan(str(tmp_path / "c.jsonl"), str(tmp_path / "st"), embed="audio")
     assert "1 cuts have custom fields that are NaN" in caplog.text
-    assert read_cuts(str(tmp_path / "st"), 0)[0]["custom"] == {"snr": None}
+    assert read_cuts(Files(str(tmp_path / "st")), 0)[0]["custom"] == {"snr": None}
 
 
 @settings(max_examples=40, deadline=None)
@@ -98,8 +100,9 @@ def test_the_quarantine_is_read_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, str]]
 ) -> None:
     root = str(tmp_path_factory.mktemp("store"))
-    quarantine.write_quarantine(root, 0, entries)
-    assert quarantine.quarantined(root, 0) == entries
+    quarantine = Quarantine(Files(root))
+    quarantine.write(0, entries)
+    assert quarantine.of([0]) == entries
 
 
 @pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\f", "\x1c"])
@@ -111,10 +114,10 @@ def test_characters_that_some_take_for_line_ends_are_labeled_and_deleted(
     (tmp_path / "c.tsv").write_bytes(f"audio\tid\ttext\n{rows}/none.wav\tu{sign}bad\tno\n".encode())
     root = str(tmp_path / "st")
     plan(str(tmp_path / "c.tsv"), root, embed="audio")
-    run(root, max_quarantined=0.5)
+    run(Local(Store.open(root)), max_quarantined=0.5)
     assert [(row["id"], row["text"]) for row in Store.open(root).rows(["id", "text"])] == [
         (f"u{sign}{number}", f"a{sign}b") for number in range(3)
     ]
-    assert [key for key, _ in status(root).quarantine] == [f"u{sign}bad"] and verify(root) == []
-    delete(root, ids=[f"u{sign}bad", f"u{sign}1"])
-    assert deleted_ids(root, 0) == sorted([f"u{sign}bad", f"u{sign}1"]) and verify(root) == []
+    assert [key for key, _ in status(Store.open(root)).quarantine] == [f"u{sign}bad"] and verify(root) == []
+    delete(Store.open(root), ids=[f"u{sign}bad", f"u{sign}1"])
+    assert deleted_ids(Files(root), 0) == sorted([f"u{sign}bad", f"u{sign}1"]) and verify(root) == []

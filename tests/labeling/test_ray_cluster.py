@@ -18,11 +18,13 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.cluster_utils import Cluster
 
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
-from asrkd.labeling.job import Crew
-from asrkd.labeling.local import run as run_here
+from asrkd.labeling.crew import Crew
+from asrkd.labeling.job import Tally, run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
-from asrkd.labeling.ray_cluster import Resources, run
+from asrkd.labeling.ray_cluster import RayCluster, Resources
 from asrkd.labeling.worker import UnitResult
+from asrkd.store import Store
 from asrkd.store.verify import verify
 
 UNIT_HOURS = 0.0003
@@ -72,7 +74,7 @@ def planned(corpus: Path, root: Path, teacher: str) -> Path:
 def whole(corpus: Path, teacher: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The shards of an undisturbed run without Ray."""
     root = planned(corpus, tmp_path_factory.mktemp("whole") / "store", teacher)
-    run_here(str(root))
+    run(Local(Store.open(str(root))))
     return shards(root)
 
 
@@ -93,7 +95,7 @@ def test_a_lost_node_and_a_killed_actor_lose_nothing(
     root = planned(corpus, tmp_path / "store", teacher)
     seen: list[int] = []
 
-    def disturb(result: UnitResult, done: int, total: int) -> None:
+    def disturb(tally: Tally, result: UnitResult) -> None:
         seen.append(result.unit)
         if len(seen) == 3:
             cluster.remove_node(second, allow_graceful=False)
@@ -105,11 +107,11 @@ def test_a_lost_node_and_a_killed_actor_lose_nothing(
             for actor in actors:
                 actor.kill()
 
-    summary = run(str(root), Crew(workers=2), resources=Resources(cpus=2), progress=disturb)
+    summary = run(RayCluster(Store.open(str(root)), Crew(workers=2), resources=Resources(cpus=2)), progress=disturb)
     assert summary.labeled == len(whole) == len(shards(root)) > 10
     assert sorted(set(seen)) == list(range(len(whole)))
     assert shards(root) == whole and verify(str(root)) == []
-    assert run(str(root)).found == len(whole)
+    assert run(RayCluster(Store.open(str(root)))).found == len(whole)
 
 
 @pytest.mark.timeout(180)
@@ -137,26 +139,26 @@ def test_what_goes_wrong_in_a_worker_is_told(corpus: Path, teacher: str, tmp_pat
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         with pytest.raises(ConfigError, match="device 'gpu' cannot be used"):
-            run(str(root), Crew(devices=["gpu"]))
+            run(RayCluster(Store.open(str(root)), Crew(devices=["gpu"])))
         deadly = Path(os.environ["DEADLY"])
         deadly.touch()
         try:
             with pytest.raises(
                 AsrkdError, match="unit 0 failed 3 times with its worker, so it is likely to be the cause"
             ):
-                run(str(root))
+                run(RayCluster(Store.open(str(root))))
         finally:
             deadly.unlink()
-        assert run(str(root)).found == 0 and verify(str(root)) == []
+        assert run(RayCluster(Store.open(str(root)))).found == 0 and verify(str(root)) == []
     finally:
         ray.shutdown()
     spec = make_teacher(tmp_path / "final.pt")
     other = planned(corpus, tmp_path / "other", spec)
     make_teacher(tmp_path / "final.pt", seed=1)
     with pytest.raises(ConfigError, match="a worker wants 1 GPUs, but this machine gives Ray 0"):
-        run(str(other), resources=Resources(gpus=1))
+        run(RayCluster(Store.open(str(other)), resources=Resources(gpus=1)))
     with pytest.raises(MismatchError, match="targets of two teachers"):
-        run(str(other))
+        run(RayCluster(Store.open(str(other))))
     with pytest.raises(ConfigError, match="0 CPUs and 0 GPUs"):
         Resources(0, 0)
 

@@ -22,12 +22,15 @@ from lhotse import CutSet
 
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import AsrkdError, ConfigError
-from asrkd.labeling.job import Crew
-from asrkd.labeling.local import run
+from asrkd.labeling.crew import Crew
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.labeling.readers import Readers
 from asrkd.labeling.reading import batches, read_batch
 from asrkd.labeling.status import status
+from asrkd.store import Store
+from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.verify import verify
 
@@ -99,8 +102,8 @@ def test_a_decoder_that_hangs_is_ended_and_its_cut_put_into_quarantine(tmp_path:
     root = str(tmp_path / "store")
     plan(str(tmp_path / "some.jsonl.gz"), root, teacher=teacher)
     with hanging(tmp_path / "audio/some/some-2.flac"):
-        run(root, Crew(readers=1, read_seconds=2.0), max_quarantined=0.5)
-    found = status(root)
+        run(Local(Store.open(root), Crew(readers=1, read_seconds=2.0)), max_quarantined=0.5)
+    found = status(Store.open(root))
     assert found.utterances == 5 and verify(root) == []
     [(key, reason)] = found.quarantine
     assert key == "some-2" and "reading it took more than 2 s; repair the recording" in reason
@@ -161,7 +164,7 @@ def test_crews_that_cannot_be() -> None:
             Crew(**options)  # type: ignore[arg-type]
     for device in ("gpu", ""):
         with pytest.raises(ConfigError, match=f"device '{device}' cannot be used"):
-            Crew(devices=[device]).labeler("", Identity())
+            Crew(devices=[device]).labeler(Store(Files(""), Identity(), {}))
 
 
 @pytest.fixture(autouse=True)

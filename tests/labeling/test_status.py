@@ -16,13 +16,15 @@ from helpers import make_cuts, make_teacher
 
 from asrkd.cli import cli
 from asrkd.errors import ConfigError, CorpusError
+from asrkd.labeling.crew import Crew
 from asrkd.labeling.estimate import estimate
-from asrkd.labeling.job import Crew
+from asrkd.labeling.job import run
 from asrkd.labeling.leases import Leases
-from asrkd.labeling.local import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import Watch, prometheus, status
 from asrkd.store import Store
+from asrkd.store.files import Files
 
 
 @pytest.fixture
@@ -33,10 +35,10 @@ def root(corpus: Path, tmp_path: Path) -> Path:
 
 
 def test_a_watch_follows_the_shards_and_the_clock(root: Path) -> None:
-    watch = Watch(str(root))
+    watch = Watch(Store.open(str(root)))
     before = watch.look()
     assert (before.units_done, before.hours_done, before.rtfx, before.eta_seconds) == (0, 0.0, None, None)
-    run(str(root))
+    run(Local(Store.open(str(root))))
     store = Store.open(str(root))
     seconds = {unit: float(sum(store.column(unit, "duration").to_pylist())) for unit in store.units()}
     total = sum(seconds.values())
@@ -53,7 +55,7 @@ def test_a_watch_follows_the_shards_and_the_clock(root: Path) -> None:
     left = total - sum(seconds[unit] for unit in units)
     assert found.eta_seconds == pytest.approx(left / speed, rel=0.05)
     assert found.hours == pytest.approx(total / 3600, rel=0.01)
-    run(str(root))
+    run(Local(Store.open(str(root))))
     done = watch.look()
     assert done.units_done == done.units and done.eta_seconds is None and done.utterances == 20
 
@@ -67,12 +69,12 @@ def test_leases_and_reasons_are_shown_and_the_formats_agree(root: Path, tmp_path
     soundfile.write(short, samples[: len(samples) // 2], rate)
     store = str(tmp_path / "other")
     plan(str(tmp_path / "bad.jsonl.gz"), store, teacher=f"checkpoint:{tmp_path / 'final.pt'}", unit_hours=0.0003)
-    run(store, max_quarantined=1.0)
+    run(Local(Store.open(store)), max_quarantined=1.0)
     clock = [0.0]
-    leases = Leases(store, 100.0, clock=lambda: clock[0])
+    leases = Leases(Files(store), 100.0, clock=lambda: clock[0])
     assert leases.claim(0)
     with leases.beating():
-        found = status(store)
+        found = status(Store.open(store))
         assert [(lease.unit, lease.seconds) for lease in found.leased] == [(0, 0.0)] and found.leased[0].owner
         assert sum(found.reasons.values()) == 3 and 2 in found.reasons.values()
         assert all("bad-" not in reason for reason in found.reasons)
@@ -98,10 +100,10 @@ def test_a_watched_status_ends_with_the_job(root: Path, asrkd_command: Callable[
         text=True,
     )
     assert watcher.stdout is not None and "units      0 of" in watcher.stdout.readline()
-    run(str(root))
+    run(Local(Store.open(str(root))))
     output, errors = watcher.communicate(timeout=60)
     assert watcher.returncode == 0, errors
-    units = status(str(root)).units
+    units = status(Store.open(str(root))).units
     assert f"units      {units} of {units} done" in output
 
 
@@ -121,8 +123,8 @@ def test_a_task_that_is_terminated_says_so_and_gives_its_leases_back(
 
 
 def test_an_estimate_is_what_the_whole_then_costs(corpus: Path, root: Path, tmp_path: Path) -> None:
-    run(str(root))
-    whole = status(str(root))
+    run(Local(Store.open(str(root))))
+    whole = status(Store.open(str(root)))
     teacher = f"checkpoint:{tmp_path / 'final.pt'}"
     cuts = str(corpus / "unlabeled.jsonl.gz")
     # All 20 utterances, behind a warm-up of a fifth of them.

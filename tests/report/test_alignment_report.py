@@ -13,7 +13,8 @@ from asrkd.alignment.timeline import Span, Timeline
 from asrkd.cli import cli
 from asrkd.errors import ConfigError
 from asrkd.report.alignment import utterance_picture, write_alignment_report
-from asrkd.store import Store
+from asrkd.store import Identity, Store
+from asrkd.store.files import Files
 
 
 def example(key: str, gain: float, *spans: tuple[int, int], frames: int = 40) -> Example:
@@ -80,7 +81,7 @@ def test_spans_of_a_model_cover_its_labels(corpus: Path, tmp_path: Path) -> None
     run = trained(corpus, tmp_path, "hmm")
     root = str(corpus / "stores/labeled")
     found = align_store(
-        root, str(tmp_path / "out"), corpus / "lexicon.txt", states_per_phone=1, model=f"checkpoint:{run}"
+        Store.open(root), str(tmp_path / "out"), corpus / "lexicon.txt", states_per_phone=1, model=f"checkpoint:{run}"
     )
     assert found.summary.utterances == 24 and len(found.summary.gains) == 24
     labels = {
@@ -96,7 +97,9 @@ def test_spans_of_a_model_cover_its_labels(corpus: Path, tmp_path: Path) -> None
 
 def test_nothing_to_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to report"):
-        write_alignment_report(tmp_path / "r.html", Aligned(0, {}, Summary(0.01, 3)), "store")
+        write_alignment_report(
+            tmp_path / "r.html", Aligned(0, {}, Summary(0.01, 3)), Store(Files("store"), Identity(), {})
+        )
 
 
 def test_names_that_look_like_formulas_are_drawn() -> None:

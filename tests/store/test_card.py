@@ -7,7 +7,8 @@ import yaml
 from helpers import make_teacher
 
 from asrkd.errors import StoreError
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.card import card
@@ -20,9 +21,9 @@ def test_a_card_says_what_the_store_holds(codec: str, corpus: Path, tmp_path: Pa
     root = str(tmp_path / "store")
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=teacher, codec=codec, embed="audio")
     with pytest.raises(StoreError, match="no finished shard yet"):
-        card(root, name="Tones")
-    run(root)
-    text = card(root, name="Tones: höhen", license="cc-by-4.0")
+        card(Store.open(root), name="Tones")
+    run(Local(Store.open(root)))
+    text = card(Store.open(root), name="Tones: höhen", license="cc-by-4.0")
     _, front, body = text.split("---\n", 2)
     meta = yaml.safe_load(front)
     assert meta["pretty_name"] == "Tones: höhen" and meta["license"] == "cc-by-4.0"
@@ -33,9 +34,9 @@ def test_a_card_says_what_the_store_holds(codec: str, corpus: Path, tmp_path: Pa
     assert f"`{codec}`; one frame every 30 ms" in body and store.identity.teacher_fingerprint in body
     for field in shard_schema(store.identity):
         assert f"| `{field.name}` | `{field.type}` |" in body
-    assert "license" not in card(root, name="Tones").split("---\n")[1]
+    assert "license" not in card(Store.open(root), name="Tones").split("---\n")[1]
 
 
 def test_a_store_of_transcripts_has_a_card_too(corpus: Path) -> None:
-    text = card(str(corpus / "stores/labeled"), name="Tones")
+    text = card(Store.open(str(corpus / "stores/labeled")), name="Tones")
     assert "24 utterances" in text and "Soft targets" not in text

@@ -12,10 +12,12 @@ from helpers import kill_at_random
 from asrkd.cli import cli
 from asrkd.corpus.cuts import open_cuts
 from asrkd.errors import StoreError
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store, delete
 from asrkd.store.delete import deleted_ids
+from asrkd.store.files import Files
 from asrkd.store.verify import verify
 
 
@@ -23,7 +25,7 @@ from asrkd.store.verify import verify
 def root(corpus: Path, tmp_path: Path) -> str:
     """A store of 24 utterances by 3 speakers in several shards."""
     plan(str(corpus / "labeled.jsonl.gz"), str(tmp_path / "store"), embed="audio", unit_hours=0.003)
-    run(str(tmp_path / "store"))
+    run(Local(Store.open(str(tmp_path / "store"))))
     return str(tmp_path / "store")
 
 
@@ -42,22 +44,22 @@ def ids(root: str) -> list[str]:
 def test_only_the_touched_shards_change(root: str) -> None:
     before, rows = shards(root), list(Store.open(root).rows())
     assert len(before) > 2
-    (unit,) = delete.delete(root, ids=["labeled-5"])
+    (unit,) = delete.delete(Store.open(root), ids=["labeled-5"])
     after = shards(root)
     assert [name for name in before if before[name] != after[name]] == [f"part-{unit:05d}.parquet"]
     assert ids(root) == [row["id"] for row in rows if row["id"] != "labeled-5"]
-    assert deleted_ids(root, unit) == ["labeled-5"]
+    assert deleted_ids(Files(root), unit) == ["labeled-5"]
     assert verify(root) == []
     # Nothing of the utterance is left, and labeling does not bring it back.
     gone = next(row for row in rows if row["id"] == "labeled-5")
     assert not any(gone["audio"]["bytes"] in content for content in after.values())
-    run(root)
+    run(Local(Store.open(root)))
     assert shards(root) == after
 
 
 def test_a_speaker_and_an_id(root: str) -> None:
     kept = [row["id"] for row in Store.open(root).rows(["id", "speaker"]) if row["speaker"] != "speaker-1"]
-    found = delete.delete(root, ids=[kept[0]], speakers=["speaker-1"])
+    found = delete.delete(Store.open(root), ids=[kept[0]], speakers=["speaker-1"])
     assert ids(root) == kept[1:] and sum(map(len, found.values())) == 24 - len(kept) + 1
     assert verify(root) == []
 
@@ -66,9 +68,9 @@ def test_nothing_of_a_deleted_speaker_is_left_even_of_units_that_are_not_labeled
     texts = {cut.id: cut.supervisions[0].text for cut in open_cuts(str(corpus / "labeled.jsonl.gz"))}
     first = sorted(Path(root, "shards").glob("*.parquet"))[0]
     first.unlink()
-    gone = [key for keys in delete.delete(root, speakers=["speaker-1"]).values() for key in keys]
+    gone = [key for keys in delete.delete(Store.open(root), speakers=["speaker-1"]).values() for key in keys]
     assert len(gone) == 8
-    run(root)
+    run(Local(Store.open(root)))
     assert verify(root) == [] and first.exists()
     assert sorted(ids(root)) == sorted(key for key in texts if key not in gone)
     for path in Path(root).rglob("*"):
@@ -83,18 +85,18 @@ def test_killed_deletions_end_as_an_undisturbed_one(
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(root, other)
-    delete.delete(str(other), speakers=["speaker-2"])
+    delete.delete(Store.open(str(other)), speakers=["speaker-2"])
 
     def written() -> list[int]:
         return [path.stat().st_mtime_ns for path in sorted(Path(root).rglob("*.*")) if not path.name.startswith(".")]
 
     # By id: a deletion that was done already is then no error. (The names of deleted speakers are not kept.)
-    options = [f"--id={key}" for unit in range(len(shards(root))) for key in deleted_ids(str(other), unit)]
+    options = [f"--id={key}" for unit in range(len(shards(root))) for key in deleted_ids(Files(str(other)), unit)]
     killed = kill_at_random(asrkd_command("store", "delete", root, *options), kills=3, seed=5, watch=written)
     for path in Path(root).rglob(".*.tmp"):
         path.unlink()
     assert files(root) == files(str(other)) and verify(root) == []
-    delete.delete(root, ids=deleted_ids(root, 0))  # gone already: nothing to do
+    delete.delete(Store.open(root), ids=deleted_ids(Files(root), 0))  # gone already: nothing to do
     assert files(root) == files(str(other))
     assert killed > 0
 
@@ -104,7 +106,7 @@ def test_a_dry_run_changes_nothing_and_unknown_names_are_refused(root: str) -> N
     result = CliRunner().invoke(cli, ["store", "delete", root, "--speaker", "speaker-0", "--dry-run"])
     assert result.exit_code == 0 and "8 utterances of" in result.output and "would be deleted" in result.output
     with pytest.raises(StoreError, match=r"has no id 'labeled-99' \(2 names are unknown\), so nothing was deleted"):
-        delete.delete(root, ids=["labeled-99", "labeled-1"], speakers=["nobody"])
+        delete.delete(Store.open(root), ids=["labeled-99", "labeled-1"], speakers=["nobody"])
     assert shards(root) == before
     result = CliRunner().invoke(cli, ["store", "delete", root])
     assert result.exit_code == 2 and "--id or --speaker" in result.output

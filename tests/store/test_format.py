@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.store import Identity, Store, manifest
+from asrkd.store.files import Files
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
 from asrkd.targets.packed import pack, unpack
@@ -54,9 +55,9 @@ def write_store(root: str, codec_spec: str, lengths: list[int], num_classes: int
         row |= {"audio": {"bytes": audio.getvalue(), "path": f"u{number}.flac"}}
         found = utterance_statistics(frame_statistics(log_probs), unpack(codec, [packed], [length], num_classes))
         rows.append(row | packed | vars(found))
-    write_shard(root, 0, rows[:2], identity)
-    write_shard(root, 1, rows[2:], identity)
-    manifest.create(root, identity, {"num_units": 2, "num_cuts": len(rows), "hours": 0.0})
+    write_shard(Files(root), 0, rows[:2], identity)
+    write_shard(Files(root), 1, rows[2:], identity)
+    manifest.create(Files(root), identity, {"num_units": 2, "num_cuts": len(rows), "hours": 0.0})
 
 
 def read_by_the_page(root: Path) -> list[np.ndarray]:

@@ -11,12 +11,13 @@ from helpers import make_teacher
 from s3_server import S3Server
 
 from asrkd.errors import StoreError
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store, manifest
 from asrkd.store.compact import compact
 from asrkd.store.delete import delete
-from asrkd.store.files import exists, write_atomic
+from asrkd.store.files import Files
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 
@@ -36,7 +37,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 def label(corpus: Path, root: str, teacher: str, unit_hours: float = 0.003) -> str:
     cuts = str(corpus / "unlabeled.jsonl.gz")
     plan(cuts, root, teacher=teacher, codec="hybrid:2:8", embed="audio", unit_hours=unit_hours)
-    run(root)
+    run(Local(Store.open(root)))
     return root
 
 
@@ -86,7 +87,7 @@ def test_a_unit_that_cannot_be_written_leaves_nothing_and_is_made_by_the_next_ru
             label(corpus, root, teacher)
     left = s3.objects(prefix)
     assert "shards/part-00000.parquet" in left and "shards/part-00001.parquet" not in left
-    run(root)
+    run(Local(Store.open(root)))
     assert s3.objects(prefix) == files(local)
 
 
@@ -94,8 +95,8 @@ def test_a_large_shard_whose_second_part_fails_leaves_nothing(s3: S3Server) -> N
     root = s3.uri("large")
     with s3.faults(lambda number, method, path: "forbidden" if method == "PUT" and "partNumber=2&" in path else None):
         with pytest.raises(StoreError, match="cannot be written"):
-            write_atomic(root, "shards/part-00000.parquet", bytes(25_000_000))
-    assert not exists(root, "shards/part-00000.parquet") and s3.objects("large") == {}
+            Files(root).write("shards/part-00000.parquet", bytes(25_000_000))
+    assert not Files(root).exists("shards/part-00000.parquet") and s3.objects("large") == {}
 
 
 def test_an_answer_cut_off_for_good_is_one_clear_line(s3: S3Server, local: Path) -> None:
@@ -115,11 +116,11 @@ def test_delete_and_compact(s3: S3Server, corpus: Path, teacher: str, tmp_path: 
     roots = [str(tmp_path / "store"), s3.uri("changed")]
     for root in roots:
         label(corpus, root, teacher)
-        delete(root, ids=["unlabeled-3"])
+        delete(Store.open(root), ids=["unlabeled-3"])
         assert verify(root) == []
     assert s3.objects("changed") == files(tmp_path / "store")
-    compact(roots[0], str(tmp_path / "compacted"), shard_hours=0.005)
-    compact(roots[1], s3.uri("compacted"), shard_hours=0.005)
+    compact(Store.open(roots[0]), str(tmp_path / "compacted"), shard_hours=0.005)
+    compact(Store.open(roots[1]), s3.uri("compacted"), shard_hours=0.005)
     assert s3.objects("compacted") == files(tmp_path / "compacted")
 
 
@@ -128,8 +129,8 @@ def test_a_column_of_a_shard_costs_its_own_bytes(s3: S3Server, local: Path, tmp_
     rows = list(Store.open(str(local)).rows())
     many = [dict(row, id=f"{row['id']}-{copy}") for copy in range(15) for row in rows]
     root, identity = s3.uri("one-shard"), Store.open(str(local)).identity
-    write_shard(root, 0, many, identity)
-    manifest.create(root, identity, {"num_units": 1, "num_cuts": len(many), "hours": 0.0})
+    write_shard(Files(root), 0, many, identity)
+    manifest.create(Files(root), identity, {"num_units": 1, "num_cuts": len(many), "hours": 0.0})
     (tmp_path / "shard.parquet").write_bytes(s3.objects("one-shard")["shards/part-00000.parquet"])
     metadata = pq.read_metadata(tmp_path / "shard.parquet")
     assert metadata.num_row_groups == 5

@@ -14,7 +14,7 @@ from asrkd.cli import cli
 from asrkd.cli.command import run_command
 from asrkd.errors import DependencyError, StoreError
 from asrkd.store import Store, files, remote
-from asrkd.store.files import write_atomic
+from asrkd.store.files import Files
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +62,10 @@ def test_errors_of_other_kinds_below_a_filesystem_are_store_errors(
         def open_input_stream(self, *_: object, **__: object) -> object:
             raise RuntimeError("the hub answered 429")
 
-    monkeypatch.setattr(files, "filesystem", lambda root: (Odd(), "x"))
+    monkeypatch.setattr(Files, "filesystem", (Odd(), "x"))
     monkeypatch.setattr(files, "_WAITS", ())
     with pytest.raises(StoreError, match="RuntimeError: the hub answered 429"):
-        files.read_bytes(s3.uri("x"), "manifest.json")
+        Files(s3.uri("x")).read("manifest.json")
 
 
 @pytest.mark.timeout(60)
@@ -92,7 +92,7 @@ def test_wrong_credentials_and_a_missing_bucket_are_told_at_once(
         Store.open(s3.uri("denied"))
     nowhere = s3.uri("x").replace("@speech/", "@nowhere/")
     with pytest.raises(StoreError, match="NO_SUCH_BUCKET"):
-        write_atomic(nowhere, "a", b"x")
+        Files(nowhere).write("a", b"x")
     # The secret of a URI is in no line.
     monkeypatch.setattr("sys.argv", ["asrkd", "store", "info", nowhere])
     with pytest.raises(SystemExit):

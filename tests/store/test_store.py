@@ -18,7 +18,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store import Identity, Store, manifest
-from asrkd.store.files import list_names, write_atomic
+from asrkd.store.files import Files
 from asrkd.store.rewrite import with_columns
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
@@ -54,9 +54,9 @@ def make_rows(count: int, *, first: int = 0, frames: int = 4) -> list[dict[str, 
 @pytest.fixture
 def root(tmp_path: Path) -> str:
     """A store of two shards, 100 and 3 utterances."""
-    write_shard(str(tmp_path / "store"), 0, make_rows(100), IDENTITY)
-    write_shard(str(tmp_path / "store"), 1, make_rows(3, first=100), IDENTITY)
-    manifest.create(str(tmp_path / "store"), IDENTITY, {"num_units": 2, "num_cuts": 103, "hours": 0.03})
+    write_shard(Files(str(tmp_path / "store")), 0, make_rows(100), IDENTITY)
+    write_shard(Files(str(tmp_path / "store")), 1, make_rows(3, first=100), IDENTITY)
+    manifest.create(Files(str(tmp_path / "store")), IDENTITY, {"num_units": 2, "num_cuts": 103, "hours": 0.03})
     return str(tmp_path / "store")
 
 
@@ -78,7 +78,7 @@ def test_rows_come_back(root: str) -> None:
 
 
 def test_same_rows_same_bytes_and_every_shard_says_what_it_is(root: str, tmp_path: Path) -> None:
-    write_shard(str(tmp_path / "again"), 0, make_rows(100), IDENTITY)
+    write_shard(Files(str(tmp_path / "again")), 0, make_rows(100), IDENTITY)
     one, two = (Path(base) / "shards/part-00000.parquet" for base in (root, tmp_path / "again"))
     assert one.read_bytes() == two.read_bytes()
     metadata = pq.read_metadata(one).metadata
@@ -129,7 +129,7 @@ def test_only_the_columns_asked_for_are_read(root: str, monkeypatch: pytest.Monk
     ],
 )
 def test_a_shard_of_another_identity_is_refused_by_name(root: str, name: str, value: Any) -> None:
-    write_shard(root, 1, [], dataclasses.replace(IDENTITY, **{name: value}))
+    write_shard(Files(root), 1, [], dataclasses.replace(IDENTITY, **{name: value}))
     shown = {6: "inventory_fingerprint", 7: "num_units"}[len(value)] if name == "inventory" else name
     with pytest.raises(MismatchError, match=f"part-00001.* has {shown} "):
         Store.open(root).index(["id"])
@@ -138,7 +138,7 @@ def test_a_shard_of_another_identity_is_refused_by_name(root: str, name: str, va
 
 def test_existing_missing_and_damaged_stores_are_refused(root: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a store already"):
-        manifest.create(root, IDENTITY, {})
+        manifest.create(Files(root), IDENTITY, {})
     with pytest.raises(StoreError, match="has no 'manifest.json'"):
         Store.open(str(tmp_path / "none"))
     with pytest.raises(StoreError, match="cannot be opened"):
@@ -155,7 +155,7 @@ def test_existing_missing_and_damaged_stores_are_refused(root: str, tmp_path: Pa
 
 def test_temporary_files_of_killed_writers_are_not_shards(root: str) -> None:
     (Path(root) / "shards/.part-00002.parquet.0123.tmp").write_bytes(b"half")
-    assert Store.open(root).units() == [0, 1] and list_names(root, "shards", ".tmp") == []
+    assert Store.open(root).units() == [0, 1] and Files(root).list("shards", ".tmp") == []
 
 
 def test_a_full_disk_leaves_nothing_under_the_name(tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_a_full_disk_leaves_nothing_under_the_name(tmp_path: Path) -> None:
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
         "from asrkd.errors import StoreError\n"
-        "from asrkd.store.files import write_atomic\n"
+        "from asrkd.store.files import Files\n"
         "try:\n"
-        "    write_atomic(sys.argv[1], 'shards/part-00000.parquet', bytes(50000))\n"
+        "    Files(sys.argv[1]).write('shards/part-00000.parquet', bytes(50000))\n"
         "except StoreError as error:\n"
         "    print(error)\n"
     )
@@ -184,11 +184,11 @@ def test_a_full_tmpfs_is_a_clear_error_and_earlier_files_stay(tmp_path: Path) ->
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True).returncode:
         pytest.skip("a tmpfs cannot be mounted here")
     try:
-        write_atomic(str(place), "shards/part-00000.parquet", bytes(20_000))
+        Files(str(place)).write("shards/part-00000.parquet", bytes(20_000))
         with pytest.raises(StoreError, match="No space left.*free space"):
-            write_atomic(str(place), "shards/part-00001.parquet", bytes(100_000))
+            Files(str(place)).write("shards/part-00001.parquet", bytes(100_000))
         assert [p.name for p in (place / "shards").iterdir()] == ["part-00000.parquet"]
-        write_atomic(str(place), "shards/part-00001.parquet", bytes(20_000))
+        Files(str(place)).write("shards/part-00001.parquet", bytes(20_000))
     finally:
         subprocess.run(["umount", str(place)], check=True)
 
@@ -197,7 +197,7 @@ def test_verify_names_each_problem(root: str) -> None:
     def problems(**changes: Any) -> str:
         rows = make_rows(3, first=100)
         rows[1] |= changes
-        write_shard(root, 1, rows, IDENTITY)
+        write_shard(Files(root), 1, rows, IDENTITY)
         return "\n".join(verify(root))
 
     assert problems() == ""
@@ -227,6 +227,6 @@ def test_alignments_are_filled_in_a_copy(root: str, tmp_path: Path) -> None:
 
 def test_a_uri_is_a_root_too(tmp_path: Path) -> None:
     uri = f"file://{tmp_path}/store"
-    write_shard(uri, 0, make_rows(2), IDENTITY)
-    manifest.create(uri, IDENTITY, {"num_units": 1, "num_cuts": 2})
+    write_shard(Files(uri), 0, make_rows(2), IDENTITY)
+    manifest.create(Files(uri), IDENTITY, {"num_units": 1, "num_cuts": 2})
     assert [row["id"] for row in Store.open(uri).rows(["id"])] == ["u0", "u1"]

@@ -17,6 +17,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import StoreError
 from asrkd.store import manifest
+from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.schema import shard_name
 from asrkd.store.verify import verify
@@ -58,8 +59,8 @@ def write_store(root: Path, rows: list[list[dict[str, Any]]], planned: list[list
         lines = "".join(json.dumps({"id": row["id"]}) + "\n" for row in plan)
         (root / "plan").mkdir(parents=True, exist_ok=True)
         (root / f"plan/part-{unit:05d}.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-        write_shard(str(root), unit, own, IDENTITY)
-    manifest.create(str(root), IDENTITY, {"num_units": 2, "num_cuts": 100, "hours": 0.1})
+        write_shard(Files(str(root)), unit, own, IDENTITY)
+    manifest.create(Files(str(root)), IDENTITY, {"num_units": 2, "num_cuts": 100, "hours": 0.1})
     return str(root)
 
 

@@ -15,6 +15,7 @@ from stream_helpers import FRONT_END
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.store import manifest
+from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
@@ -55,13 +56,13 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
             subsampling_factor=1,
             embed=embed,
         )
-        manifest.create(root, identity, {"num_units": shards, "num_cuts": rows, "hours": 0.0})
+        manifest.create(Files(root), identity, {"num_units": shards, "num_cuts": rows, "hours": 0.0})
         every = [_row(prefix, number, soft, embed, front_end, len(units)) for number in range(rows)]
         for number, row in enumerate(every):
             if change:
                 change(number, row)
         for unit, part in enumerate(np.array_split(np.arange(rows), shards)):
-            write_shard(root, unit, [every[number] for number in part], identity)
+            write_shard(Files(root), unit, [every[number] for number in part], identity)
         return root
 
     return make

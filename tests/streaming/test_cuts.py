@@ -20,7 +20,7 @@ MakeStore = Callable[..., str]
 
 def test_cuts_hold_what_the_store_holds(make_store: MakeStore) -> None:
     store = Store.open(make_store("u", rows=9))
-    cuts = to_cuts(store.root)
+    cuts = to_cuts(store)
     assert cuts.is_lazy
     for _ in range(2):  # It can be iterated again.
         for row, cut in zip(store.rows(), cuts, strict=True):
@@ -32,12 +32,12 @@ def test_cuts_hold_what_the_store_holds(make_store: MakeStore) -> None:
             np.put_along_axis(found, cut.load_target_ids(), cut.load_target_log_probs(), axis=1)
             np.testing.assert_array_equal(found, dense)
             assert cut.number == int(cut.id[1:])
-    transcribed = to_cuts(make_store("l", rows=3, soft=False))
+    transcribed = to_cuts(Store.open(make_store("l", rows=3, soft=False)))
     assert [cut.supervisions[0].text for cut in transcribed] == ["text 0", "text 1", "text 2"]
 
 
 def test_a_trimmed_cut_has_the_targets_of_its_part(make_store: MakeStore) -> None:
-    cut = next(iter(to_cuts(make_store("u", rows=1))))
+    cut = next(iter(to_cuts(Store.open(make_store("u", rows=1)))))
     whole = cut.load_target_log_probs()
     shift = cut.target_ids.frame_shift
     part = cut.truncate(offset=5 * shift, duration=10 * shift)
@@ -54,7 +54,7 @@ def test_a_lhotse_sampler_and_the_dataset_give_the_batches_of_the_loader(make_st
             rows = batch.targets.log_probs.view(-1, 3)[start : start + frames]
             known[name] = (batch.features[row, :frames], rows)
             start += frames
-    sampler = DynamicBucketingSampler(to_cuts(root), max_duration=1.5, num_buckets=3, shuffle=True)
+    sampler = DynamicBucketingSampler(to_cuts(Store.open(root)), max_duration=1.5, num_buckets=3, shuffle=True)
     dataset = SoftTargetDataset(FRONT_END)
     seen = []
     for cuts in sampler:
@@ -72,18 +72,18 @@ def test_a_lhotse_sampler_and_the_dataset_give_the_batches_of_the_loader(make_st
 
 def test_what_cannot_be_bridged_is_refused(make_store: MakeStore) -> None:
     with pytest.raises(ConfigError, match="embeds 'features', but cuts need audio"):
-        to_cuts(make_store("u", embed="features"))
-    cuts = to_cuts(make_store("l", rows=3, soft=False)).to_eager()
+        to_cuts(Store.open(make_store("u", embed="features")))
+    cuts = to_cuts(Store.open(make_store("l", rows=3, soft=False))).to_eager()
     with pytest.raises(MismatchError, match="'l.' has no soft targets"):
         SoftTargetDataset(FRONT_END)[cuts]
-    faster = to_cuts(make_store("u", rows=3)).to_eager()
+    faster = to_cuts(Store.open(make_store("u", rows=3))).to_eager()
     with pytest.raises(MismatchError, match="'u.' has soft targets of .* frames, but the student gives"):
         SoftTargetDataset(FRONT_END, subsampling_factor=2)[faster]
 
 
 def test_the_view_gives_single_utterances(make_store: MakeStore) -> None:
     root = make_store("u", rows=20)
-    source = Source("s", root, filter=Filter(speakers=frozenset({"s1"})))
+    source = Source("s", Store.open(root), filter=Filter(speakers=frozenset({"s1"})))
     view = UtteranceView(source, FRONT_END)
     assert [utterance.id for utterance in view] == [f"u{number}" for number in range(1, 20, 3)]
     batch = next(batch for batch in make_loader({"s": root}, augment=None).epoch("s") if "u7" in batch.ids)

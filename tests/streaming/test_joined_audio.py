@@ -40,7 +40,9 @@ def cuts(make_store: MakeStore, tmp_path: Path) -> Path:
 
 
 def _loader(root: str, audio: str) -> Loader:
-    return Loader({"s": Source("s", root, audio=audio)}, front_end=FRONT_END, max_frames=60, max_utterances=4)
+    return Loader(
+        {"s": Source("s", Store.open(root), audio=audio)}, front_end=FRONT_END, max_frames=60, max_utterances=4
+    )
 
 
 @pytest.mark.parametrize("packed", [False, True])

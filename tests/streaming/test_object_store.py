@@ -14,6 +14,7 @@ from s3_server import BUCKET, S3Server
 from stream_helpers import FRONT_END, same_batches
 
 from asrkd.errors import StoreError
+from asrkd.store import Store
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.loader import Loader
@@ -48,7 +49,7 @@ def remote(s3: S3Server, local: str) -> str:
 
 
 def _loader(root: str, disk_cache: DiskCache | None = None, cache_mb: float = 256) -> Loader:
-    source = Source("s", root, disk_cache=disk_cache, cache_mb=cache_mb)
+    source = Source("s", Store.open(root), disk_cache=disk_cache, cache_mb=cache_mb)
     return Loader(
         {"s": source}, front_end=FRONT_END, max_frames=300, max_utterances=16, block_utterances=70, cache_mb=0
     )

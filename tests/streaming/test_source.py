@@ -22,7 +22,7 @@ def _ids(source: Source) -> list[str]:
 
 @pytest.mark.parametrize("cache_mb", [0, 100])
 def test_a_source_reads_every_row_of_every_shard(make_store: MakeStore, cache_mb: float) -> None:
-    source = Source("s", make_store(rows=150, shards=2), cache_mb=cache_mb)
+    source = Source("s", Store.open(make_store(rows=150, shards=2)), cache_mb=cache_mb)
     assert _ids(source) == [f"u{number}" for number in range(150)]
     assert source.group_sizes.tolist() == [64, 11, 64, 11]  # 75 rows a shard, 64 rows a row group
     facts = source.facts(149)
@@ -38,7 +38,7 @@ def test_filters(make_store: MakeStore) -> None:
             row["confidence"] = None
 
     root = make_store(rows=20, change=forget)
-    assert _ids(Source("s", root, filter=Filter({"confidence": (0.095, 0.175)}))) == [
+    assert _ids(Source("s", Store.open(root), filter=Filter({"confidence": (0.095, 0.175)}))) == [
         "u10",
         "u11",
         "u12",
@@ -47,25 +47,25 @@ def test_filters(make_store: MakeStore) -> None:
         "u16",
         "u17",
     ]
-    assert _ids(Source("s", root, filter=Filter(ids=frozenset({"u3", "u12", "x"})))) == ["u3", "u12"]
-    assert _ids(Source("s", root, filter=Filter({"num_frames": (None, 99)}, speakers=frozenset({"s2"})))) == [
-        f"u{number}" for number in range(2, 20, 3)
-    ]
-    longest = Source("s", root, filter=Filter({"duration": (0.3, None), "num_frames": (None, 20)}))
-    every = Source("s", root)
+    assert _ids(Source("s", Store.open(root), filter=Filter(ids=frozenset({"u3", "u12", "x"})))) == ["u3", "u12"]
+    assert _ids(
+        Source("s", Store.open(root), filter=Filter({"num_frames": (None, 99)}, speakers=frozenset({"s2"})))
+    ) == [f"u{number}" for number in range(2, 20, 3)]
+    longest = Source("s", Store.open(root), filter=Filter({"duration": (0.3, None), "num_frames": (None, 20)}))
+    every = Source("s", Store.open(root))
     assert _ids(longest) == [
         facts["id"] for facts in map(every.facts, range(20)) if facts["duration"] >= 0.3 and facts["num_frames"] <= 20
     ]
     with pytest.raises(ConfigError, match="of 20 utterances.*none"):
-        Source("s", root, filter=Filter({"confidence": (2.0, None)}))
+        Source("s", Store.open(root), filter=Filter({"confidence": (2.0, None)}))
     with pytest.raises(ConfigError, match="speaker"):
         Filter({"speaker": (None, None)})
 
 
 def test_the_fingerprint_follows_the_data_and_the_filter(make_store: MakeStore) -> None:
     root, same, other = make_store(rows=8), make_store(rows=8), make_store("v", rows=8)
-    prints = [Source("s", place).fingerprint for place in (root, same, other)]
-    prints.append(Source("s", root, filter=Filter({"confidence": (0.05, None)})).fingerprint)
+    prints = [Source("s", Store.open(place)).fingerprint for place in (root, same, other)]
+    prints.append(Source("s", Store.open(root), filter=Filter({"confidence": (0.05, None)})).fingerprint)
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
 
@@ -108,7 +108,9 @@ def test_memory_holds_the_row_groups_of_a_block(
     for cache_mb, reads in ((None, 10), (0.001, 50)):
         read.clear()
         with caplog.at_level("WARNING"):
-            loader = Loader({"s": Source("s", root, cache_mb=cache_mb)}, block_utterances=128, prefetch=0, **options)
+            loader = Loader(
+                {"s": Source("s", Store.open(root), cache_mb=cache_mb)}, block_utterances=128, prefetch=0, **options
+            )
         list(loader.epoch("s"))
         # Facts and audio of five row groups, each at most once in each block that has rows of it.
         assert (len(read) <= 2 * reads) == (cache_mb is None)

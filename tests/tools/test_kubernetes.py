@@ -12,8 +12,10 @@ import pytest
 import yaml
 from helpers import make_environment, make_teacher
 
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
+from asrkd.store import Store
 from asrkd.store.verify import verify
 
 MANIFEST = Path(__file__).parents[2] / "tools/kubernetes/label.yaml"
@@ -45,7 +47,7 @@ def test_the_pods_label_a_store(job: dict[str, Any], corpus: Path, tmp_path: Pat
     whole, root = tmp_path / "whole", tmp_path / "store"
     for folder in (whole, root):
         plan(str(corpus / "unlabeled.jsonl.gz"), str(folder), teacher=teacher, unit_hours=0.001)
-    run(str(whole))
+    run(Local(Store.open(str(whole))))
     container = job["spec"]["template"]["spec"]["containers"][0]
     programs = make_environment(tmp_path / "image") / "bin"
     command = [str(root) if part.startswith("s3://") else part for part in container["command"]]

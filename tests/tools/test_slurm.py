@@ -12,8 +12,10 @@ import pytest
 from helpers import make_environment, make_teacher
 from slurm_server import SlurmServer, missing
 
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
+from asrkd.store import Store
 from asrkd.store.verify import verify
 
 SCRIPT = Path(__file__).parents[2] / "tools/slurm/label.sbatch"
@@ -41,7 +43,7 @@ def test_an_array_labels_a_store_and_takes_over_from_a_killed_task(
     whole, root = tmp_path / "whole", tmp_path / "store"
     for folder in (whole, root):
         plan(str(corpus / "unlabeled.jsonl.gz"), str(folder), teacher=teacher, unit_hours=0.0005)
-    run(str(whole))
+    run(Local(Store.open(str(whole))))
     environment = {"ASRKD_ENVIRONMENT": str(make_environment(tmp_path / "venv")), "PYTHONPATH": str(SCRIPT.parents[2])}
     submit = ("sbatch", "--parsable", "--array=5-7", f"--output={tmp_path}/log-%a", str(SCRIPT), str(root))
     job = slurm.command(*submit, **environment).strip()

@@ -13,6 +13,7 @@ from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
 from asrkd.decoding.run import compute_scores, decode_scores, search_graph
 from asrkd.evaluation.wer import score, total
+from asrkd.store import Store
 from asrkd.training.dev_wer import DevWer
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
@@ -23,7 +24,7 @@ def test_it_is_the_rate_of_decoding_afterwards(corpus: Path, tmp_path: Path, top
     store = str(corpus / "stores/labeled")
     changes: dict[str, Any] = {"dev_decoding": {"every": 2}, "eval_steps": 5}
     if topology == "hmm":
-        align_store(store, str(tmp_path / "aligned"), corpus / "lexicon.txt", states_per_phone=1)
+        align_store(Store.open(store), str(tmp_path / "aligned"), corpus / "lexicon.txt", states_per_phone=1)
         store = str(tmp_path / "aligned")
         changes["inventory"] = {"lexicon": str(corpus / "lexicon.txt"), "topology": "hmm", "states_per_phone": 1}
         changes |= {"sources": {"labeled": {"store": store}}, "dev": store}

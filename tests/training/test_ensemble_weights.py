@@ -15,6 +15,7 @@ from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
 from asrkd.cli import cli
 from asrkd.errors import CorpusError, MismatchError
+from asrkd.store import Store
 from asrkd.training.ensemble_weights import fit, weigh
 from asrkd.training.trainer import Trainer
 
@@ -46,7 +47,9 @@ def test_no_point_of_a_grid_is_better(domain: str) -> None:
 def teachers(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An aligned store, and an ensemble of a teacher of 30 updates and one of 2."""
     folder = tmp_path_factory.mktemp("teachers")
-    align_store(str(corpus / "stores/labeled"), str(folder / "aligned"), corpus / "lexicon.txt", states_per_phone=1)
+    align_store(
+        Store.open(str(corpus / "stores/labeled")), str(folder / "aligned"), corpus / "lexicon.txt", states_per_phone=1
+    )
     for name, steps in (("good", 30), ("bad", 2)):
         config = settings(
             corpus,
@@ -71,14 +74,16 @@ def test_the_better_teacher_gets_the_weight(teachers: Path, tmp_path: Path) -> N
     weights = [one["weight"] for one in content["teachers"]]
     assert sum(weights) == pytest.approx(1) and weights[1] > 0.9
     assert load_model(f"ensemble:{out}").fingerprint != load_model(f"ensemble:{teachers / 'even.yaml'}").fingerprint
-    found = weigh(teachers / "even.yaml", str(teachers / "aligned"), tmp_path / "again.yaml", max_frames=50)
+    found = weigh(teachers / "even.yaml", Store.open(str(teachers / "aligned")), tmp_path / "again.yaml", max_frames=50)
     assert found.frames == 50 and found.after < found.before and found.after <= min(found.alone) + 1e-6
 
 
 def test_what_does_not_fit_is_told(teachers: Path, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="has no alignments to weigh teachers by"):
-        weigh(teachers / "even.yaml", str(corpus / "stores/labeled"), tmp_path / "out.yaml")
-    align_store(str(corpus / "stores/labeled"), str(tmp_path / "fine"), corpus / "lexicon.txt", states_per_phone=3)
+        weigh(teachers / "even.yaml", Store.open(str(corpus / "stores/labeled")), tmp_path / "out.yaml")
+    align_store(
+        Store.open(str(corpus / "stores/labeled")), str(tmp_path / "fine"), corpus / "lexicon.txt", states_per_phone=3
+    )
     with pytest.raises(MismatchError, match=r"alignments with class \d+, the teachers have 3 classes"):
-        weigh(teachers / "even.yaml", str(tmp_path / "fine"), tmp_path / "out.yaml")
+        weigh(teachers / "even.yaml", Store.open(str(tmp_path / "fine")), tmp_path / "out.yaml")
     assert not (tmp_path / "out.yaml").exists()

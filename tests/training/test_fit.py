@@ -15,6 +15,7 @@ from asrkd import config as configs
 from asrkd.alignment.align_store import align_store
 from asrkd.cli import cli
 from asrkd.store import Store, manifest
+from asrkd.store.files import Files
 from asrkd.store.writer import write_shard
 from asrkd.training import fit
 from asrkd.training.trainer import Trainer
@@ -25,8 +26,8 @@ def changed(root: str, out: Path, change: Any) -> str:
     store = Store.open(root)
     rows = {row["id"]: row | change(row) for row in store.rows()}
     for unit in store.units():
-        write_shard(str(out), unit, [rows[key] for key in store.column(unit, "id").to_pylist()], store.identity)
-    manifest.create(str(out), store.identity, store.manifest.plan)
+        write_shard(Files(str(out)), unit, [rows[key] for key in store.column(unit, "id").to_pylist()], store.identity)
+    manifest.create(Files(str(out)), store.identity, store.plan)
     return str(out)
 
 
@@ -35,7 +36,7 @@ def stores(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`hmm` and `ctc` with the right labels, and `hmm-wrong`, `ctc-wrong` with those of other speech."""
     folder, rng = tmp_path_factory.mktemp("stores"), np.random.default_rng(0)
     plain = str(corpus / "stores/labeled")
-    align_store(plain, str(folder / "hmm"), corpus / "lexicon.txt", states_per_phone=1)
+    align_store(Store.open(plain), str(folder / "hmm"), corpus / "lexicon.txt", states_per_phone=1)
     changed(plain, folder / "ctc", lambda row: {})
     # The same labels at other places: as many of each class, and nothing that the speech could tell.
     changed(str(folder / "hmm"), folder / "hmm-wrong", lambda row: {"alignment": rng.permutation(row["alignment"])})

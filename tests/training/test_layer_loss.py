@@ -13,9 +13,11 @@ from training_helpers import settings
 from asrkd import checkpoint
 from asrkd.acoustic import load_model
 from asrkd.errors import ConfigError
+from asrkd.labeling.job import run
 from asrkd.labeling.layer import make_codebooks
-from asrkd.labeling.local import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
+from asrkd.store import Store
 from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
 
@@ -34,7 +36,7 @@ def stores(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("plain", {}),
     ):
         plan(cuts, str(folder / name), teacher=teacher, embed="audio", **options)  # type: ignore[arg-type]
-        run(str(folder / name))
+        run(Local(Store.open(str(folder / name))))
     return folder
 
 

@@ -16,6 +16,7 @@ from asrkd import checkpoint
 from asrkd import config as configs
 from asrkd.errors import ConfigError
 from asrkd.store import Store, manifest
+from asrkd.store.files import Files
 from asrkd.store.writer import write_shard
 from asrkd.training.config import BY_CONTENT, MAY_CHANGE, TrainConfig
 from asrkd.training.inputs import inputs
@@ -121,9 +122,12 @@ def with_other_labels(root: str, out: str) -> None:
     for unit in store.units():
         rows = [row | {"alignment": np.zeros(row["num_frames"], np.int32)} for row in store.rows()]
         write_shard(
-            out, unit, [row for row in rows if row["id"] in set(store.column(unit, "id").to_pylist())], store.identity
+            Files(out),
+            unit,
+            [row for row in rows if row["id"] in set(store.column(unit, "id").to_pylist())],
+            store.identity,
         )
-    manifest.create(out, store.identity, store.manifest.plan)
+    manifest.create(Files(out), store.identity, store.plan)
 
 
 def test_an_input_with_another_content_is_refused_by_name(corpus: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from graph_helpers import needs_k2, run_settings
 from asrkd import checkpoint
 from asrkd.alignment.align_store import align_store
 from asrkd.errors import ConfigError, DependencyError, MismatchError
-from asrkd.labeling.local import run as label
+from asrkd.labeling.job import run as label
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
 from asrkd.store.snapshot import take
@@ -25,7 +26,7 @@ from asrkd.training.trainer import Trainer
 @pytest.fixture(scope="module")
 def aligned(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("aligned") / "store"
-    align_store(str(corpus / "stores/labeled"), str(out), corpus / "lexicon.txt", states_per_phone=1)
+    align_store(Store.open(str(corpus / "stores/labeled")), str(out), corpus / "lexicon.txt", states_per_phone=1)
     return out
 
 
@@ -42,7 +43,7 @@ def soft(corpus: Path, started: Path, tmp_path_factory: pytest.TempPathFactory) 
     """The labeled set with soft targets, without alignments."""
     root = str(tmp_path_factory.mktemp("soft") / "store")
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=f"checkpoint:{started}", codec="hybrid:0:8", embed="audio")
-    label(root)
+    label(Local(Store.open(root)))
     return Path(root)
 
 
@@ -95,7 +96,9 @@ def test_priors_may_come_from_a_store_and_smoothing_from_soft_targets(
     )
     Trainer(config).train()
     found = checkpoint.read(tmp_path / "run" / "final.pt")["log_prior"]
-    torch.testing.assert_close(found.double().exp(), torch.from_numpy(mean_posterior(str(soft))), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found.double().exp(), torch.from_numpy(mean_posterior(Store.open(str(soft)))), rtol=1e-4, atol=1e-5
+    )
     smoothed = run_settings(
         corpus,
         aligned,
@@ -162,7 +165,7 @@ def test_the_phone_ngram_counts_the_utterances_that_are_trained_on(
     late = sorted((growing / "shards").iterdir())[1:]
     for shard in late:
         shard.rename(tmp_path / shard.name)
-    take(str(growing), "pinned")
+    take(Store.open(str(growing)), "pinned")
     for shard in late:
         (tmp_path / shard.name).rename(shard)
     middle = float(np.median([row["duration"] for row in store.rows(["duration"])]))

@@ -18,9 +18,11 @@ from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import AsrkdError, ConfigError, CorpusError, MismatchError, ModelError
-from asrkd.labeling.local import run as label
+from asrkd.labeling.job import run as label
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.models import rounded_weights
+from asrkd.store import Store
 from asrkd.streaming.source import Source
 from asrkd.training.config import TrainConfig
 from asrkd.training.metrics import read_metrics
@@ -38,7 +40,7 @@ def soft(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         teacher=f"checkpoint:{folder / 'teacher'}",
         embed="audio",
     )
-    label(str(folder / "store"))
+    label(Local(Store.open(str(folder / "store"))))
     return folder / "store"
 
 
@@ -63,7 +65,12 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 def test_losses_fall_for_both_topologies(corpus: Path, tmp_path: Path) -> None:
-    align_store(str(corpus / "stores/labeled"), str(tmp_path / "aligned"), corpus / "lexicon.txt", states_per_phone=1)
+    align_store(
+        Store.open(str(corpus / "stores/labeled")),
+        str(tmp_path / "aligned"),
+        corpus / "lexicon.txt",
+        states_per_phone=1,
+    )
     hmm = settings(
         corpus,
         tmp_path / "hmm",
@@ -159,7 +166,7 @@ def test_workers_change_no_weight_of_an_update_over_several_streams(corpus: Path
 
 def test_a_filtered_source_is_a_view_of_its_store(corpus: Path, soft: Path, tmp_path: Path) -> None:
     changes = mixture(corpus, soft)
-    speakers = sorted({row["speaker"] for row in Source("soft", str(soft)).store.rows(["speaker"])})
+    speakers = sorted({row["speaker"] for row in Source("soft", Store.open(str(soft))).store.rows(["speaker"])})
     changes["sources"]["soft"] |= {
         "speakers": speakers[:1],
         "bounds": {"confidence": [None, 1.0], "duration": [0.1, None]},
@@ -187,7 +194,7 @@ def test_a_vocabulary_map_lets_a_student_have_other_units(corpus: Path, soft: Pa
     trainer = Trainer(settings(corpus, tmp_path / "run", sources={"soft": mapped}, **changes))
     batch = next(trainer.loader.epoch("soft"))
     # The mass of both phones is that of the student's one.
-    plain = Source("soft", str(soft))
+    plain = Source("soft", Store.open(str(soft)))
     place = [plain.facts(n)["id"] for n in range(len(plain))].index(batch.ids[0])
     truth = np.exp(plain.store.targets(plain.facts(place)).to_dense())
     frames = batch.targets.row_splits.diff().tolist()[: len(truth)]
@@ -213,7 +220,7 @@ def test_a_frame_rate_map_lets_a_student_have_longer_frames(corpus: Path, soft: 
     mapped = source | {"frame_rate_map": "pool"}
     trainer = Trainer(settings(corpus, tmp_path / "run", sources={"soft": mapped}, dev=None, **changes))
     batch = next(trainer.loader.epoch("soft"))
-    plain = Source("soft", str(soft))
+    plain = Source("soft", Store.open(str(soft)))
     truth = {}
     for n in range(len(plain)):
         facts = plain.facts(n)

@@ -14,6 +14,7 @@ from watching import watched
 
 from asrkd.alignment.align_store import align_store
 from asrkd.store import Store, manifest
+from asrkd.store.files import Files
 from asrkd.store.reader import rows_of_table
 from asrkd.store.writer import write_shard
 
@@ -26,9 +27,9 @@ def repeated(store: Store, out: str, copies: int) -> float:
             groups = range(store.metadata(old).num_row_groups)
             rows = [row for group in groups for row in rows_of_table(store.read_row_group(old, group))]
             seconds += sum(row["duration"] for row in rows)
-            write_shard(out, unit, [row | {"id": f"{copy}-{row['id']}"} for row in rows], store.identity)
+            write_shard(Files(out), unit, [row | {"id": f"{copy}-{row['id']}"} for row in rows], store.identity)
             unit += 1
-    manifest.create(out, store.identity, dict(store.manifest.plan) | {"num_units": unit})
+    manifest.create(Files(out), store.identity, dict(store.plan) | {"num_units": unit})
     return seconds / 3600
 
 
@@ -45,7 +46,7 @@ def main(store: str, workdir: Path, lexicon: str, copies: tuple[int, ...]) -> No
         hours = repeated(Store.open(store), source, count)
         began, cpu = time.perf_counter(), time.process_time()
         with watched() as most:
-            align_store(source, out, lexicon)
+            align_store(Store.open(source), out, lexicon)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - began
         click.echo(
             f"{count} copies, {hours:.2f} h: {cpu:.0f} s of CPU ({cpu / hours:.0f} an hour), {wall:.0f} s, {most[0] / 1e6:.0f} MB at most"

@@ -22,6 +22,7 @@ import click
 import numpy as np
 import psutil
 
+from asrkd.store import Store
 from asrkd.streaming.mixture import endless
 from asrkd.streaming.plan import EpochOrder, Limits
 from asrkd.streaming.sampler import Position, Sampler, SamplerProgress
@@ -101,7 +102,7 @@ def memory(utterances: int, plot: str) -> tuple[float, float]:
 
     with tempfile.TemporaryDirectory(prefix="asrkd-benchmark-") as name:
         loading.write_asrkd(Path(name) / "store", "audio", utterances)
-        source = Source("s", f"{name}/store")
+        source = Source("s", Store.open(f"{name}/store"))
         loader = Loader(
             {"s": source},
             front_end=loading.FRONT_END,

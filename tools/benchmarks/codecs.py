@@ -44,6 +44,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.report.tables import text_table
 from asrkd.store import Store, manifest
+from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.inspect import store_statistics
 from asrkd.store.writer import COMPRESSION_LEVEL, write_shard
@@ -166,14 +167,14 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
                 }
                 | pack(codec, entries[number])
             )
-        write_shard(folder, 0, rows, identity)
-        manifest.create(folder, identity, {"num_units": 1, "num_cuts": len(parts), "hours": 0.0})
+        write_shard(Files(folder), 0, rows, identity)
+        manifest.create(Files(folder), identity, {"num_units": 1, "num_cuts": len(parts), "hours": 0.0})
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         store = Store.open(folder)
         read = list(store.rows(["num_frames", *store.target_columns]))
         batches = [read[at : at + TOGETHER] for at in range(0, len(read), TOGETHER)]
         unpacking = best_of(3, lambda: [unpacked(codec, batch, parts[0].shape[1]) for batch in batches])
-        sizes = store_statistics(folder)["bytes_per_frame"]
+        sizes = store_statistics(Store.open(folder))["bytes_per_frame"]
         return Stored(
             size / frames,
             sum(value for name, value in sizes.items() if name.startswith("target_")),

@@ -25,9 +25,11 @@ from lhotse import CutSet, Recording
 from asrkd import checkpoint
 from asrkd.corpus.audio import write_audio
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.labeling.local import run
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.models import BLSTMTeacher
+from asrkd.store import Store
 from asrkd.store.verify import verify
 
 UNITS, CUTS_OF_A_UNIT = 30, 4
@@ -138,7 +140,7 @@ def main(kills: int, seed: int) -> None:
             return root
 
         began = time.monotonic()
-        run(planned("whole"))
+        run(Local(Store.open(planned("whole"))))
         whole, undisturbed = shards(str(folder / "whole")), time.monotonic() - began
         click.echo(f"undisturbed, one worker: {len(whole)} shards in {undisturbed:.1f} s")
         context = ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)

@@ -36,13 +36,14 @@ from asrkd.corpus.audio import read_audio, write_audio
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, Waveform
-from asrkd.labeling.job import Crew
+from asrkd.labeling.crew import Crew
 from asrkd.labeling.plan import plan
 from asrkd.labeling.reading import CutJson, batches
 from asrkd.labeling.status import status
 from asrkd.labeling.worker import UnitResult
 from asrkd.models import BLSTMTeacher
 from asrkd.store import Store
+from asrkd.store.files import Files
 from asrkd.store.plan import read_cuts
 
 CLASSES = 3183
@@ -93,8 +94,8 @@ def write_corpus(folder: Path, minutes: float, seconds: tuple[float, float]) -> 
 
 def batches_of(root: str, front_end: AnyFrontEnd) -> list[list[list[CutJson]]]:
     """The batches of each unit of a plan."""
-    units = int(Store.open(root).manifest.plan["num_units"])
-    return [list(batches(read_cuts(root, unit), front_end)) for unit in range(units)]
+    units = int(Store.open(root).plan["num_units"])
+    return [list(batches(read_cuts(Files(root), unit), front_end)) for unit in range(units)]
 
 
 class Batches(torch.utils.data.Dataset):
@@ -154,10 +155,10 @@ def bare(units: list[list[list[CutJson]]], teacher: AcousticModel) -> float:
 def ours(root: str, crew: Crew) -> tuple[float, list[UnitResult]]:
     """Seconds of labeling from the second unit on."""
     store = Store.open(root)
-    with crew.labeler(root, store.identity) as labeler:
+    with crew.labeler(store) as labeler:
         first = list(labeler.label([0]))
         began = time.perf_counter()
-        rest = list(labeler.label(range(1, int(store.manifest.plan["num_units"]))))
+        rest = list(labeler.label(range(1, store.num_units)))
         return time.perf_counter() - began, first + rest
 
 
@@ -280,7 +281,7 @@ def measure(
     yield BARE, bare(units, teacher), 0.0
     for codec in codecs:
         taken, results = ours(roots[codec], Crew(devices=[device], readers=readers))
-        if status(roots[codec]).quarantine:
+        if status(Store.open(roots[codec])).quarantine:
             raise RuntimeError("the benchmark's audio went to quarantine")
         yield f"asrkd, {codec}", taken, sum(result.num_bytes for result in results[1:])
     if peers:

@@ -36,6 +36,8 @@ import soundfile
 import torch
 
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.store import Store
+from asrkd.store.files import Files
 
 FRONT_END = FrontEnd()
 CLASSES = 3183
@@ -120,7 +122,7 @@ def write_asrkd(folder: Path, payload: str, count: int) -> None:
         subsampling_factor=1,
         embed=payload,
     )
-    manifest.create(str(folder), identity, {"num_units": 4, "num_cuts": count, "hours": 0.0})
+    manifest.create(Files(str(folder)), identity, {"num_units": 4, "num_cuts": count, "hours": 0.0})
     rows: list[dict[str, Any]] = []
     for key, samples, ids, log_probs in utterances(count):
         frames = len(ids)
@@ -140,7 +142,7 @@ def write_asrkd(folder: Path, payload: str, count: int) -> None:
             }
         )
     for unit, part in enumerate(np.array_split(np.arange(count), 4)):
-        write_shard(str(folder), unit, [rows[number] for number in part], identity)
+        write_shard(Files(str(folder)), unit, [rows[number] for number in part], identity)
 
 
 def read_asrkd(folder: Path, payload: str, workers: int, packed: bool = False) -> Iterator[tuple[int, int]]:
@@ -148,7 +150,7 @@ def read_asrkd(folder: Path, payload: str, workers: int, packed: bool = False) -
     from asrkd.streaming.source import Source
 
     loader = Loader(
-        {"s": Source("s", str(folder))},
+        {"s": Source("s", Store.open(str(folder)))},
         front_end=FRONT_END,
         max_frames=MAX_FRAMES,
         max_utterances=BATCH * 8,

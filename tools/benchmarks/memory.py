@@ -18,6 +18,7 @@ from watching import held, watched
 
 from asrkd.corpus.inventory import Inventory
 from asrkd.store import Identity, Store, manifest
+from asrkd.store.files import Files
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
 from asrkd.targets.packed import pack
@@ -41,8 +42,8 @@ def fill(root: str, units: int, codec_spec: str) -> None:
             packed = pack(codec, codec.encode(log_probs, frame_keys(key, "f" * 32, FRAMES, torch.device("cpu"))))
             row = {"id": key, "recording_id": key, "start": 0.0, "duration": samples / 16000, "sampling_rate": 16000}
             rows.append(row | {"num_samples": samples, "num_frames": FRAMES} | packed)
-        write_shard(root, unit, rows, identity)
-    manifest.create(root, identity, {"num_units": units, "num_cuts": units * OF_A_UNIT, "hours": 0.0})
+        write_shard(Files(root), unit, rows, identity)
+    manifest.create(Files(root), identity, {"num_units": units, "num_cuts": units * OF_A_UNIT, "hours": 0.0})
 
 
 def decode(root: str) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 import click
 import loading
 
+from asrkd.store import Store
 from asrkd.streaming import DiskCache, Loader, Source
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -52,7 +53,7 @@ def serve(folder: str, link: Connection, latency: float, failures: float) -> Non
 def read(root: str, cache: DiskCache | None) -> tuple[float, bool]:
     """Frames a second of an epoch, and whether every utterance came once."""
     loader = Loader(
-        {"s": Source("s", root, disk_cache=cache)},
+        {"s": Source("s", Store.open(root), disk_cache=cache)},
         front_end=loading.FRONT_END,
         max_frames=loading.MAX_FRAMES,
         max_utterances=64,

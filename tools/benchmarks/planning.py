@@ -20,6 +20,7 @@ from watching import held, watched
 
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
+from asrkd.store import Store
 
 CUT = (
     '{{"id": "speaker-{0:04d}-session-{1:08d}", "start": 0, "duration": {2}, "channel": 0, "supervisions": [], "recording": '
@@ -59,7 +60,7 @@ def main(count: int, unit_hours: float) -> None:
         with watched() as most:
             plan(str(manifest), f"{folder}/store", embed="audio", unit_hours=unit_hours)
         taken = time.perf_counter() - began
-        found = status(f"{folder}/store")
+        found = status(Store.open(f"{folder}/store"))
     if not found.cuts == ids == count:
         raise RuntimeError(f"{found.cuts} cuts were planned of {count}")
     click.echo(f"{count} cuts, {found.hours:.0f} h, {found.units} units")

@@ -23,6 +23,7 @@ import torch
 from asrkd.corpus.audio import write_audio
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
+from asrkd.store.files import Files
 from asrkd.store.plan import read_cuts
 from asrkd.store.writer import write_shard
 from asrkd.targets.packed import pack
@@ -64,7 +65,7 @@ def write_manifest(path: Path, count: int, audio: Path) -> None:
 def finish_all_but_one(root: str) -> int:
     """Write the shards of every unit but the last; the number of their utterances."""
     store = Store.open(root)
-    codec, units = store.identity.target_codec, int(store.manifest.plan["num_units"])
+    codec, units = store.identity.target_codec, int(store.plan["num_units"])
     frames = store.identity.frame_law.num_frames(80000)
     log_probs = torch.randn(frames, len(store.identity.units)).log_softmax(1)
     keys = frame_keys("any", store.identity.teacher_fingerprint, frames, torch.device("cpu"))
@@ -79,8 +80,8 @@ def finish_all_but_one(root: str) -> int:
     fixed |= {"kept_mass": 1.0, "entropy": 1.0, "confidence": 0.5} | packed
     total = 0
     for unit in range(units - 1):
-        rows = [fixed | {"id": cut["id"], "recording_id": cut["id"]} for cut in read_cuts(root, unit)]
-        write_shard(root, unit, rows, store.identity)
+        rows = [fixed | {"id": cut["id"], "recording_id": cut["id"]} for cut in read_cuts(Files(root), unit)]
+        write_shard(Files(root), unit, rows, store.identity)
         total += len(rows)
     return total
 

@@ -11,8 +11,8 @@ from asrkd.alignment.align_store import align_store
 from asrkd.corpus.topology import make_topology
 from asrkd.errors import ConfigError
 from asrkd.report.alignment import write_alignment_report
-from asrkd.store import manifest
-from asrkd.store.files import exists
+from asrkd.store import Store, manifest
+from asrkd.store.files import Files
 from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.decode import dev_decoding
@@ -75,7 +75,7 @@ class Alignment:
         files.write(self.stores.rounds_file, json.dumps(content, indent=1))
 
     def _done(self, name: str, number: int) -> bool:
-        return exists(str(self.stores.aligned(name, number)), manifest.NAME)
+        return Files(str(self.stores.aligned(name, number))).exists(manifest.NAME)
 
     def _align(
         self,
@@ -91,9 +91,9 @@ class Alignment:
             return
         label = f"align {name}" + (f", round {number}" if number else "")
         self.progress(label, 0, 1, "")
-        root, out = str(self.stores.root(name)), self.stores.aligned(name, number)
+        store, out = Store.open(str(self.stores.root(name))), self.stores.aligned(name, number)
         aligned = align_store(
-            root,
+            store,
             str(out),
             self.lexicon,
             states_per_phone=self.config.states_per_phone,
@@ -103,6 +103,6 @@ class Alignment:
             leave_early=leave_early,
             progress=lambda done, total: self.progress(label, done, total, ""),
         )
-        write_alignment_report(out.with_name(f"{out.name}.html"), aligned, root)
+        write_alignment_report(out.with_name(f"{out.name}.html"), aligned, store)
         if warnings := aligned.summary.warnings():
             self.progress(label, 1, 1, "; ".join(f"warning: {warning}" for warning in warnings))

@@ -22,6 +22,7 @@ from asrkd.evaluation.files import write_hypotheses, write_scores
 from asrkd.evaluation.wer import by_speaker, score, total
 from asrkd.graphs import DecodingGraph
 from asrkd.models import count_parameters, int8_bytes
+from asrkd.store import Store
 from asrkd.store.inspect import store_statistics
 from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import DecodingConfig, StudyConfig
@@ -107,7 +108,7 @@ def _target_bytes(run: Path) -> float | None:
     stores = [source.store for source in sources if source.kind == "soft"]
     if not stores:
         return None
-    sizes = store_statistics(stores[0])["bytes_per_frame"]
+    sizes = store_statistics(Store.open(stores[0]))["bytes_per_frame"]
     return sum(size for name, size in sizes.items() if name.startswith("target_"))
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asrkd import files
 from asrkd.errors import ConfigError
 from asrkd.evaluation.wer import Errors
-from asrkd.store.files import write_atomic
 
 SEQUENCE = "sequence.json"
 VARIANTS = "variants.json"
@@ -132,7 +132,7 @@ def record(work: Path, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # A line for each system, so that a change shows which.
     lines = (f"{json.dumps(name)}:{json.dumps(content, separators=(',', ':'))}" for name, content in found.items())
-    write_atomic(str(file.parent), file.name, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    files.write(file, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
 def write_variants(
@@ -151,7 +151,7 @@ def write_variants(
         "beside": {name: list(pair) for name, pair in (beside or {}).items()},
     }
     both = _both(_content(work, VARIANTS), content)
-    write_atomic(str(work / "results"), VARIANTS, json.dumps(both, indent=1).encode())
+    files.write(work / "results" / VARIANTS, json.dumps(both, indent=1))
 
 
 def _both(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _both(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> 
 
 def write_sequence(work: Path, kinds: Sequence[str]) -> None:
     """Note the kinds of sequence training that were decoded."""
-    write_atomic(str(work / "results"), SEQUENCE, json.dumps(list(kinds)).encode())
+    files.write(work / "results" / SEQUENCE, json.dumps(list(kinds)))
 
 
 def read_notes(works: Sequence[Path], name: str) -> list[Any] | None:

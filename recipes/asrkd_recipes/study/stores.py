@@ -14,11 +14,12 @@ from asrkd import files
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.topology import make_topology
 from asrkd.errors import ConfigError
-from asrkd.labeling import local
-from asrkd.labeling.job import Crew
+from asrkd.labeling.crew import Crew
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
-from asrkd.store import manifest
-from asrkd.store.files import exists
+from asrkd.store import Store, manifest
+from asrkd.store.files import Files
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.jobs import StageProgress
 
@@ -85,7 +86,7 @@ class Stores:
     ) -> None:
         """Plan a store where there is none, and label what is missing in it."""
         root = str(self.root(name))
-        if not exists(root, manifest.NAME):
+        if not Files(root).exists(manifest.NAME):
             self.progress(f"plan {name}", 0, 1, "")
             # A teacher brings its front end; transcripts take the teacher's settings, for its frame law.
             front_end = None if teacher else FrontEnd.from_dict(self.config.teacher.front_end)
@@ -100,10 +101,11 @@ class Stores:
                 unit_hours=self.config.unit_hours,
                 front_end=front_end,
             )
-        local.run(
-            root,
-            Crew(workers=self.workers),
-            progress=lambda result, done, total: self.progress(f"label {name}", done, total, f"unit {result.unit}"),
+        run(
+            Local(Store.open(root), Crew(workers=self.workers)),
+            progress=lambda tally, result: self.progress(
+                f"label {name}", tally.done, tally.units, f"unit {result.unit}"
+            ),
         )
 
     def spec_of(self, folders: list[Path], file: str) -> str:
