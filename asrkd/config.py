@@ -1,16 +1,21 @@
-"""Dataclass configs: YAML in, dotted overrides, resolved YAML out (over OmegaConf).
+"""Dataclass configs: every key is declared once, as a `setting`; YAML in, dotted overrides, resolved YAML out.
 
-A key that does not exist is an error that names the nearest one that does.
+A wrong value is refused with an error that begins with its full key, whether it comes from a file, an override or Python.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import io
+import math
+import numbers
+import operator
+import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -22,13 +27,187 @@ from asrkd.errors import ConfigError
 
 T = TypeVar("T")
 
+_ENDS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
 
-def load(cls: type[T], path: str | Path | None = None, overrides: Iterable[str] = ()) -> T:
-    """Read a dataclass config from a YAML file and `key.sub=value` overrides.
+
+def setting(
+    default: Any = MISSING,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    infinite: bool = False,
+    one_of: Sequence[str] = (),
+    form: Callable[[str], object] | None = None,
+    resume: str = "",
+) -> Any:
+    """A key of a config: a field of a dataclass, with the values that it takes. The docstring below it says what it is for (docs/config.md).
+
+    Ranges, choices and forms hold for every element of a list or mapping.
+
+    Args:
+        default: a value, or what is called for one; a key without it is required (and a string then not empty).
+        at_least, above, at_most, below: the range of a number.
+        infinite: whether infinity has a meaning; NaN never has.
+        one_of: all that a string may be.
+        form: raises `ConfigError` for a string that it cannot read; not called with an empty one.
+        resume: how a resumed run compares it (`asrkd.training.config`).
+    """
+    ends = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    limits = {name: end for name, end in ends.items() if end is not None}
+    marks = {"limits": limits, "infinite": infinite, "one_of": tuple(one_of), "form": form, "resume": resume}
+    if callable(default):
+        return field(default_factory=default, metadata=marks)
+    return field(default=default, metadata=marks)
+
+
+class _WrongValue(ConfigError):
+    """Attributes: key: from the section that was checked; why: the message without it."""
+
+    key = why = ""
+
+
+def _wrong(key: str, why: str, place: str = "") -> _WrongValue:
+    error = _WrongValue(f"{_joined(place, key)}: {why}")
+    error.key, error.why = key, why
+    return error
+
+
+def _joined(place: str, key: str) -> str:
+    return f"{place}.{key}" if place and key else place or key
+
+
+def check(section: Any, place: str = "") -> None:
+    """Check a dataclass of settings, and convert what it was given: mappings to sections, whole numbers to floats.
+
+    For `__post_init__`. A section with a place of its own is checked when it is made, a member of a list or mapping (a phase, a source) by the
+    config that holds it, which knows its key. A section may have a method `conflicts` that yields (key, why) where keys do not go together.
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key does not exist, a value has the wrong type,
-            or a mandatory value is absent.
+        ConfigError: a value of another type or out of range, or keys that do not go together; it begins with the full key.
+    """
+    try:
+        _check(section, "")
+    except _WrongValue as error:
+        raise _wrong(error.key, error.why, place) from None
+
+
+@functools.cache
+def _kinds(section: Any) -> dict[str, Any]:
+    return typing.get_type_hints(section)
+
+
+def _check(section: Any, place: str) -> None:
+    kinds = _kinds(cast(Any, type(section)))
+    for declared in fields(section):
+        value = getattr(section, declared.name)
+        object.__setattr__(
+            section, declared.name, _value(kinds[declared.name], value, _joined(place, declared.name), declared)
+        )
+    for key, why in section.conflicts() if hasattr(section, "conflicts") else ():
+        raise _wrong(_joined(place, key), why)
+
+
+def _value(kind: Any, value: Any, key: str, declared: Field[Any]) -> Any:
+    """A value as its annotation wants it."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
+        return _section(cast(type, kind), value, key)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (argument for argument in arguments if argument is not types.NoneType)
+        return None if value is None else _value(inner, value, key, declared)
+    if origin is list:
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise _wrong(key, f"must be a list, not {_shown(value)}")
+        return [_value(arguments[0], item, f"{key}[{number}]", declared) for number, item in enumerate(value)]
+    if origin is dict:
+        _check_mapping(value, key)
+        if odd := [name for name in value if not isinstance(name, str)]:
+            raise _wrong(key, f"has the name {odd[0]!r}, but names must be strings; put it in quotes")
+        return {name: _value(arguments[1], item, f"{key}.{name}", declared) for name, item in value.items()}
+    return _leaf(kind, value, key, declared)
+
+
+def _section(kind: type, value: Any, key: str) -> Any:
+    """A dataclass from a mapping; one that was made before is checked again, at its place."""
+    if not isinstance(value, kind):
+        _check_mapping(value, key)
+        known = {declared.name: declared for declared in fields(cast(Any, kind))}
+        for name in value:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+                hint = f"did you mean {_joined(key, near[0])!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+                raise _wrong(_joined(key, str(name)), f"there is no such key; {hint}")
+        values = dict(value)
+        for name, declared in known.items():
+            if name not in values and declared.default is MISSING and declared.default_factory is MISSING:
+                if not is_dataclass(_kinds(kind)[name]):
+                    raise _wrong(_joined(key, name), "is required, but not set")
+                values[name] = _section(_kinds(kind)[name], {}, _joined(key, name))
+        try:
+            value = kind(**values)
+        except _WrongValue as error:
+            raise _wrong(_joined(key, error.key), error.why) from None
+    _check(value, key)
+    return value
+
+
+def _check_mapping(value: Any, key: str) -> None:
+    if not isinstance(value, Mapping):
+        raise _wrong(key or "config", f"must be a mapping of keys to values, not {_shown(value)}")
+
+
+_LEAVES: dict[type, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    # A number without quotes in YAML, or a path in Python.
+    str: (str | int | float | os.PathLike, "a string"),
+}
+
+
+def _leaf(kind: type, value: Any, key: str, declared: Field[Any]) -> Any:
+    """A string, number or truth value, within its range."""
+    marks, (accepted, what) = declared.metadata, _LEAVES[kind]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise _wrong(key, f"must be {what}, not {_shown(value)}")
+    try:
+        value = kind(value)
+    except OverflowError:
+        raise _wrong(key, f"must be {what}, not {_shown(value)}") from None
+    if kind is float and (math.isnan(value) or (math.isinf(value) and not marks.get("infinite"))):
+        raise _wrong(key, f"must be a finite number, not {value}")
+    limits = marks.get("limits", {})
+    if not all(_ENDS[name](value, end) for name, end in limits.items()):
+        wanted = " and ".join(f"{name} {end}" for name, end in limits.items())
+        raise _wrong(key, f"must be {wanted}, not {value!r}")
+    if marks.get("one_of") and value not in marks["one_of"]:
+        near = difflib.get_close_matches(value, marks["one_of"], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise _wrong(key, f"must be one of {', '.join(marks['one_of'])}, not {_shown(value)}{hint}")
+    if kind is str and not value and declared.default is MISSING and declared.default_factory is MISSING:
+        raise _wrong(key, f"must not be empty, not {value!r}")
+    if marks.get("form") and value:
+        try:
+            marks["form"](value)
+        except ConfigError as error:
+            raise _wrong(key, str(error)) from None
+    return value
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 200 else f"{shown[:200]}..."
+
+
+def load(cls: type[T], path: str | Path | None = None, overrides: Iterable[str] = ()) -> T:
+    """Read a dataclass config from a YAML file and `key.sub=value` overrides (`key[0].sub=value` in a list).
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key does not exist, a value is of another type or out of range, or a required one is not set.
     """
     return from_dict(cls, {} if path is None else read_yaml(path), overrides)
 
@@ -37,84 +216,55 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file as a mapping.
 
     Raises:
-        ConfigError: the file is missing, not YAML, or no mapping.
+        ConfigError: the file is missing, not YAML, or not a mapping.
     """
     try:
         if not Path(path).exists():
             raise ConfigError(f"config file {str(path)!r} does not exist; give the path of a YAML file")
         content = text.read(path, what="config file", error=ConfigError)
-        given = OmegaConf.to_container(OmegaConf.load(io.StringIO(content))) or {}
+        values = OmegaConf.to_container(OmegaConf.load(io.StringIO(content))) or {}
     except ConfigError:
         raise
     except Exception as error:  # the YAML parser's own kinds
-        why = " ".join(str(error).split())
-        raise ConfigError(f"config file {str(path)!r} is not valid YAML: {why}") from None
-    if not isinstance(given, dict):
-        raise ConfigError(f"a config must be a mapping of keys to values, not {type(given).__name__}")
-    return cast(dict[str, Any], given)
+        raise ConfigError(f"config file {str(path)!r} is not valid YAML: {_reason(error)}") from None
+    _check_mapping(values, "")
+    return cast(dict[str, Any], values)
 
 
-def from_dict(cls: type[T], given: Any, overrides: Iterable[str] = ()) -> T:
+def from_dict(cls: type[T], values: Any, overrides: Iterable[str] = ()) -> T:
     """Build a dataclass config from a nested mapping and dotted overrides; see `load`."""
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"a config must be a mapping of keys to values, not {type(given).__name__}")
+    _check_mapping(values, "")
     dotted = list(overrides)
     for item in dotted:
         if "=" not in item:
             raise ConfigError(f"override {item!r} is not of the form key=value, for example seed=2")
-    try:
-        extra = OmegaConf.to_container(OmegaConf.from_dotlist(dotted))
-    except Exception as error:  # the YAML parser's own kinds
-        why = " ".join(str(error).split())
-        raise ConfigError(f"overrides {dotted!r} cannot be read as YAML values: {why}") from None
-    try:
-        _check_keys(cls, given, "")
-        _check_keys(cls, extra, "")
-        merged = OmegaConf.merge(OmegaConf.structured(cls), OmegaConf.create(dict(given)), OmegaConf.create(extra))
-        return cast(T, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        raise ConfigError(f"config key {key!r}: {_reason(error)}" if key else f"config: {_reason(error)}") from None
-    except (TypeError, ValueError) as error:  # OmegaConf: a list where a mapping belongs, or the reverse
-        raise ConfigError(f"config: {error}; a key has a list where a mapping belongs, or the reverse") from None
+    return cast(T, _section(cls, _resolved(values, lambda merged: merged.merge_with_dotlist(dotted)), ""))
 
 
-def changed(config: T, values: Mapping[str, Any]) -> T:
-    """The config with some keys, also nested ones, at other values; raises what `load` raises."""
-    _check_keys(type(config), values, "")
+def changed(config: T, values: Mapping[str, Any], place: str = "") -> T:
+    """The config with some keys, also nested ones, at other values; raises what `load` raises, with `place` before the key."""
+    merged = _resolved(asdict(cast(Any, config)), lambda merged: merged.merge_with(values))
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(config), OmegaConf.create(dict(values)))
-        return cast(T, OmegaConf.to_object(merged))
+        return cast(T, _section(type(config), merged, ""))
+    except _WrongValue as error:
+        raise _wrong(_joined(place, error.key), error.why) from None
+
+
+def _resolved(values: Mapping[str, Any], change: Callable[[Any], None]) -> Any:
+    """Plain containers of a mapping after a change, its interpolations resolved."""
+    try:
+        merged = OmegaConf.create(dict(values))
+        change(merged)
+        return OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"config key {getattr(error, 'full_key', None)!r}: {_reason(error)}") from None
+        raise ConfigError(f"{getattr(error, 'full_key', None) or 'config'}: {_reason(error)}") from None
+    except Exception as error:  # the YAML parser's own kinds, of an override
+        raise ConfigError(f"overrides cannot be read as YAML values: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
-    """OmegaConf's message without the lines that it adds for its own developers."""
+    """A message in one line, without the lines that OmegaConf adds for its own developers."""
     return " ".join(str(error).partition("\n    full_key:")[0].split())
-
-
-def _check_keys(kind: Any, given: Any, prefix: str) -> None:
-    """Refuse keys that a dataclass does not have, naming the nearest, also within lists, mappings and optionals."""
-    arguments = typing.get_args(kind)
-    if is_dataclass(kind) and isinstance(given, Mapping):
-        known = typing.get_type_hints(kind)
-        names = [field.name for field in fields(kind)]
-        for key, value in given.items():
-            if key not in names:
-                near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
-                hint = f"did you mean {prefix + near[0]!r}?" if near else f"known keys: {', '.join(sorted(names))}"
-                raise ConfigError(f"config key {prefix + str(key)!r} does not exist; {hint}")
-            _check_keys(known[key], value, f"{prefix}{key}.")
-    elif typing.get_origin(kind) in (list, tuple) and isinstance(given, list):
-        for number, value in enumerate(given):
-            _check_keys(arguments[0], value, f"{prefix}{number}.")
-    elif typing.get_origin(kind) is dict and isinstance(given, Mapping):
-        for key, value in given.items():
-            _check_keys(arguments[1], value, f"{prefix}{key}.")
-    elif typing.get_origin(kind) in (typing.Union, types.UnionType):
-        for argument in arguments:
-            _check_keys(argument, given, prefix)
 
 
 def to_yaml(config: Any) -> str:
@@ -122,4 +272,4 @@ def to_yaml(config: Any) -> str:
 
     (A string with `${...}` in it is OmegaConf's interpolation, and `???` its mark of an absent value.)
     """
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from asrkd.config import check, setting
+from asrkd.distributed.precision import PRECISIONS
 
 
 @dataclass
 class ScaleConfig:
-    """How the processes of one training (torchrun) work together, and in what precision; see docs/training.md.
+    """How the processes of one training (torchrun) work together, and in what precision (docs/training.md)."""
 
-    `precision` of the forward pass: `float32`, `bf16`, or `fp16` with loss scaling. Processes update one model (DDP); `gtc_threshold`
-    compresses their gradients (0: not), in messages of one threshold and a word each unless `gtc_counts`. With `bmuf_block` each group of `group_size`
-    processes updates a model of its own, and after so many updates these are averaged and filtered with `bmuf_momentum` and `bmuf_rate`;
-    `group_size` must divide their number."""
-
-    precision: str = "float32"
-    gtc_threshold: float = 0.0
+    precision: str = setting("float32", one_of=tuple(PRECISIONS))
+    """Precision of the forward pass; `fp16` scales the loss."""
+    gtc_threshold: float = setting(0.0, at_least=0)
+    """Threshold of gradient compression (Ström 2015); 0 sends whole gradients (DDP)."""
     gtc_counts: bool = True
-    bmuf_block: int = 0
-    bmuf_momentum: float = 0.0
-    bmuf_rate: float = 1.0
+    """Let a message hold several thresholds; false is the paper's format, one threshold per 32-bit word."""
+    bmuf_block: int = setting(0, at_least=0)
+    """Updates between two averagings of the groups' models (BMUF, Chen & Huo 2016); 0 trains one model."""
+    bmuf_momentum: float = setting(0.0, at_least=0, below=1)
+    """Block momentum."""
+    bmuf_rate: float = setting(1.0, above=0)
+    """Block learning rate."""
     bmuf_nesterov: bool = True
-    group_size: int = 1
+    """Use Nesterov block momentum."""
+    group_size: int = setting(1, at_least=1)
+    """Processes that share each model with BMUF; must divide their number."""
+
+    def __post_init__(self) -> None:
+        check(self, "scale")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.gtc_threshold and self.precision == "fp16":
+            yield (
+                "gtc_threshold",
+                f"is {self.gtc_threshold} and scale.precision 'fp16', whose scaled gradients would be compared with the threshold; use bf16 or float32 "
+                "with compression",
+            )

@@ -14,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 from asrkd.distributed.bmuf import BlockMomentum
 from asrkd.distributed.config import ScaleConfig
 from asrkd.distributed.gtc import ThresholdCompression, threshold_hook
-from asrkd.distributed.precision import PRECISIONS
 from asrkd.distributed.ranks import Ranks
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.streaming.batch import Batch
@@ -31,26 +30,15 @@ class Parallel:
     def __init__(self, model: nn.Module, settings: ScaleConfig, ranks: Ranks, device: torch.device) -> None:
         """
         Raises:
-            ConfigError: a setting that cannot be.
+            ConfigError: `group_size` does not divide the number of processes.
         """
-        if settings.precision not in PRECISIONS:
-            raise ConfigError(f"scale.precision is {settings.precision!r}, but must be one of {', '.join(PRECISIONS)}")
-        if settings.gtc_threshold < 0 or settings.bmuf_block < 0:
-            raise ConfigError(
-                f"scale.gtc_threshold is {settings.gtc_threshold} and scale.bmuf_block {settings.bmuf_block}; neither may be negative"
-            )
-        if settings.gtc_threshold and settings.precision == "fp16":
-            raise ConfigError(
-                f"scale.gtc_threshold is {settings.gtc_threshold} and scale.precision 'fp16', whose scaled gradients would be compared with the "
-                "threshold; use bf16 or float32 with compression"
-            )
         self.settings, self.ranks, self.device, self.block = settings, ranks, device, settings.bmuf_block
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         # Processes that share each update: all of them, or with blocks those of a group.
         size = settings.group_size if self.block else ranks.world_size
-        if size < 1 or ranks.world_size % size:
+        if ranks.world_size % size:
             raise ConfigError(
-                f"scale.group_size is {size}, but must divide the {ranks.world_size} processes of this training"
+                f"scale.group_size: is {size}, but must divide the {ranks.world_size} processes of this training"
             )
         self.group_size = size
         self.group = _group_of(ranks, size)

@@ -13,13 +13,8 @@ from asrkd.losses.relations import attention_transfer, frame_similarity
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.source import Source
 from asrkd.targets.layer_codec import LayerCodec
-from asrkd.training.config import LayerLossConfig, TrainConfig
+from asrkd.training.config import RELATIONS, LayerLossConfig, TrainConfig
 from asrkd.training.student import Losses, Objective, Student, StudentOutput, run_model
-
-# Those that compare vectors, which need a linear layer to the teacher's width; and those that compare similarities, which do not.
-VECTORS = ("mse", "cosine")
-RELATIONS = ("similarity", "attention")
-LOSSES = (*VECTORS, "codebooks", *RELATIONS)
 
 
 class LayerObjective(nn.Module):
@@ -36,14 +31,12 @@ class LayerObjective(nn.Module):
             width: dimensions of the student's layer.
 
         Raises:
-            ConfigError: an unknown loss, or one that does not go with how the layer is stored.
+            ConfigError: a loss that does not go with how the layer is stored.
         """
         super().__init__()
-        if settings.loss not in LOSSES:
-            raise ConfigError(f"layer_loss.loss is {settings.loss!r}, but must be one of {', '.join(LOSSES)}")
         if (settings.loss == "codebooks") != (codec.kind == "codebooks"):
             raise ConfigError(
-                f"layer_loss.loss is {settings.loss!r}, but the store's layer is {codec.spec!r}; codebooks go with the loss 'codebooks', numbers with the others"
+                f"layer_loss.loss: is {settings.loss!r}, but the store's layer is {codec.spec!r}; codebooks go with the loss 'codebooks', numbers with the others"
             )
         self.settings, self.codec, self.layers = settings, codec, (settings.layer,)
         outputs = codec.width * max(codec.entries, 1)
@@ -101,21 +94,16 @@ def layer_terms(
     """The weighted objective on the teacher's layer; none where the config wants none.
 
     Raises:
-        ConfigError: what does not go together: no source with a layer, sources with other layers, or a model that is trained in chunks or with others.
+        ConfigError: what does not go together: no source with a layer, or sources with other layers.
     """
     settings = config.layer_loss
     if not settings.layer:
         return []
-    if config.mutual.students > 1 or any(phase.chunk_frames for phase in config.schedule):
-        raise ConfigError(
-            f"layer_loss.layer is {settings.layer!r}, but mutual.students or chunk_frames is set, too; the layer of one model over whole "
-            "utterances is compared, so leave one of them out"
-        )
     soft = (source.store.identity for name, source in sources.items() if config.sources[name].kind == "soft")
     codecs = {identity.layer_codec for identity in soft if identity.layer_codec}
     if len(codecs) != 1:
         raise ConfigError(
-            f"layer_loss.layer is {settings.layer!r}, but the soft sources have {len(codecs)} kinds of layers ({', '.join(sorted(codec.spec for codec in codecs)) or 'none'}); "
+            f"layer_loss.layer: is {settings.layer!r}, but the soft sources have {len(codecs)} kinds of layers ({', '.join(sorted(codec.spec for codec in codecs)) or 'none'}); "
             "give one kind"
         )
     width = layer_width(model, settings.layer, input_dim)

@@ -7,10 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from asrkd.errors import ConfigError
 from asrkd.training.config import OptimizerConfig
-
-OPTIMIZERS = ("adamw", "sgd")
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: OptimizerConfig) -> torch.optim.Optimizer:
@@ -18,15 +15,8 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: OptimizerConfig
 
     AdamW divides by the root of the mean square of what it is given. Where compressed gradients (`scale.gtc_threshold`) come in rare pieces of one
     size, it makes shorter steps than with whole ones, by the root of the share of updates that bring something; SGD's are as long.
-
-    Raises:
-        ConfigError: another name, or a momentum below 0 or not below 1.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.name not in OPTIMIZERS:
-        raise ConfigError(f"optimizer.name is {settings.name!r}, but must be one of {', '.join(OPTIMIZERS)}")
-    if not 0 <= settings.momentum < 1:
-        raise ConfigError(f"optimizer.momentum is {settings.momentum}, but must be at least 0 and below 1")
     if settings.name == "sgd":
         momentum = settings.momentum
         return torch.optim.SGD(parameters, lr=rate, momentum=momentum, weight_decay=decay, nesterov=momentum > 0)

@@ -3,49 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from asrkd.errors import ConfigError
 from asrkd.streaming.mixture import Phase
 from asrkd.training.config import OptimizerConfig, PhaseConfig
-
-CRITERIA = ("frame", "mmi", "lf_mmi", "smbr", "mwer")
-
-
-def check_schedule(phases: Sequence[PhaseConfig], sources: Sequence[str]) -> int:
-    """Total steps of a schedule.
-
-    Raises:
-        ConfigError: no phase, a phase without steps, an unknown source or criterion, a share below 1, a learning rate of 0, or a negative chunk.
-    """
-    if not phases:
-        raise ConfigError("the schedule has no phases; give at least one with steps and a mixture")
-    for number, phase in enumerate(phases):
-        if phase.steps < 1:
-            raise ConfigError(f"schedule[{number}].steps is {phase.steps}, but must be at least 1")
-        if not phase.mixture:
-            raise ConfigError(f"schedule[{number}].mixture is empty; name at least one of {', '.join(sources)}")
-        _check_shares(phase.mixture, sources, f"schedule[{number}].mixture", lowest=1)
-        _check_shares(phase.until, sources, f"schedule[{number}].until", lowest=0)
-        if phase.until and not any(phase.until.values()):
-            raise ConfigError(f"schedule[{number}].until gives no source a share")
-        if phase.criterion not in CRITERIA:
-            raise ConfigError(
-                f"schedule[{number}].criterion is {phase.criterion!r}, but must be one of {', '.join(CRITERIA)}"
-            )
-        if phase.chunk_frames < 0:
-            raise ConfigError(f"schedule[{number}].chunk_frames is {phase.chunk_frames}, but must be at least 0")
-        if phase.learning_rate is not None and not phase.learning_rate > 0:
-            raise ConfigError(f"schedule[{number}].learning_rate is {phase.learning_rate}, but must be above 0")
-    return sum(phase.steps for phase in phases)
-
-
-def _check_shares(shares: Mapping[str, int], sources: Sequence[str], what: str, *, lowest: int) -> None:
-    for name, share in shares.items():
-        if name not in sources:
-            raise ConfigError(f"{what} names the source {name!r}, which is not one of: {', '.join(sources)}")
-        if share < lowest:
-            raise ConfigError(f"{what}.{name} is {share}, but must be an integer from {lowest}")
 
 
 def stream_schedule(phases: Sequence[PhaseConfig]) -> list[Phase]:

@@ -12,7 +12,7 @@ from asrkd import files, text
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer, vocabulary
 from asrkd.corpus.tokens import Tokens
-from asrkd.errors import ConfigError, CorpusError
+from asrkd.errors import CorpusError
 from asrkd.graphs import k2_graph, ngram_graph, topology_of, word_loop_graph
 from asrkd.sequence.ctc import ctc_best_paths
 from asrkd.sequence.dependency import import_k2
@@ -56,7 +56,6 @@ class SequenceObjective:
         log_prior: Tensor | None,
         device: torch.device,
     ) -> None:
-        check_settings(settings)
         self.settings, self.lexicon, self.inventory, self.device = settings, lexicon, inventory, device
         self.skipped: dict[str, str] = {}
         self._tokens = Tokens.of(inventory)
@@ -198,21 +197,3 @@ def token_sequences(sources: Iterable[Source], tokens: Tokens, lexicon: Tokenize
                 spelled = tokens.spell(facts["text"], lexicon, what=f"utterance {facts['id']!r}")
                 sequences.append([token for spellings in spelled for token in spellings[0]])
     return sequences
-
-
-def check_settings(settings: SequenceConfig) -> None:
-    """Raise `ConfigError` for what cannot be used."""
-    if not settings.acoustic_scale > 0:
-        raise ConfigError(f"sequence.acoustic_scale is {settings.acoustic_scale}, but must be above 0")
-    if not 0 <= settings.smoothing < 1:
-        raise ConfigError(f"sequence.smoothing is {settings.smoothing}, but must be from 0 to below 1")
-    if settings.smooth_with not in ("labels", "soft"):
-        raise ConfigError(f"sequence.smooth_with is {settings.smooth_with!r}, but must be labels or soft")
-    if not 0 <= settings.reject < 1:
-        raise ConfigError(f"sequence.reject is {settings.reject}, but is a probability from 0 to below 1")
-    if settings.boost < 0:
-        raise ConfigError(f"sequence.boost is {settings.boost}, but must be at least 0")
-    if settings.phone_order < 2 or settings.num_paths < 1:
-        raise ConfigError(
-            f"sequence.phone_order is {settings.phone_order} and num_paths {settings.num_paths}, but they must be at least 2 and 1"
-        )

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from asrkd.corpus.inventory import Inventory
-from asrkd.errors import ConfigError, MismatchError
+from asrkd.errors import MismatchError
 from asrkd.store.reader import Store
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.source import Filter, Source
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.vocabulary_map import VocabularyMap
-from asrkd.training.config import KINDS, SourceConfig, TrainConfig
+from asrkd.training.config import TrainConfig
 
 
 def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]:
     """The sources of a config, for a student with this inventory.
 
     Raises:
-        ConfigError: an unknown kind, or a bound that is none.
+        ConfigError: no utterance of a store is left.
         MismatchError: a source without soft targets, or with targets over other units than the student's.
     """
     sources = {}
     settings = config.loader
     disk_cache = DiskCache(settings.disk_cache, settings.disk_cache_gb) if settings.disk_cache else None
     for name, given in config.sources.items():
-        if given.kind not in KINDS:
-            raise ConfigError(f"sources.{name}.kind is {given.kind!r}, but must be one of {', '.join(KINDS)}")
         store = Store.open(given.store, given.snapshot)
         mapped = None
         if given.kind == "soft":
@@ -47,7 +45,10 @@ def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]
         sources[name] = Source(
             name,
             store,
-            filter=_filter(name, given),
+            filter=Filter(
+                {column: (low, high) for column, (low, high) in given.bounds.items()},
+                speakers=frozenset(given.speakers) or None,
+            ),
             vocabulary_map=mapped,
             frame_rate_map=rate,
             audio=given.audio,
@@ -55,13 +56,3 @@ def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]
             layer=bool(config.layer_loss.layer) and given.kind == "soft",
         )
     return sources
-
-
-def _filter(name: str, given: SourceConfig) -> Filter:
-    for column, pair in given.bounds.items():
-        if len(pair) != 2:
-            raise ConfigError(
-                f"sources.{name}.bounds.{column} is {list(pair)!r}, but must be a lowest and a highest value (null for none)"
-            )
-    bounds = {column: (low, high) for column, (low, high) in given.bounds.items()}
-    return Filter(bounds, speakers=frozenset(given.speakers) or None)

@@ -28,7 +28,6 @@ from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.training.best import BestCheckpoints, EarlyStopping
 from asrkd.training.callback import Callback
-from asrkd.training.check import check_numbers
 from asrkd.training.config import KINDS, TrainConfig
 from asrkd.training.dev import DevLoss, dev_loss
 from asrkd.training.dev_wer import DevWer
@@ -36,13 +35,13 @@ from asrkd.training.fit import Fit
 from asrkd.training.inputs import inputs
 from asrkd.training.layer_loss import layer_terms
 from asrkd.training.metrics import Log, RisingDev
-from asrkd.training.mutual import MutualObjective, check_mutual
+from asrkd.training.mutual import MutualObjective
 from asrkd.training.objective import FrameObjective
 from asrkd.training.optimizer import make_optimizer
 from asrkd.training.prior import fixed_prior
 from asrkd.training.result import Result
 from asrkd.training.run_folder import check_resumable, has_config, prepare
-from asrkd.training.schedule import check_schedule, learning_rate, stream_schedule, update_phase
+from asrkd.training.schedule import learning_rate, stream_schedule, update_phase
 from asrkd.training.sequence import SequenceObjective, SkippedUtterances
 from asrkd.training.sources import open_sources
 from asrkd.training.student import Learner, Objective, WeightedSum
@@ -85,7 +84,6 @@ class Trainer:
             MismatchError: a store of another inventory or frame law than the model's.
             CorpusError: a transcript that the lexicon cannot spell.
         """
-        check_numbers(config)
         self.config = config
         self.run = Path(config.run)
         self.ranks, device = join(config.device)
@@ -102,7 +100,7 @@ class Trainer:
         self.inventory = Inventory.from_lexicon(
             self.lexicon, config.inventory.topology, states_per_phone=config.inventory.states_per_phone
         )
-        self.total_steps = check_schedule(config.schedule, list(config.sources))
+        self.total_steps = sum(phase.steps for phase in config.schedule)
         sources = open_sources(config, self.inventory)
         augment = Augment.from_settings(self.front_end, **dataclasses.asdict(config.augment))
         self.loader = Loader(
@@ -120,7 +118,6 @@ class Trainer:
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
         )
-        check_mutual(config)
         students = [self._student() for _ in range(config.mutual.students)]
         self.model = students[0].to(self.device)
         check_model(self.model, self.front_end.feature_dim, len(self.inventory), config.model.subsampling_factor)
@@ -162,11 +159,6 @@ class Trainer:
         self.figures: dict[str, float] = {}
         self.warnings: list[str] = []
         self.callbacks = self._callbacks(callbacks)
-        if (config.keep_best or config.patience) and not config.dev:
-            raise ConfigError(
-                f"keep_best is {config.keep_best} and patience {config.patience}, but the config names no dev store to tell the best by; "
-                "set dev"
-            )
         if self.ranks.first:
             stores = {name: source.store for name, source in sources.items()}
             prepare(self.run, config, inputs(config, stores, augment))

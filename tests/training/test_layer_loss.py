@@ -97,7 +97,7 @@ def test_two_processes_make_the_updates_of_one(corpus: Path, stores: Path, tmp_p
         (
             "numbers",
             {"layer_loss": {"layer": "lstm", "loss": "l1"}},
-            "layer_loss.loss is 'l1', but must be one of mse, cosine",
+            "^layer_loss.loss: must be one of mse, cosine.*'l1'",
         ),
         ("numbers", {"layer_loss": {"layer": "lstm", "loss": "codebooks"}}, "store's layer is 'float16:16'"),
         ("indexes", {}, "store's layer is 'codebooks:4:8'"),

@@ -46,7 +46,7 @@ def test_peers_come_closer_to_each_other_and_go_on_exactly(corpus: Path, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mutual": {"students": 0}}, "mutual.students is 0"),
+        ({"mutual": {"students": 0}}, "^mutual.students: must be at least 1, not 0"),
         ({"mutual": {"students": 2}, "init": "x.pt"}, "init 'x.pt' would start all of them alike"),
         (
             {

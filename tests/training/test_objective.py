@@ -159,12 +159,12 @@ def test_a_loss_of_ones_own_is_one_function(lexicon: Lexicon) -> None:
 @pytest.mark.parametrize(
     ("topology", "soft", "message"),
     [
-        ("hmm", {"targets": "hard"}, "soft_loss.targets is 'hard', but must be one of soft, top"),
-        ("hmm", {"alpha": 1.5}, "soft_loss.alpha is 1.5"),
-        ("hmm", {"missing_mass": "none"}, "soft_loss.missing_mass is 'none', but must be one of zero, renorm"),
-        ("hmm", {"temperature": 0.0}, "soft_loss.temperature is 0.0, but must be above 0"),
-        ("hmm", {"delay": -1}, "soft_loss.delay is -1 and around_labels None"),
-        ("ctc", {"around_labels": -2}, "soft_loss.delay is 0 and around_labels -2"),
+        ("hmm", {"targets": "hard"}, "^soft_loss.targets: must be one of soft, top, not 'hard'"),
+        ("hmm", {"alpha": 1.5}, "^soft_loss.alpha: .*1.5"),
+        ("hmm", {"missing_mass": "none"}, "^soft_loss.missing_mass: must be one of zero, renorm.*'none'"),
+        ("hmm", {"temperature": 0.0}, "^soft_loss.temperature: must be above 0, not 0.0"),
+        ("hmm", {"delay": -1}, "^soft_loss.delay: must be at least 0, not -1"),
+        ("ctc", {"around_labels": -2}, "^soft_loss.around_labels: must be at least 0, not -2"),
         ("hmm", {"around_labels": 1}, "'hmm' has no blank"),
         ("ctc", {"function": "asrkd.losses:soft_kll"}, "soft_loss.function .* did you mean 'soft_kl'"),
     ],
@@ -187,8 +187,8 @@ def test_labels_are_smoothed_for_hmm_alone(lexicon: Lexicon) -> None:
     assert batch.alignment is not None
     labels = torch.cat([one[:length] for one, length in zip(batch.alignment, FRAMES, strict=True)])
     torch.testing.assert_close(loss, functional.cross_entropy(flat(logits), labels, label_smoothing=0.2))
-    with pytest.raises(ConfigError, match="label_smoothing is 0.2, but topology 'ctc'"):
+    with pytest.raises(ConfigError, match="^hard_loss.label_smoothing: is 0.2, but topology 'ctc'"):
         ctc = Inventory.from_lexicon(lexicon, "ctc")
         FrameObjective(lexicon, ctc, {}, SoftLossConfig(), HardLossConfig(label_smoothing=0.2))
-    with pytest.raises(ConfigError, match="hard_loss.label_smoothing is 2, but must be a share from 0 to 1"):
+    with pytest.raises(ConfigError, match="^hard_loss.label_smoothing: must be at least 0 and at most 1, not 2"):
         FrameObjective(lexicon, inventory, {}, SoftLossConfig(), HardLossConfig(label_smoothing=2))

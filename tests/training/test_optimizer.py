@@ -80,8 +80,8 @@ def test_a_training_with_sgd_learns(corpus: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"name": "adam"}, "optimizer.name is 'adam', but must be one of adamw, sgd"),
-        ({"momentum": 1.0}, "optimizer.momentum is 1.0, but must be at least 0 and below 1"),
+        ({"name": "adam"}, "^optimizer.name: must be one of adamw, sgd, not 'adam'; did you mean 'adamw'"),
+        ({"momentum": 1.0}, "^optimizer.momentum: must be at least 0 and below 1, not 1.0"),
     ],
 )
 def test_settings_that_cannot_be(given: dict[str, Any], message: str) -> None:

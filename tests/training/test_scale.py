@@ -131,11 +131,11 @@ def test_a_precision_that_the_model_cannot_run_in_is_told(corpus: Path, tmp_path
 @pytest.mark.parametrize(
     ("scale", "message"),
     [
-        ({"precision": "int4"}, "scale.precision is 'int4', but must be one of float32, bf16, fp16"),
-        ({"gtc_threshold": -1.0}, "scale.gtc_threshold is -1.0"),
+        ({"precision": "int4"}, "^scale.precision: must be one of float32, bf16, fp16, not 'int4'"),
+        ({"gtc_threshold": -1.0}, "^scale.gtc_threshold. must be at least 0, not -1.0"),
         ({"gtc_threshold": 0.1, "precision": "fp16"}, "scaled gradients would be compared with the threshold"),
-        ({"bmuf_block": 2, "group_size": 2}, "group_size is 2, but must divide the 1 processes"),
-        ({"bmuf_block": 2, "bmuf_momentum": 1.0}, "block momentum is 1.0"),
+        ({"bmuf_block": 2, "group_size": 2}, "^scale.group_size: is 2, but must divide the 1 processes"),
+        ({"bmuf_block": 2, "bmuf_momentum": 1.0}, "^scale.bmuf_momentum. .*1.0"),
     ],
 )
 def test_settings_that_cannot_be(corpus: Path, tmp_path: Path, scale: dict[str, Any], message: str) -> None:

@@ -125,7 +125,9 @@ class Augment:
             else:
                 samples.append(Reverb.simulated(reverb_rooms, rate, reverb_probability))
         if noise_probability and not noise:
-            raise ConfigError(f"noise_probability is {noise_probability}, but no noise is named; name files or folders")
+            raise ConfigError(
+                f"augment.noise_probability: is {noise_probability}, but no noise is named; name files or folders"
+            )
         if noise_probability:
             sounds = [sound for place in noise for sound in load_noises(place, front_end.sampling_rate)]
             if len(snr) != 2:

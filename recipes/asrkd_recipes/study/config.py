@@ -2,130 +2,205 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import MISSING
-
+from asrkd.config import changed, check, setting
+from asrkd.corpus.topology import make_topology
+from asrkd.targets.codecs import parse_codec
 from asrkd.training.config import (
     AugmentConfig,
     BatchConfig,
+    InventoryConfig,
     ModelConfig,
     OptimizerConfig,
     PhaseConfig,
     SequenceConfig,
     SoftLossConfig,
+    SourceConfig,
+    TrainConfig,
 )
+
+STUDENTS = ("labeled", "distilled", "upper")
+TARGETS = ("posteriors", "lattice")
+# How the names of other runs begin.
+_RUNS = ("teacher-", "generation-", *(f"{student}-" for student in STUDENTS))
 
 
 @dataclass
 class SystemConfig:
-    """A model and how it is trained; `steps` updates on labeled data."""
+    """A model and how it is trained."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    front_end: dict[str, Any] = field(default_factory=dict)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    steps: int = 1000
+    model: ModelConfig = setting(ModelConfig)
+    """The model."""
+    front_end: dict[str, Any] = setting(dict)
+    """Keys of the front end that differ from its defaults (`asrkd.corpus.front_end`)."""
+    optimizer: OptimizerConfig = setting(OptimizerConfig)
+    """The optimizer."""
+    augment: AugmentConfig = setting(AugmentConfig)
+    """Augmentation."""
+    batch: BatchConfig = setting(BatchConfig)
+    """Batches."""
+    steps: int = setting(1000, at_least=1)
+    """Updates on labeled data."""
 
 
 @dataclass
 class DecodingConfig:
-    """Decoding; the insertion penalty of each system and `leave_early` are the best of these on the dev set. `leave_early`: an `hmm` phone may
-    end after any of its states, as natural phones of less than two frames do."""
+    """Decoding of every system."""
 
-    beam: float = 24.0
-    acoustic_scale: float = 1.0
-    prior_scale: float = 1.0
-    insertion_penalties: list[float] = field(default_factory=lambda: [0.0, 2.0, 4.0, 7.0, 10.0])
-    leave_early: list[bool] = field(default_factory=lambda: [False, True])
+    beam: float = setting(24.0, above=0)
+    """Beam of the search."""
+    acoustic_scale: float = setting(1.0, above=0)
+    """Factor of the acoustic scores."""
+    prior_scale: float = setting(1.0, at_least=0)
+    """Factor of the log-prior that is subtracted from the scores of `hmm` models."""
+    insertion_penalties: list[float] = setting(lambda: [0.0, 2.0, 4.0, 7.0, 10.0])
+    """Costs of every word, in nats, of which each system takes the best on the dev set."""
+    leave_early: list[bool] = setting(lambda: [False, True])
+    """Whether an `hmm` phone may end after any of its states, as natural phones of less than two frames do; each system takes the best of these on the dev set."""
+
+    def __post_init__(self) -> None:
+        check(self, "decoding")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        for name in ("insertion_penalties", "leave_early"):
+            if not getattr(self, name):
+                yield name, f"must have at least one value to choose from on dev, not {getattr(self, name)!r}"
 
 
 @dataclass
 class LatticeConfig:
-    """What the targets `lattice` are made with: the teacher's posteriors given that the words are the lexicon's, over every path of their loop
-    (`asrkd.acoustic.lattice`)."""
+    """How the targets `lattice` are made: the teacher's posteriors over every path of the lexicon's words (`asrkd.acoustic.lattice`)."""
 
-    acoustic_scale: float = 1.0
-    insertion_penalty: float = 0.0
+    acoustic_scale: float = setting(1.0, above=0)
+    """Factor of the teacher's scores."""
+    insertion_penalty: float = setting(0.0)
+    """Cost of every word, in nats."""
+
+    def __post_init__(self) -> None:
+        check(self, "lattice")
 
 
 @dataclass
 class SequenceStageConfig:
-    """Sequence training on the labeled set that starts from a finished student."""
+    """Sequence training on the labeled set, from a finished student."""
 
-    schedule: list[PhaseConfig] = field(default_factory=list)
-    settings: SequenceConfig = field(default_factory=SequenceConfig)
+    schedule: list[PhaseConfig] = setting(list)
+    """The phases, one after another, over the source `labeled`."""
+    settings: SequenceConfig = setting(SequenceConfig)
+    """The key `sequence` of that training."""
 
 
 @dataclass
 class VariantConfig:
-    """A further student with the same data and seed, trained in another way.
+    """A further student with the same data and seed, trained in another way."""
 
-    `of`: the student that it differs from, `distilled`, `labeled` or `upper`. `labeled`, `upper`: the students without soft targets that the tables
-    compare it with, where the study's own would not be of its kind. `train`: keys of a training's config (`asrkd.training.config`) in place of
-    that student's, e.g. {soft_loss: {temperature: 2}}. `unlabeled_speakers`: of how many speakers it sees the untranscribed speech (0 all), chosen by
-    the seed, the fewer among the more; `without_speakers` leaves out so many of the first in that order: those that another variant has.
-    `teachers`: runs (teachers, students, other variants) whose mean posteriors it learns from, in place of the
-    study's teacher: a student of its own kind (born again), a chain of ever smaller ones, one member of the ensemble. `targets`: `posteriors` or
-    `lattice` in place of the study's; `codec` likewise. `layer`: a module of the teacher's model (of one teacher, with `posteriors`), which is stored beside the targets, as
-    numbers or as indexes into so many `codebooks` of 256, for a `layer_loss`. `init`: the student whose end
-    it starts from. `processes`: how many train it, by torchrun."""
-
-    of: str = "distilled"
-    train: dict[str, Any] = field(default_factory=dict)
-    unlabeled_speakers: int = 0
-    without_speakers: int = 0
-    teachers: list[str] = field(default_factory=list)
-    targets: str = ""
-    codec: str = ""
+    of: str = setting("distilled", one_of=STUDENTS)
+    """The student that it differs from: `distilled`, `labeled` or `upper`."""
+    train: dict[str, Any] = setting(dict)
+    """Keys of a training's config that differ from that student's, e.g. `{soft_loss: {temperature: 2}}`."""
+    unlabeled_speakers: int = setting(0, at_least=0)
+    """Train on the untranscribed speech of N speakers, chosen by the seed (a smaller choice is part of a larger one); 0 takes all."""
+    without_speakers: int = setting(0, at_least=0)
+    """Leave out the first N speakers of that order: those that another variant has."""
+    teachers: list[str] = setting(list)
+    """Runs (teachers, students, other variants) whose mean posteriors it learns from, in place of the study's teacher."""
+    targets: str = setting("", one_of=("", *TARGETS))
+    """`posteriors` or `lattice`, in place of the study's; an empty name keeps them."""
+    codec: str = setting("", form=parse_codec)
+    """Codec of the targets, in place of the study's; an empty name keeps it."""
     layer: str = ""
-    codebooks: int = 0
+    """Module of the teacher's model (a single teacher, with `posteriors`) that is stored next to the targets, for a `layer_loss`."""
+    codebooks: int = setting(0, at_least=0)
+    """Store that layer as indexes into N codebooks of 256 entries; 0 stores numbers."""
     init: str = ""
-    processes: int = 1
+    """Student from whose end it starts; an empty name starts from random weights."""
+    processes: int = setting(1, at_least=1)
+    """Processes that train it, by torchrun."""
     labeled: str = "labeled"
+    """Student with labeled data alone that the tables compare it with."""
     upper: str = "upper"
+    """Student with all transcripts that the tables compare it with."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class StudyConfig:
-    """One seed of a study.
+    """One seed of a study."""
 
-    `data` is a folder with `labeled`, `unlabeled`, `transcribed`, `dev` and the `tests` (name: file), each as `.jsonl.gz` cuts, and
-    `lexicon.txt`. `transcribed` holds the unlabeled cuts with their words and serves the upper bound alone.
-    `stores` is the folder of the stores that all seeds share (transcripts and alignments), by default in `work`.
-    `align_rounds`: how many times the sets are aligned again, for `hmm`, by a teacher trained on the labels of the round before; a round that does
-    not lower the word error rate on dev is the last and not taken (`align-rounds.json` beside the stores says which was).
-    `distilled` is the schedule of the distilled student over the sources `soft` and `labeled`.
-    `teachers` is the number of teachers trained on the labeled set; more than one label as an ensemble.
-    `generations` has a schedule like `distilled` for each later generation: a teacher that is distilled from the one before
-    it labels the untranscribed set anew, and the last generation teaches the student (Furlanello et al. 2018, "Born-again
-    neural networks").
-    `targets`: what the students learn from, the teacher's `posteriors` as they are, or those of its `lattice`.
-    `sequence`: by name, sequence training of the students `labeled` and `distilled`, each from where cross-entropy left it (needs k2).
-    `variants`: by name, further students.
-    """
-
-    work: str = MISSING
-    data: str = MISSING
+    work: str
+    """Folder for everything that the study writes."""
+    data: str
+    """Folder with `lexicon.txt` and, as `NAME.jsonl.gz`, the cuts of `labeled`, `unlabeled`, `transcribed` (the unlabeled ones with words, for the upper bound alone), `dev` and the tests."""
     stores: str = ""
+    """Folder of the stores that all seeds share (transcripts and alignments); an empty name puts them in `work`."""
     title: str = "asrkd"
-    seed: int = 1
-    topology: str = "ctc"
-    states_per_phone: int = 2
-    align_rounds: int = 0
-    tests: dict[str, str] = field(default_factory=dict)
-    targets: str = "posteriors"
-    lattice: LatticeConfig = field(default_factory=LatticeConfig)
-    codec: str = "topk:20"
-    unit_hours: float = 0.1
-    teachers: int = 1
-    teacher: SystemConfig = field(default_factory=SystemConfig)
-    generations: list[list[PhaseConfig]] = field(default_factory=list)
-    student: SystemConfig = field(default_factory=SystemConfig)
-    distilled: list[PhaseConfig] = field(default_factory=list)
-    sequence: dict[str, SequenceStageConfig] = field(default_factory=dict)
-    variants: dict[str, VariantConfig] = field(default_factory=dict)
-    soft_loss: SoftLossConfig = field(default_factory=SoftLossConfig)
-    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    """Title of the report."""
+    seed: int = setting(1, at_least=0)
+    """Seed of everything random."""
+    topology: str = setting("ctc", form=make_topology)
+    """`inventory.topology` of every training."""
+    states_per_phone: int = setting(2, at_least=1)
+    """`inventory.states_per_phone` of every training."""
+    align_rounds: int = setting(0, at_least=0)
+    """Align the sets again up to N times, for `hmm`, by a teacher trained on the labels of the round before; a round that does not lower the word error rate on dev is the last and is not taken (`align-rounds.json` next to the stores says which was)."""
+    tests: dict[str, str] = setting(dict)
+    """Test sets, by name: files of `data` without their suffix."""
+    targets: str = setting("posteriors", one_of=TARGETS)
+    """What the students learn from: the teacher's `posteriors` as they are, or those of its `lattice`."""
+    lattice: LatticeConfig = setting(LatticeConfig)
+    """How the targets `lattice` are made."""
+    codec: str = setting("topk:20", form=parse_codec)
+    """Codec of the targets."""
+    unit_hours: float = setting(0.1, above=0)
+    """Hours of audio per work unit of labeling."""
+    teachers: int = setting(1, at_least=1)
+    """Teachers trained on the labeled set; several label as an ensemble."""
+    teacher: SystemConfig = setting(SystemConfig)
+    """The teacher."""
+    generations: list[list[PhaseConfig]] = setting(list)
+    """A schedule like `distilled` for every later generation: a teacher distilled from the one before labels the untranscribed set anew (born-again networks, Furlanello et al. 2018)."""
+    student: SystemConfig = setting(SystemConfig)
+    """The student."""
+    distilled: list[PhaseConfig] = setting(list)
+    """Schedule of the distilled student, over the sources `soft` and `labeled`."""
+    sequence: dict[str, SequenceStageConfig] = setting(dict)
+    """Sequence training of the students `labeled` and `distilled`, by name (needs k2)."""
+    variants: dict[str, VariantConfig] = setting(dict)
+    """Further students, by name."""
+    soft_loss: SoftLossConfig = setting(SoftLossConfig)
+    """The loss on stored targets."""
+    decoding: DecodingConfig = setting(DecodingConfig)
+    """Decoding of every system."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.align_rounds and not make_topology(self.topology).needs_alignment:
+            yield (
+                "align_rounds",
+                f"is {self.align_rounds}, but topology {self.topology!r} trains on transcripts without an alignment; leave it out",
+            )
+        for name, variant in self.variants.items():
+            if not re.fullmatch(r"[\w.-]+", name) or name in (*STUDENTS, "teacher", "first") or name.startswith(_RUNS):
+                yield (
+                    f"variants.{name}",
+                    f"cannot be a folder next to those of {', '.join(STUDENTS)}; give another name of letters, digits, . _ and -",
+                )
+            for key in ("labeled", "upper"):
+                if getattr(variant, key) not in (*STUDENTS, *self.variants):
+                    yield f"variants.{name}.{key}", f"must be a student of this study, not {getattr(variant, key)!r}"
+            # Raises what is wrong with its keys now rather than hours later.
+            kinds = ("labeled", "soft") if variant.of == "distilled" else ("labeled",)
+            base = TrainConfig(
+                run="run",
+                inventory=InventoryConfig("lexicon.txt", self.topology, self.states_per_phone),
+                sources={kind: SourceConfig("store", kind) for kind in kinds},
+                schedule=[PhaseConfig(1, {"labeled": 1})],
+                dev="dev",
+                init=variant.init or None,
+            )
+            changed(base, variant.train, f"variants.{name}.train")

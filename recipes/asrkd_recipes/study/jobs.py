@@ -26,7 +26,6 @@ from asrkd.training.config import TrainConfig
 from asrkd.training.inputs import inputs
 from asrkd.training.metrics import read_metrics
 from asrkd.training.run_folder import check_resumable
-from asrkd.training.schedule import check_schedule
 from asrkd.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
@@ -100,7 +99,7 @@ def _show(jobs: Mapping[str, TrainConfig], progress: StageProgress) -> None:
     done = total = 0
     notes = []
     for name, job in jobs.items():
-        steps = check_schedule(job.schedule, list(job.sources))
+        steps = sum(phase.steps for phase in job.schedule)
         lines = read_metrics(Path(job.run))
         step = steps if (Path(job.run) / "final.pt").exists() else int(lines[-1]["step"]) if lines else 0
         done, total = done + step, total + steps

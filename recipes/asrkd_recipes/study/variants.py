@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from asrkd.errors import ConfigError
-from asrkd_recipes.study.config import VariantConfig
-
-STUDENTS = ("labeled", "distilled", "upper")
-TARGETS = ("posteriors", "lattice")
+from asrkd_recipes.study.config import TARGETS, VariantConfig
 
 
 def waves(variants: Mapping[str, VariantConfig], finished: Iterable[str]) -> list[list[str]]:

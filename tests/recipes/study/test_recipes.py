@@ -10,7 +10,6 @@ from asrkd import config as configs
 from asrkd.cli.recipe import _config
 from asrkd.errors import ConfigError
 from asrkd.training.config import InventoryConfig, SourceConfig, TrainConfig
-from asrkd.training.schedule import check_schedule
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.variants import waves
 
@@ -21,7 +20,6 @@ RECIPES = Path(__file__).parents[3] / "recipes"
 def test_the_config_of_a_recipe(path: Path) -> None:
     config = configs.load(StudyConfig, path, ["work=work", "data=data"])
     assert config.topology == path.stem
-    check_schedule(config.distilled, ["soft", "labeled"])
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/variants/*.yaml")), ids=lambda path: path.stem)
@@ -42,7 +40,7 @@ def test_variants_of_a_recipe(path: Path, tmp_path: Path) -> None:
             steps = sum(phase["steps"] for phase in config.variants[given.labeled].train["schedule"])
         if given.of == "distilled" and not given.init:
             # As many updates as what it is compared with.
-            assert check_schedule(train.schedule, ["soft", "labeled"]) == steps
+            assert sum(phase.steps for phase in train.schedule) == steps
 
 
 def test_variants_of_several_files_come_beside_those_of_the_config(tmp_path: Path) -> None:
