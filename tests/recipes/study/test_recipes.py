@@ -56,6 +56,6 @@ def test_variants_of_several_files_come_beside_those_of_the_config(tmp_path: Pat
         _config(tmp_path, tmp_path, "ctc", 1, (), files)
     (tmp_path / "b.yaml").write_text("b: {unlabeled_speaker: 2}\n")
     with pytest.raises(
-        ConfigError, match="unlabeled_speaker' does not exist; did you mean 'variants.b.unlabeled_speak"
+        ConfigError, match="^variants.b.unlabeled_speaker: there is no such key; did you mean 'variants.b"
     ):
         _config(tmp_path, tmp_path, "ctc", 1, (), files)
