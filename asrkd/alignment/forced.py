@@ -168,13 +168,13 @@ def viterbi(scores: NDArray[np.floating], graph: TranscriptGraph) -> tuple[NDArr
     return path, float(best.max())
 
 
-class TooFast(CorpusError):
+class TooFewFrames(CorpusError):
     """An utterance has fewer frames than its transcript needs."""
 
 
-def too_few_frames(num_frames: int, graph: TranscriptGraph, *, what: str = "transcript") -> TooFast:
+def too_few_frames(num_frames: int, graph: TranscriptGraph, *, what: str = "transcript") -> TooFewFrames:
     """The error of an utterance that is too short for its transcript."""
-    return TooFast(
+    return TooFewFrames(
         f"{what}: {num_frames} frames are too few for the {graph.min_frames} that its transcript needs, so it cannot be aligned: the speech is "
         "too fast for the frame rate, or the transcript says more than the audio; check the transcript or leave the cut out"
     )

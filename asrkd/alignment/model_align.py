@@ -13,7 +13,7 @@ from torch import Tensor
 
 from asrkd import fingerprint
 from asrkd.acoustic import AcousticModel
-from asrkd.alignment.forced import TooFast, TranscriptGraph, too_few_frames, transcript_graph, viterbi
+from asrkd.alignment.forced import TooFewFrames, TranscriptGraph, too_few_frames, transcript_graph, viterbi
 from asrkd.alignment.speech import Speech, Spoken
 from asrkd.alignment.summary import Example, Summary, UtteranceProgress
 from asrkd.alignment.timeline import of_state_path
@@ -94,7 +94,7 @@ class ModelAligner:
                     spoken = self.speech.read(place)
                     columns[spoken.id] = self._columns(place, spoken)
                 except CorpusError as error:
-                    self.summary.too_fast += isinstance(error, TooFast)
+                    self.summary.too_fast += isinstance(error, TooFewFrames)
                     left_out[self.speech.id(place)] = str(error)
                 done += 1
                 if progress:

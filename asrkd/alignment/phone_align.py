@@ -10,7 +10,7 @@ import numpy as np
 
 from asrkd.alignment.features import frame_law
 from asrkd.alignment.flat_start import flat_start
-from asrkd.alignment.forced import TooFast
+from asrkd.alignment.forced import TooFewFrames
 from asrkd.alignment.frames import frame_labels, nearest_frames
 from asrkd.alignment.phone_graph import STATES, PhoneGraph, phone_graph
 from asrkd.alignment.phone_model import PhoneModel, spell_phones
@@ -125,7 +125,7 @@ class PhoneAligner:
             raise CorpusError(f"{what} has no transcript, so it cannot be aligned; leave it out")
         graph = phone_graph(spell_phones(text, self.words, phones, what=what))
         if frames < graph.min_frames:
-            raise TooFast(
+            raise TooFewFrames(
                 f"{what}: {frames} frames of 10 ms are too few for the transcript {text[:200]!r}, which needs at least {graph.min_frames}, so "
                 "it cannot be aligned; check the transcript or leave the cut out"
             )
@@ -148,7 +148,7 @@ class PhoneAligner:
                 group.append(self._read(place, model.phones))
                 frames += len(group[-1][0].cepstra)
             except CorpusError as error:
-                self.summary.too_fast += isinstance(error, TooFast)
+                self.summary.too_fast += isinstance(error, TooFewFrames)
                 left_out[self.speech.id(place)] = str(error)
             if len(group) == _TOGETHER or frames > _HOUR / 6:
                 yield group

@@ -9,7 +9,7 @@ import torchaudio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asrkd.alignment.forced import TooFast, transcript_graph, viterbi
+from asrkd.alignment.forced import TooFewFrames, transcript_graph, viterbi
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import CorpusError
@@ -98,7 +98,7 @@ def test_ctc_alignment_is_that_of_torchaudio(text: list[str], spare: int, seed: 
     theirs, scores = torchaudio.functional.forced_align(log_probs[None], tokens)
     assert score == pytest.approx(float(scores.sum()), rel=1e-5)
     assert graph.classes[path].tolist() == theirs[0].tolist()
-    with pytest.raises(TooFast, match=f"{least - 1} frames are too few for the {least} that"):
+    with pytest.raises(TooFewFrames, match=f"{least - 1} frames are too few for the {least} that"):
         viterbi(np.zeros((least - 1, 4)), graph)
 
 
