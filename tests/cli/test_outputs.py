@@ -76,6 +76,7 @@ MAKES: dict[str, Arguments] = {
         "--count", 1, "--entries", 2, "--max-frames", 50,
     ],
     "label plan": lambda p, out: ["label", "plan", p.corpus / "unlabeled.jsonl.gz", out],
+    "segment": lambda p, out: ["segment", p.corpus / "unlabeled.jsonl.gz", f"{out}.jsonl", "--vad", "energy"],
     "store compact": lambda p, out: ["store", "compact", p.corpus / "stores/labeled", out],
     "train": lambda p, out: ["train", p / "train.yaml", f"run={out}"],
     "weigh": lambda p, out: ["weigh", p / "ensemble.yaml", p / "aligned", out],
@@ -195,16 +196,16 @@ def test_what_cannot_be_made_is_one_line(
 def test_a_file_where_a_folder_belongs_and_the_reverse(
     command: str, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    if command in ("label codebooks", "weigh"):
-        out.mkdir()
-        (out / "kept").write_text("precious\n")
+    made = tmp_path / ("out.jsonl" if command == "segment" else "out")
+    if command in ("label codebooks", "segment", "weigh"):
+        made.mkdir()
+        (made / "kept").write_text("precious\n")
     else:
-        out.write_text("precious\n")
-    _, said = ended(capsys, monkeypatch, MAKES[command](place, out))
+        made.write_text("precious\n")
+    _, said = ended(capsys, monkeypatch, MAKES[command](place, tmp_path / "out"))
     assert re.search("s a directory|s a file|Not a directory|File exists", said), said
-    kept = out / "kept" if out.is_dir() else out
-    assert kept.read_text() == "precious\n" and len(list(tmp_path.rglob("*"))) == 1 + out.is_dir()
+    kept = made / "kept" if made.is_dir() else made
+    assert kept.read_text() == "precious\n" and len(list(tmp_path.rglob("*"))) == 1 + made.is_dir()
 
 
 @pytest.mark.parametrize("command", CHANGES)
