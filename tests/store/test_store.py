@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -230,3 +231,18 @@ def test_a_uri_is_a_root_too(tmp_path: Path) -> None:
     write_shard(Files(uri), 0, make_rows(2), IDENTITY)
     manifest.create(Files(uri), IDENTITY, {"num_units": 1, "num_cuts": 2})
     assert [row["id"] for row in Store.open(uri).rows(["id"])] == ["u0", "u1"]
+
+
+def test_a_handle_is_small_when_it_goes_to_another_process_and_opens_the_files_there(root: str) -> None:
+    store = Store.open(root)
+    before = len(pickle.dumps(store))
+    store.index()
+    assert [store.footer_fingerprint(unit) for unit in store.units()]
+    data = pickle.dumps(store)
+    assert len(data) < before + 100 < 4000
+    again = pickle.loads(data)
+    assert again.identity == store.identity and again.identity.codec == store.codec
+    assert [row["id"] for row in again.rows(["id"])] == [row["id"] for row in store.rows(["id"])]
+    assert [again.footer_fingerprint(unit) for unit in again.units()] == [
+        store.footer_fingerprint(unit) for unit in store.units()
+    ]
