@@ -54,32 +54,32 @@ class FrontEnd:
     The default is the study's: 64 log-mel x 3 frames every 30 ms (Parthasarathi & Ström 2019, section 2).
     `FrontEnd.from_dict({"preset": "sherpa"})` is icefall's and sherpa-onnx's, 80 log-mel x 4 frames every 40 ms, and
     `{"preset": "whisper"}` Whisper's, 80 log-mel every 10 ms; further settings replace those of a preset.
-
-    Attributes:
-        sampling_rate: hertz.
-        num_mels: mel bins.
-        frame_length_ms, frame_shift_ms: window and shift, in milliseconds.
-        stack, stride: frames joined, and frames from one joined frame to the next.
-        mean_norm: `none`, `utterance` or `causal`. A streaming student needs `causal` or `none`.
-        low_freq, high_freq: edges of the filterbank in hertz; a `high_freq` of 0 or less is relative to Nyquist.
-        snip_edges: windows lie inside the signal. False: they are centered on the middle of each shift (Kaldi's
-            `snip-edges=false`), or for Whisper on its beginning, and the signal is mirrored at its ends.
-        full_scale: what a sample of 1.0 counts as before the floor of the logarithm: 32768 (Kaldi) or 1 (icefall, sherpa-onnx).
-        filterbank: `kaldi` or `whisper`.
     """
 
     sampling_rate: int = 16000
+    """Hertz."""
     num_mels: int = 64
+    """Mel bins."""
     frame_length_ms: float = 25.0
+    """Window, in milliseconds."""
     frame_shift_ms: float = 10.0
+    """From one window to the next, in milliseconds."""
     stack: int = 3
+    """Neighboring frames joined into one."""
     stride: int = 3
+    """Frames from one joined frame to the next."""
     mean_norm: str = "utterance"
+    """`none`, `utterance` or `causal`. A streaming student needs `causal` or `none`."""
     low_freq: float = 20.0
+    """Lower edge of the filterbank in hertz."""
     high_freq: float = 0.0
+    """Upper edge of the filterbank in hertz; 0 or less is relative to half the sampling rate."""
     snip_edges: bool = True
+    """Keep windows inside the signal. False centers them on the middle of each shift (Kaldi's `snip-edges=false`), or for Whisper on its beginning, and mirrors the signal at its ends."""
     full_scale: float = 32768.0
+    """What a sample of 1.0 counts as before the floor of the logarithm: 32768 (Kaldi) or 1 (icefall, sherpa-onnx)."""
     filterbank: str = "kaldi"
+    """`kaldi` or `whisper`."""
 
     def __post_init__(self) -> None:
         if self.mean_norm not in MEAN_NORMS:
