@@ -83,7 +83,7 @@ class SourceConfig:
     speakers: list[str] = setting(list)
     """Keep only utterances of these speakers; an empty list keeps all."""
     audio: str = setting("", resume=BY_CONTENT)
-    """lhotse manifest with the audio of a store that embeds none."""
+    """Manifest of lhotse with the audio of a store that embeds none."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         for column, pair in self.bounds.items():
