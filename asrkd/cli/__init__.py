@@ -30,7 +30,7 @@ def cli(context: click.Context, debug: bool) -> None:
       asrkd label run STORE              fill it
       asrkd align STORE OUT              hard labels for the hmm topology, from nothing but transcripts
       asrkd train CONFIG                 teacher or student
-      asrkd decode RUN CUTS OUT          text and word error rate
+      asrkd decode SPEC CUTS OUT         text and word error rate
     """
     context.obj = {"debug": debug}
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
 from asrkd.acoustic import load_model
+from asrkd.cli import options
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.corpus.transcripts import speaker_of
-from asrkd.decoding.run import DECODERS, compute_scores, decode_scores, read_prior, search_graph
+from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
+from asrkd.decoding.search import DECODERS, Search
 from asrkd.evaluation import files
 from asrkd.evaluation.wer import score as align_words
 from asrkd.files import check_folder
 from asrkd.sequence.dependency import import_k2
 
 
-@click.command("decode")
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.command("decode", cls=options.ModelCommand)
+@click.argument("model", metavar="SPEC")
 @click.argument("cuts")
 @click.argument("out", type=click.Path(file_okay=False))
 @click.option("--lexicon", required=True, type=click.Path(dir_okay=False), help="The words to decode into.")
@@ -29,6 +30,7 @@ from asrkd.sequence.dependency import import_k2
     type=click.Path(dir_okay=False),
     help="ARPA language model; default: a loop of the lexicon's words. Needs k2.",
 )
+@options.MODEL_DEVICE
 @click.option("--decoder", type=click.Choice(DECODERS), default="kaldi", help="Who searches the graph.")
 @click.option("--beam", default=24.0, help="Beam of the graph decoder, in nats.")
 @click.option("--max-active", default=7000, help="States kept a frame.")
@@ -38,12 +40,13 @@ from asrkd.sequence.dependency import import_k2
     "--leave-early", is_flag=True, help="Let an hmm phone end after any of its states: one frame is enough for it."
 )
 def decode_command(
-    run: str,
+    model: str,
     cuts: str,
     out: str,
     lexicon: str,
     name: str,
     grammar: str | None,
+    device: str,
     decoder: str,
     beam: float,
     max_active: int,
@@ -51,44 +54,42 @@ def decode_command(
     acoustic_scale: float,
     leave_early: bool,
 ) -> None:
-    """Decode CUTS with the finished training run RUN through a loop of the lexicon's words or a grammar, and score."""
+    """Decode CUTS with a model through a loop of the lexicon's words or a grammar, and score.
+
+    SPEC names the model: the folder of a finished training run, or any of those below.
+    """
     folder = Path(out)
     check_folder(folder)
     if decoder == "k2":
         import_k2()
-    model = load_model(f"checkpoint:{run}")
-    # What cannot be searched is said before the model runs over all the audio.
-    graph = search_graph(
+    acoustic_model = load_model(model, device)
+    # What cannot be searched or scored is said before the model runs over all the audio.
+    acoustic_model.check_prior()
+    search = Search(
         read_tokenizer(lexicon),
-        model.inventory,
+        acoustic_model.inventory,
         grammar=grammar,
         insertion_penalty=insertion_penalty,
         leave_early=leave_early,
-    )
-    for cut in iterate_json(cuts):
-        files.check_id(cut["id"])
-    scores = compute_scores(model, cuts)
-    began = time.perf_counter()
-    texts = decode_scores(
-        scores,
-        model,
-        graph,
-        log_prior=read_prior(run),
         beam=beam,
         max_active=max_active,
         decoder=decoder,
-        acoustic_scale=acoustic_scale,
+        device=device,
     )
-    searched = time.perf_counter() - began
+    test_set = EvaluationSet.read(cuts)
+    for key in test_set.references:
+        files.check_id(key)
+    scores = AcousticScores(acoustic_model, test_set, acoustic_scale=acoustic_scale)
+    texts = search.texts(scores)
     files.write_hypotheses(folder / f"hyp-{name}.txt", texts)
-    files.write_hypotheses(folder / f"ref-{name}.txt", scores.references)
-    files.write_speakers(folder / f"utt2spk-{name}.txt", scores.speakers)
-    scored = align_words(scores.references, texts, scores.speakers)
+    files.write_hypotheses(folder / f"ref-{name}.txt", test_set.references)
+    files.write_speakers(folder / f"utt2spk-{name}.txt", test_set.speakers)
+    scored = align_words(test_set.references, texts, test_set.speakers)
     files.write_scores(folder, name, scored)
     click.echo(files.summary(scored))
     click.echo(
-        f"RTFx: model {scores.audio_seconds / max(scores.model_seconds, 1e-9):.0f}, graph and search "
-        f"{scores.audio_seconds / max(searched, 1e-9):.0f}"
+        f"RTFx: model {scores.audio_seconds / max(scores.model_seconds, 1e-9):.0f}, search "
+        f"{scores.audio_seconds / max(search.seconds, 1e-9):.0f}"
     )
 
 

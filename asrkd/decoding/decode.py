@@ -1,4 +1,4 @@
-"""Decoding: from the logits of one utterance to words or tokens."""
+"""Decoding: from the acoustic scores of one utterance to words or tokens."""
 
 from __future__ import annotations
 
@@ -32,21 +32,16 @@ class Hypothesis:
 
 
 def graph_decode(
-    log_probs: NDArray[np.float32],
+    scores: NDArray[np.float32],
     graph: DecodingGraph,
     *,
-    log_prior: NDArray[np.float32] | None = None,
-    acoustic_scale: float = 1.0,
     beam: float = 24.0,
     max_active: int = 7000,
 ) -> Hypothesis:
     """Best path through a graph by Kaldi's token-passing decoder (`kaldi_decoder.FasterDecoder`).
 
     Args:
-        log_probs: (T, V) log-posteriors.
-        log_prior: (V,) log-priors to divide out: `hmm` models give pseudo-likelihoods p(x|s) = p(s|x) / p(s)
-            (Bourlard & Morgan 1994).
-        acoustic_scale: multiplies the acoustic scores.
+        scores: (T, V) acoustic scores (`AcousticModel.scores`).
         beam: log-score beam.
         max_active: states kept a frame.
 
@@ -55,7 +50,7 @@ def graph_decode(
         CorpusError: no path survives the beam, or the scores hold NaN.
         ConfigError: a beam or number of states that cannot be used.
     """
-    scores = check_scores(log_probs, graph, log_prior, acoustic_scale)
+    scores = check_scores(scores, graph)
     if not len(scores):
         return Hypothesis((), 0.0, np.zeros(0, dtype=np.int64))
     decoder = kaldi_decoder.FasterDecoder(graph.fst, search_options(beam, max_active))
@@ -74,25 +69,19 @@ def search_options(beam: float, max_active: int) -> kaldi_decoder.FasterDecoderO
     return kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active, min_active=min(20, max_active - 1))
 
 
-def check_scores(
-    log_probs: NDArray[np.float32],
-    graph: DecodingGraph,
-    log_prior: NDArray[np.float32] | None = None,
-    acoustic_scale: float = 1.0,
-) -> NDArray[np.float32]:
-    """(T, V) acoustic scores: log-posteriors less log-priors, scaled.
+def check_scores(scores: NDArray[np.float32], graph: DecodingGraph) -> NDArray[np.float32]:
+    """(T, V) acoustic scores, as the decoders take them.
 
     Raises:
         MismatchError: V is not the graph's inventory's.
         CorpusError: NaN among the scores.
     """
-    if log_probs.shape[1] != len(graph.inventory):
+    if scores.shape[1] != len(graph.inventory):
         raise MismatchError(
-            f"the model gives {log_probs.shape[1]} classes, the graph was built for {len(graph.inventory)}; "
+            f"the model gives {scores.shape[1]} classes, the graph was built for {len(graph.inventory)}; "
             "build the graph from the model's own inventory"
         )
-    scores = log_probs if log_prior is None else log_probs - log_prior
-    scores = np.ascontiguousarray(scores * acoustic_scale, dtype=np.float32)
+    scores = np.ascontiguousarray(scores, dtype=np.float32)
     if np.isnan(scores).any():
         raise CorpusError("the acoustic scores hold NaN; the model or its input is broken")
     return scores

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from asrkd.decoding.decode import Hypothesis, check_scores
+from asrkd.errors import DependencyError
 from asrkd.graphs import DecodingGraph, k2_graph
 from asrkd.sequence.decode import one_best
+from asrkd.sequence.dependency import import_k2
 from asrkd.sequence.lattice import Beam
 
 
@@ -19,34 +21,33 @@ class K2Decoder:
     """Decodes batches through a graph with `k2.intersect_dense_pruned`.
 
     Raises:
-        DependencyError: k2 is not installed.
+        DependencyError: k2 is not installed, or is to search on a GPU and was built without CUDA.
     """
 
     def __init__(self, graph: DecodingGraph, *, device: str = "cpu", beam: Beam | None = None) -> None:
         self.graph, self.device = graph, torch.device(device)
+        if self.device.type == "cuda" and not import_k2().with_cuda:
+            raise DependencyError(
+                f"k2 was built without CUDA, so it cannot search on {device!r}; install a CUDA build (https://k2-fsa.github.io/k2/cuda.html), or let "
+                "kaldi-decoder search, on the CPU (decoder kaldi)"
+            )
         self.beam = beam or Beam()
         self.fsa: Any = k2_graph(graph).to(self.device)
 
-    def decode(
-        self,
-        log_probs: Sequence[NDArray[np.float32]],
-        *,
-        log_prior: NDArray[np.float32] | None = None,
-        acoustic_scale: float = 1.0,
-    ) -> list[Hypothesis]:
-        """The best path of each utterance, (T, V) log-posteriors each; arguments as for `graph_decode`.
+    def decode(self, scores: Sequence[NDArray[np.float32]]) -> list[Hypothesis]:
+        """The best path of each utterance, (T, V) acoustic scores each.
 
         Raises:
             MismatchError: V is not the graph's inventory's.
             CorpusError: no path survives the beam (k2 keeps paths that end at a word's end alone), or NaN among the scores.
         """
-        scores = [torch.from_numpy(check_scores(one, self.graph, log_prior, acoustic_scale)) for one in log_probs]
-        found = [Hypothesis((), 0.0, np.zeros(0, dtype=np.int64)) for _ in scores]
-        chosen = [n for n, one in enumerate(scores) if len(one)]
+        frames = [torch.from_numpy(check_scores(one, self.graph)) for one in scores]
+        found = [Hypothesis((), 0.0, np.zeros(0, dtype=np.int64)) for _ in frames]
+        chosen = [n for n, one in enumerate(frames) if len(one)]
         if not chosen:
             return found
-        padded = torch.nn.utils.rnn.pad_sequence([scores[n] for n in chosen], batch_first=True).to(self.device)
-        lengths = torch.tensor([len(scores[n]) for n in chosen])
+        padded = torch.nn.utils.rnn.pad_sequence([frames[n] for n in chosen], batch_first=True).to(self.device)
+        lengths = torch.tensor([len(frames[n]) for n in chosen])
         for n, path in zip(chosen, one_best(padded, lengths, self.fsa, beam=self.beam), strict=True):
             words = tuple(self.graph.words[word] for word in path.words)
             found[n] = Hypothesis(words, path.score, path.classes.cpu().numpy())

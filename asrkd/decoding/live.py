@@ -41,30 +41,20 @@ class EndpointRules:
 
 
 class LiveDecoder:
-    """Kaldi's token-passing decoder, fed with chunks of log-posteriors.
+    """Kaldi's token-passing decoder, fed with chunks of acoustic scores.
 
     The words are those of `graph_decode` of all frames at once with the same beam.
 
     Args:
         graph: the decoding graph.
-        log_prior: (V,), already scaled; for `hmm`.
-        acoustic_scale, beam, max_active: as in `graph_decode`.
+        beam, max_active: as in `graph_decode`.
 
     Raises:
         ConfigError: a beam or number of states that cannot be used.
     """
 
-    def __init__(
-        self,
-        graph: DecodingGraph,
-        *,
-        log_prior: NDArray[np.float32] | None = None,
-        acoustic_scale: float = 1.0,
-        beam: float = 24.0,
-        max_active: int = 7000,
-    ) -> None:
+    def __init__(self, graph: DecodingGraph, *, beam: float = 24.0, max_active: int = 7000) -> None:
         self.graph = graph
-        self._log_prior, self._acoustic_scale = log_prior, acoustic_scale
         self._decoder = kaldi_decoder.FasterDecoder(graph.fst, search_options(beam, max_active))
         self.restart()
 
@@ -73,14 +63,14 @@ class LiveDecoder:
         self._decoder.init_decoding()
         self.num_frames = 0
 
-    def accept(self, log_probs: NDArray[np.float32]) -> None:
-        """Go on with (C, V) log-posteriors.
+    def accept(self, scores: NDArray[np.float32]) -> None:
+        """Go on with (C, V) acoustic scores (`AcousticModel.scores_of`).
 
         Raises:
             MismatchError: V is not the graph's inventory's.
             CorpusError: NaN among the scores.
         """
-        scores = check_scores(log_probs, self.graph, self._log_prior, self._acoustic_scale)
+        scores = check_scores(scores, self.graph)
         if len(scores):
             self._decoder.advance_decoding(kaldi_decoder.DecodableCtc(scores, self.num_frames))
             self.num_frames += len(scores)
@@ -122,11 +112,25 @@ class LiveRecognizer:
 
     Model and features run on over endpoints, as they did over the words of an utterance in training; the decoder begins again.
 
+    Args:
+        acoustic_scale, prior_scale: as in `AcousticModel.scores`.
+
     Raises:
         ConfigError: a model that cannot stream, or a front end that needs the whole utterance.
+        ModelError: a model that needs priors has none.
     """
 
-    def __init__(self, model: AcousticModel, decoder: LiveDecoder, rules: EndpointRules | None = None) -> None:
+    def __init__(
+        self,
+        model: AcousticModel,
+        decoder: LiveDecoder,
+        rules: EndpointRules | None = None,
+        *,
+        acoustic_scale: float = 1.0,
+        prior_scale: float = 1.0,
+    ) -> None:
+        model.check_prior()
+        self._scales = {"acoustic_scale": acoustic_scale, "prior_scale": prior_scale}
         network: Any = model.network
         stream_layout(network, "run on live audio")
         self.model, self.decoder, self.rules = model, decoder, rules or EndpointRules()
@@ -161,7 +165,7 @@ class LiveRecognizer:
         return found
 
     def _advance(self, logits: Tensor, *, last: bool) -> LiveHypothesis:
-        self.decoder.accept(logits[0].log_softmax(-1).numpy())
+        self.decoder.accept(self.model.scores_of(logits[0].log_softmax(-1), **self._scales).numpy())
         if not self.decoder.num_frames:
             return LiveHypothesis((), last, 0.0)
         seconds = self.decoder.num_frames * self.frame_seconds

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from asrkd.acoustic import AcousticModel
-from asrkd.decoding.run import Scores, decode_scores, search_graph
+from asrkd.decoding.search import Search
 from asrkd.errors import CorpusError
 from asrkd.evaluation.wer import score, total
 from asrkd.training.callback import Callback
@@ -21,8 +24,10 @@ class DevWer(Callback):
     """Measures `dev_wer`, a share, of the averaged model, as `dev_decoding` of the config says."""
 
     def __init__(self, trainer: Trainer) -> None:
-        penalty = trainer.config.dev_decoding.insertion_penalty
-        self._graph = search_graph(trainer.lexicon, trainer.inventory, insertion_penalty=penalty)
+        settings = trainer.config.dev_decoding
+        self._search = Search(
+            trainer.lexicon, trainer.inventory, insertion_penalty=settings.insertion_penalty, beam=settings.beam
+        )
 
     def evaluate(self, trainer: Trainer, figures: dict[str, float]) -> None:
         """At every so many evaluations and at the last update.
@@ -39,22 +44,28 @@ class DevWer(Callback):
             model = AcousticModel(
                 student.eval(), trainer.front_end, trainer.inventory, factor, "training", "", str(trainer.device)
             )
-            scores = _scores(trainer, model)
-        seen = np.concatenate([np.exp(one, dtype=np.float64) for one in scores.log_probs.values()])
-        texts = decode_scores(
-            scores,
-            model,
-            self._graph,
-            log_prior=np.log(seen.mean(axis=0).clip(1e-5)).astype(np.float32),
-            acoustic_scale=settings.acoustic_scale,
-            beam=settings.beam,
+            utterances = list(_log_probs(trainer, model))
+        if model.inventory.topology.needs_prior:
+            mean = torch.cat([one.log_probs for one in utterances]).double().exp().mean(dim=0)
+            model = dataclasses.replace(model, log_prior=mean.clamp_min(1e-5).log().float())
+        texts = self._search.texts(
+            (one.id, model.scores_of(one.log_probs, acoustic_scale=settings.acoustic_scale).numpy())
+            for one in utterances
         )
-        figures["dev_wer"] = total(score(scores.references, texts, scores.speakers)).rate
+        references = {one.id: one.text for one in utterances}
+        figures["dev_wer"] = total(score(references, texts, {one.id: one.speaker for one in utterances})).rate
 
 
-def _scores(trainer: Trainer, model: AcousticModel) -> Scores:
-    """Log-posteriors of the dev store."""
-    scores = Scores()
+class _Utterance(NamedTuple):
+    """An utterance of the dev store; its log-posteriors are (T, V), in the host's memory."""
+
+    id: str
+    text: str
+    speaker: str
+    log_probs: Tensor
+
+
+def _log_probs(trainer: Trainer, model: AcousticModel) -> Iterator[_Utterance]:
     for batch in dev_batches(trainer.config, trainer.front_end):
         log_probs, lengths = model.log_probs(batch.features, batch.feature_lengths)
         for n, length in enumerate(lengths.tolist()):
@@ -63,6 +74,4 @@ def _scores(trainer: Trainer, model: AcousticModel) -> Scores:
                 raise CorpusError(
                     f"utterance {key!r} of the dev store {trainer.config.dev!r} has no transcript, so it cannot be scored"
                 )
-            scores.log_probs[key] = log_probs[n, :length].cpu().numpy()
-            scores.references[key], scores.speakers[key] = text, batch.speakers[n] or key
-    return scores
+            yield _Utterance(key, text, batch.speakers[n] or key, log_probs[n, :length].cpu())

@@ -20,7 +20,8 @@ from lhotse import CutSet
 from asrkd.acoustic import load_model
 from asrkd.cli import run_command
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.decoding.run import compute_scores, decode_scores, read_prior, search_graph
+from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
+from asrkd.decoding.search import Search
 from asrkd.errors import ConfigError
 from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference, by_speaker, score
 from asrkd.report.tables import markdown_table
@@ -83,16 +84,10 @@ def of_seed(data: Path, work: Path) -> dict[tuple[str, str], dict[str, Errors]]:
     for system, run in runs.items():
         model = load_model(f"checkpoint:{run}")
         chosen = json.loads((work / "results" / system / "result.json").read_text(encoding="utf-8"))
-        scores = compute_scores(model, str(path))
-        texts = decode_scores(
-            scores,
-            model,
-            search_graph(lexicon, model.inventory, insertion_penalty=chosen["insertion_penalty"]),
-            log_prior=read_prior(run),
-            acoustic_scale=0.4,
-            beam=24.0,
-        )
-        for speaker, errors in by_speaker(score(scores.references, texts, scores.speakers)).items():
+        test_set = EvaluationSet.read(str(path))
+        search = Search(lexicon, model.inventory, insertion_penalty=chosen["insertion_penalty"])
+        texts = search.texts(AcousticScores(model, test_set, acoustic_scale=0.4))
+        for speaker, errors in by_speaker(score(test_set.references, texts, test_set.speakers)).items():
             found.setdefault((system, "first" if speaker in first else "later"), {})[speaker] = errors
     return found
 

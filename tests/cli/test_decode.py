@@ -7,13 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+import torch
+import yaml
 from click.testing import CliRunner
 from lhotse import CutSet
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 from training_helpers import settings
 
+from asrkd.acoustic import TrainedModel
 from asrkd.cli import cli
-from asrkd.errors import AsrkdError, CorpusError
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.lexicon import Lexicon
+from asrkd.decoding.decode import graph_decode
+from asrkd.errors import AsrkdError, ConfigError, CorpusError, ModelError
+from asrkd.evaluation.files import read_hypotheses
+from asrkd.graphs import word_loop_graph
+from asrkd.models import BLSTMTeacher, to_int8
 from asrkd.training.trainer import Trainer
 
 
@@ -76,8 +90,117 @@ def test_what_cannot_be_scored_is_said_before_audio_is_read(
     def read(*_: object) -> None:
         raise AssertionError("audio was read")
 
-    monkeypatch.setattr("asrkd.decoding.run.read_audio", read)
+    monkeypatch.setattr("asrkd.decoding.evaluation_set.read_audio", read)
     cuts = manifest(corpus, tmp_path / "cuts.jsonl", change)
     with pytest.raises(CorpusError, match=message):
         invoke("decode", run, cuts, tmp_path / "out", "--lexicon", corpus / "lexicon.txt")
+    assert not (tmp_path / "out").exists()
+
+
+class Models:
+    """Models of the corpus' words with random weights, as files of each kind, and their scores by hand: (T, F) -> (T, V)."""
+
+    def __init__(self, corpus: Path, folder: Path) -> None:
+        self.lexicon = Lexicon.read(corpus / "lexicon.txt")
+        self.inventory = Inventory.from_lexicon(self.lexicon, "hmm", states_per_phone=1)
+        self.folder, self.cuts = folder, corpus / "labeled.jsonl.gz"
+        classes = len(self.inventory)
+        self.priors = [torch.softmax(torch.randn(classes, generator=self._seed(n)), 0) for n in range(2)]
+        self.networks = []
+        for number, prior in enumerate(self.priors):
+            torch.manual_seed(number)
+            network = BLSTMTeacher(192, classes, hidden_dim=16, num_layers=1).eval()
+            network.output.weight.data *= 30
+            self.networks.append(network)
+            self.trained(network, prior.log()).save(folder / f"run-{number}/final.pt")
+
+    @staticmethod
+    def _seed(number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(number)
+
+    def trained(self, network: BLSTMTeacher, log_prior: Tensor | None) -> TrainedModel:
+        args = {"hidden_dim": 16, "num_layers": 1}
+        factory = "asrkd.models:BLSTMTeacher"
+        return TrainedModel(network.state_dict(), factory, args, FrontEnd(), self.inventory, 1, log_prior)
+
+    def posteriors(self, network: Any, features: Tensor) -> Tensor:
+        with torch.no_grad():
+            return network(features[None], torch.tensor([len(features)]))[0][0].softmax(-1)
+
+    def folder_of_a_run(self) -> tuple[str, Callable[[Tensor], Tensor]]:
+        return str(self.folder / "run-0"), lambda x: (self.posteriors(self.networks[0], x) / self.priors[0]).log()
+
+    def int8(self) -> tuple[str, Callable[[Tensor], Tensor]]:
+        network = to_int8(self.networks[1])
+        return f"int8:{self.folder / 'run-1'}", lambda x: (self.posteriors(network, x) / self.priors[1]).log()
+
+    def ensemble(self) -> tuple[str, Callable[[Tensor], Tensor]]:
+        weights = (0.75, 0.25)
+        members = [{"spec": str(self.folder / f"run-{n}"), "weight": 4 * weight} for n, weight in enumerate(weights)]
+        (self.folder / "both.yaml").write_text(yaml.safe_dump({"teachers": members}))
+        prior = sum(weight * one for weight, one in zip(weights, self.priors, strict=True))
+
+        def scores(x: Tensor) -> Tensor:
+            each = [weight * self.posteriors(one, x) for weight, one in zip(weights, self.networks, strict=True)]
+            return (sum(each) / prior).log()  # type: ignore[arg-type]
+
+        return f"ensemble:{self.folder / 'both.yaml'}", scores
+
+    def onnx(self) -> tuple[str, Callable[[Tensor], Tensor]]:
+        value, names = helper.make_tensor_value_info, ["features", "feature_lengths", "logits", "logit_lengths"]
+        classes = len(self.inventory)
+        weights = torch.randn(192, classes, generator=self._seed(2)).numpy() / 4
+        nodes = [
+            helper.make_node("MatMul", ["features", "W"], ["logits"]),
+            helper.make_node("Identity", ["feature_lengths"], ["logit_lengths"]),
+        ]
+        inputs = [value(names[0], TensorProto.FLOAT, ["N", "T", 192]), value(names[1], TensorProto.INT64, ["N"])]
+        outputs = [value(names[2], TensorProto.FLOAT, ["N", "T", classes]), value(names[3], TensorProto.INT64, ["N"])]
+        graph = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(weights, "W")])
+        opset = [helper.make_opsetid("", 17)]
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), self.folder / "graph.onnx")
+        content = {"front_end": FrontEnd().to_dict(), "inventory": self.inventory.to_dict()}
+        content |= {"log_prior": self.priors[0].log().tolist()}
+        (self.folder / "graph.onnx.json").write_text(json.dumps(content))
+        return f"onnx:{self.folder / 'graph.onnx'}", lambda x: (
+            (x @ torch.from_numpy(weights)).softmax(-1) / self.priors[0]
+        ).log()
+
+    def texts(self, scores: Callable[[Tensor], Tensor], scale: float) -> dict[str, str]:
+        graph = word_loop_graph(self.lexicon, self.inventory, insertion_penalty=0.5)
+        found = {}
+        for cut in CutSet.from_file(self.cuts):
+            features = FrontEnd()(torch.from_numpy(cut.load_audio()[0]))
+            of_cut = (scale * scores(features)).numpy().astype(np.float32)
+            found[cut.id] = " ".join(graph_decode(of_cut, graph).words)
+        return found
+
+
+@pytest.mark.parametrize("kind", ["folder_of_a_run", "int8", "ensemble", "onnx"])
+def test_a_model_of_any_kind_is_decoded_by_its_scores(corpus: Path, tmp_path: Path, kind: str) -> None:
+    models = Models(corpus, tmp_path)
+    spec, scores = getattr(models, kind)()
+    options = ["--lexicon", corpus / "lexicon.txt", "--acoustic-scale", 0.4, "--insertion-penalty", 0.5]
+    invoke("decode", spec, models.cuts, tmp_path / "out", *options)
+    expected = models.texts(scores, 0.4)
+    assert read_hypotheses(tmp_path / "out/hyp-test.txt") == expected
+    assert len(set(expected.values())) > 3
+    # The priors matter, so they were divided by.
+    assert models.texts(lambda x: scores(x) + models.priors[kind == "int8"].log(), 0.4) != expected
+
+
+def test_a_model_or_device_that_cannot_be_used_is_said_before_audio_is_read(corpus: Path, tmp_path: Path) -> None:
+    models = Models(corpus, tmp_path)
+    bare = models.trained(models.networks[0], None)
+    bare.save(tmp_path / "bare/final.pt")
+    (tmp_path / "empty").mkdir()
+    for error, said, arguments in (
+        (ModelError, "brings none; give a run of asrkd train", [tmp_path / "bare"]),
+        (ModelError, "final.pt", [tmp_path / "empty"]),
+        (ModelError, "of no known kind; give one of checkpoint:PATH", [tmp_path / "none"]),
+        (ConfigError, "device 'cuda:99' cannot be used", [tmp_path / "run-0", "--device", "cuda:99"]),
+    ):
+        spec, *options = arguments
+        with pytest.raises(error, match=said):
+            invoke("decode", spec, models.cuts, tmp_path / "out", "--lexicon", corpus / "lexicon.txt", *options)
     assert not (tmp_path / "out").exists()

@@ -75,17 +75,6 @@ def test_best_path_equals_enumeration(topology: str, seed: int, penalty: float) 
     assert found.words in words_of(tuple(int(c) for c in found.classes), inventory)
 
 
-def test_priors_and_scale_enter_as_the_equation_says() -> None:
-    inventory = Inventory.from_lexicon(LEXICON, "hmm", states_per_phone=1)
-    rng = np.random.default_rng(0)
-    log_probs = np.log(rng.dirichlet(np.ones(len(inventory)), 8)).astype(np.float32)
-    prior = np.log(rng.dirichlet(np.ones(len(inventory)))).astype(np.float32)
-    graph = word_loop_graph(LEXICON, inventory)
-    found = graph_decode(log_probs, graph, log_prior=prior, acoustic_scale=0.5, beam=1000.0)
-    again = graph_decode((log_probs - prior) * 0.5, graph, beam=1000.0)
-    assert found.words == again.words and found.score == pytest.approx(again.score)
-
-
 def test_greedy_collapses_repeats_and_blanks() -> None:
     inventory = Inventory.from_lexicon(LEXICON, "ctc")
     path = [0, 1, 1, 0, 1, 2, 2, 3, 0]
@@ -120,5 +109,5 @@ def test_a_phone_that_may_be_left_early_passes_in_one_frame() -> None:
         scores = np.full((len(units), len(inventory)), -30.0, dtype=np.float32)
         scores[np.arange(len(units)), [states[unit] for unit in units]] = 0.0
         graph = word_loop_graph(LEXICON, inventory, leave_early=early)
-        found = graph_decode(scores, graph, log_prior=np.zeros(len(inventory), np.float32), beam=1e4)
+        found = graph_decode(scores, graph, beam=1e4)
         assert list(found.words) == text and found.score == pytest.approx(-len(text) * math.log(4), abs=1e-3)

@@ -27,9 +27,8 @@ def test_chunks_give_the_path_of_the_whole_at_the_same_beam(sizes: list[int], to
     inventory = Inventory.from_lexicon(LEXICON, topology)
     rng = np.random.default_rng(seed)
     log_probs = np.log(rng.dirichlet(0.3 * np.ones(len(inventory)), sum(sizes)) + 1e-9).astype(np.float32)
-    prior = np.log(rng.dirichlet(np.ones(len(inventory)))).astype(np.float32) if topology == "hmm" else None
     graph = word_loop_graph(LEXICON, inventory)
-    decoder = LiveDecoder(graph, log_prior=prior, acoustic_scale=0.7, beam=8.0, max_active=20)
+    decoder = LiveDecoder(graph, beam=8.0, max_active=20)
     for _ in range(2):  # a decoder that begins again forgets the utterance before
         decoder.restart()
         for chunk in np.split(log_probs, np.cumsum(sizes)[:-1]):
@@ -37,7 +36,7 @@ def test_chunks_give_the_path_of_the_whole_at_the_same_beam(sizes: list[int], to
         if not sum(sizes):
             continue
         found = decoder.best(ended=True)
-        whole = graph_decode(log_probs, graph, log_prior=prior, acoustic_scale=0.7, beam=8.0, max_active=20)
+        whole = graph_decode(log_probs, graph, beam=8.0, max_active=20)
         assert (found.words, found.classes.tolist()) == (whole.words, whole.classes.tolist())
         assert found.score == pytest.approx(whole.score, abs=1e-4) and found.complete == whole.complete
 

@@ -285,12 +285,11 @@ def test_a_teacher_labels_windows_without_a_text(bases: list[MonoCut], tmp_path:
 
 
 def test_decoding_refuses_a_reference_that_is_not_what_is_said(bases: list[MonoCut], tmp_path: Path) -> None:
-    from asrkd.acoustic import load_model
-    from asrkd.decoding.run import compute_scores
+    from asrkd.decoding.evaluation_set import EvaluationSet
 
     CutSet.from_cuts([bases[0].truncate(duration=0.3)]).to_file(tmp_path / "cuts.jsonl")
     with pytest.raises(CorpusError, match="reaches beyond it.*cannot be scored"):
-        compute_scores(load_model(make_teacher(tmp_path / "teacher.pt")), str(tmp_path / "cuts.jsonl"))
+        EvaluationSet.read(str(tmp_path / "cuts.jsonl"))
 
 
 def test_the_plan_of_mixed_cuts_is_whole(bases: list[MonoCut], tmp_path: Path) -> None:

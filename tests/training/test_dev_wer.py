@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from training_helpers import settings
 
 from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
-from asrkd.decoding.run import compute_scores, decode_scores, search_graph
+from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
+from asrkd.decoding.search import Search
 from asrkd.evaluation.wer import score, total
 from asrkd.store import Store
 from asrkd.training.dev_wer import DevWer
@@ -33,12 +36,13 @@ def test_it_is_the_rate_of_decoding_afterwards(corpus: Path, tmp_path: Path, top
     lines = [line for line in read_metrics(tmp_path / "run") if "dev" in line]
     assert [line["step"] for line in lines if "dev_wer" in line] == [10, 20, 30]
     assert lines[0]["step"] == 5 and last["dev_wer"] == lines[-1]["dev_wer"]
-    model = load_model(f"checkpoint:{tmp_path / 'run'}")
-    scores = compute_scores(model, str(corpus / "labeled.jsonl.gz"))
-    seen = np.concatenate([np.exp(one, dtype=np.float64) for one in scores.log_probs.values()])
-    prior = np.log(seen.mean(axis=0)).astype(np.float32)
-    texts = decode_scores(scores, model, search_graph(trainer.lexicon, model.inventory), log_prior=prior, beam=16.0)
-    assert last["dev_wer"] == pytest.approx(total(score(scores.references, texts, scores.speakers)).rate)
+    model = load_model(str(tmp_path / "run"))
+    dev = EvaluationSet.read(str(corpus / "labeled.jsonl.gz"))
+    log_probs = AcousticScores(model, dev, prior_scale=0.0)
+    seen = np.concatenate([np.exp(one, dtype=np.float64) for _, one in log_probs])
+    model = dataclasses.replace(model, log_prior=torch.from_numpy(np.log(seen.mean(axis=0)).astype(np.float32)))
+    texts = Search(trainer.lexicon, model.inventory, beam=16.0).texts(AcousticScores(model, dev))
+    assert last["dev_wer"] == pytest.approx(total(score(dev.references, texts, dev.speakers)).rate)
 
 
 def test_without_settings_nothing_is_decoded(corpus: Path, tmp_path: Path) -> None:

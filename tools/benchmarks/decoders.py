@@ -15,8 +15,9 @@ import torch
 from asrkd.acoustic import load_model
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.decode import graph_decode
+from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
 from asrkd.decoding.k2_decode import K2Decoder
-from asrkd.decoding.run import K2_BATCH, compute_scores, read_prior
+from asrkd.decoding.search import K2_BATCH
 from asrkd.evaluation.wer import score, total
 from asrkd.graphs import word_loop_graph
 from asrkd.report.tables import text_table
@@ -34,27 +35,24 @@ def main(run: str, cuts: str, lexicon: str, acoustic_scale: float, beam: float, 
     """Print both, and where they differ."""
     torch.set_num_threads(1)
     model = load_model(f"checkpoint:{run}")
-    scores = compute_scores(model, cuts)
-    prior = read_prior(run) if model.inventory.topology.needs_prior else None
+    test_set = EvaluationSet.read(cuts)
+    scores = AcousticScores(model, test_set, acoustic_scale=acoustic_scale)
     graph = word_loop_graph(Lexicon.read(lexicon), model.inventory)
-    keys = list(scores.log_probs)
-    frames = [scores.log_probs[key] for key in keys]
+    of_utterances = dict(scores)
+    keys, frames = list(of_utterances), list(of_utterances.values())
     began = time.perf_counter()
-    ours = [
-        graph_decode(one, graph, log_prior=prior, acoustic_scale=acoustic_scale, beam=beam, max_active=max_active)
-        for one in frames
-    ]
+    ours = [graph_decode(one, graph, beam=beam, max_active=max_active) for one in frames]
     kaldi_seconds = time.perf_counter() - began
     search = K2Decoder(graph, beam=Beam(beam, 8.0, min(30, max_active - 1), max_active))
     began = time.perf_counter()
     theirs = []
     for at in range(0, len(frames), K2_BATCH):
-        theirs += search.decode(frames[at : at + K2_BATCH], log_prior=prior, acoustic_scale=acoustic_scale)
+        theirs += search.decode(frames[at : at + K2_BATCH])
     k2_seconds = time.perf_counter() - began
     rows = []
     for name, found, seconds in (("kaldi-decoder", ours, kaldi_seconds), ("k2", theirs, k2_seconds)):
         texts = {key: " ".join(one.words) for key, one in zip(keys, found, strict=True)}
-        rate = total(score(scores.references, texts, scores.speakers)).rate
+        rate = total(score(test_set.references, texts, test_set.speakers)).rate
         rows.append(
             [name, f"{100 * rate:.2f}", f"{scores.audio_seconds / seconds:.0f}", f"{kaldi_seconds / seconds:.2f}"]
         )

@@ -26,7 +26,6 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.live import EndpointRules, LiveDecoder, LiveRecognizer
-from asrkd.decoding.run import read_prior
 from asrkd.errors import ConfigError
 from asrkd.graphs import word_loop_graph
 from asrkd.report.tables import text_table
@@ -61,13 +60,13 @@ def background(samples: torch.Tensor, count: int, rate: int) -> torch.Tensor:
     return both.repeat(count // len(both) + 1)[:count]
 
 
-def whole(recognizer: LiveRecognizer, samples: torch.Tensor, prior: np.ndarray | None, scale: float, beam: float):
+def whole(recognizer: LiveRecognizer, samples: torch.Tensor, scale: float, beam: float):
     """Seconds, and the best path."""
     began = time.perf_counter()
     features = recognizer.model.front_end(samples)[None]
-    log_probs, _ = recognizer.model.log_probs(features, torch.tensor([features.shape[1]]))
+    scores, _ = recognizer.model.scores(features, torch.tensor([features.shape[1]]), acoustic_scale=scale)
     graph = recognizer.decoder.graph
-    found = graph_decode(log_probs[0].numpy(), graph, log_prior=prior, acoustic_scale=scale, beam=beam)
+    found = graph_decode(scores[0].numpy(), graph, beam=beam)
     return time.perf_counter() - began, found
 
 
@@ -100,17 +99,17 @@ def main(
     if not isinstance(model.front_end, FrontEnd):
         raise ConfigError("the model reads whole utterances")
     rate = model.front_end.sampling_rate
-    prior = read_prior(run) if model.inventory.topology.needs_prior else None
     graph = word_loop_graph(Lexicon.read(lexicon), model.inventory)
-    options = {"log_prior": prior, "acoustic_scale": acoustic_scale, "beam": beam}
-    endpoints = LiveRecognizer(model, LiveDecoder(graph, **options), EndpointRules())
-    never = LiveRecognizer(model, LiveDecoder(graph, **options), EndpointRules(1e9, 1e9, 1e9))
+    endpoints, never = (
+        LiveRecognizer(model, LiveDecoder(graph, beam=beam), rules, acoustic_scale=acoustic_scale)
+        for rules in (EndpointRules(), EndpointRules(1e9, 1e9, 1e9))
+    )
     firsts, finals, lasts, live_seconds, whole_seconds, audio_seconds, same, count = [], [], [], 0.0, 0.0, 0.0, 0, 0
     for cut in iterate(open_cuts(cuts), what=cuts):
         if count == utterances:
             break
         samples = torch.from_numpy(read_audio(cut, rate))
-        took, found = whole(never, samples, prior, acoustic_scale, beam)
+        took, found = whole(never, samples, acoustic_scale, beam)
         whole_seconds += took
         began = time.perf_counter()
         for part in samples.split(rate * chunk_ms // 1000):

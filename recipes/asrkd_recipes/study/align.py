@@ -62,7 +62,7 @@ class Alignment:
             run = self.stores.root(f"aligner-{number}")
             train_all({run.name: self.train_config(run, number)}, 1, self.progress)
             # Not the dev loss, whose labels every round changes.
-            rates.append(dev_decoding(self.config, f"checkpoint:{run}", [run]).rate)
+            rates.append(dev_decoding(self.config, f"checkpoint:{run}").rate)
             if number and not rates[number] < rates[number - 1]:
                 why = f"round {number} was not better on dev ({rates[number]:.2%} WER, {rates[number - 1]:.2%} before), so it was the last"
                 break

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from asrkd import checkpoint, files
 from asrkd import config as configs
 from asrkd.acoustic import AcousticModel, load_model
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.decoding.run import Scores, compute_scores, decode_scores, latency_ratio, read_prior, search_graph
+from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet, latency_ratio
+from asrkd.decoding.search import Search
 from asrkd.errors import ConfigError
 from asrkd.evaluation.files import write_hypotheses, write_scores
 from asrkd.evaluation.wer import by_speaker, score, total
-from asrkd.graphs import DecodingGraph
 from asrkd.models import count_parameters, int8_bytes
 from asrkd.store import Store
 from asrkd.store.inspect import store_statistics
@@ -33,49 +30,41 @@ class DevDecoding:
     """A model with what decodes dev best: `rate` is the word error rate on dev."""
 
     model: AcousticModel
-    prior: NDArray[np.float32]
-    graph: DecodingGraph
+    search: Search
     penalty: float
     leave_early: bool
     rate: float
 
-    def decode(self, scores: Scores, settings: DecodingConfig) -> dict[str, str]:
-        """Text by utterance id."""
-        return decode_scores(
-            scores,
-            self.model,
-            self.graph,
-            log_prior=self.prior,
-            acoustic_scale=settings.acoustic_scale,
-            prior_scale=settings.prior_scale,
-            beam=settings.beam,
-        )
 
-
-def dev_decoding(config: StudyConfig, spec: str, runs: list[Path]) -> DevDecoding:
+def dev_decoding(config: StudyConfig, spec: str) -> DevDecoding:
     """Choose the insertion penalty, and whether phones may be left early, on dev."""
     model = load_model(spec)
     data, settings = Path(config.data), config.decoding
     lexicon = Lexicon.read(data / "lexicon.txt")
-    # The prior of an ensemble is the mean of its members'.
-    prior = np.log(np.mean([np.exp(read_prior(run)) for run in runs], axis=0)).astype(np.float32)
-    dev = compute_scores(model, str(data / "dev.jsonl.gz"))
+    dev = EvaluationSet.read(str(data / "dev.jsonl.gz"))
+    # Held, because they are searched again and again.
+    scores = list(_scores(model, dev, settings))
     # With one state a phone, or none, there is nothing to leave early.
     early = settings.leave_early if model.inventory.states_per_phone > 1 else [False]
     tried = []
     for leave_early, penalty in itertools.product(early, settings.insertion_penalties):
-        graph = search_graph(lexicon, model.inventory, insertion_penalty=penalty, leave_early=leave_early)
-        trial = DevDecoding(model, prior, graph, penalty, leave_early, 0.0)
-        errors = total(score(dev.references, trial.decode(dev, settings), dev.speakers))
-        tried.append(dataclasses.replace(trial, rate=errors.rate))
+        search = Search(
+            lexicon, model.inventory, insertion_penalty=penalty, leave_early=leave_early, beam=settings.beam
+        )
+        errors = total(score(dev.references, search.texts(scores), dev.speakers))
+        tried.append(DevDecoding(model, search, penalty, leave_early, errors.rate))
     return min(tried, key=lambda trial: (trial.rate, trial.leave_early, abs(trial.penalty)))
+
+
+def _scores(model: AcousticModel, test_set: EvaluationSet, settings: DecodingConfig) -> AcousticScores:
+    return AcousticScores(model, test_set, acoustic_scale=settings.acoustic_scale, prior_scale=settings.prior_scale)
 
 
 def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -> None:
     """Write `out/result.json` with the errors of each speaker, sizes and speed; nothing to do when it is there."""
     if (out / "result.json").exists():
         return
-    best = dev_decoding(config, spec, runs)
+    best = dev_decoding(config, spec)
     model, data = best.model, Path(config.data)
     finals = [checkpoint.read(run / "final.pt") for run in runs]
     sizes = [final["num_parameters"] for final in finals]
@@ -89,13 +78,13 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         "train_seconds": sum(final.get("train_seconds", 0.0) for final in finals),
         "sent_share": finals[0].get("sent_share"),
         "target_bytes": _target_bytes(runs[0]),
-        "real_time_factor": latency_ratio(model, model.front_end),
+        "real_time_factor": latency_ratio(model),
         "tests": {},
     }
     for name, cuts in config.tests.items():
-        scores = compute_scores(model, str(data / f"{cuts}.jsonl.gz"))
-        texts = best.decode(scores, config.decoding)
-        scored = score(scores.references, texts, scores.speakers)
+        test_set = EvaluationSet.read(str(data / f"{cuts}.jsonl.gz"))
+        texts = best.search.texts(_scores(model, test_set, config.decoding))
+        scored = score(test_set.references, texts, test_set.speakers)
         write_hypotheses(out / f"hyp-{name}.txt", texts)
         write_scores(out, name, scored)
         result["tests"][name] = {speaker: list(vars(errors).values()) for speaker, errors in by_speaker(scored).items()}

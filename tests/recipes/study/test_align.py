@@ -51,9 +51,9 @@ def test_rounds_are_kept_as_long_as_dev_gains(
 ) -> None:
     real, measured = rounds.dev_decoding, []
 
-    def scripted(config: StudyConfig, spec: str, runs: list[Path]) -> Any:
-        measured.append(yaml.safe_load((runs[0] / "config.yaml").read_text()))
-        return dataclasses.replace(real(config, spec, runs), rate=rates[len(measured) - 1])
+    def scripted(config: StudyConfig, spec: str) -> Any:
+        measured.append(yaml.safe_load((Path(spec.removeprefix("checkpoint:")) / "config.yaml").read_text()))
+        return dataclasses.replace(real(config, spec), rate=rates[len(measured) - 1])
 
     monkeypatch.setattr(rounds, "dev_decoding", scripted)
     own = study(data, tmp_path, align_rounds=2)
