@@ -141,12 +141,14 @@ def _section(kind: type, value: Any, key: str) -> Any:
                 near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
                 hint = f"did you mean {_joined(key, near[0])!r}?" if near else f"known keys: {', '.join(sorted(known))}"
                 raise _wrong(_joined(key, str(name)), f"there is no such key; {hint}")
-        values = dict(value)
+        kinds = _kinds(kind)
+        # What is set comes before what is missing, so that a misspelled key in a section is told first.
+        values = {name: _value(kinds[name], item, _joined(key, name), known[name]) for name, item in value.items()}
         for name, declared in known.items():
             if name not in values and declared.default is MISSING and declared.default_factory is MISSING:
-                if not is_dataclass(_kinds(kind)[name]):
+                if not is_dataclass(kinds[name]):
                     raise _wrong(_joined(key, name), "is required, but not set")
-                values[name] = _section(_kinds(kind)[name], {}, _joined(key, name))
+                values[name] = _section(kinds[name], {}, _joined(key, name))
         try:
             value = kind(**values)
         except _WrongValue as error:

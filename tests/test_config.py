@@ -126,3 +126,24 @@ def test_an_absent_mandatory_value_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="^path: is required"):
         config.from_dict(Needs, {})
     assert config.from_dict(Needs, {"path": "a"}).path == "a"
+
+
+@dataclass
+class NeedsAndLayer:
+    path: str
+    layer: Layer = field(default_factory=Layer)
+    layers: list[Layer] = field(default_factory=list)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"layer": {"siz": 1}}, r"^layer\.siz: there is no such key; did you mean 'layer\.size'"),
+        ({"layers": [{}, {"siz": 1}]}, r"^layers\[1\]\.siz: there is no such key"),
+        ({"layer": {"size": "x"}}, r"^layer\.size: must be a whole number"),
+        ({"layer": {"size": 1}}, "^path: is required"),
+    ],
+)
+def test_what_is_set_wrongly_is_told_before_what_is_missing(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.from_dict(NeedsAndLayer, values)
