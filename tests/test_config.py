@@ -58,6 +58,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="$?")).filter(lambda x: x != "")
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     st.builds(

@@ -110,6 +110,7 @@ def test_every_package_has_its_place() -> None:
     assert packages <= set(ORDER), f"give {sorted(packages - set(ORDER))} a place in ORDER"
 
 
+@pytest.mark.slow
 def test_imports_go_one_way() -> None:
     found = []
     for path in FILES:

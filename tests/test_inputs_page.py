@@ -31,6 +31,7 @@ def test_every_row_has_an_example() -> None:
     assert sorted(rows()) == sorted(EXAMPLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", sorted(EXAMPLES))
 def test_the_page_is_right(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

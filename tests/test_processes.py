@@ -34,6 +34,7 @@ def store(corpus: Path, tmp_path: Path) -> str:
     return str(tmp_path / "store")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crew", ["workers=2", "readers=1"])
 def test_a_script_without_a_main_guard_is_told_so(store: str, tmp_path: Path, crew: str) -> None:
     script = tmp_path / "script.py"
@@ -45,6 +46,7 @@ def test_a_script_without_a_main_guard_is_told_so(store: str, tmp_path: Path, cr
     assert found.stderr.count("Traceback") == 1 and "freeze_support" not in found.stderr
 
 
+@pytest.mark.slow
 def test_what_a_script_does_first_does_not_hide_that_it_has_no_guard(corpus: Path, tmp_path: Path) -> None:
     """Run a second time, it would stop at the store that it has made itself."""
     script, root = tmp_path / "script.py", str(tmp_path / "new")
@@ -57,6 +59,7 @@ def test_what_a_script_does_first_does_not_hide_that_it_has_no_guard(corpus: Pat
     assert "is a store already" not in found.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guarded", [False, True])
 def test_a_recipe_is_one_line_without_a_guard_and_runs_with_one(store: str, tmp_path: Path, guarded: bool) -> None:
     script = tmp_path / "recipe.py"
@@ -71,6 +74,7 @@ def test_a_recipe_is_one_line_without_a_guard_and_runs_with_one(store: str, tmp_
         assert "recipe.py' has no main guard" in found.stderr
 
 
+@pytest.mark.slow
 def test_a_script_from_the_standard_input_starts_processes(store: str) -> None:
     script = f"{RUN}run(Local(Store.open({store!r}), Crew(workers=2, readers=1)))\n"
     found = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True)

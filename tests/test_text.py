@@ -32,6 +32,7 @@ def test_a_stream_of_lines_is_the_lines_of_the_whole(
     assert "".join(kept) == content.removeprefix("\ufeff")
 
 
+@pytest.mark.slow
 @given(st.lists(values, max_size=5), st.booleans())
 def test_json_lines_are_read_as_they_were_written(rows: list[object], escaped: bool) -> None:
     data = "".join(json.dumps(row, ensure_ascii=escaped) + "\n" for row in rows).encode()

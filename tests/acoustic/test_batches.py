@@ -99,6 +99,7 @@ def save(folder: Path, kind: str, **changes: Any) -> str:
     return f"transformers:{folder}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "changes", "one_by_one"),
     [

@@ -75,6 +75,7 @@ def all_paths(scores: np.ndarray, lexicon: Lexicon, inventory) -> np.ndarray:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paths", [pytest.param(EXACT, id="exact"), BEAMS])
 def test_posteriors_are_those_of_the_word_graph(
     corpus: Path, model: Path, tmp_path: Path, paths: dict[str, object]

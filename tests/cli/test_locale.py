@@ -36,6 +36,7 @@ def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return kept | {"LC_ALL": "en_US.ISO-8859-1", "LOCPATH": str(folder)}
 
 
+@pytest.mark.slow
 def test_names_and_texts_are_those_of_the_files(
     corpus: Path, tmp_path: Path, asrkd_command: Command, environment: dict[str, str]
 ) -> None:
@@ -55,6 +56,7 @@ def test_names_and_texts_are_those_of_the_files(
     assert table["supervisions"][0]["text"] == "na\u00efve \u2028" and table["supervisions"][0]["speaker"] == "李"
 
 
+@pytest.mark.slow
 def test_names_are_printed_whatever_the_encoding_of_the_output(tmp_path: Path, asrkd_command: Command) -> None:
     (tmp_path / "ref.txt").write_bytes("caf\u00e9名 a b\n".encode())
     (tmp_path / "hyp.txt").write_bytes("名 a b\n".encode())

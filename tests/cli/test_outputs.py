@@ -275,6 +275,7 @@ def test_a_reader_that_goes_away_is_no_error(place: Place, asrkd_command: Callab
     assert found.returncode == 141 and found.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])
 def test_a_closed_stream_is_no_error(place: Place, closed: str) -> None:
     script = f"import os; os.close({1 if closed == 'stdout' else 2}); os.execvp({sys.executable!r}, ['python', '-c', 'from asrkd.__main__ import main; main()', 'store', 'info', {str(place / 'finished')!r}])"

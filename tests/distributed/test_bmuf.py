@@ -64,6 +64,7 @@ def filtered(rank: int, momentum: float, rate: float, nesterov: bool) -> dict[st
     }
 
 
+@pytest.mark.slow
 def test_two_processes_follow_the_papers_equations() -> None:
     found = on_ranks(2, all_filtered)
     for number, settings in enumerate(SETTINGS):

@@ -122,6 +122,7 @@ def plain_loop(world_size: int, threshold: float, counts: bool) -> dict[str, Ten
     return dict(student.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [False, True])
 def test_four_processes_do_what_a_plain_loop_does_and_send_less(counts: bool) -> None:
     threshold = 2.0**-5
@@ -136,6 +137,7 @@ def test_four_processes_do_what_a_plain_loop_does_and_send_less(counts: bool) ->
     assert 0 < sent and dense == 6 * round(2 * 3 / 4 * 4 * sum(weight.numel() for weight in expected.values()))
 
 
+@pytest.mark.slow
 def test_with_counts_a_threshold_near_zero_is_ddp_without_a_hook() -> None:
     plain = on_ranks(2, train, 0.0, True)[0]["weights"]
     for name, weight in on_ranks(2, train, 2.0**-20, True)[0]["weights"].items():
@@ -151,5 +153,6 @@ def broken(rank: int, world_size: int) -> Tensor:
     return ddp.module.weight.grad
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_does_not_hide_in_the_residual() -> None:
     assert on_ranks(2, broken)[0].isnan().all()

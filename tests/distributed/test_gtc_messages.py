@@ -37,6 +37,7 @@ def messages(draw: st.DrawFn, most_places: int) -> tuple[Tensor, Tensor, int]:
     return torch.tensor(places, dtype=torch.int64), torch.tensor(counts, dtype=torch.int64), size
 
 
+@pytest.mark.slow
 @given(messages(1 << 30))
 def test_words_of_32_bits_hold_every_place_count_and_sign(given_: tuple[Tensor, Tensor, int]) -> None:
     places, counts, size = given_
@@ -46,6 +47,7 @@ def test_words_of_32_bits_hold_every_place_count_and_sign(given_: tuple[Tensor, 
     assert torch.equal(found[0], places) and torch.equal(found[1], counts)
 
 
+@pytest.mark.slow
 @given(messages(200))
 def test_planes_hold_the_same_in_as_many_bits_as_the_gamma_code(given_: tuple[Tensor, Tensor, int]) -> None:
     places, counts, size = given_

@@ -65,6 +65,7 @@ def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_of_eight_tasks_three_die_and_the_others_finish_all(
     corpus: Path, teacher: str, whole: dict[str, bytes], tmp_path: Path, asrkd_command: Command
@@ -91,6 +92,7 @@ def test_of_eight_tasks_three_die_and_the_others_finish_all(
     assert not list((tmp_path / "store").glob("leases/*.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_task_that_sleeps_past_its_lease_does_no_harm(
     corpus: Path, teacher: str, whole: dict[str, bytes], tmp_path: Path, asrkd_command: Command
@@ -168,6 +170,7 @@ def s3() -> Iterator[S3Server]:
     server.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_tasks_share_a_store_on_s3(
     s3: S3Server, corpus: Path, teacher: str, whole: dict[str, bytes], asrkd_command: Command

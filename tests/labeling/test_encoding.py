@@ -110,6 +110,7 @@ def make():
 """
 
 
+@pytest.mark.slow
 def test_autocast_is_the_plans_and_its_posteriors_are_torchs(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +174,7 @@ def test_an_utterance_that_fails_alone_is_bad_and_the_rest_is_kept(heard: list[C
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.timeout(240)
 def test_a_compiled_teacher_says_the_same(corpus: Path, teacher: str, tmp_path: Path) -> None:

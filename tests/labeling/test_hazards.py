@@ -57,6 +57,7 @@ def label(root: Path, *options: str) -> Any:
     return CliRunner().invoke(cli, ["label", "run", str(root), *options])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_every_hazard_ends_where_it_should(hazards: Path, tmp_path: Path) -> None:
     teacher, root = make_teacher(tmp_path / "final.pt"), tmp_path / "store"
@@ -90,6 +91,7 @@ def test_every_hazard_ends_where_it_should(hazards: Path, tmp_path: Path) -> Non
     assert counted["units_done"] == counted["units"] and len(counted["quarantine"]) == 6
 
 
+@pytest.mark.slow
 def test_an_archive_without_some_of_its_members_labels_the_others(tmp_path: Path) -> None:
     """lhotse's Shar: cuts in a manifest, their audio in a tar file beside it."""
     cuts = []

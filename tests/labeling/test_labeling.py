@@ -91,6 +91,7 @@ def test_targets_are_those_of_a_plain_loop(corpus: Path, teacher: str, tmp_path:
     assert found.utterances == found.cuts == 20
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(corpus: Path, teacher: str, tmp_path: Path) -> None:
     for workers in (1, 2):
         run(
@@ -104,6 +105,7 @@ def test_any_number_of_workers_gives_the_same_bytes(corpus: Path, teacher: str, 
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_labeling_killed_ten_times_ends_with_the_same_bytes(
     corpus: Path, slow_spec: str, tmp_path: Path, asrkd_command: Any
@@ -181,6 +183,7 @@ def test_bad_cuts_go_to_quarantine_up_to_a_share(teacher: str, tmp_path: Path) -
         run(Local(Store.open(root)))
 
 
+@pytest.mark.slow
 def test_mended_audio_comes_in_by_a_retry(teacher: str, tmp_path: Path) -> None:
     make_cuts(tmp_path, "some", 10)
     cuts = str(tmp_path / "some.jsonl.gz")
@@ -208,6 +211,7 @@ def test_mended_audio_comes_in_by_a_retry(teacher: str, tmp_path: Path) -> None:
     assert retry(Local(Store.open(root))) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_ends_in_order_within_seconds(
     workers: int, corpus: Path, slow_spec: str, tmp_path: Path, asrkd_command: Any
@@ -232,6 +236,7 @@ def test_sigterm_ends_in_order_within_seconds(
     assert shards(root) == shards(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_children_of_a_killed_parent_end(corpus: Path, teacher: str, tmp_path: Path, asrkd_command: Any) -> None:
     root = planned(corpus, tmp_path / "store", teacher)

@@ -54,6 +54,7 @@ def test_numbers_are_those_of_the_layer(corpus: Path, tmp_path: Path, teacher: s
         np.testing.assert_allclose(found, expected.numpy(), rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_indexes_are_of_the_codebooks_and_the_bytes_of_any_number_of_workers(
     corpus: Path, tmp_path: Path, teacher: str
 ) -> None:

@@ -133,6 +133,7 @@ def expected_samples(cut: Cut) -> np.ndarray:
     return np.clip(np.rint(loaded.mean(axis=0) * 32768.0), -32768, 32767).astype(np.int16)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_composition_is_stored_as_lhotse_has_it(bases: list[MonoCut], data: st.DataObject) -> None:
@@ -170,6 +171,7 @@ def shard_bytes(root: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted((root / "shards").glob("*.parquet"))]
 
 
+@pytest.mark.slow
 def test_a_shar_folder_is_labeled_by_processes_and_from_another_folder(
     bases: list[MonoCut], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

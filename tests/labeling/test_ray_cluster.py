@@ -86,6 +86,7 @@ def cluster(teacher: str) -> Iterator[Cluster]:
     made.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_lost_node_and_a_killed_actor_lose_nothing(
     corpus: Path, teacher: str, whole: dict[str, bytes], cluster: Cluster, tmp_path: Path
@@ -114,6 +115,7 @@ def test_a_lost_node_and_a_killed_actor_lose_nothing(
     assert run(RayCluster(Store.open(str(root)))).found == len(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_driver_that_was_killed_goes_on(
     corpus: Path, teacher: str, whole: dict[str, bytes], cluster: Cluster, tmp_path: Path
@@ -133,6 +135,7 @@ def test_a_driver_that_was_killed_goes_on(
     assert shards(root) == whole and verify(str(root)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_what_goes_wrong_in_a_worker_is_told(corpus: Path, teacher: str, tmp_path: Path) -> None:
     root = planned(corpus, tmp_path / "store", teacher)

@@ -40,6 +40,7 @@ def cuts_of(folder: Path, count: int) -> list[dict[str, Any]]:
     return [cut.to_dict() for cut in CutSet.from_file(folder / "some.jsonl.gz")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [0, 1, 3])
 def test_readers_read_what_a_loop_reads_in_its_order(tmp_path: Path, processes: int) -> None:
     cuts, front_end = cuts_of(tmp_path, 14), FrontEnd()
@@ -67,6 +68,7 @@ def test_batches_hold_every_cut_once_within_the_limit(tmp_path: Path) -> None:
         assert len(part) == 1 or longest * len(part) <= 8000
 
 
+@pytest.mark.slow
 def test_a_cut_that_kills_its_reader_is_bad_and_no_other(tmp_path: Path) -> None:
     cuts = cuts_of(tmp_path, 8)
     deadly = Deadly(samples=cuts[3]["recording"]["num_samples"])
@@ -95,6 +97,7 @@ def hanging(file: Path) -> Iterator[None]:
         signal.signal(signal.SIGIO, before)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_decoder_that_hangs_is_ended_and_its_cut_put_into_quarantine(tmp_path: Path) -> None:
     make_cuts(tmp_path, "some", 6)
@@ -137,6 +140,7 @@ class Unknown(FrontEnd):
 Unknown.__qualname__ = "Nowhere"
 
 
+@pytest.mark.slow
 def test_a_reader_that_cannot_start_is_nobodys_fault(tmp_path: Path) -> None:
     cuts = cuts_of(tmp_path, 2)
     Unknown.__module__ = "nowhere"

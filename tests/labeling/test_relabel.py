@@ -34,6 +34,7 @@ def labeled(corpus: Path, root: Path, teacher: str, codec: str, embed: str = "au
     return str(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("codec", "embed"), [("topk:3", "audio"), ("hybrid:1:8", "audio"), ("dense", "features")])
 def test_a_whole_store_gives_the_same_again(codec: str, embed: str, corpus: Path, teacher: str, tmp_path: Path) -> None:
     root = labeled(corpus, tmp_path / "store", teacher, codec, embed)

@@ -91,6 +91,7 @@ def test_leases_and_reasons_are_shown_and_the_formats_agree(root: Path, tmp_path
     assert wrong.exit_code == 2 and "give one" in wrong.output
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_watched_status_ends_with_the_job(root: Path, asrkd_command: Callable[..., list[str]]) -> None:
     watcher = subprocess.Popen(
@@ -107,6 +108,7 @@ def test_a_watched_status_ends_with_the_job(root: Path, asrkd_command: Callable[
     assert f"units      {units} of {units} done" in output
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_task_that_is_terminated_says_so_and_gives_its_leases_back(
     root: Path, asrkd_command: Callable[..., list[str]]

@@ -53,6 +53,7 @@ def oracle(logits: Tensor, p: np.ndarray, keep: np.ndarray, policy: str, tempera
     return total * temperature**2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 20.0])
 @settings(max_examples=25, deadline=None)

@@ -225,6 +225,7 @@ def assert_steps_are_alike(model: Any, exported: Callable[..., Any], chunk: int,
     assert torch.equal(state[-1], begun[-1] + 20 * logits.shape[1])
 
 
+@pytest.mark.slow
 @every_model
 @pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning")  # nn.LSTM's flat weights
 @torch.no_grad()

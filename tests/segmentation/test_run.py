@@ -115,6 +115,7 @@ def test_supervisions_within_a_segment_are_kept(recordings: Path, tmp_path: Path
     assert [text for text in texts if text] == list(SENTENCES)
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_or_with_more_processes_the_files_are_the_same(
     recordings: Path, tmp_path: Path, asrkd_command: Callable[..., list[str]]
 ) -> None:

@@ -80,6 +80,7 @@ def test_nothing_of_a_deleted_speaker_is_left_even_of_units_that_are_not_labeled
             assert not any(f'"{key}"'.encode() in content for key in gone) and b"speaker-1" not in content, path
 
 
+@pytest.mark.slow
 def test_killed_deletions_end_as_an_undisturbed_one(
     root: str, tmp_path: Path, asrkd_command: Callable[..., list[str]]
 ) -> None:

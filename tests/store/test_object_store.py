@@ -65,6 +65,7 @@ def test_the_same_bytes_as_on_a_disk(s3: S3Server, corpus: Path, teacher: str, l
     assert verify(root) == []
 
 
+@pytest.mark.slow
 def test_the_same_bytes_when_requests_fail_now_and_then(s3: S3Server, corpus: Path, teacher: str, local: Path) -> None:
     with s3.faults(now_and_then):
         root = label(corpus, s3.uri("faults"), teacher)

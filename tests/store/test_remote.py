@@ -68,6 +68,7 @@ def test_errors_of_other_kinds_below_a_filesystem_are_store_errors(
         Files(s3.uri("x")).read("manifest.json")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert remote._CONNECT + remote._ATTEMPTS * remote._REQUEST <= 40 and files._PATIENCE <= 10

@@ -159,6 +159,7 @@ def test_temporary_files_of_killed_writers_are_not_shards(root: str) -> None:
     assert Store.open(root).units() == [0, 1] and Files(root).list("shards", ".tmp") == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_under_the_name(tmp_path: Path) -> None:
     # A limit on the size of files makes write() fail in the middle, as a full disk does.
     code = (

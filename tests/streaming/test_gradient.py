@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from rank_helpers import on_ranks
 from stream_helpers import FRONT_END, gradients, make_loader, mean_loss, summed_gradients
 
 
+@pytest.mark.slow
 def test_ranks_with_unequal_frames_add_up_to_the_gradient_of_one(roots: dict[str, str]) -> None:
     expected = gradients(roots["soft"], 0, 1)
     # Streams 0 and 3 are of rank 0: ranks have other numbers of batches, and all have other numbers of frames.

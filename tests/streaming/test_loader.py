@@ -91,6 +91,7 @@ def test_the_mixture_keeps_its_shares(roots: dict[str, str]) -> None:
         assert Counter(batch.source[0] for batch in batches[4 * group : 4 * group + 4]) == MIXTURE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache_mb", [0, 0.05, 100])
 @pytest.mark.parametrize("prefetch", [0, 3])
 def test_caches_and_prefetch_do_not_change_batches(roots: dict[str, str], cache_mb: float, prefetch: int) -> None:
@@ -98,6 +99,7 @@ def test_caches_and_prefetch_do_not_change_batches(roots: dict[str, str], cache_
     assert same_batches(expected, _take(make_loader(roots, cache_mb=cache_mb, prefetch=prefetch).steps(MIXTURE), 20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 def test_ranks_share_the_same_global_batches(roots: dict[str, str], world_size: int) -> None:
     expected = list(islice(make_loader(roots, streams=8).steps(MIXTURE), 6))
@@ -117,6 +119,7 @@ def test_ranks_share_the_same_global_batches(roots: dict[str, str], world_size: 
         assert sum(batch.weight for batch in joined) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_state_is_continued_by_one_two_eight_and_three_ranks(roots: dict[str, str]) -> None:
     expected = list(islice(make_loader(roots, streams=8).steps(MIXTURE), 12))
     state = make_loader(roots, streams=8).state_dict()
@@ -148,6 +151,7 @@ def _consumed_at(loader: Loader, where: str) -> int:
     return {"start": 0, "first": 1, "mid": end // 2, "end": end, "next": end + 1}[where]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixture", [{"soft": 1}, MIXTURE], ids=["one", "mixture"])
 @pytest.mark.parametrize("where", ["start", "first", "mid", "end", "next"])
 @pytest.mark.parametrize("prefetch", [0, 4])
@@ -273,6 +277,7 @@ def test_sources_that_do_not_repeat_end_with_every_utterance_once(roots: dict[st
     assert counts == Counter({f"u{number}": 1 for number in range(23)})
 
 
+@pytest.mark.slow
 def test_a_schedule_is_followed_and_resumed_within(roots: dict[str, str]) -> None:
     schedule = [Phase(4, {"soft": 1}), Phase(10, MIXTURE, until={"labeled": 1}), Phase(3, {"labeled": 1})]
     expected = _take(make_loader(roots).steps(schedule), 17)

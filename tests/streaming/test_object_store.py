@@ -60,6 +60,7 @@ def _epoch(loader: Loader) -> list[Batch]:
     return [batch for step in islice(loader.steps({"s": 1}), count) for batch in step]
 
 
+@pytest.mark.slow
 def test_the_batches_of_a_local_disk_when_requests_are_slow_and_fail(s3: S3Server, local: str, remote: str) -> None:
     expected = _epoch(_loader(local))
     chance = random.Random(0)
@@ -74,6 +75,7 @@ def test_the_batches_of_a_local_disk_when_requests_are_slow_and_fail(s3: S3Serve
     assert sorted(name for batch in found for name in batch.ids) == sorted(f"u{number}" for number in range(200))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_retries_end_with_one_clear_line(s3: S3Server, make_store: MakeStore) -> None:
     loader = _loader(_upload(s3, make_store("v", rows=20, shards=1)))
@@ -87,6 +89,7 @@ def test_retries_end_with_one_clear_line(s3: S3Server, make_store: MakeStore) ->
     assert len(asked) < 300
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_its_row_groups_from_the_local_disk(s3: S3Server, remote: str, tmp_path: Path) -> None:
     expected = _epoch(_loader(remote, DiskCache(tmp_path, 1.0), cache_mb=0))
     again = _loader(remote, DiskCache(tmp_path, 1.0), cache_mb=0)

@@ -92,6 +92,7 @@ def test_fill_cache_keeps_what_came_first() -> None:
     assert made == ["a", "b", "c", "c"]
 
 
+@pytest.mark.slow
 def test_memory_holds_the_row_groups_of_a_block(
     make_store: MakeStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

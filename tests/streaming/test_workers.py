@@ -36,6 +36,7 @@ def _workers() -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_workers_change_no_batch_and_states_pass_between_any_number(roots: dict[str, str], num_workers: int) -> None:
     expected = _flat(make_loader(roots, streams=2).steps(SCHEDULE), 20)
@@ -61,6 +62,7 @@ def test_workers_change_no_batch_and_states_pass_between_any_number(roots: dict[
     assert not _workers()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_worker_that_dies_is_an_error_and_not_a_hang(roots: dict[str, str]) -> None:
     loader = make_loader(roots, num_workers=1, prefetch=1)
@@ -79,6 +81,7 @@ def test_a_worker_that_dies_is_an_error_and_not_a_hang(roots: dict[str, str]) ->
     assert same_batches(_flat(make_loader(roots).steps(MIXTURE), len(taken) + 4), taken + _flat(rest.steps(MIXTURE), 4))
 
 
+@pytest.mark.slow
 def test_damage_in_a_worker_keeps_its_kind_and_message(make_store: MakeStore) -> None:
     def broken(number: int, row: dict[str, Any]) -> None:
         row["audio"] = {"bytes": b"fLaC" + bytes(50), "path": None}
@@ -101,6 +104,7 @@ def _stateful(loader: Loader, num_workers: int) -> StatefulDataLoader:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_stateful_dataloader_goes_on_exactly(roots: dict[str, str], num_workers: int) -> None:
     expected = [batch for step in islice(make_loader(roots, streams=2).steps(MIXTURE), 8) for batch in step]

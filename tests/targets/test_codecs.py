@@ -122,6 +122,7 @@ def variance(codec: Codec, log_probs: torch.Tensor) -> tuple[float, float]:
     return float(targets.to_dense().exp().numpy().var(axis=0).sum()), len(targets.ids) / 4000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flatness", [1.0, 2.0, 4.0])
 def test_hybrid_varies_less_than_plain_sampling_with_no_more_entries(flatness: float) -> None:
     log_probs = (torch.randn(1, 400, generator=torch.Generator().manual_seed(5)) * flatness).log_softmax(1)

@@ -48,6 +48,7 @@ def as_on_a_device(packed: PackedTargets) -> SparseTargets:
     return decode_entries(packed.codec, entries, packed.lengths)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6),

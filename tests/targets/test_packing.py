@@ -63,6 +63,7 @@ def unpacked(columns: Columns, num_frames: int, layout: ByteLayout) -> tuple[tor
     return unpack_columns(join_columns([columns], [num_frames], layout), torch.tensor([num_frames]), layout)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(utterances())
 def test_round_trip_and_a_plain_reader(given_frames: tuple[Frames, ByteLayout]) -> None:

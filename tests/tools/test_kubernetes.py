@@ -41,6 +41,7 @@ def test_the_number_of_pods_is_one_number(job: dict[str, Any]) -> None:
     assert count == job["spec"]["completions"] == job["spec"]["parallelism"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_pods_label_a_store(job: dict[str, Any], corpus: Path, tmp_path: Path) -> None:
     teacher = make_teacher(tmp_path / "final.pt")

@@ -35,6 +35,7 @@ def shards(root: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slurm
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_an_array_labels_a_store_and_takes_over_from_a_killed_task(
     slurm: SlurmServer, corpus: Path, tmp_path: Path

@@ -39,6 +39,7 @@ def test_patience_counts_evaluations_without_a_new_lowest() -> None:
     assert stopped == [False, False, False, False, False, True]
 
 
+@pytest.mark.slow
 def test_a_run_with_best_checkpoints_resumes_exactly_and_stops_early(corpus: Path, tmp_path: Path) -> None:
     # A learning rate at which the dev loss soon goes up again.
     changes: dict[str, Any] = {
@@ -71,6 +72,7 @@ def test_the_best_are_told_by_a_dev_store(corpus: Path, tmp_path: Path) -> None:
         Trainer(settings(corpus, tmp_path / "run", dev=None, keep_best=2))
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_training_takes_and_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
     config = settings(corpus, tmp_path / "run", schedule=[{"steps": 200, "mixture": {"labeled": 1}}])
     found = dry_run(config, updates=3)

@@ -22,6 +22,7 @@ from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["ctc", "hmm"])
 def test_it_is_the_rate_of_decoding_afterwards(corpus: Path, tmp_path: Path, topology: str) -> None:
     store = str(corpus / "stores/labeled")

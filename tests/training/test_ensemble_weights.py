@@ -65,6 +65,7 @@ def teachers(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_better_teacher_gets_the_weight(teachers: Path, tmp_path: Path) -> None:
     out = tmp_path / "weighed.yaml"
     arguments = ["weigh", str(teachers / "even.yaml"), str(teachers / "aligned"), str(out)]

@@ -56,6 +56,7 @@ def config(corpus: Path, folder: Path, store: Path, loss: str, **changes: Any) -
     return settings(corpus, folder, **(given | changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["mse", "cosine", "similarity", "attention", "codebooks"])
 def test_the_student_comes_closer_to_the_teachers_layer_and_goes_on_exactly(
     corpus: Path, stores: Path, tmp_path: Path, loss: str
@@ -82,6 +83,7 @@ def trained(rank: int, world_size: int, corpus: Path, run: Path, store: Path) ->
     return dict(trainer.learner.state_dict())
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_updates_of_one(corpus: Path, stores: Path, tmp_path: Path) -> None:
     """Also in updates where a process has no batch with a layer."""
     alone = trained(0, 1, corpus, tmp_path / "alone", stores / "numbers")
@@ -90,6 +92,7 @@ def test_two_processes_make_the_updates_of_one(corpus: Path, stores: Path, tmp_p
             torch.testing.assert_close(one[name], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("store", "changes", "message"),
     [

@@ -17,6 +17,7 @@ from asrkd.training.metrics import read_metrics
 from asrkd.training.trainer import Trainer
 
 
+@pytest.mark.slow
 def test_peers_come_closer_to_each_other_and_go_on_exactly(corpus: Path, tmp_path: Path) -> None:
     def config(name: str, weight: float) -> Any:
         return settings(corpus, tmp_path / name, mutual={"students": 2, "weight": weight})

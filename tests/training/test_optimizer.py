@@ -68,6 +68,7 @@ def test_rare_pieces_of_one_size_move_sgd_as_far_as_the_whole_and_adamw_less() -
     assert moved["adamw", True] < 0.2 * moved["adamw", False]
 
 
+@pytest.mark.slow
 def test_a_training_with_sgd_learns(corpus: Path, tmp_path: Path) -> None:
     given = {"name": "sgd", "learning_rate": 0.5, "warmup_steps": 5}
     trainer = Trainer(settings(corpus, tmp_path / "run", optimizer=given))

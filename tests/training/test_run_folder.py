@@ -68,6 +68,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return checkpoint.read(run / "final.pt")["model"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_workers_and_in_another_place_to_the_same_weights(
     corpus: Path, tmp_path: Path
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_run_goes_on_with_other_workers_and_in_another_place_to_the_same_weigh
     assert all(torch.equal(value, whole[name]) for name, value in weights(tmp_path / "moved").items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -130,6 +132,7 @@ def with_other_labels(root: str, out: str) -> None:
     manifest.create(Files(out), store.identity, store.plan)
 
 
+@pytest.mark.slow
 def test_an_input_with_another_content_is_refused_by_name(corpus: Path, tmp_path: Path) -> None:
     noise = tmp_path / "noise.flac"
     shutil.copy(corpus / "audio/labeled/labeled-0.flac", noise)
@@ -173,6 +176,7 @@ def test_init_and_grammar_and_map_are_inputs(corpus: Path, tmp_path: Path) -> No
         inputs(config)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_goes_on_and_is_compared_from_then_on(corpus: Path, tmp_path: Path) -> None:
     make = stopped(corpus, tmp_path)
     (tmp_path / "run/inputs.json").unlink()
@@ -186,6 +190,7 @@ def test_a_run_of_an_earlier_version_goes_on_and_is_compared_from_then_on(corpus
         Trainer(make())
 
 
+@pytest.mark.slow
 def test_a_run_that_has_no_checkpoint_yet_takes_the_inputs_as_they_are(corpus: Path, tmp_path: Path) -> None:
     make = stopped(corpus, tmp_path)
     (tmp_path / "run/last.pt").unlink()

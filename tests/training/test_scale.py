@@ -40,6 +40,7 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], t
         torch.testing.assert_close(one[name], other[name], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_updates_of_one(corpus: Path, tmp_path: Path) -> None:
     """Also where their batches have different numbers of frames: an update is the mean over all frames."""
     alone = trained(0, 1, corpus, tmp_path / "alone", [STEPS], {})
@@ -55,6 +56,7 @@ def test_two_processes_make_the_updates_of_one(corpus: Path, tmp_path: Path) -> 
         Trainer(settings(corpus, tmp_path / "both", scale={}, **PLAIN))
 
 
+@pytest.mark.slow
 def test_two_tiers_go_on_bit_for_bit_where_they_were_stopped(corpus: Path, tmp_path: Path) -> None:
     scale = {"gtc_threshold": 0.002, "bmuf_block": 3, "bmuf_momentum": 0.5, "group_size": 2}
     whole = on_ranks(4, trained, corpus, tmp_path / "whole", [STEPS], scale)
@@ -70,12 +72,14 @@ def test_two_tiers_go_on_bit_for_bit_where_they_were_stopped(corpus: Path, tmp_p
     assert any(not torch.equal(residuals[0][name], residuals[1][name]) for name in residuals[0])
 
 
+@pytest.mark.slow
 def test_blocks_of_two_updates_send_half_of_what_ddp_does(corpus: Path, tmp_path: Path) -> None:
     found = on_ranks(2, trained, corpus, tmp_path / "run", [STEPS], {"bmuf_block": 2})
     assert found[0]["said"]["sent_share"] == pytest.approx(0.5, abs=1e-6)
     assert checkpoint.read(tmp_path / "run/final.pt")["sent_share"] == found[0]["said"]["sent_share"]
 
 
+@pytest.mark.slow
 def test_one_process_with_blocks_and_no_momentum_is_plain_training(corpus: Path, tmp_path: Path) -> None:
     plain = trained(0, 1, corpus, tmp_path / "plain", [STEPS], {})
     blocks = trained(0, 1, corpus, tmp_path / "blocks", [5, STEPS], {"bmuf_block": 2})
@@ -103,6 +107,7 @@ class FailsInHalf(FrameNet):
         return super().forward(features, lengths)
 
 
+@pytest.mark.slow
 def test_half_precision_trains(corpus: Path, tmp_path: Path) -> None:
     losses = {}
     for precision in ("float32", "bf16", "fp16"):
@@ -128,6 +133,7 @@ def test_a_precision_that_the_model_cannot_run_in_is_told(corpus: Path, tmp_path
         Trainer(settings(corpus, tmp_path / "run", scale={"precision": "bf16"}, model=model)).train()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "message"),
     [

@@ -194,6 +194,7 @@ def test_the_phone_ngram_counts_the_utterances_that_are_trained_on(
     ]
 
 
+@pytest.mark.slow
 def test_without_k2_a_sequence_phase_says_how_to_install_it(
     corpus: Path, aligned: Path, started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

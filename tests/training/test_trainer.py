@@ -64,6 +64,7 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         assert torch.equal(one[name], other[name]), name
 
 
+@pytest.mark.slow
 def test_losses_fall_for_both_topologies(corpus: Path, tmp_path: Path) -> None:
     align_store(
         Store.open(str(corpus / "stores/labeled")),
@@ -87,6 +88,7 @@ def test_losses_fall_for_both_topologies(corpus: Path, tmp_path: Path) -> None:
         assert lines[-1]["step"] == 30 and lines[0]["labeled"] > lines[-2]["labeled"]
 
 
+@pytest.mark.slow
 def test_resuming_inside_a_mixture_is_exact(corpus: Path, soft: Path, tmp_path: Path) -> None:
     whole = settings(corpus, tmp_path / "whole", **mixture(corpus, soft))
     Trainer(whole).train()
@@ -100,6 +102,7 @@ def test_resuming_inside_a_mixture_is_exact(corpus: Path, soft: Path, tmp_path: 
     assert [line for line in without_rate if "dev" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_killed_training_ends_with_the_same_weights(
     corpus: Path, soft: Path, tmp_path: Path, asrkd_command: Any
@@ -112,6 +115,7 @@ def test_killed_training_ends_with_the_same_weights(
     assert_equal(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_finished_run_does_nothing_and_another_config_is_refused(corpus: Path, tmp_path: Path) -> None:
     config = settings(corpus, tmp_path / "run", schedule=[{"steps": 2, "mixture": {"labeled": 1}}])
     Trainer(config).train()
@@ -153,6 +157,7 @@ def test_what_does_not_fit_is_refused(corpus: Path, soft: Path, tmp_path: Path) 
         trainer(model={"factory": "one_short:OneShort"})
 
 
+@pytest.mark.slow
 def test_workers_change_no_weight_of_an_update_over_several_streams(corpus: Path, soft: Path, tmp_path: Path) -> None:
     changes = mixture(corpus, soft)
     changes["schedule"][0]["until"] = {"labeled": 1}
@@ -284,6 +289,7 @@ def test_training_with_weights_of_eight_bits(corpus: Path, tmp_path: Path) -> No
         load_model(f"int8:{tmp_path / 'run'}", "cuda:0")
 
 
+@pytest.mark.slow
 def test_chunks_first_and_whole_utterances_later(corpus: Path, tmp_path: Path) -> None:
     def config(name: str, chunk: int) -> TrainConfig:
         schedule = [

@@ -35,6 +35,7 @@ def cuts(corpus: tuple[Path, list[tuple[str, int, int]]]) -> dict[str, list[Mono
     return {split: list(open_cuts(corpus[0] / f"{split}.jsonl.gz")) for split in SPLITS}
 
 
+@pytest.mark.slow
 def test_speakers_of_the_splits(cuts: dict[str, list[MonoCut]]) -> None:
     speakers = {split: {cut.supervisions[0].speaker for cut in own} for split, own in cuts.items()}
     assert [len(speakers[split]) for split in SPLITS] == [3, 24, 27, 5, 10, 10]
@@ -133,6 +134,7 @@ def test_a_second_call_changes_nothing_and_another_seed_is_refused(corpus: tuple
         make_corpus(data, seed=4, scale=TINY)
 
 
+@pytest.mark.slow
 def test_an_interrupted_corpus_is_finished_with_the_same_samples(corpus: tuple[Path, list]) -> None:
     data = corpus[0]
     files = sorted(data.glob("audio/*/*.flac")) + sorted(data.glob("noise/*/*.flac"))
@@ -145,6 +147,7 @@ def test_an_interrupted_corpus_is_finished_with_the_same_samples(corpus: tuple[P
     assert not [file for file in data.rglob(".*")]
 
 
+@pytest.mark.slow
 def test_counts_replace_those_of_a_split(tmp_path: Path) -> None:
     counts = {"labeled": (2, 3), "unlabeled": (1, 1), "dev": (1, 1), "test": (1, 2)}
     make_corpus(tmp_path, seed=5, counts=counts)

@@ -22,6 +22,7 @@ def test_the_config_of_a_recipe(path: Path) -> None:
     assert config.topology == path.stem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/variants/*.yaml")), ids=lambda path: path.stem)
 def test_variants_of_a_recipe(path: Path, tmp_path: Path) -> None:
     config = _config(path.parents[1], tmp_path, "hmm", 1, (), [path])

@@ -61,6 +61,7 @@ def sources(run: Path) -> dict[str, str]:
     return {name: source["store"] for name, source in content.items()}
 
 
+@pytest.mark.slow
 def test_generations_of_two_teachers(data: Path, tmp_path: Path) -> None:
     schedule = [{"steps": 2, "mixture": {"soft": 1, "labeled": 1}}]
     work = tmp_path / "work"
@@ -87,6 +88,7 @@ def test_generations_of_two_teachers(data: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     variants = {
@@ -182,6 +184,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert [row[0] for row in (variant_table([work]) or ([], []))[1]][3:] == [*variants, "warm"]
 
 
+@pytest.mark.slow
 def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
     schedule = [{"steps": 2, "mixture": {"soft": 1, "labeled": 1}}]
     work = tmp_path / "work"
@@ -206,6 +209,7 @@ def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
         study(data, work, **given | {"lattice": {"acoustic_scale": 0.7}}).run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
@@ -257,6 +261,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_waits_for_a_training_does_not_outlive_its_parent(tmp_path: Path) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
     with subprocess.Popen([sys.executable, tmp_path / "waiting.py"], stdout=subprocess.PIPE, text=True) as process:
