@@ -31,6 +31,7 @@ ORDER = (
     "models",
     "targets",
     "acoustic",
+    "teachers",
     "store",
     "labeling",
     "streaming",

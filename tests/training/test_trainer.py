@@ -146,9 +146,11 @@ def test_what_does_not_fit_is_refused(corpus: Path, soft: Path, tmp_path: Path) 
         trainer(**both, inventory={"lexicon": str(corpus / "lexicon.txt"), "topology": "hmm"})
     with pytest.raises(MismatchError, match="frame law"):
         trainer(front_end=FrontEnd(stride=2).to_dict())
-    with pytest.raises(ConfigError, match="'strong', which is not one of: labeled"):
+    with pytest.raises(
+        ConfigError, match=r"^schedule\[0\].mixture.strong: there is no such source; choose from labeled"
+    ):
         trainer(schedule=[{"steps": 2, "mixture": {"strong": 1}}])
-    with pytest.raises(ConfigError, match="no phases"):
+    with pytest.raises(ConfigError, match="^schedule: must have at least one phase"):
         trainer(schedule=[])
     import sys
 
@@ -285,8 +287,8 @@ def test_training_with_weights_of_eight_bits(corpus: Path, tmp_path: Path) -> No
     with rounded_weights(exact.network):  # type: ignore[arg-type]
         rounded = exact.log_probs(features, lengths)[0]
     assert (used.log_probs(features, lengths)[0] - rounded).abs().max() < 0.1
-    with pytest.raises(ModelError, match="runs on a CPU alone, not on 'cuda:0'"):
-        load_model(f"int8:{tmp_path / 'run'}", "cuda:0")
+    with pytest.raises(ModelError, match="runs on a CPU alone, not on 'meta'"):
+        load_model(f"int8:{tmp_path / 'run'}", "meta")
 
 
 @pytest.mark.slow
@@ -306,5 +308,5 @@ def test_chunks_first_and_whole_utterances_later(corpus: Path, tmp_path: Path) -
     assert any(
         not torch.equal(one, weights(tmp_path / "whole")[name]) for name, one in weights(tmp_path / "chunks").items()
     )
-    with pytest.raises(ConfigError, match=r"schedule\[0\].chunk_frames is -1"):
+    with pytest.raises(ConfigError, match=r"schedule\[0\].chunk_frames: must be at least 0, not -1"):
         Trainer(config("wrong", -1))

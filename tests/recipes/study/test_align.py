@@ -76,10 +76,10 @@ def test_rounds_are_kept_as_long_as_dev_gains(
 
 def test_rounds_that_cannot_be_are_refused(data: Path, tmp_path: Path) -> None:
     for changes, said in (
-        ({"align_rounds": -1}, "align_rounds is -1"),
-        ({"align_rounds": 1, "topology": "ctc"}, "align_rounds is 1, but topology 'ctc'"),
-        ({"decoding": {"leave_early": []}}, "decoding.leave_early is empty"),
-        ({"decoding": {"insertion_penalties": []}}, "decoding.insertion_penalties is empty"),
+        ({"align_rounds": -1}, "align_rounds: must be at least 0, not -1"),
+        ({"align_rounds": 1, "topology": "ctc"}, "align_rounds: is 1, but topology 'ctc'"),
+        ({"decoding": {"leave_early": []}}, "decoding.leave_early: must have at least one value"),
+        ({"decoding": {"insertion_penalties": []}}, "decoding.insertion_penalties: must have at least one value"),
     ):
         with pytest.raises(ConfigError, match=said):
             study(data, tmp_path / "work", **changes).run(stop_stage="align")
