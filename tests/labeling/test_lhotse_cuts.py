@@ -182,7 +182,7 @@ def test_a_shar_folder_is_labeled_by_processes_and_from_another_folder(
     for name, readers in (("one", 0), ("two", 2)):
         plan("shar", str(tmp_path / name), embed="audio", unit_hours=0.001)
         monkeypatch.chdir("/")
-        run(Local(Store.open(str(tmp_path / name))), crew=Crew(readers=readers))
+        run(Local(Store.open(str(tmp_path / name)), Crew(readers=readers)))
         monkeypatch.chdir(tmp_path)
     assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "two")
     assert len(shard_bytes(tmp_path / "one")) > 1
