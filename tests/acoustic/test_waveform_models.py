@@ -65,6 +65,7 @@ def as_transformers_does(folder: Path, samples: np.ndarray) -> torch.Tensor:
         return model(**inputs).logits[0].log_softmax(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
@@ -133,6 +134,7 @@ def bundle(monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
+@pytest.mark.slow
 def test_a_bundle_of_torchaudio(bundle: str, corpus: Path, tmp_path: Path) -> None:
     teacher = load_model(f"torchaudio:{bundle}")
     chosen = getattr(torchaudio.pipelines, bundle)

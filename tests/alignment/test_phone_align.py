@@ -56,6 +56,7 @@ def labels(root: Path) -> dict[str, np.ndarray]:
     return {row["id"]: np.array(row["alignment"]) for row in Store.open(str(root)).rows(["id", "alignment"])}
 
 
+@pytest.mark.slow
 def test_features_are_aligned_as_audio_is(folder: Path, aligned: Path) -> None:
     align_store(Store.open(str(folder / "features")), str(folder / "from-features"), folder / "lexicon.txt")
     ours, theirs = labels(folder / "from-features"), labels(aligned)

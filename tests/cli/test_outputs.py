@@ -265,6 +265,7 @@ def test_a_full_disk_behind_the_standard_output_is_one_line(
     assert code == 1 and "'standard output': No space left" in said
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(place: Place, asrkd_command: Callable[..., list[str]]) -> None:
     read, write = os.pipe()
     os.close(read)

@@ -240,6 +240,7 @@ def test_the_exported_step_is_the_step_for_any_batch(name: str) -> None:
         assert_steps_are_alike(model, exported, chunk, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eight_bits", [False, True])
 @pytest.mark.parametrize("name", ["lstm", "tdnn", "emformer"])
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")

@@ -60,6 +60,7 @@ def test_an_utterance_that_fits_far_worse_than_the_others_is_named() -> None:
     assert "1 of 101 utterances" in summary.warnings()[-1] and "'other'" in summary.warnings()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["hmm", "ctc"])
 def test_the_command_writes_a_report_with_pictures(
     corpus: Path, tmp_path: Path, topology: str, capsys: pytest.CaptureFixture[str]

@@ -56,6 +56,7 @@ def seen(run: Path) -> list[tuple[float, float]]:
     return [(line["step"], line["seen"]) for line in read_metrics(run) if "seen" in line]
 
 
+@pytest.mark.slow
 def test_a_callback_sees_a_training_adds_to_its_log_and_resumes_with_it(corpus: Path, tmp_path: Path) -> None:
     watch = Watch()
     figures = Trainer(settings(corpus, tmp_path / "whole", **STEPS), callbacks=[watch]).train()

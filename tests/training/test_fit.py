@@ -62,6 +62,7 @@ def config(corpus: Path, run: Path, store: Path, topology: str) -> Any:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["hmm", "ctc"])
 def test_wrong_labels_are_told_and_right_ones_are_not(
     corpus: Path, stores: Path, tmp_path: Path, topology: str

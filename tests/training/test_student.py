@@ -59,6 +59,7 @@ def trained(rank: int, world_size: int, corpus: Path, run: Path, weight: float =
     return dict(trainer.learner.state_dict())
 
 
+@pytest.mark.slow
 def test_an_objective_of_ones_own_runs_the_student_again_on_one_process_and_on_two(
     corpus: Path, tmp_path: Path
 ) -> None:

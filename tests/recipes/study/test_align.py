@@ -38,6 +38,7 @@ def study(data: Path, work: Path, **changes: Any) -> Study:
     return Study(configs.from_dict(StudyConfig, values | {"decoding": {"insertion_penalties": [0.0]}} | changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rates", "taken", "said"),
     [

@@ -11,6 +11,7 @@ from asrkd.training.metrics import read_metrics
 from asrkd_recipes.study.jobs import train_all
 
 
+@pytest.mark.slow
 def test_a_training_of_one_process_decodes_the_dev_set_and_its_warnings_are_told(
     corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
