@@ -31,7 +31,11 @@ def _flat(steps: Any, count: int) -> list[Batch]:
 def _workers() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children():
-        if "spawn_main" in " ".join(process.cmdline()):
+        try:
+            command = process.cmdline()
+        except (psutil.ZombieProcess, psutil.NoSuchProcess):  # it has ended
+            continue
+        if "spawn_main" in " ".join(command):
             found.append(process)
     return found
 
