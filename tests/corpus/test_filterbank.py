@@ -52,11 +52,11 @@ def test_it_is_kaldis(sizes: tuple[int, int, int], count: int, offset: float, se
     found = filterbank(samples).numpy()
     expected = in_double(filterbank, samples)
     assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
-    if not offset and len(expected):
+    if len(expected):
         # Float32 rounds the amplitudes of a window by its largest: a filter in a dip is as much less exact (lhotse's likewise).
         dip = np.exp((expected.max(axis=1, keepdims=True) - expected) / 2)
-        assert (np.abs(found - expected) <= 2e-5 + 5e-7 * dip).all()
+        # A constant of 13,000 that is taken away leaves its own rounding.
+        assert (np.abs(found - expected) <= (1e-3 if offset else 2e-5) + 5e-7 * dip).all()
 
 
 @pytest.mark.parametrize("num_mels,high_freq", [(64, 0.0), (80, -400.0)])
