@@ -12,7 +12,7 @@ from asrkd import fingerprint
 from asrkd.alignment.timeline import Timeline
 
 WORST = 10
-# Utterances that stand for all in a report.
+# Utterances that a report shows as typical.
 EXAMPLES = 3
 # Frames of 50 or more are one bin.
 LONGEST = 50
@@ -52,7 +52,7 @@ class Example:
 
 @dataclass
 class Summary:
-    """Counts over the utterances of an aligned set, its worst utterances and some that stand for all.
+    """Counts over the utterances of an aligned set, its worst utterances and some typical ones.
 
     Attributes:
         frame_seconds: of a frame of the alignment.
@@ -67,7 +67,7 @@ class Summary:
         too_fast: utterances left out because they have too few frames for their transcript.
         gains: of every utterance.
         worst: the utterances that fit their transcripts worst, the worst first.
-        examples: a few utterances that stand for all.
+        examples: a few typical utterances.
     """
 
     frame_seconds: float

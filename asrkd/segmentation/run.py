@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,19 +39,19 @@ class SegmentedCut:
     Attributes:
         cut: its id.
         seconds: its length.
-        times: (begin, end) of its segments in seconds from its beginning.
+        parts: the cuts of its segments, in lhotse's JSON form.
         unreadable: why it could not be segmented; empty if it could.
     """
 
     cut: str
     seconds: float
-    times: tuple[tuple[float, float], ...] = ()
+    parts: tuple[dict[str, Any], ...] = ()
     unreadable: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As in the report: its length, what was kept of it, and the reason where nothing could be."""
-        kept = sum(end - begin for begin, end in self.times)
-        report = {"id": self.cut, "seconds": self.seconds, "segments": len(self.times), "kept_seconds": round(kept, 3)}
+        kept = sum(part["duration"] for part in self.parts)
+        report = {"id": self.cut, "seconds": self.seconds, "segments": len(self.parts), "kept_seconds": round(kept, 3)}
         share = {"kept": round(kept / self.seconds, 4) if self.seconds else 0.0}
         return report | ({"unreadable": self.unreadable} if self.unreadable else share)
 
@@ -95,8 +95,9 @@ def segment_cut(cut: CutJson, settings: SegmentSettings) -> SegmentedCut:
     except CorpusError as error:
         return SegmentedCut(cut["id"], seconds, unreadable=" ".join(str(error).split()))
     times = segments(scores, seconds, settings)
-    rounded = tuple((round(begin, 3), min(round(end, 3), seconds)) for begin, end in times)
-    return SegmentedCut(cut["id"], seconds, rounded)
+    tag = settings.fingerprint[:8]
+    parts = tuple(_part(cut, round(begin, 3), min(round(end, 3), seconds), tag) for begin, end in times)
+    return SegmentedCut(cut["id"], seconds, parts)
 
 
 def segment_corpus(
@@ -144,17 +145,15 @@ def segment_corpus(
                     "began: delete the unfinished file"
                 )
         for one in _segmented(todo, settings, workers):
-            _append(journal, {"cut": one.cut, "seconds": one.seconds, "times": one.times, "unreadable": one.unreadable})
+            _append(journal, asdict(one))
     first_reason = ""
     for one in _done(unfinished, named):
         tally.add(one.to_dict())
         first_reason = first_reason or one.unreadable
     if tally.unreadable == tally.cuts:
+        unfinished.unlink()  # so that a mended corpus is read anew
         raise CorpusError(f"no cut of {str(corpus)!r} can be segmented; the first one: {first_reason}")
-    files.write(
-        out,
-        lambda stream: _write_cuts(stream, out, iterate_json(corpus, channel), _done(unfinished, named), settings),
-    )
+    files.write(out, lambda stream: _write_cuts(stream, out, _done(unfinished, named)))
     files.write(report, lambda stream: _write_report(stream, named, _done(unfinished, named)))
     unfinished.unlink()
     return tally
@@ -190,17 +189,13 @@ def _segmented(cuts: Iterator[CutJson], settings: SegmentSettings, workers: int)
             ) from None
 
 
-def _write_cuts(
-    stream: IO[bytes], out: Path, cuts: Iterable[CutJson], done: Iterable[SegmentedCut], settings: SegmentSettings
-) -> None:
-    tag = settings.fingerprint[:8]
+def _write_cuts(stream: IO[bytes], out: Path, done: Iterable[SegmentedCut]) -> None:
     with ExitStack() as stack:
         # Without a time, so that the same cuts are the same bytes.
         sink = stack.enter_context(gzip.GzipFile("", "wb", 6, stream, 0)) if out.name.endswith(".gz") else stream
-        for cut, one in zip(cuts, done, strict=True):
-            for begin, end in one.times:
-                line = json.dumps(_part(cut, begin, end, tag), ensure_ascii=False)
-                sink.write(f"{line}\n".encode())
+        for one in done:
+            for part in one.parts:
+                sink.write(f"{json.dumps(part, ensure_ascii=False)}\n".encode())
 
 
 def _part(cut: CutJson, begin: float, end: float, tag: str) -> dict[str, Any]:
@@ -252,7 +247,7 @@ def _done(unfinished: Path, named: dict[str, Any]) -> Iterator[SegmentedCut]:
         if not number:
             _check_settings(line, named, unfinished, "delete it, or give the settings that it has")
         else:
-            yield SegmentedCut(**line | {"times": tuple((begin, end) for begin, end in line["times"])})
+            yield SegmentedCut(**line | {"parts": tuple(line["parts"])})
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:

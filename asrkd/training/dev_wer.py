@@ -30,7 +30,7 @@ class DevWer(Callback):
         )
 
     def evaluate(self, trainer: Trainer, figures: dict[str, float]) -> None:
-        """At every so many evaluations and at the last update.
+        """Every N-th evaluation, and at the last update.
 
         Raises:
             CorpusError: an utterance without a transcript.

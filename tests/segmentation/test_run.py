@@ -153,7 +153,10 @@ def test_wrong_inputs(recordings: Path, tmp_path: Path, monkeypatch: pytest.Monk
     (broken / "a.flac").write_bytes(b"fLaC" + bytes(100))
     with pytest.raises(CorpusError, match="no cut of .* can be segmented; the first one: .*damaged"):
         segment_corpus(broken, tmp_path / "none.jsonl", SegmentSettings("energy"))
-    assert not (tmp_path / "none.jsonl").exists()
+    assert not list(tmp_path.glob("none*"))
+    # Mended, it is read anew.
+    soundfile.write(broken / "a.flac", 0.1 * np.random.default_rng(0).standard_normal(48_000), 16_000)
+    assert segment_corpus(broken, tmp_path / "none.jsonl", SegmentSettings("none")).unreadable == 0
     (tmp_path / "begun.jsonl.unfinished").write_text(json.dumps({"settings": {}}) + "\n")
     with pytest.raises(AsrkdError, match="is of a segmentation with"):
         segment_corpus(recordings, tmp_path / "begun.jsonl", SegmentSettings("energy"))

@@ -102,7 +102,7 @@ def _target_bytes(run: Path) -> float | None:
 
 
 def _int8_bytes(run: Path) -> int:
-    """Of a run's weights as a file with matrices of eight bits; as they are, where none can be rounded."""
+    """Size of a run's weights in a file with 8-bit matrices, or as they are where none can be rounded."""
     model = load_model(f"checkpoint:{run}").network
     try:
         return int8_bytes(model) if isinstance(model, nn.Module) else 0
