@@ -27,6 +27,11 @@ from asrkd.errors import ConfigError
 
 T = TypeVar("T")
 
+# How a run that was stopped is compared with the config of the start that resumes it (`asrkd.training.run_folder`); a key without such a mark
+# changes results, so that it must be as it was.
+MAY_CHANGE = "may change"
+BY_CONTENT = "by content"
+
 _ENDS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
 
 
@@ -52,7 +57,7 @@ def setting(
         infinite: whether infinity has a meaning; NaN never has.
         one_of: all that a string may be.
         form: raises `ConfigError` for a string that it cannot read; not called with an empty one.
-        resume: how a resumed run compares it (`asrkd.training.config`).
+        resume: `MAY_CHANGE` or `BY_CONTENT`.
     """
     ends = {"at least": at_least, "above": above, "at most": at_most, "below": below}
     limits = {name: end for name, end in ends.items() if end is not None}

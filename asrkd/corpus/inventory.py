@@ -10,9 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from asrkd import files, fingerprint, text
+from asrkd.config import BY_CONTENT, check, setting
 from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.topology import Topology, make_topology
 from asrkd.errors import AsrkdError, ConfigError, CorpusError
+
+
+@dataclass
+class InventoryConfig:
+    """The output units, made from `lexicon`: the path of one, or the spec of another tokenizer (`asrkd.corpus.tokenizer`)."""
+
+    lexicon: str = setting(resume=BY_CONTENT)
+    """File with the pronunciations of every word."""
+    topology: str = setting("ctc", form=make_topology)
+    """`hmm` (states of phones, trained on alignments) or `ctc` (phones and blank)."""
+    states_per_phone: int = setting(2, at_least=1)
+    """HMM states per phone; `ctc` ignores it."""
+
+    def __post_init__(self) -> None:
+        check(self, "inventory")
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from asrkd.callables import find_callable
+from asrkd.config import check, setting
 from asrkd.errors import ConfigError, MismatchError
+
+
+@dataclass
+class ModelConfig:
+    """The `nn.Module` to train."""
+
+    factory: str = "asrkd.models:LSTMStudent"
+    """`package.module:factory`, called with `input_dim`, `num_classes` and `args`."""
+    args: dict[str, Any] = setting(dict)
+    """Further arguments of the factory."""
+    subsampling_factor: int = setting(1, at_least=1)
+    """Input frames per output frame."""
+    int8: bool = False
+    """Train with the weights of LSTMs and linear layers rounded to 8 bits, for use as `int8:RUN`."""
+
+    def __post_init__(self) -> None:
+        check(self, "model")
 
 
 def build_model(factory: str, args: Mapping[str, Any], *, input_dim: int, num_classes: int) -> nn.Module:

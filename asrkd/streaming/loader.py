@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from asrkd import fingerprint
+from asrkd.config import check, setting
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
@@ -22,6 +24,27 @@ from asrkd.streaming.sampler import BatchKey, Sampler, SamplerProgress
 from asrkd.streaming.source import Source
 from asrkd.streaming.state import BatchKeys, from_state, to_state
 from asrkd.streaming.utterances import UtteranceReader
+
+
+@dataclass
+class LoaderConfig:
+    """How batches are read, which changes no batch."""
+
+    num_workers: int = setting(0, at_least=0)
+    """Processes that read batches; 0 reads in a thread."""
+    prefetch: int = setting(4, at_least=1)
+    """Batches that each worker, or the thread, prepares ahead."""
+    cache_mb: float = setting(1024.0, at_least=0)
+    """Memory for decoded audio or features, in MB, shared among the workers."""
+    unpack_on_device: bool = False
+    """Keep targets packed until they are on the device."""
+    disk_cache: str = ""
+    """Local folder that caches row groups of stores on an object store; an empty name disables it."""
+    disk_cache_gb: float = setting(50.0, above=0)
+    """Size of that folder, in GB."""
+
+    def __post_init__(self) -> None:
+        check(self, "loader")
 
 
 class Loader:

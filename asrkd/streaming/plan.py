@@ -12,7 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from asrkd.config import check, setting
 from asrkd.errors import ConfigError
+
+
+@dataclass
+class BatchConfig:
+    """How utterances are grouped into batches."""
+
+    max_frames: int = setting(4000, at_least=1)
+    """Budget of a batch in padded frames of the front end: utterances times frames of the longest."""
+    max_utterances: int = setting(64, at_least=1)
+    """Most utterances in a batch."""
+    streams: int = setting(1, at_least=1)
+    """Batches per update; processes share them, and their gradients add up."""
+    block_utterances: int = setting(2048, at_least=1)
+    """Utterances of a stream among which batches are formed: more give less padding and better shuffling, and take more memory."""
+
+    def __post_init__(self) -> None:
+        check(self, "batch")
+
 
 # Lengths are blurred by up to this share before utterances are sorted by length, so that a small corpus does not
 # put the same utterances together in every epoch.

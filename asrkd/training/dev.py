@@ -17,11 +17,11 @@ from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
 from asrkd.training.callback import Callback
-from asrkd.training.config import HardLossConfig, TrainConfig
-from asrkd.training.objective import FrameObjective
+from asrkd.training.objective import FrameObjective, HardLossConfig
 from asrkd.training.student import Student, run_model
 
 if TYPE_CHECKING:
+    from asrkd.training.config import TrainConfig
     from asrkd.training.trainer import Trainer
 
 _NAME = "dev"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from asrkd.acoustic import AcousticModel
+from asrkd.config import check, setting
 from asrkd.decoding.search import Search
 from asrkd.errors import CorpusError
 from asrkd.evaluation.wer import score, total
@@ -18,6 +20,23 @@ from asrkd.training.dev import dev_batches
 
 if TYPE_CHECKING:
     from asrkd.training.trainer import Trainer
+
+
+@dataclass
+class DevDecodingConfig:
+    """Word error rate on the dev store during training, through any sequence of the lexicon's words."""
+
+    every: int = setting(0, at_least=0)
+    """Decode the dev store at every N-th evaluation; 0 disables it."""
+    acoustic_scale: float = setting(1.0, above=0)
+    """Factor of the acoustic scores."""
+    insertion_penalty: float = 0.0
+    """Cost of every word, in nats."""
+    beam: float = setting(16.0, above=0)
+    """Beam of the search."""
+
+    def __post_init__(self) -> None:
+        check(self, "dev_decoding")
 
 
 class DevWer(Callback):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from asrkd.models import count_parameters
-from asrkd.training.config import DevDecodingConfig, TrainConfig
+from asrkd.training.config import TrainConfig
+from asrkd.training.dev_wer import DevDecodingConfig
 from asrkd.training.trainer import Trainer
 
 # Updates that start readers and choose kernels, which are not timed.

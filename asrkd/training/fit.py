@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asrkd.streaming.batch import Batch
 from asrkd.training.callback import Callback
-from asrkd.training.config import HardLossConfig
+from asrkd.training.objective import HardLossConfig
 from asrkd.training.student import Student, StudentOutput, run_model
 
 if TYPE_CHECKING:

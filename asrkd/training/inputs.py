@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from asrkd import fingerprint, text
 from asrkd.corpus.augment import Augment, NoiseAugment, Reverb
 from asrkd.corpus.tokenizer import tokenizer_fingerprint
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
-from asrkd.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from asrkd.training.config import TrainConfig
 
 
 def inputs(

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from asrkd.config import check, setting
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.losses.features import codebook_cross_entropy, feature_cosine, feature_mse
 from asrkd.losses.relations import attention_transfer, frame_similarity
+from asrkd.store.reader import Store
 from asrkd.streaming.batch import Batch
-from asrkd.streaming.source import Source
 from asrkd.targets.layer_codec import LayerCodec
-from asrkd.training.config import RELATIONS, LayerLossConfig, TrainConfig
 from asrkd.training.student import Losses, Objective, Student, StudentOutput, run_model
+
+# Losses of layers that compare vectors, and those that compare similarities between frames.
+VECTORS, RELATIONS = ("mse", "cosine"), ("similarity", "attention")
+
+
+@dataclass
+class LayerLossConfig:
+    """The loss on a layer of the teacher, on soft sources labeled with `--layer` (`asrkd.training.layer_loss`)."""
+
+    layer: str = ""
+    """Module of the student that is compared with the teacher's layer; an empty name disables the loss."""
+    loss: str = setting("mse", one_of=(*VECTORS, "codebooks", *RELATIONS))
+    """`mse` or `cosine` (through a linear layer to the teacher's width), `similarity` or `attention` (between frames), or `codebooks` (for stored indexes)."""
+    weight: float = setting(1.0, at_least=0)
+    """Factor of this loss."""
+
+    def __post_init__(self) -> None:
+        check(self, "layer_loss")
 
 
 class LayerObjective(nn.Module):
@@ -89,18 +108,16 @@ def layer_width(model: nn.Module, layer: str, input_dim: int) -> int:
 
 
 def layer_terms(
-    model: nn.Module, config: TrainConfig, sources: Mapping[str, Source], input_dim: int
+    model: nn.Module, settings: LayerLossConfig, soft_stores: Iterable[Store], input_dim: int
 ) -> list[tuple[float, Objective]]:
     """The weighted objective on the teacher's layer; none where the config wants none.
 
     Raises:
         ConfigError: what does not go together: no source with a layer, or sources with other layers.
     """
-    settings = config.layer_loss
     if not settings.layer:
         return []
-    soft = (source.store.identity for name, source in sources.items() if config.sources[name].kind == "soft")
-    codecs = {identity.layer_codec for identity in soft if identity.layer_codec}
+    codecs = {store.identity.layer_codec for store in soft_stores if store.identity.layer_codec}
     if len(codecs) != 1:
         raise ConfigError(
             f"layer_loss.layer: is {settings.layer!r}, but the soft sources have {len(codecs)} kinds of layers ({', '.join(sorted(codec.spec for codec in codecs)) or 'none'}); "

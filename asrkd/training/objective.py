@@ -8,16 +8,50 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from asrkd.callables import find_callable
+from asrkd.config import check, setting
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer, spell
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.losses.frames import around_labels, best_path, delayed, top_classes
 from asrkd.losses.hard import ctc_loss, frame_cross_entropy
-from asrkd.losses.soft import soft_cross_entropy
+from asrkd.losses.soft import POLICIES, soft_cross_entropy
 from asrkd.streaming.batch import Batch
 from asrkd.targets.sparse import SparseTargets
-from asrkd.training.config import HardLossConfig, SoftLossConfig
 from asrkd.training.student import Losses, Student, StudentOutput
+
+
+@dataclass
+class SoftLossConfig:
+    """The loss on stored targets."""
+
+    missing_mass: str = setting("renormalize", one_of=POLICIES)
+    """What to do with probability mass that was not stored (`asrkd.losses.soft`)."""
+    temperature: float = setting(1.0, above=0)
+    """Softmax temperature of both teacher and student."""
+    alpha: float = setting(1.0, at_least=0, at_most=1)
+    """Weight of the soft targets; 1 - alpha is that of the same utterances' hard labels (Hinton, Vinyals & Dean 2015)."""
+    targets: str = setting("soft", one_of=("soft", "top"))
+    """`soft`, or `top` to train on the teacher's top class (`hmm`) or best path (`ctc`) as a pseudo-label."""
+    around_labels: int | None = setting(None, at_least=0)
+    """With `ctc`, train only on frames whose top class is not blank and N frames on either side; null trains on all frames."""
+    delay: int = setting(0, at_least=0)
+    """Frames by which the student's output may lag behind the teacher's."""
+    function: str = ""
+    """A loss of your own, `package.module:function`, called with (logits (M, V), targets, batch) and returning a sum over the M frames."""
+
+    def __post_init__(self) -> None:
+        check(self, "soft_loss")
+
+
+@dataclass
+class HardLossConfig:
+    """The loss on hard labels."""
+
+    label_smoothing: float = setting(0.0, at_least=0, at_most=1)
+    """Share of an alignment's label that is spread evenly over all classes."""
+
+    def __post_init__(self) -> None:
+        check(self, "hard_loss")
 
 
 @dataclass(frozen=True)

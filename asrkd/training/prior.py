@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,9 @@ from asrkd.errors import ConfigError, MismatchError
 from asrkd.store.prior import log_prior
 from asrkd.store.reader import Store
 from asrkd.streaming.batch import Batch
-from asrkd.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from asrkd.training.config import TrainConfig
 
 
 def fixed_prior(config: TrainConfig, inventory: Inventory, initial: Tensor | None) -> Tensor | None:

@@ -13,8 +13,9 @@ import torch
 
 from asrkd import config as configs
 from asrkd import files, text
+from asrkd.config import BY_CONTENT, MAY_CHANGE
 from asrkd.errors import ConfigError
-from asrkd.training.config import BY_CONTENT, MAY_CHANGE, TrainConfig
+from asrkd.training.config import TrainConfig
 
 CONFIG, INPUTS = "config.yaml", "inputs.json"
 

@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from asrkd.config import setting
 from asrkd.streaming.mixture import Phase
-from asrkd.training.config import OptimizerConfig, PhaseConfig
+from asrkd.training.optimizer import OptimizerConfig
+
+CRITERIA = ("frame", "mmi", "lf_mmi", "smbr", "mwer")
+
+
+@dataclass
+class PhaseConfig:
+    """A stretch of the schedule (scheduled learning: Parthasarathi & Ström 2019, section 3.2)."""
+
+    steps: int = setting(at_least=1)
+    """Updates of this phase."""
+    mixture: dict[str, int] = setting(dict, at_least=1)
+    """Batches drawn from each source, as integer shares."""
+    until: dict[str, int] = setting(dict, at_least=0)
+    """Shares at the end of the phase, towards which those of `mixture` move linearly."""
+    learning_rate_scale: float = setting(1.0, at_least=0)
+    """Factor of the optimizer's learning rate in this phase."""
+    learning_rate: float | None = setting(None, above=0)
+    """Constant learning rate of this phase, in place of the optimizer's schedule."""
+    criterion: str = setting("frame", one_of=CRITERIA)
+    """Loss on labeled batches: `frame` (cross-entropy or CTC), or a sequence criterion (`mmi`, `lf_mmi`, `smbr`, `mwer`; needs k2)."""
+    chunk_frames: int = setting(0, at_least=0)
+    """Truncate backpropagation in a streaming model to chunks of N input frames; 0 trains on whole utterances."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if not self.mixture:
+            yield "mixture", f"must give at least one source a share, not {self.mixture!r}"
+        if self.until and not any(self.until.values()):
+            yield "until", f"must give at least one source a share, not {self.until!r}"
 
 
 def stream_schedule(phases: Sequence[PhaseConfig]) -> list[Phase]:

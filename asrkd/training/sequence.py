@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from asrkd import files, text
+from asrkd.config import BY_CONTENT, check, setting
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer, vocabulary
 from asrkd.corpus.tokens import Tokens
@@ -23,11 +25,49 @@ from asrkd.sequence.losses import SequenceLoss, mmi, mwer, smbr
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.source import Source
 from asrkd.training.callback import Callback
-from asrkd.training.config import SequenceConfig
 from asrkd.training.student import Losses, Student
 
 if TYPE_CHECKING:
     from asrkd.training.trainer import Trainer
+
+
+@dataclass
+class SequenceConfig:
+    """Phases with a sequence criterion (`asrkd.sequence.losses`; needs k2)."""
+
+    acoustic_scale: float = setting(1.0, above=0)
+    """Factor of the scores: log-posteriors, less the log-prior with `hmm`."""
+    grammar: str = setting("", resume=BY_CONTENT)
+    """ARPA file for the lattices of `mmi`, `smbr` and `mwer`; without it they allow any sequence of words."""
+    phone_order: int = setting(2, at_least=2)
+    """Order of the phone n-gram of `lf_mmi`."""
+    boost: float = setting(0.0, at_least=0)
+    """Boosting factor of boosted MMI; 0 is plain MMI."""
+    reject: float = setting(0.0, at_least=0, below=1)
+    """Frame rejection: ignore frames where the reference has less than this posterior; 0 keeps all."""
+    ignore_silence: bool = False
+    """Do not count errors in silence (`smbr`)."""
+    smoothing: float = setting(0.1, at_least=0, below=1)
+    """Weight of the frame loss that is mixed in (f-smoothing, Su et al. 2013)."""
+    smooth_with: str = setting("labels", one_of=("labels", "soft"))
+    """Targets of that frame loss: the source's `labels` or its stored `soft` targets."""
+    search_beam: float = setting(20.0, above=0)
+    """Drop a state whose score is worse than the frame's best by more than this."""
+    output_beam: float = setting(8.0, above=0)
+    """Drop an arc that is on no path within this of the best."""
+    min_active: int = setting(30, at_least=0)
+    """States kept in every frame, whatever the beam."""
+    max_active: int = setting(10000, at_least=1)
+    """Most states kept in a frame."""
+    num_paths: int = setting(100, at_least=1)
+    """Paths sampled from each lattice for `mwer`."""
+
+    def __post_init__(self) -> None:
+        check(self, "sequence")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.min_active >= self.max_active:
+            yield "min_active", f"must be below max_active ({self.max_active}), not {self.min_active}"
 
 
 class SequenceObjective:

@@ -2,27 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from asrkd.config import BY_CONTENT, setting
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import MismatchError
 from asrkd.store.reader import Store
 from asrkd.streaming.disk_cache import DiskCache
-from asrkd.streaming.source import Filter, Source
+from asrkd.streaming.loader import LoaderConfig
+from asrkd.streaming.source import BOUNDED, Filter, Source
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.vocabulary_map import VocabularyMap
-from asrkd.training.config import TrainConfig
+
+KINDS = ("labeled", "soft")
 
 
-def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]:
+@dataclass
+class SourceConfig:
+    """A store to train from, by name."""
+
+    store: str = setting(resume=BY_CONTENT)
+    """Folder or URI of the store."""
+    kind: str = setting("labeled", one_of=KINDS)
+    """`labeled` (CTC, or cross-entropy with the alignment) or `soft` (cross-entropy with the stored targets)."""
+    weight: float = setting(1.0, at_least=0)
+    """Factor of this source's loss."""
+    vocabulary_map: str = setting("", resume=BY_CONTENT)
+    """File that maps the units of a teacher with another inventory: a teacher unit, a tab and a student unit per line."""
+    lossy_map: bool = False
+    """Allow the vocabulary map to leave out teacher units."""
+    frame_rate_map: str = setting("", form=FrameRateMap)
+    """`pick`, `pick:OFFSET` or `pool`, for a student whose frame shift is a multiple of the teacher's."""
+    snapshot: str = ""
+    """Train only from the work units pinned by `asrkd store snapshot` under this name."""
+    bounds: dict[str, list[float | None]] = setting(dict, infinite=True)
+    """Keep only utterances within a lowest and a highest value of `duration`, `num_frames`, `kept_mass`, `entropy` or `confidence`, e.g. `{confidence: [0.6, null]}`."""
+    speakers: list[str] = setting(list)
+    """Keep only utterances of these speakers; an empty list keeps all."""
+    audio: str = setting("", resume=BY_CONTENT)
+    """Manifest of lhotse with the audio of a store that embeds none."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        for column, pair in self.bounds.items():
+            if column not in BOUNDED:
+                yield f"bounds.{column}", f"there is no such column to filter by; choose from {', '.join(BOUNDED)}"
+            elif len(pair) != 2:
+                yield f"bounds.{column}", f"must be a lowest and a highest value (null for none), not {pair!r}"
+
+
+def open_sources(
+    settings: Mapping[str, SourceConfig], inventory: Inventory, loader: LoaderConfig, *, layer: bool = False
+) -> dict[str, Source]:
     """The sources of a config, for a student with this inventory.
+
+    Args:
+        loader: how they are read.
+        layer: whether soft sources give what the teacher's layer gave, too.
 
     Raises:
         ConfigError: no utterance of a store is left.
         MismatchError: a source without soft targets, or with targets over other units than the student's.
     """
     sources = {}
-    settings = config.loader
-    disk_cache = DiskCache(settings.disk_cache, settings.disk_cache_gb) if settings.disk_cache else None
-    for name, given in config.sources.items():
+    disk_cache = DiskCache(loader.disk_cache, loader.disk_cache_gb) if loader.disk_cache else None
+    for name, given in settings.items():
         store = Store.open(given.store, given.snapshot)
         mapped = None
         if given.kind == "soft":
@@ -53,6 +97,6 @@ def open_sources(config: TrainConfig, inventory: Inventory) -> dict[str, Source]
             frame_rate_map=rate,
             audio=given.audio,
             disk_cache=disk_cache,
-            layer=bool(config.layer_loss.layer) and given.kind == "soft",
+            layer=layer and given.kind == "soft",
         )
     return sources

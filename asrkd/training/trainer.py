@@ -28,7 +28,7 @@ from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.training.best import BestCheckpoints, EarlyStopping
 from asrkd.training.callback import Callback
-from asrkd.training.config import KINDS, TrainConfig
+from asrkd.training.config import TrainConfig
 from asrkd.training.dev import DevLoss, dev_loss
 from asrkd.training.dev_wer import DevWer
 from asrkd.training.fit import Fit
@@ -43,7 +43,7 @@ from asrkd.training.result import Result
 from asrkd.training.run_folder import check_resumable, has_config, prepare
 from asrkd.training.schedule import learning_rate, stream_schedule, update_phase
 from asrkd.training.sequence import SequenceObjective, SkippedUtterances
-from asrkd.training.sources import open_sources
+from asrkd.training.sources import KINDS, open_sources
 from asrkd.training.student import Learner, Objective, WeightedSum
 from asrkd.training.too_fast import TooFast
 
@@ -101,7 +101,7 @@ class Trainer:
             self.lexicon, config.inventory.topology, states_per_phone=config.inventory.states_per_phone
         )
         self.total_steps = sum(phase.steps for phase in config.schedule)
-        sources = open_sources(config, self.inventory)
+        sources = open_sources(config.sources, self.inventory, config.loader, layer=bool(config.layer_loss.layer))
         augment = Augment.from_settings(self.front_end, **dataclasses.asdict(config.augment))
         self.loader = Loader(
             sources,
@@ -126,7 +126,8 @@ class Trainer:
         self._init_prior: Tensor | None = None
         if config.init:
             self._initialise(config.init)
-        helpers = [*layer_terms(self.model, config, sources, self.front_end.feature_dim), *objectives]
+        soft_stores = [sources[name].store for name, source in config.sources.items() if source.kind == "soft"]
+        helpers = [*layer_terms(self.model, config.layer_loss, soft_stores, self.front_end.feature_dim), *objectives]
         if len(students) > 1:
             helpers.append((config.mutual.weight, MutualObjective(config.mutual.temperature)))
         self.learner = Learner(

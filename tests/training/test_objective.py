@@ -18,8 +18,7 @@ from asrkd.streaming.batch import Batch, Utterance, collate
 from asrkd.targets.codecs import TopK
 from asrkd.targets.packed import as_stored
 from asrkd.targets.sparse import SparseTargets
-from asrkd.training.config import HardLossConfig, SoftLossConfig
-from asrkd.training.objective import FrameObjective
+from asrkd.training.objective import FrameObjective, HardLossConfig, SoftLossConfig
 from asrkd.training.student import Losses, Objective, Student, StudentOutput
 
 FRAMES = (6, 4)

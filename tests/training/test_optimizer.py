@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from training_helpers import settings
 
 from asrkd.errors import ConfigError
-from asrkd.training.config import OptimizerConfig
-from asrkd.training.optimizer import make_optimizer
+from asrkd.training.optimizer import OptimizerConfig, make_optimizer
 from asrkd.training.trainer import Trainer
 
 TARGET = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)

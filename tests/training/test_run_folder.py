@@ -14,11 +14,12 @@ from training_helpers import settings
 
 from asrkd import checkpoint
 from asrkd import config as configs
+from asrkd.config import BY_CONTENT, MAY_CHANGE
 from asrkd.errors import ConfigError
 from asrkd.store import Store, manifest
 from asrkd.store.files import Files
 from asrkd.store.writer import write_shard
-from asrkd.training.config import BY_CONTENT, MAY_CHANGE, TrainConfig
+from asrkd.training.config import TrainConfig
 from asrkd.training.inputs import inputs
 from asrkd.training.run_folder import results_of
 from asrkd.training.trainer import Trainer

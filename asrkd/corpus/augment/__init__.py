@@ -8,7 +8,7 @@ generators, which a background thread cannot share reproducibly.)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd import fingerprint
+from asrkd.config import BY_CONTENT, check, setting
 from asrkd.corpus.augment.features import FrequencyWarp, SpecAugment, TimeWarp
 from asrkd.corpus.augment.samples import CODECS, Gain, LossyCodec, NoiseAugment, Reverb, load_noises
 from asrkd.corpus.front_end import FrontEnd
@@ -24,6 +25,7 @@ from asrkd.errors import ConfigError
 
 __all__ = [
     "Augment",
+    "AugmentConfig",
     "FrequencyWarp",
     "Gain",
     "LossyCodec",
@@ -34,6 +36,59 @@ __all__ = [
     "load_noises",
     "utterance_rng",
 ]
+
+
+@dataclass
+class AugmentConfig:
+    """Augmentation of the training audio and features; the targets stay those of the clean audio (`asrkd.corpus.augment`)."""
+
+    noise: list[str] = setting(list, resume=BY_CONTENT)
+    """Files and folders of noise."""
+    noise_probability: float = setting(0.0, at_least=0, at_most=1)
+    """Share of utterances that get noise."""
+    snr: list[float] = setting(lambda: [0.0, 20.0])
+    """Lowest and highest signal-to-noise ratio in dB."""
+    gain_db: float = setting(0.0, at_least=0)
+    """Largest random change of volume in dB, up or down."""
+    time_masks: int = setting(0, at_least=0)
+    """SpecAugment time masks per utterance."""
+    time_mask_frames: int = setting(5, at_least=0)
+    """Largest width of a time mask, in frames."""
+    frequency_masks: int = setting(0, at_least=0)
+    """SpecAugment frequency masks per utterance."""
+    frequency_mask_bins: int = setting(8, at_least=0)
+    """Largest width of a frequency mask, in mel bins."""
+    frequency_warp: float = setting(0.0, at_least=0, below=0.5)
+    """Largest change of the vocal tract length (VTLP), as a fraction; 0 disables it."""
+    reverb_probability: float = setting(0.0, at_least=0, at_most=1)
+    """Share of utterances that get reverberation."""
+    reverb: list[str] = setting(list, resume=BY_CONTENT)
+    """Files and folders of impulse responses; without any, rooms are simulated."""
+    reverb_rooms: int = setting(40, at_least=1)
+    """Number of simulated rooms."""
+    codec_probability: float = setting(0.0, at_least=0, at_most=1)
+    """Share of utterances that pass through a lossy codec."""
+    codecs: list[str] = setting(lambda: list(CODECS), one_of=CODECS)
+    """Lossy codecs to draw from."""
+    time_warp: int = setting(0, at_least=0)
+    """Largest shift of a frame by SpecAugment's time warp, in frames, which moves the targets too; 0 disables it."""
+    speed: list[float] = setting(list)
+    """Must stay empty: speed perturbation would change the frames that the teacher labeled."""
+
+    def __post_init__(self) -> None:
+        check(self, "augment")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if len(self.snr) != 2 or self.snr[0] > self.snr[1]:
+            yield "snr", f"must be a lowest and a highest value in dB, not {self.snr!r}"
+        if self.codec_probability and not self.codecs:
+            yield "codecs", f"must name at least one of {', '.join(CODECS)}, not {self.codecs!r}"
+        if self.speed:
+            yield (
+                "speed",
+                f"must stay empty, not {self.speed!r}: stored targets are those of the audio at its own speed, frame by frame; use time_warp, which "
+                "moves the targets with the speech, or label copies of the cuts at other speeds (lhotse's perturb_speed)",
+            )
 
 
 class SampleTransform(Protocol):

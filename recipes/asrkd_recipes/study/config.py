@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from asrkd.config import changed, check, setting
+from asrkd.corpus.augment import AugmentConfig
+from asrkd.corpus.inventory import InventoryConfig
 from asrkd.corpus.topology import make_topology
+from asrkd.models.build import ModelConfig
+from asrkd.streaming.plan import BatchConfig
 from asrkd.targets.codecs import parse_codec
-from asrkd.training.config import (
-    AugmentConfig,
-    BatchConfig,
-    InventoryConfig,
-    ModelConfig,
-    OptimizerConfig,
-    PhaseConfig,
-    SequenceConfig,
-    SoftLossConfig,
-    SourceConfig,
-    TrainConfig,
-)
+from asrkd.training.config import TrainConfig
+from asrkd.training.objective import SoftLossConfig
+from asrkd.training.optimizer import OptimizerConfig
+from asrkd.training.schedule import PhaseConfig
+from asrkd.training.sequence import SequenceConfig
+from asrkd.training.sources import SourceConfig
 
 STUDENTS = ("labeled", "distilled", "upper")
 TARGETS = ("posteriors", "lattice")

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from asrkd import config as configs
 from asrkd.acoustic import load_model
+from asrkd.corpus.inventory import InventoryConfig
 from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
 from asrkd.store import Store
-from asrkd.training.config import InventoryConfig, PhaseConfig, SourceConfig, TrainConfig
+from asrkd.training.config import TrainConfig
+from asrkd.training.schedule import PhaseConfig
+from asrkd.training.sources import SourceConfig
 from asrkd_recipes.study.align import Alignment
 from asrkd_recipes.study.config import STUDENTS, StudyConfig, SystemConfig, VariantConfig
 from asrkd_recipes.study.decode import decode_system

@@ -8,8 +8,10 @@ import pytest
 
 from asrkd import config as configs
 from asrkd.cli.recipe import _config
+from asrkd.corpus.inventory import InventoryConfig
 from asrkd.errors import ConfigError
-from asrkd.training.config import InventoryConfig, SourceConfig, TrainConfig
+from asrkd.training.config import TrainConfig
+from asrkd.training.sources import SourceConfig
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.variants import waves
 
