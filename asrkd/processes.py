@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from pathlib import Path
 from types import FrameType
 
@@ -68,6 +69,25 @@ def _runs_when_imported(script: str) -> bool:
         frame = frame.f_back
     # Whoever names one of these guards the script in some way.
     return frame is not None and not any(sign in source for sign in ("__name__", "MainProcess", "parent_process"))
+
+
+def leave_when_done(worker: int = 0) -> None:
+    """Called in a child process: once its work is done and its finalizers have run, it ends without taking the interpreter down.
+
+    The thread that feeds a queue is a daemon and may still hold tensors; freeing them while Python ends aborts the process, which the parent
+    takes for the death of a worker.
+
+    Args:
+        worker: not used; what a DataLoader hands to its `worker_init_fn`.
+    """
+
+    def leave() -> None:
+        if sys.exc_info()[0] is None:  # else the error is told first
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+    Finalize(None, leave, exitpriority=-1_000)
 
 
 def why_ended(children: Iterable[BaseProcess], *, name: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing.util
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from asrkd.labeling.plan import plan
-from asrkd.processes import ended
+from asrkd.processes import ended, leave_when_done
 from asrkd.store import Store
 
 RUN = "from asrkd.labeling.crew import Crew\nfrom asrkd.labeling.job import run\nfrom asrkd.labeling.local import Local\nfrom asrkd.store import Store\n"
@@ -80,6 +83,27 @@ def test_a_script_from_the_standard_input_starts_processes(store: str) -> None:
     found = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True)
     assert found.returncode == 0 and found.stderr == ""
     assert len(Store.open(store).units()) == Store.open(store).plan["num_units"]
+
+
+def _work(error: bool) -> None:
+    leave_when_done()
+    atexit.register(os._exit, 7)  # what the end of the interpreter would come to
+    multiprocessing.util.Finalize(None, print, ("finalized",), exitpriority=0)
+    if error:
+        raise ValueError("told")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [False, True])
+def test_a_child_leaves_when_its_work_is_done_and_tells_its_errors(
+    error: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    child = multiprocessing.get_context("spawn").Process(target=_work, args=(error,))
+    child.start()
+    child.join()
+    out, err = capfd.readouterr()
+    assert (child.exitcode == 0) == (not error) and ("ValueError: told" in err) == error
+    assert out == "finalized\n"
 
 
 def test_how_a_process_ended() -> None:

@@ -58,6 +58,9 @@ class Local:
                 for _ in units:
                     yield _next(done, futures)
                 wait(futures)
+                # Its thread would else let go of the queue's semaphores while Python ends, too late to tell the resource tracker.
+                todo.close()
+                todo.join_thread()
             except BrokenProcessPool:
                 why = why_ended(started, name="labeling")
                 raise AsrkdError(

@@ -15,7 +15,7 @@ from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
 from asrkd.prefetch import Prefetch
-from asrkd.processes import starting
+from asrkd.processes import leave_when_done, starting
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.mixture import Mixture, Phase, check_mixture, check_phases, endless
 from asrkd.streaming.plan import Limits
@@ -256,6 +256,7 @@ class Loader:
                 persistent_workers=True,
                 # A fork would copy the locks of threads that are at work.
                 multiprocessing_context="spawn",
+                worker_init_fn=leave_when_done,
                 pin_memory=self._pin_memory,
             )
         waiting: list[Batch | Failure] = []
