@@ -41,6 +41,7 @@ class Batch:
         packed: in place of `targets`, where they are unpacked by `to` on the device.
         layer: (N, max num_frames, D) float32 what the teacher's layer gave, or (N, max num_frames, C) int64 its indexes, padded with zeros;
             None if it is not read, or not there for every utterance.
+        second_view: (N, T, F) float32 the same features under other masks, where the augmentation makes two views; else None.
     """
 
     ids: list[str]
@@ -59,6 +60,7 @@ class Batch:
     step_frames: int
     packed: PackedTargets | None = None
     layer: Tensor | None = None
+    second_view: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -92,7 +94,7 @@ class Batch:
 class Utterance:
     """One utterance before padding: features (T, F), output frames by the frame law, and what the store knows.
 
-    `packed`: in place of `targets`, their columns as stored.
+    `packed`: in place of `targets`, their columns as stored. `second_view`: (T, F), see `Batch`.
 
     Raises:
         MismatchError: targets or alignment have another number of frames than the frame law gives.
@@ -110,6 +112,7 @@ class Utterance:
     custom: dict[str, Any] = field(default_factory=dict)
     packed: Mapping[str, Any] | None = None
     layer: NDArray[Any] | None = None
+    second_view: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.targets is not None:
@@ -163,7 +166,7 @@ def collate(
     return Batch(
         ids=[utterance.id for utterance in utterances],
         source=[utterance.source for utterance in utterances],
-        features=torch.nn.utils.rnn.pad_sequence([utterance.features for utterance in utterances], batch_first=True),
+        features=_padded([utterance.features for utterance in utterances]),
         feature_lengths=torch.tensor([len(utterance.features) for utterance in utterances], dtype=torch.int64),
         num_frames=torch.tensor([utterance.num_frames for utterance in utterances], dtype=torch.int64),
         targets=SparseTargets.cat(soft) if soft else None,
@@ -179,7 +182,8 @@ def collate(
         step=step,
         step_frames=step_frames,
         packed=packed,
-        layer=_pad_layers(utterances),
+        layer=_pad_complete([None if one.layer is None else torch.from_numpy(one.layer) for one in utterances]),
+        second_view=_pad_complete([one.second_view for one in utterances]),
     )
 
 
@@ -194,10 +198,13 @@ def _pad_alignments(utterances: Sequence[Utterance]) -> Tensor | None:
     return padded
 
 
-def _pad_layers(utterances: Sequence[Utterance]) -> Tensor | None:
-    parts = [torch.from_numpy(one.layer) for one in utterances if one.layer is not None]
-    if not parts or len(parts) < len(utterances):
-        return None
+def _pad_complete(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """None unless every utterance has one."""
+    there = [part for part in parts if part is not None]
+    return _padded(there) if there and len(there) == len(parts) else None
+
+
+def _padded(parts: list[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
 
 

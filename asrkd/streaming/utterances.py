@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asrkd.corpus.augment import Augment, utterance_rng
+from asrkd.corpus.augment import Augment, FeatureTransform, utterance_rng
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.streaming.batch import Utterance
@@ -52,9 +52,10 @@ class UtteranceReader:
         self._law = front_end.frame_law(subsampling_factor)
         self._augment = augment.samples
         self._transforms = augment.features
+        self._views = augment.views
         self._time_warp = augment.time_warp
         self.unpack = unpack
-        self._augments = bool(augment.samples or augment.features or augment.time_warp)
+        self._augments = bool(augment.samples or augment.features or augment.time_warp or augment.views)
         self._seed = seed
         self._cache: FillCache[NDArray[Any]] = FillCache(int(cache_mb * 1e6))
 
@@ -159,9 +160,20 @@ class UtteranceReader:
             targets = targets and targets.frames(torch.from_numpy(moved))
             alignment = None if alignment is None else alignment[moved]
             layer = None if layer is None else layer[moved]
-        for transform in self._transforms:
+        features = self._transformed(features, self._transforms, rng)
+        clean, second = features, None
+        if self._views:
+            features, second = (self._transformed(clean, self._views, rng) for _ in range(2))
+        return dataclasses.replace(
+            utterance, features=features, targets=targets, alignment=alignment, layer=layer, second_view=second
+        )
+
+    def _transformed(
+        self, features: Tensor, transforms: Sequence[FeatureTransform], rng: np.random.Generator
+    ) -> Tensor:
+        for transform in transforms:
             features = transform(features, rng, stack=self._front_end.stack)
-        return dataclasses.replace(utterance, features=features, targets=targets, alignment=alignment, layer=layer)
+        return features
 
     def _ratio(self, rows: SourceRows) -> int:
         return ratio_of(rows.store.identity.frame_law, self._law, what=f"source {rows.name!r}")

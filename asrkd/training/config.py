@@ -16,6 +16,7 @@ from asrkd.errors import ConfigError
 from asrkd.models.build import ModelConfig
 from asrkd.streaming.loader import LoaderConfig
 from asrkd.streaming.plan import BatchConfig
+from asrkd.training.consistency import ConsistencyConfig
 from asrkd.training.dev_wer import DevDecodingConfig
 from asrkd.training.layer_loss import LayerLossConfig
 from asrkd.training.mutual import MutualConfig
@@ -63,6 +64,8 @@ class TrainConfig:
     """The loss on a layer of the teacher."""
     mutual: MutualConfig = setting(MutualConfig)
     """Mutual learning."""
+    consistency: ConsistencyConfig = setting(ConsistencyConfig)
+    """Consistency regularization."""
     sequence: SequenceConfig = setting(SequenceConfig)
     """Sequence training."""
     optimizer: OptimizerConfig = setting(OptimizerConfig)
@@ -120,6 +123,16 @@ class TrainConfig:
                 "layer_loss.layer",
                 f"is {self.layer_loss.layer!r}, but mutual.students or chunk_frames is set, too; the layer of one model over whole utterances is "
                 "compared, so leave one of them out",
+            )
+        if (scale := self.consistency.scale) and not (self.augment.time_masks or self.augment.frequency_masks):
+            yield (
+                "consistency.scale",
+                f"is {scale:g}, but augment.time_masks and augment.frequency_masks are 0, so the two views would be the same; set augment.time_masks",
+            )
+        if scale and any(phase.criterion != "frame" for phase in self.schedule):
+            yield (
+                "consistency.scale",
+                f"is {scale:g}, but the schedule has a sequence criterion, which sees one view; train it on from the finished run (init)",
             )
         for key in ("keep_best", "patience"):
             if getattr(self, key) and not self.dev:

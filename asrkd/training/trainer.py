@@ -29,6 +29,7 @@ from asrkd.streaming.loader import Loader
 from asrkd.training.best import BestCheckpoints, EarlyStopping
 from asrkd.training.callback import Callback
 from asrkd.training.config import TrainConfig
+from asrkd.training.consistency import ConsistencyObjective
 from asrkd.training.dev import DevLoss, dev_loss
 from asrkd.training.dev_wer import DevWer
 from asrkd.training.fit import Fit
@@ -102,7 +103,11 @@ class Trainer:
         )
         self.total_steps = sum(phase.steps for phase in config.schedule)
         sources = open_sources(config.sources, self.inventory, config.loader, layer=bool(config.layer_loss.layer))
-        augment = Augment.from_settings(self.front_end, **dataclasses.asdict(config.augment))
+        augment = Augment.from_settings(
+            self.front_end,
+            **dataclasses.asdict(config.consistency.masked(config.augment)),
+            two_views=config.consistency.scale > 0,
+        )
         self.loader = Loader(
             sources,
             front_end=self.front_end,
@@ -225,7 +230,8 @@ class Trainer:
     def _terms(self, criterion: str, kind: str) -> list[tuple[float, Objective]]:
         """The weighted objectives of a batch of a source of this kind, without those that only help."""
         if criterion == "frame" or kind != "labeled" or self.sequence is None:
-            return [(1.0, self.objective)]
+            consistency = self.config.consistency
+            return [(1.0, ConsistencyObjective(self.objective, consistency) if consistency.scale else self.objective)]
         share = self.config.sequence.smoothing
         terms: list[tuple[float, Objective]] = [(1 - share, functools.partial(self.sequence, criterion))]
         if share:

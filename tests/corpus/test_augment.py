@@ -173,6 +173,11 @@ def test_augment_from_settings(tmp_path: Path) -> None:
     assert [type(one) for one in on.features] == [SpecAugment]
     louder = Augment.from_settings(FrontEnd(), noise=[str(tmp_path)], noise_probability=0.5, gain_db=4.0, time_masks=1)
     assert len({off.fingerprint, on.fingerprint, louder.fingerprint}) == 3
+    twice = Augment.from_settings(FrontEnd(), time_masks=1, frequency_warp=0.1, two_views=True)
+    assert [type(one) for one in twice.features] == [FrequencyWarp]
+    assert [type(one) for one in twice.views] == [SpecAugment]
+    once = Augment.from_settings(FrontEnd(), time_masks=1, frequency_warp=0.1)
+    assert once.fingerprint != twice.fingerprint and not once.views
     with pytest.raises(ConfigError, match="no noise is named"):
         Augment.from_settings(FrontEnd(), noise_probability=0.5)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from stream_helpers import FRONT_END, MIXTURE, NOISE, make_loader, same_batches
 
-from asrkd.corpus.augment import Augment, Gain, TimeWarp, utterance_rng
+from asrkd.corpus.augment import Augment, Gain, SpecAugment, TimeWarp, utterance_rng
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
@@ -242,6 +242,26 @@ def test_a_time_warp_moves_targets_and_labels_with_the_features(roots: dict[str,
                 assert torch.equal(batch.alignment[row, :frames], before.alignment[at, :frames][nearest])
             moved += int((nearest != np.arange(frames)).sum())
     assert moved > 5
+
+
+@pytest.mark.parametrize("name", ["soft", "labeled"])
+def test_two_views_differ_in_their_masks_alone(roots: dict[str, str], name: str) -> None:
+    warp, masks = TimeWarp(6, 1.0), SpecAugment(2, 4, 0.5, 1, 3, 1.0)
+    two, common = (make_loader(roots, augment=Augment(time_warp=warp, views=views)) for views in ((masks,), ()))
+    assert two.fingerprints["augmentation"] != common.fingerprints["augmentation"]
+    differ = 0
+    for batch, plain in zip(_take(two.steps({name: 1}), 3), _take(common.steps({name: 1}), 3), strict=True):
+        assert plain.second_view is None and batch.second_view is not None
+        assert same_batches([replace(batch, features=plain.features, second_view=None)], [plain])
+        for row, (utterance, frames) in enumerate(zip(batch.ids, batch.feature_lengths.tolist(), strict=True)):
+            rng = utterance_rng(3, 0, utterance)
+            warp.draw(frames, rng)
+            for view in (batch.features, batch.second_view):
+                expected = masks(plain.features[row, :frames], rng, stack=FRONT_END.stack)
+                assert torch.equal(view[row, :frames], expected) and not view[row, frames:].any()
+            differ += not torch.equal(batch.features[row], batch.second_view[row])
+    assert differ > 5
+    assert all(batch.second_view is None for batch in two.epoch(name))
 
 
 def test_ranks_deal_a_validation_epoch(roots: dict[str, str]) -> None:

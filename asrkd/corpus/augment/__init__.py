@@ -120,11 +120,15 @@ class Augment:
     """All augmentation of a run: transforms of samples, then of time, then of features, applied in order.
 
     Targets stay where they are, but for a time warp, which moves them with the speech.
+
+    Attributes:
+        views: transforms that come last and are drawn twice, so that each utterance has two views (`Batch.second_view`).
     """
 
     samples: tuple[SampleTransform, ...] = ()
     features: tuple[FeatureTransform, ...] = ()
     time_warp: TimeWarp | None = None
+    views: tuple[FeatureTransform, ...] = ()
 
     @classmethod
     def from_settings(
@@ -147,6 +151,7 @@ class Augment:
         codecs: Sequence[str] = CODECS,
         time_warp: int = 0,
         speed: Sequence[float] = (),
+        two_views: bool = False,
     ) -> Augment:
         """From plain values; what has probability, range or number 0 is left out.
 
@@ -162,6 +167,7 @@ class Augment:
             codec_probability, codecs: see `LossyCodec`.
             time_warp: see `TimeWarp`, `max_frames`.
             speed: refused, because other speeds make other frames than those that a teacher has labeled.
+            two_views: draw the masks twice, for two views of each utterance that differ in them alone.
 
         Raises:
             ConfigError, CorpusError: a value or a noise that cannot be used.
@@ -193,6 +199,7 @@ class Augment:
         if codec_probability:
             samples.append(LossyCodec(tuple(codecs), front_end.sampling_rate, probability=codec_probability))
         features: list[FeatureTransform] = []
+        masked: list[FeatureTransform] = []
         if frequency_warp:
             features.append(FrequencyWarp(frequency_warp, front_end.band, front_end.sampling_rate / 2))
         if time_masks or frequency_masks:
@@ -203,10 +210,14 @@ class Augment:
                 max_frequency=frequency_mask_bins,
                 probability=1.0,
             )
-            features.append(masks)
-        return cls(tuple(samples), tuple(features), TimeWarp(time_warp) if time_warp else None)
+            masked.append(masks)
+        time = TimeWarp(time_warp) if time_warp else None
+        if two_views:
+            return cls(tuple(samples), tuple(features), time, tuple(masked))
+        return cls(tuple(samples), (*features, *masked), time)
 
     @property
     def fingerprint(self) -> str:
         parts = [*(one.fingerprint for one in self.features), *(one.fingerprint for one in self.samples)]
-        return fingerprint.of_json(parts + ([self.time_warp.fingerprint] if self.time_warp else []))
+        parts += [self.time_warp.fingerprint] if self.time_warp else []
+        return fingerprint.of_json(parts + (["views", *(one.fingerprint for one in self.views)] if self.views else []))
