@@ -36,7 +36,7 @@ class Fit(Callback):
             return
         phase = trainer.config.schedule[-1]
         for name in {**phase.mixture, **phase.until}:
-            if trainer.objective.kinds[name] != "labeled":
+            if trainer.objectives.frame.kinds[name] != "labeled":
                 continue
             loss, blind = losses(trainer, name)
             if loss > MAX_SHARE * blind:
@@ -51,7 +51,7 @@ class Fit(Callback):
 def losses(trainer: Trainer, name: str) -> tuple[float, float]:
     """Loss of the hard labels of a source's first batches, per frame: of the averaged student, and of its mean posterior at every frame;
     0 and 0 without hard labels."""
-    objective = dataclasses.replace(trainer.objective, hard=HardLossConfig())
+    objective = dataclasses.replace(trainer.objectives.frame, hard=HardLossConfig())
     model = trainer.averaged_students[0].eval()
     total, frames = torch.zeros(len(trainer.inventory), dtype=torch.float64, device=trainer.device), 0
     loss = blind = 0.0

@@ -24,10 +24,10 @@ class TooFast(Callback):
     def update(self, trainer: Trainer, batches: Sequence[Batch], losses: Sequence[dict[str, float]]) -> None:
         for batch, figures in zip(batches, losses, strict=True):
             name = batch.source[0]
-            if f"{name}_too_short" not in figures or trainer.objective.kinds[name] != "labeled":
+            if f"{name}_too_short" not in figures or trainer.objectives.frame.kinds[name] != "labeled":
                 continue
             for key, text, frames in zip(batch.ids, batch.texts, batch.num_frames.tolist(), strict=True):
-                tokens = trainer.objective.tokens(text, what=key)
+                tokens = trainer.objectives.frame.tokens(text, what=key)
                 if len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens)) > frames:
                     self.ids.add(key)
 

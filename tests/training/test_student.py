@@ -155,10 +155,10 @@ def test_a_sequence_phase_smooths_its_criterion_with_the_frame_loss(
     batch = next(trainer.loader.epoch("labeled"))
     trainer.model.eval()
     logits, lengths = trainer.model(batch.features, batch.feature_lengths)
-    frame, _ = trainer.objective(Student(lambda *_: StudentOutput(logits, lengths), batch), batch)
+    frame, _ = trainer.objectives.frame(Student(lambda *_: StudentOutput(logits, lengths), batch), batch)
     criterion = (logits.log_softmax(-1) * 2).square().sum() / lengths.sum()
     trainer.learner.eval()
-    total, figures = trainer.learner(batch, trainer.objective_of("mmi", batch))
+    total, figures = trainer.learner(batch, trainer.objectives.of("mmi", batch))
     torch.testing.assert_close(total, weight * (0.75 * criterion + 0.25 * frame))
     assert set(figures) == {"labeled", "labeled_mmi", "labeled_skipped"}
     trainer.train()
