@@ -1,5 +1,6 @@
 """Losses of a student: against soft targets, hard labels, or what layers of the teacher give. Each is a function of tensors."""
 
+from asrkd.losses.delay_window import delay_window_cross_entropy
 from asrkd.losses.features import codebook_cross_entropy, feature_cosine, feature_mse
 from asrkd.losses.frames import around_labels, best_path, delayed, top_classes
 from asrkd.losses.hard import ctc_loss, frame_cross_entropy
@@ -15,6 +16,7 @@ __all__ = [
     "best_path",
     "codebook_cross_entropy",
     "ctc_loss",
+    "delay_window_cross_entropy",
     "delayed",
     "feature_cosine",
     "feature_mse",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from asrkd.callables import find_callable
@@ -12,6 +13,7 @@ from asrkd.config import check, setting
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer, spell
 from asrkd.errors import ConfigError, CorpusError, MismatchError
+from asrkd.losses.delay_window import delay_window_cross_entropy
 from asrkd.losses.frames import around_labels, best_path, delayed, top_classes
 from asrkd.losses.hard import ctc_loss, frame_cross_entropy
 from asrkd.losses.soft import POLICIES, soft_cross_entropy
@@ -36,11 +38,21 @@ class SoftLossConfig:
     """With `ctc`, train only on frames whose top class is not blank and N frames on either side; null trains on all frames."""
     delay: int = setting(0, at_least=0)
     """Frames by which the student's output may lag behind the teacher's."""
+    delay_window: int = setting(0, at_least=0)
+    """Further frames that it may lag, by as many as suit each frame best (Delayed-KD, Li et al. 2025); 0 leaves `delay` fixed."""
     function: str = ""
     """A loss of your own, `package.module:function`, called with (logits (M, V), targets, batch) and returning a sum over the M frames."""
 
     def __post_init__(self) -> None:
         check(self, "soft_loss")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        for key, other in (("targets", self.targets == "top"), ("function", bool(self.function))):
+            if self.delay_window and other:
+                yield (
+                    "delay_window",
+                    f"is {self.delay_window}, but {key} is {getattr(self, key)!r}, which has no divergence to choose a frame by; leave one of the two out",
+                )
 
 
 @dataclass
@@ -124,14 +136,34 @@ class FrameObjective:
             counted = {f"{batch.source[0]}_too_short": float(too_short)} if too_short else {}
             return total / max(len(top), 1), counted
         frames = logits[mask]
+        kept = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
+        if self.soft.around_labels is not None:
+            kept = around_labels(top_classes(targets), lengths, self.soft.around_labels)
+        if self.soft.delay_window:
+            return self._within_window(frames, targets, lengths, kept, batch.source[0])
         if self.soft.delay or self.soft.around_labels is not None:
             student, teacher = delayed(lengths, self.soft.delay)
-            if self.soft.around_labels is not None:
-                top = top_classes(targets)
-                kept = around_labels(top, lengths, self.soft.around_labels)[teacher]
-                student, teacher = student[kept], teacher[kept]
+            student, teacher = student[kept[teacher]], teacher[kept[teacher]]
             frames, targets = frames[student], targets.frames(teacher)
         return self._frame_loss(frames, targets, batch) / max(len(frames), 1), {}
+
+    def _within_window(
+        self, logits: Tensor, targets: SparseTargets, lengths: Tensor, kept: Tensor, name: str
+    ) -> Losses:
+        """The figure `NAME_delay` is the mean delay of the frames whose top class is not nothing (blank, silence)."""
+        losses, delays = delay_window_cross_entropy(
+            logits,
+            targets,
+            lengths,
+            window=self.soft.delay_window,
+            delay=self.soft.delay,
+            missing_mass=self.soft.missing_mass,
+            temperature=self.soft.temperature,
+        )
+        kept = kept & (delays >= 0)
+        labels = kept & (top_classes(targets) > 0)
+        figures = {f"{name}_delay": float(delays[labels].float().mean())} if bool(labels.any()) else {}
+        return losses[kept].sum() / kept.sum().clamp(min=1), figures
 
     def _frame_loss(self, logits: Tensor, targets: SparseTargets, batch: Batch) -> Tensor:
         if self.soft.function:

@@ -140,6 +140,30 @@ def test_selected_and_delayed_frames(lexicon: Lexicon, around: int | None, delay
     torch.testing.assert_close(loss, torch.stack(terms).mean(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("around", "delay", "window"), [(None, 0, 2), (0, 0, 1), (1, 1, 2), (None, 3, 9)])
+def test_a_window_of_delays_takes_the_best_one_of_each_frame(
+    lexicon: Lexicon, around: int | None, delay: int, window: int
+) -> None:
+    objective = make(lexicon, "ctc", around_labels=around, delay=delay, delay_window=window)
+    batch, targets = batch_of(len(objective.inventory))
+    logits, lengths = student(len(objective.inventory))
+    loss, figures = loss_of(objective, logits, lengths, batch)
+    terms, delays = [], []
+    for one, p in zip(logits, targets.split(list(FRAMES)), strict=True):
+        top = p.argmax(1).tolist()
+        for t in range(len(p) - delay):
+            near = top if around is None else top[max(0, t - around) : t + around + 1]
+            if around is None or any(near):
+                log_q = one[t + delay : min(t + delay + window + 1, len(p))].log_softmax(1)
+                costs = [-(p[t] * frame).sum() for frame in log_q]
+                terms.append(min(costs, key=Tensor.item))
+                delays += [delay + costs.index(terms[-1])] if top[t] else []
+    torch.testing.assert_close(loss, torch.stack(terms).mean(), rtol=1e-5, atol=1e-6)
+    found, wanted = (torch.autograd.grad(one, logits)[0] for one in (loss, torch.stack(terms).mean()))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    assert figures["soft_delay"] == pytest.approx(np.mean(delays))
+
+
 def squared(logits: Tensor, targets: SparseTargets, batch: Batch) -> Tensor:
     """A loss of a user's own: squared error of probabilities, over classes that are all kept."""
     return (logits.softmax(1) - targets.log_probs.view_as(logits).softmax(1)).square().sum()
@@ -163,6 +187,9 @@ def test_a_loss_of_ones_own_is_one_function(lexicon: Lexicon) -> None:
         ("hmm", {"missing_mass": "none"}, "^soft_loss.missing_mass: must be one of zero, renorm.*'none'"),
         ("hmm", {"temperature": 0.0}, "^soft_loss.temperature: must be above 0, not 0.0"),
         ("hmm", {"delay": -1}, "^soft_loss.delay: must be at least 0, not -1"),
+        ("ctc", {"delay_window": -1}, "^soft_loss.delay_window: must be at least 0, not -1"),
+        ("ctc", {"delay_window": 2, "targets": "top"}, "^soft_loss.delay_window: is 2, but targets is 'top'"),
+        ("ctc", {"delay_window": 2, "function": "a:b"}, "^soft_loss.delay_window: is 2, but function is 'a:b'"),
         ("ctc", {"around_labels": -2}, "^soft_loss.around_labels: must be at least 0, not -2"),
         ("hmm", {"around_labels": 1}, "'hmm' has no blank"),
         ("ctc", {"function": "asrkd.losses:soft_kll"}, "soft_loss.function .* did you mean 'soft_kl'"),
