@@ -67,7 +67,7 @@ def decode_command(
     acoustic_model.check_prior()
     search = Search(
         read_tokenizer(lexicon),
-        acoustic_model.inventory,
+        acoustic_model,
         grammar=grammar,
         insertion_penalty=insertion_penalty,
         leave_early=leave_early,

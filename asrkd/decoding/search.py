@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from asrkd.corpus.inventory import Inventory
+from asrkd.acoustic import AcousticModel
 from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.decoding.decode import Hypothesis, graph_decode, search_options
 from asrkd.decoding.k2_decode import K2Decoder
@@ -27,7 +27,7 @@ class Search:
 
     Args:
         lexicon: the words.
-        inventory: the classes of the model whose scores are searched.
+        model: whose scores are searched: of its inventory, and of its weights at the time of the search where a search runs a part of the model itself.
         grammar: an ARPA file, in place of the loop of all words.
         insertion_penalty: cost of every word of the loop, in nats.
         leave_early: an `hmm` phone may end after any of its states.
@@ -49,7 +49,7 @@ class Search:
     def __init__(
         self,
         lexicon: Tokenizer,
-        inventory: Inventory,
+        model: AcousticModel,
         *,
         grammar: str | None = None,
         insertion_penalty: float = 0.0,
@@ -68,10 +68,10 @@ class Search:
         search_options(beam, max_active)
         if grammar is None:
             self.graph = word_loop_graph(
-                lexicon, inventory, insertion_penalty=insertion_penalty, leave_early=leave_early
+                lexicon, model.inventory, insertion_penalty=insertion_penalty, leave_early=leave_early
             )
         else:
-            self.graph = ngram_graph(lexicon, inventory, grammar, leave_early=leave_early)
+            self.graph = ngram_graph(lexicon, model.inventory, grammar, leave_early=leave_early)
         self.seconds = 0.0
         self._beam, self._max_active = beam, max_active
         self._k2: K2Decoder | None = None

@@ -43,9 +43,19 @@ class DevWer(Callback):
     """Measures `dev_wer`, a share, of the averaged model, as `dev_decoding` of the config says."""
 
     def __init__(self, trainer: Trainer) -> None:
-        settings = trainer.config.dev_decoding
+        settings, factor = trainer.config.dev_decoding, trainer.config.model.subsampling_factor
+        # The averaged student is one module from the beginning to the end of a training, so the search is made once.
+        self._model = AcousticModel(
+            trainer.averaged_students[0],
+            trainer.front_end,
+            trainer.inventory,
+            factor,
+            "training",
+            "",
+            str(trainer.device),
+        )
         self._search = Search(
-            trainer.lexicon, trainer.inventory, insertion_penalty=settings.insertion_penalty, beam=settings.beam
+            trainer.lexicon, self._model, insertion_penalty=settings.insertion_penalty, beam=settings.beam
         )
 
     def evaluate(self, trainer: Trainer, figures: dict[str, float]) -> None:
@@ -58,11 +68,8 @@ class DevWer(Callback):
         last = trainer.step == trainer.total_steps
         if not trainer.ranks.first or (trainer.step % (settings.every * config.eval_steps) and not last):
             return
-        factor, student = config.model.subsampling_factor, trainer.averaged_students[0]
+        student, model = trainer.averaged_students[0].eval(), self._model
         with trainer.as_used(student):
-            model = AcousticModel(
-                student.eval(), trainer.front_end, trainer.inventory, factor, "training", "", str(trainer.device)
-            )
             utterances = list(_log_probs(trainer, model))
         if model.inventory.topology.needs_prior:
             mean = torch.cat([one.log_probs for one in utterances]).double().exp().mean(dim=0)

@@ -85,7 +85,7 @@ def of_seed(data: Path, work: Path) -> dict[tuple[str, str], dict[str, Errors]]:
         model = load_model(f"checkpoint:{run}")
         chosen = json.loads((work / "results" / system / "result.json").read_text(encoding="utf-8"))
         test_set = EvaluationSet.read(str(path))
-        search = Search(lexicon, model.inventory, insertion_penalty=chosen["insertion_penalty"])
+        search = Search(lexicon, model, insertion_penalty=chosen["insertion_penalty"])
         texts = search.texts(AcousticScores(model, test_set, acoustic_scale=0.4))
         for speaker, errors in by_speaker(score(test_set.references, texts, test_set.speakers)).items():
             found.setdefault((system, "first" if speaker in first else "later"), {})[speaker] = errors

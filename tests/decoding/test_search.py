@@ -8,6 +8,8 @@ import pytest
 from graph_helpers import needs_k2
 from numpy.typing import NDArray
 
+from asrkd.acoustic import AcousticModel
+from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.decode import graph_decode
@@ -17,6 +19,7 @@ from asrkd.graphs import word_loop_graph
 
 LEXICON = Lexicon.from_pairs([("x", ["a", "b"]), ("y", ["b", "b"]), ("w", ["a"])])
 INVENTORY = Inventory.from_lexicon(LEXICON, "hmm", states_per_phone=1)
+MODEL = AcousticModel(lambda f, n: (f, n), FrontEnd(), INVENTORY, 1, "mine", "f")
 
 
 def scores(count: int) -> dict[str, NDArray[np.float32]]:
@@ -27,7 +30,7 @@ def scores(count: int) -> dict[str, NDArray[np.float32]]:
 
 @pytest.mark.parametrize("decoder", ["kaldi", pytest.param("k2", marks=needs_k2)])
 def test_texts_are_those_of_each_utterance(decoder: str) -> None:
-    search = Search(LEXICON, INVENTORY, insertion_penalty=0.5, beam=1000.0, decoder=decoder)
+    search = Search(LEXICON, MODEL, insertion_penalty=0.5, beam=1000.0, decoder=decoder)
     graph = word_loop_graph(LEXICON, INVENTORY, insertion_penalty=0.5)
     expected = {key: graph.text(graph_decode(one, graph, beam=1000.0).words) for key, one in scores(40).items()}
     assert search.texts(scores(40).items()) == expected and len(set(expected.values())) > 5
@@ -36,7 +39,7 @@ def test_texts_are_those_of_each_utterance(decoder: str) -> None:
 
 
 def test_scores_are_searched_as_they_come() -> None:
-    search = Search(LEXICON, INVENTORY)
+    search = Search(LEXICON, MODEL)
     searched: list[float] = []
 
     def coming() -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -59,4 +62,4 @@ def test_scores_are_searched_as_they_come() -> None:
 )
 def test_what_cannot_be_searched_is_said_at_once(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Search(LEXICON, INVENTORY, **options)
+        Search(LEXICON, MODEL, **options)

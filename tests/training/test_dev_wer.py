@@ -42,7 +42,7 @@ def test_it_is_the_rate_of_decoding_afterwards(corpus: Path, tmp_path: Path, top
     log_probs = AcousticScores(model, dev, prior_scale=0.0)
     seen = np.concatenate([np.exp(one, dtype=np.float64) for _, one in log_probs])
     model = dataclasses.replace(model, log_prior=torch.from_numpy(np.log(seen.mean(axis=0)).astype(np.float32)))
-    texts = Search(trainer.lexicon, model.inventory, beam=16.0).texts(AcousticScores(model, dev))
+    texts = Search(trainer.lexicon, model, beam=16.0).texts(AcousticScores(model, dev))
     assert last["dev_wer"] == pytest.approx(total(score(dev.references, texts, dev.speakers)).rate)
 
 

@@ -37,7 +37,7 @@ def rate(
 ) -> float:
     """Errors per reference word of one setting."""
     leave_early, scale, prior_scale, penalty = setting
-    search = Search(words, model.inventory, insertion_penalty=penalty, leave_early=leave_early, beam=beam)
+    search = Search(words, model, insertion_penalty=penalty, leave_early=leave_early, beam=beam)
     scores = AcousticScores(model, cuts, acoustic_scale=scale, prior_scale=prior_scale)
     return total(score(expected, search.texts(scores), cuts.speakers)).rate
 

@@ -48,9 +48,7 @@ def dev_decoding(config: StudyConfig, spec: str) -> DevDecoding:
     early = settings.leave_early if model.inventory.states_per_phone > 1 else [False]
     tried = []
     for leave_early, penalty in itertools.product(early, settings.insertion_penalties):
-        search = Search(
-            lexicon, model.inventory, insertion_penalty=penalty, leave_early=leave_early, beam=settings.beam
-        )
+        search = Search(lexicon, model, insertion_penalty=penalty, leave_early=leave_early, beam=settings.beam)
         errors = total(score(dev.references, search.texts(scores), dev.speakers))
         tried.append(DevDecoding(model, search, penalty, leave_early, errors.rate))
     return min(tried, key=lambda trial: (trial.rate, trial.leave_early, abs(trial.penalty)))
