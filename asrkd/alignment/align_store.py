@@ -114,7 +114,11 @@ def align_store(
         # Before the store, which says that all is done.
         phone_model.save(save)
     summary = aligner_of.write(
-        out, phone_model, lambda: _check_share(_sorted(aligner_of.left_out), total, max_unaligned), progress
+        out,
+        phone_model,
+        lambda: _check_share(_sorted(aligner_of.left_out), total, max_unaligned),
+        progress,
+        from_here=saved is None,
     )
     return Aligned(summary.utterances, _sorted(aligner_of.left_out), summary)
 

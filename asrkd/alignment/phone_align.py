@@ -15,7 +15,7 @@ from asrkd.alignment.frames import frame_labels, nearest_frames
 from asrkd.alignment.phone_graph import STATES, PhoneGraph, phone_graph
 from asrkd.alignment.phone_model import PhoneModel, spell_phones
 from asrkd.alignment.speech import Speech, Spoken
-from asrkd.alignment.summary import ODDITY, Example, Summary, UtteranceProgress
+from asrkd.alignment.summary import ODDITY, Example, Summary, UtteranceProgress, usual_here
 from asrkd.alignment.timeline import of_phone_path
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer
@@ -27,6 +27,8 @@ from asrkd.streaming.rows import Place
 
 # A flat start takes its utterances from everywhere in the store, together at most this long, into memory: about 120 MB an hour.
 TRAIN_HOURS = 5.0
+# From as many hours it is seen how well a store's utterances fit an aligner that was made from others.
+_JUDGED = 0.5
 _TOGETHER = 64
 _HOUR = 360_000
 
@@ -35,7 +37,7 @@ class PhoneAligner:
     """Aligns the utterances of one store.
 
     Args:
-        oddity: deviations above which an utterance does not fit its transcript (`PhoneModel.oddity`).
+        oddity: deviations above which an utterance does not fit its transcript (`Summary.oddity`).
     """
 
     def __init__(self, store: Store, words: Tokenizer, inventory: Inventory, *, oddity: float = ODDITY) -> None:
@@ -52,15 +54,8 @@ class PhoneAligner:
         Raises:
             CorpusError: no utterance can be aligned.
         """
-        index = self.store.index(["duration"])
-        long = float(index["duration"].to_numpy().sum()) / 3600
-        places = list(zip(*(index[name].to_pylist() for name in ("unit", "row_group", "row")), strict=True))
-        if long > hours:
-            # Evenly from the whole store, in its order.
-            chosen = np.linspace(0, len(places) - 1, max(1, int(len(places) * hours / long)))
-            places = [places[n] for n in np.unique(chosen.astype(int))]
         utterances, graphs = [], []
-        for place in places:
+        for place in self._places(hours):
             try:
                 spoken, graph = self._read(place, self.phones)
             except CorpusError:
@@ -70,12 +65,32 @@ class PhoneAligner:
             utterances.append(spoken.cepstra)
         return flat_start(utterances, graphs, self.phones, self.speech.sampling_rate, progress=progress)
 
+    def usual(self, model: PhoneModel) -> tuple[float, float]:
+        """Median and robust deviation of the score among this store's utterances, for a model that was made from others.
+
+        Whole speakers that it does not know fit it worse than those it was made from, and are not to be taken for wrong transcripts.
+        """
+        gains = []
+        unusable: dict[str, str] = {}
+        for group in self._groups(self._places(_JUDGED), unusable, model):
+            paths = model.align([spoken.cepstra for spoken, _ in group], [graph for _, graph in group])
+            gains += [path.gain for path in paths]
+        self.summary.too_fast = 0  # counted again when the copy is written
+        return usual_here(gains, model.usual)
+
     def write(
-        self, out: str, model: PhoneModel, check: Callable[[], None], progress: UtteranceProgress | None = None
+        self,
+        out: str,
+        model: PhoneModel,
+        check: Callable[[], None],
+        progress: UtteranceProgress | None = None,
+        *,
+        from_here: bool = True,
     ) -> Summary:
         """Write the aligned copy.
 
         Args:
+            from_here: the model was made from this store's utterances.
             check: called before the copy becomes a store.
 
         Raises:
@@ -86,7 +101,9 @@ class PhoneAligner:
             raise MismatchError(
                 f"the aligner is for {model.sampling_rate} Hz, but {self.store.root!r} holds audio at {self.speech.sampling_rate} Hz"
             )
-        self.summary.usual = model.usual
+        self.summary.usual, self.summary.made_from = model.usual, None if from_here else model.usual
+        if not from_here:
+            self.summary.usual = self.usual(model)
         units = self.store.units()
 
         def fill(unit: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -131,6 +148,16 @@ class PhoneAligner:
             )
         return graph
 
+    def _places(self, hours: float) -> list[Place]:
+        """Utterances of at most `hours` hours, evenly from the whole store, in its order."""
+        index = self.store.index(["duration"])
+        long = float(index["duration"].to_numpy().sum()) / 3600
+        places = list(zip(*(index[name].to_pylist() for name in ("unit", "row_group", "row")), strict=True))
+        if long <= hours:
+            return places
+        chosen = np.linspace(0, len(places) - 1, max(1, int(len(places) * hours / long)))
+        return [places[n] for n in np.unique(chosen.astype(int))]
+
     def _read(self, place: Place, phones: Sequence[str]) -> tuple[Spoken, PhoneGraph]:
         spoken = self.speech.read(place)
         if spoken.cepstra.silent:
@@ -163,7 +190,7 @@ class PhoneAligner:
         fine = frame_law(self.speech.sampling_rate)
         paths = model.align([spoken.cepstra for spoken, _ in group], [graph for _, graph in group])
         for (spoken, graph), path in zip(group, paths, strict=True):
-            oddity = model.oddity(path)
+            oddity = self.summary.oddity(path.gain)
             if oddity > self.oddity:
                 self.summary.odd += 1
                 left_out[spoken.id] = (

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from asrkd.alignment.features import Cepstra, with_deltas
 from asrkd.alignment.mixtures import Mixtures
 from asrkd.alignment.phone_graph import SILENCE_STATE, Costs, PhoneGraph, states_of, viterbi_paths
+from asrkd.alignment.summary import usual_of
 from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.tokenizer import spell as names_of
 from asrkd.corpus.topology import SILENCE
@@ -28,10 +29,6 @@ _SCALE = 10.0
 _STAY_SCALE = 3.0
 # Nats a frame: a phone's state may have learned the noise of a room, and would fill a pause.
 _IN_PAUSE = 30.0
-# Nats a frame: among utterances that are all alike, a small difference is not odd.
-_LEAST_SPREAD = 0.1
-# Few utterances do not show how much they differ: with this many, the spread counts twice.
-_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -154,13 +151,7 @@ class PhoneModel:
 
     def with_usual(self, gains: Sequence[float]) -> PhoneModel:
         """This model, with what is usual among these utterances."""
-        middle = float(np.median(gains))
-        spread = float(1.4826 * np.median(np.abs(np.asarray(gains) - middle)))
-        return dataclasses.replace(self, usual=(middle, max(spread, _LEAST_SPREAD) * (1 + _FEW / len(gains))))
-
-    def oddity(self, path: BestPath) -> float:
-        """By how many robust deviations an utterance fits its transcript worse than is usual."""
-        return (self.usual[0] - path.gain) / self.usual[1]
+        return dataclasses.replace(self, usual=usual_of(gains))
 
 
 def spell_phones(text: str, tokenizer: Tokenizer, phones: Sequence[str], *, what: str) -> list[list[list[int]]]:

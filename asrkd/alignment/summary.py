@@ -29,6 +29,9 @@ _WORSE = 4.0
 _FEW_QUIET = 10
 # Nats a frame: among utterances that are all alike, a small difference is not odd.
 _LEAST_SPREAD = 0.1
+# The scores of what an aligner was made from lie close together, and a wrong transcript many deviations below; those of other sets are
+# spread by speakers and rooms, and a wrong transcript is half as many deviations below (measured: docs/training.md).
+_HERE = 0.5
 # Few utterances do not show how much they differ: with this many, the spread counts twice.
 _FEW = 10
 
@@ -38,6 +41,28 @@ def usual_of(gains: Sequence[float]) -> tuple[float, float]:
     middle = float(np.median(gains))
     spread = float(1.4826 * np.median(np.abs(np.asarray(gains) - middle)))
     return middle, max(spread, _LEAST_SPREAD) * (1 + _FEW / len(gains))
+
+
+def deviations(gain: float, usual: tuple[float, float]) -> float:
+    """By how many robust deviations a score is below what is usual."""
+    middle, spread = usual
+    return (middle - gain) / spread
+
+
+def usual_here(gains: Sequence[float], made_from: tuple[float, float]) -> tuple[float, float]:
+    """What is usual in a set that an aligner was not made from, whose speakers and rooms it does not know.
+
+    Args:
+        gains: of utterances of the set; the fewer they are, the less they count.
+        made_from: what is usual where the aligner was made; a set may be as good and as even, but is not asked to be.
+    """
+    if not gains:
+        return made_from
+    middle, spread = usual_of(gains)
+    share = len(gains) / (len(gains) + _FEW)
+    middle = share * middle + (1 - share) * made_from[0]
+    spread = share * _HERE * spread + (1 - share) * made_from[1]
+    return min(made_from[0], middle), max(made_from[1], spread)
 
 
 @dataclass(frozen=True)
@@ -58,7 +83,8 @@ class Summary:
         frame_seconds: of a frame of the alignment.
         least: frames that a phone lasts at least.
         has_blank: frames without a token are blanks, and tokens last until the next one (`ctc`).
-        usual: median and robust deviation of the score where the aligner was made; None: those of this set.
+        usual: median and robust deviation of the score that utterances are judged by; None: those of the utterances added here.
+        made_from: the same where a saved aligner was made.
         utterances, frames, silent_frames: counts.
         begin, end: utterances that begin and end with silence.
         quiet, quiet_found: utterances that begin with 0.3 s without energy, and those of them that begin with silence.
@@ -74,6 +100,7 @@ class Summary:
     least: int
     has_blank: bool = False
     usual: tuple[float, float] | None = None
+    made_from: tuple[float, float] | None = None
     utterances: int = 0
     frames: int = 0
     silent_frames: int = 0
@@ -115,8 +142,7 @@ class Summary:
 
     def oddity(self, gain: float) -> float:
         """By how many robust deviations an utterance fits its transcript worse than is usual."""
-        middle, spread = self.usual or usual_of(self.gains)
-        return (middle - gain) / spread
+        return deviations(gain, self.usual or usual_of(self.gains))
 
     @property
     def silence(self) -> float:
@@ -165,10 +191,14 @@ class Summary:
                 f"{self.too_fast} of {total} utterances have too few frames for their transcripts: the speech is too fast for frames of "
                 f"{1000 * self.frame_seconds:.0f} ms, or the transcripts hold more than is said; take a front end with a shorter frame shift"
             )
-        if self.usual and self.gains and (median := self.oddity(float(np.median(self.gains)))) > _WORSE:
+        if (
+            self.made_from
+            and self.gains
+            and (median := deviations(float(np.median(self.gains)), self.made_from)) > _WORSE
+        ):
             found.append(
-                f"half of the utterances fit the aligner worse than {median:.1f} deviations below what it was made from; is it for this language "
-                "and these recordings?"
+                f"half of the utterances fit the aligner worse than {median:.1f} deviations below what it was made from; is it for this language, "
+                "these recordings and this many speakers?"
             )
         if not self.usual and (odd := [one for one in self.worst if self.oddity(one.gain) > ODDITY]):
             more = " or more" if len(odd) == WORST else ""

@@ -10,7 +10,7 @@ from speech_helpers import PHONES, RATE, Said, phone, room, sayings
 
 from asrkd.alignment.flat_start import equal_states, flat_start
 from asrkd.alignment.phone_model import PhoneModel
-from asrkd.alignment.summary import ODDITY
+from asrkd.alignment.summary import ODDITY, deviations
 from asrkd.errors import CorpusError
 
 SHIFT, FIRST = 160, 120
@@ -96,7 +96,7 @@ def test_a_wrong_transcript_among_a_hundred_is_found(model: PhoneModel) -> None:
     graphs = [said.graph(text) for said, text in zip(NEW, texts, strict=True)]
     paths = model.align([said.cepstra for said in NEW], graphs)
     found = model.with_usual([path.gain for path in paths])
-    odd = [number for number, path in enumerate(paths) if found.oddity(path) > ODDITY]
+    odd = [number for number, path in enumerate(paths) if deviations(path.gain, found.usual) > ODDITY]
     assert odd == [37]
 
 
