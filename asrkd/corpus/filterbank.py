@@ -1,14 +1,17 @@
-"""Kaldi's log-mel filterbank, as one real FFT and one matrix product for many windows at a time.
+"""Kaldi's log-mel filterbank, as one real FFT and a few matrix products for many windows at a time.
 
-It computes what lhotse's `Wav2LogFilterBank` computes, whose window and filters it uses, without making a copy of the
-windows for each step before the FFT: pre-emphasis is a filter of the whole signal, the mean of a window comes
-from sums over blocks, and the squares of real and imaginary parts go into the matrix product as they are.
+It computes what lhotse's `Wav2LogFilterBank` computes, whose window and filters it uses. What costs there is memory: a large
+array is given back to the system when it is freed, and every page of the next one is a page fault. So windows go
+through arrays that stay, a block at a time, small enough for the processor's cache; pre-emphasis is a filter of the signal, the mean
+of a window comes from sums over parts that windows share, the squares of real and imaginary parts go into the matrix product as
+they are, and low and high mel bins are separate products, because neither reads the other's frequencies.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +20,11 @@ from torch import Tensor
 
 _PREEMPHASIS = 0.97
 _FLOOR = torch.finfo(torch.float32).eps
-# Windows in one FFT: few enough to stay in the processor's cache. Fixed, because sums may round otherwise.
-_WINDOWS = 256
+# Windows in one FFT, by the kind of device: few enough for a processor's cache, many enough for a GPU. Fixed, because sums may round otherwise.
+_WINDOWS = {"cpu": 256}
+_WINDOWS_ELSEWHERE = 16384
+# Matrix products of neighboring mel bins.
+_GROUPS = 4
 
 
 @dataclass(frozen=True)
@@ -48,40 +54,68 @@ class Filterbank:
         samples = samples.to(torch.float32)
         count = (len(samples) - self.window) // self.shift + 1 if len(samples) >= self.window else 0
         energies = samples.new_empty(count, self.num_mels)
-        if not count:
-            return energies
-        samples = samples[: (count - 1) * self.shift + self.window]
-        shape, filters = _constants(self, samples.device)
-        # x[n] - a x[n-1]; the first sample of a window is its own predecessor.
-        emphasized = torch.empty_like(samples)
-        torch.sub(samples[1:], samples[:-1], alpha=_PREEMPHASIS, out=emphasized[1:])
-        emphasized[0] = 0.0
-        windows = emphasized.unfold(0, self.window, self.shift)
-        firsts = (1.0 - _PREEMPHASIS) * samples[: (count - 1) * self.shift + 1 : self.shift]
-        # What pre-emphasis leaves of a window's mean.
-        offsets = (1.0 - _PREEMPHASIS) * self._means(samples)
-        padded = samples.new_zeros(min(count, _WINDOWS), next_power_of_2(self.window))
-        for begin in range(0, count, _WINDOWS):
-            rows = slice(begin, min(begin + _WINDOWS, count))
-            size = rows.stop - begin
-            frames = padded[:size, : self.window]
-            torch.sub(windows[rows], offsets[rows, None], out=frames)
-            frames[:, 0] = firsts[rows] - offsets[rows]
-            frames.mul_(shape)
-            parts = torch.view_as_real(torch.fft.rfft(padded[:size])).square_()
-            torch.mm(parts.reshape(size, -1), filters, out=energies[rows])
+        block = _WINDOWS.get(samples.device.type, _WINDOWS_ELSEWHERE)
+        for begin in range(0, count, block):
+            rows = energies[begin : begin + block]
+            first = begin * self.shift
+            self._energies(samples[first : first + (len(rows) - 1) * self.shift + self.window], rows)
         return energies.clamp_min_(_FLOOR).log_()
 
-    def _means(self, samples: Tensor) -> Tensor:
-        """(num_windows,) mean of each window, from sums over blocks that windows share."""
-        block = math.gcd(self.window, self.shift)
-        sums = samples[: len(samples) // block * block].view(-1, block).sum(dim=1)
-        return sums.unfold(0, self.window // block, self.shift // block).sum(dim=1) / self.window
+    def _energies(self, samples: Tensor, energies: Tensor) -> None:
+        """The mel energies of a block of windows, written to `energies` (num_windows, num_mels)."""
+        shape, groups = _constants(self, samples.device)
+        emphasized, padded = _workspace(self, samples.device, len(energies))
+        # x[n] - a x[n-1]. What is before the first sample of a window does not matter: its weight is 0.
+        torch.sub(samples[1:], samples[:-1], alpha=_PREEMPHASIS, out=emphasized[1 : len(samples)])
+        windows = emphasized.as_strided((len(energies), self.window), (self.shift, 1))
+        # What pre-emphasis leaves of a window's mean.
+        offsets = self._sums(samples).mul_((1.0 - _PREEMPHASIS) / self.window)
+        frames = padded[: len(energies)]
+        torch.sub(windows, offsets[:, None], out=frames[:, : self.window])
+        frames[:, : self.window].mul_(shape)
+        parts = torch.view_as_real(torch.fft.rfft(frames)).square_().flatten(1)
+        for bins, frequencies, filters in groups:
+            torch.mm(parts[:, frequencies], filters, out=energies[:, bins])
+
+    def _sums(self, samples: Tensor) -> Tensor:
+        """(num_windows,) sum of each window, from sums over parts that windows share."""
+        part = math.gcd(self.window, self.shift)
+        sums = samples[: len(samples) // part * part].view(-1, part).sum(dim=1)
+        return sums.unfold(0, self.window // part, self.shift // part).sum(dim=1)
+
+
+class _Kept(threading.local):
+    """The arrays of each thread, for the filterbank that it used last."""
+
+    filterbank: Filterbank | None = None
+    arrays: tuple[Tensor, Tensor]
+
+
+_kept = _Kept()
+
+
+def _workspace(filterbank: Filterbank, device: torch.device, windows: int) -> tuple[Tensor, Tensor]:
+    """Zeros, or what the last block left: (num_samples,) for at least that many windows, and (windows, fft_length), 0 behind each window."""
+    if device.type != "cpu":  # where torch keeps freed memory itself
+        return _arrays(filterbank, device, windows)
+    if _kept.filterbank != filterbank:
+        with torch.inference_mode(False):  # else they could not be written to outside of it
+            _kept.arrays = _arrays(filterbank, device, _WINDOWS["cpu"])
+        _kept.filterbank = filterbank
+    return _kept.arrays
+
+
+def _arrays(filterbank: Filterbank, device: torch.device, windows: int) -> tuple[Tensor, Tensor]:
+    samples = torch.zeros((windows - 1) * filterbank.shift + filterbank.window, device=device)
+    return samples, torch.zeros(windows, next_power_of_2(filterbank.window), device=device)
 
 
 @functools.lru_cache(maxsize=32)
-def _constants(filterbank: Filterbank, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(window,) the window's shape, and (fft_length + 2, num_mels) the filters, each row for a real or imaginary part."""
+def _constants(filterbank: Filterbank, device: torch.device) -> tuple[Tensor, list[tuple[slice, slice, Tensor]]]:
+    """(window,) the window's shape, and the filters in groups: mel bins, the parts that they read, and (parts, bins) filters.
+
+    Parts are the real and imaginary parts of frequencies, in turns.
+    """
     shape = create_frame_window(filterbank.window, window_type="povey") * filterbank.full_scale
     filters, _ = get_mel_banks(
         filterbank.num_mels,
@@ -90,6 +124,14 @@ def _constants(filterbank: Filterbank, device: torch.device) -> tuple[Tensor, Te
         filterbank.low_freq,
         filterbank.high_freq,
     )
-    # No filter reaches the bin at Nyquist.
-    filters = torch.nn.functional.pad(filters.to(torch.float32), (0, 1)).T
-    return shape.to(device), filters.repeat_interleave(2, dim=0).contiguous().to(device)
+    # No filter reaches the frequency at Nyquist, which is left out.
+    weights = filters.to(torch.float32).T.repeat_interleave(2, dim=0)
+    groups, begin = [], 0
+    for columns in weights.tensor_split(_GROUPS, dim=1):
+        read = columns.any(dim=1).nonzero()
+        # A filter that is narrower than the distance of two frequencies may read none.
+        first, last = (int(read[0]), int(read[-1]) + 1) if len(read) else (0, 1)
+        bins = slice(begin, begin + columns.shape[1])
+        groups.append((bins, slice(first, last), columns[first:last].contiguous().to(device)))
+        begin = bins.stop
+    return shape.to(device), groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -81,3 +82,17 @@ def test_the_samples_are_left_as_they_are() -> None:
     before = samples.clone()
     Filterbank(16000, 400, 160, 64, 20.0, 0.0)(samples)
     assert torch.equal(samples, before)
+
+
+def test_its_arrays_are_a_threads_own_and_leave_no_trace() -> None:
+    wide, narrow = Filterbank(16000, 400, 160, 64, 20.0, 0.0), Filterbank(8000, 200, 80, 23, 20.0, 0.0)
+    recordings = [noise(count, seed) for seed, count in enumerate([90_000, 1_000, 43_000, 400, 90_000])]
+    alone = [wide(samples) for samples in recordings]
+    narrow(recordings[0])
+    with torch.inference_mode():
+        assert all(torch.equal(wide(samples), one) for samples, one in zip(recordings, alone, strict=True))
+        narrow(recordings[0])
+    assert all(torch.equal(wide(samples), one) for samples, one in zip(recordings, alone, strict=True))
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(wide, recordings * 8))
+    assert all(torch.equal(one, two) for one, two in zip(together, alone * 8, strict=True))

@@ -3,7 +3,8 @@
     python tools/benchmarks/loading.py                      # audio: FLAC in, features out
     python tools/benchmarks/loading.py --payload features   # stored features: what is left is the loader's own work
 
-Every way gives batches of padded features and the 20 largest log-probabilities of each frame, from utterances of like number, and is
+The peers make features as their users do, with lhotse's filterbank; `--filterbank asrkd` lets them use the one of asrkd, which leaves the ways
+of reading to compare. Every way gives batches of padded features and the 20 largest log-probabilities of each frame, from utterances of like number, and is
 run in a process of its own, kept to one core (no worker) or two (two workers). Needs: mosaicml-streaming, webdataset, datasets, h5py.
 
 - asrkd: `Loader` on a store with `topk:20`.
@@ -19,6 +20,7 @@ The last line is what the study's student (5 LSTM layers of 768 units, 3,183 cla
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -26,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ import click
 import numpy as np
 import soundfile
 import torch
+from lhotse.features.kaldi.layers import Wav2LogFilterBank
 
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.store import Store
@@ -46,6 +50,8 @@ SECONDS = (1.0, 30.0)
 # Utterances of a batch, for those that cannot bucket; others have the same number of frames in the mean.
 BATCH = 16
 MAX_FRAMES = int(BATCH * (sum(SECONDS) / 2) * 100 / 3)
+# Which filterbank the peers use, for the process that measures.
+FILTERBANK = "ASRKD_BENCHMARK_FILTERBANK"
 WAYS = ("asrkd", "packed", "mosaicml", "webdataset", "lhotse", "datasets", "hdf5")
 
 
@@ -77,6 +83,24 @@ def flac(samples: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+@functools.cache
+def lhotse_layer() -> Wav2LogFilterBank:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Wav2LogFilterBank(num_filters=FRONT_END.num_mels, low_freq=20.0, high_freq=0.0, snip_edges=True)
+
+
+def peer_features(samples: torch.Tensor) -> torch.Tensor:
+    """What a peer feeds the same student: log-mel, less the utterance's mean, three frames joined."""
+    if os.environ.get(FILTERBANK) == "asrkd":
+        return FRONT_END(samples)
+    with torch.no_grad():
+        mel = lhotse_layer()(samples[None] * 32768.0)[0]
+    mel -= mel.mean(dim=0)
+    rows = len(mel) // FRONT_END.stack
+    return mel[: rows * FRONT_END.stack].view(rows, FRONT_END.feature_dim)
+
+
 def features_of(samples: np.ndarray) -> np.ndarray:
     return FRONT_END(torch.from_numpy(samples.astype(np.float32) / 32768)).numpy()
 
@@ -90,7 +114,7 @@ def unpacked(payload: str, data: bytes) -> torch.Tensor:
     if payload == "features":
         return torch.from_numpy(np.frombuffer(data, np.float32).reshape(-1, FRONT_END.feature_dim).copy())
     samples, _ = soundfile.read(io.BytesIO(data), dtype="float32")
-    return FRONT_END(torch.from_numpy(samples))
+    return peer_features(torch.from_numpy(samples))
 
 
 def batch_of(features: list[torch.Tensor], ids: list[np.ndarray], log_probs: list[np.ndarray]) -> tuple[Any, ...]:
@@ -257,7 +281,7 @@ class LhotseDataset(torch.utils.data.Dataset):
         features = []
         for cut in cuts:
             if self.payload == "audio":
-                features.append(FRONT_END(torch.from_numpy(cut.load_audio()[0])))
+                features.append(peer_features(torch.from_numpy(cut.load_audio()[0])))
             else:
                 features.append(torch.from_numpy(np.array(cut.load_feats())))
         return batch_of(features, [cut.load_ids() for cut in cuts], [cut.load_lp() for cut in cuts])
@@ -402,8 +426,11 @@ def student_frames(seconds: float) -> float:
 @click.option("--seconds", default=10.0, help="Measured for each way and number of cores.")
 @click.option("--repeats", default=2, help="Turns; the best counts, because a machine may be disturbed.")
 @click.option("--way", "ways", multiple=True, default=WAYS)
+@click.option("--filterbank", type=click.Choice(["lhotse", "asrkd"]), default="lhotse", help="Of the peers.")
 @click.option("--one", nargs=3, hidden=True, help="Way, folder, workers: measure in this process.")
-def main(payload: str, count: int, seconds: float, repeats: int, ways: tuple[str, ...], one: Any) -> None:
+def main(
+    payload: str, count: int, seconds: float, repeats: int, ways: tuple[str, ...], filterbank: str, one: Any
+) -> None:
     """Print utterances and frames a second of every way."""
     if one:
         click.echo(json.dumps(measure(one[0], Path(one[1]), payload, int(one[2]), seconds)))
@@ -420,13 +447,17 @@ def main(payload: str, count: int, seconds: float, repeats: int, ways: tuple[str
                 for workers in (0, 2):
                     command = [sys.executable, __file__, "--payload", payload, "--seconds", str(seconds)]
                     command += ["--one", way, str(Path(name) / way), str(workers)]
-                    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+                    done = subprocess.run(
+                        command, capture_output=True, text=True, env=os.environ | {FILTERBANK: filterbank}
+                    )
                     if done.returncode:
                         raise click.ClickException(f"{way}, {workers} workers: {done.stderr[-2000:]}")
                     found = json.loads(done.stdout.splitlines()[-1])
                     known = best.get((way, workers), found)
                     best[way, workers] = max(found, known, key=lambda one: one["frames"])
-        click.echo(f"{payload}, {count} utterances of {SECONDS[0]:g} to {SECONDS[1]:g} s; best of {repeats}")
+        click.echo(
+            f"{payload}, {count} utterances of {SECONDS[0]:g} to {SECONDS[1]:g} s; peers' filterbank: {filterbank}; best of {repeats}"
+        )
         click.echo(f"{'way':12s} {'cores':>5s} {'utt/s':>8s} {'frames/s':>9s} {'asrkd is':>9s} {'MB':>8s}")
         for (way, workers), found in sorted(best.items(), key=lambda item: (item[0][1], -item[1]["frames"])):
             ratio = best["asrkd", workers]["frames"] / found["frames"] if "asrkd" in ways else float("nan")
