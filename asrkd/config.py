@@ -67,6 +67,12 @@ def setting(
     return field(default=default, metadata=marks)
 
 
+def same_as(section: type, key: str) -> Any:
+    """A key that is another section's under its own name: with its default and its checks."""
+    (declared,) = (declared for declared in fields(cast(Any, section)) if declared.name == key)
+    return field(default=declared.default, default_factory=declared.default_factory, metadata=declared.metadata)  # type: ignore[call-overload]
+
+
 class _WrongValue(ConfigError):
     """Attributes: key: from the section that was checked; why: the message without it."""
 

@@ -51,9 +51,9 @@ class LatticeSettings:
     acoustic_scale: float = 1.0
     insertion_penalty: float = 0.0
     exact: bool = False
-    search_beam: float = 20.0
-    output_beam: float = 8.0
-    max_active: int = 10000
+    search_beam: float = Beam.search
+    output_beam: float = Beam.output
+    max_active: int = Beam.max_active
 
 
 @kind(
@@ -101,7 +101,7 @@ def lattice(request: Request) -> AcousticModel:
     if settings.exact:
         occupied: Occupancies = ForwardBackward(graph, device)
     else:
-        beam = Beam(settings.search_beam, settings.output_beam, min(30, settings.max_active - 1), settings.max_active)
+        beam = Beam.of_search(settings.search_beam, settings.max_active, settings.output_beam)
         occupied = partial(occupancies, graphs=k2_graph(graph).to(device), beam=beam)
     return dataclasses.replace(
         below,

@@ -10,7 +10,7 @@ from asrkd.acoustic import load_model
 from asrkd.alignment.model_align import ModelAligner
 from asrkd.alignment.phone_align import PhoneAligner, load_phone_model
 from asrkd.alignment.summary import ODDITY, Summary, UtteranceProgress
-from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.inventory import Inventory, InventoryConfig
 from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.sequence.dependency import import_k2
@@ -41,7 +41,7 @@ def align_store(
     out: str,
     lexicon: str | Path,
     *,
-    states_per_phone: int = 2,
+    states_per_phone: int = InventoryConfig.states_per_phone,
     model: str | None = None,
     device: str = "cpu",
     aligner: str = "viterbi",

@@ -17,7 +17,7 @@ from asrkd.alignment.forced import TooFewFrames, TranscriptGraph, too_few_frames
 from asrkd.alignment.speech import Speech, Spoken
 from asrkd.alignment.summary import Example, Summary, UtteranceProgress
 from asrkd.alignment.timeline import of_state_path
-from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.inventory import Inventory, InventoryConfig
 from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.tokens import Tokens
 from asrkd.errors import ConfigError, CorpusError, MismatchError
@@ -58,7 +58,7 @@ class ModelAligner:
         model: AcousticModel,
         *,
         kind: str = "viterbi",
-        states_per_phone: int = 2,
+        states_per_phone: int = InventoryConfig.states_per_phone,
         leave_early: bool = False,
         soft: str = "",
     ) -> None:

@@ -11,6 +11,7 @@ from asrkd.cli import options
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.corpus.transcripts import speaker_of
+from asrkd.decoding.decode import BEAM, MAX_ACTIVE
 from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
 from asrkd.decoding.search import DECODERS, Search
 from asrkd.evaluation import files
@@ -31,9 +32,14 @@ from asrkd.sequence.dependency import import_k2
     help="ARPA language model; default: a loop of the lexicon's words. Needs k2.",
 )
 @options.MODEL_DEVICE
-@click.option("--decoder", type=click.Choice(DECODERS), default="kaldi", help="Who searches the graph.")
-@click.option("--beam", default=24.0, help="Beam of the graph decoder, in nats.")
-@click.option("--max-active", default=7000, help="States kept a frame.")
+@click.option(
+    "--decoder",
+    type=click.Choice(DECODERS),
+    default=options.default_of(Search, "decoder"),
+    help="Who searches the graph.",
+)
+@click.option("--beam", default=BEAM, help="Beam of the graph decoder, in nats.")
+@click.option("--max-active", default=MAX_ACTIVE, help="States kept a frame.")
 @click.option("--insertion-penalty", default=0.0, help="Cost of every word, in nats.")
 @click.option("--acoustic-scale", default=1.0, help="Multiplies the acoustic scores.")
 @click.option(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from asrkd.cli import options
 from asrkd.cli.progress import ProgressBar
 
 
 @click.command("demo")
 @click.argument("workdir", default="asrkd-demo", type=click.Path(file_okay=False))
 @click.option("--seed", default=1, help="Of the corpus and of all training.")
-@click.option("--workers", type=click.IntRange(1), default=2, help="Processes; each has one thread.")
+@options.STUDY_WORKERS
 def demo_command(workdir: str, seed: int, workers: int) -> None:
     """The whole study on a small synthetic corpus in WORKDIR: offline, in minutes, on a CPU.
 

@@ -26,7 +26,11 @@ from asrkd.labeling.estimate import estimate as measure
 @options.DEVICE
 @options.READERS
 @options.READ_SECONDS
-@click.option("--sample-minutes", default=5.0, help="Of audio that is labeled for the estimate.")
+@click.option(
+    "--sample-minutes",
+    default=options.default_of(measure, "sample_minutes"),
+    help="Of audio that is labeled for the estimate.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def estimate_command(
     cuts: tuple[str, ...],

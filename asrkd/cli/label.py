@@ -128,7 +128,11 @@ def plan_command(
 @click.option("--layer", required=True, metavar="MODULE", help="Name of the layer in the teacher's model.")
 @click.option("--count", default=8, help="Codebooks; their number must divide the layer's dimensions.")
 @click.option("--entries", default=256, help="Entries of each, 2 to 256.")
-@click.option("--max-frames", default=50_000, help="Frames to fit them to, from the first cuts on.")
+@click.option(
+    "--max-frames",
+    default=options.default_of(make_codebooks, "max_frames"),
+    help="Frames to fit them to, from the first cuts on.",
+)
 def codebooks_command(cuts: str, out: str, teacher: str, layer: str, count: int, entries: int, max_frames: int) -> None:
     """Fit codebooks to what a layer of a teacher gives for CUTS, for label plan --codebooks."""
     check_file(out)
@@ -188,10 +192,16 @@ class _PlanProgress:
 @options.DEVICE
 @options.READERS
 @options.READ_SECONDS
-@click.option("--max-quarantined", default=0.01, help="Share of bad cuts at which the job stops.")
+@click.option(
+    "--max-quarantined",
+    default=options.default_of(job.run, "max_quarantined"),
+    help="Share of bad cuts at which the job stops.",
+)
 @click.option("--address", help="Ray: of the cluster, e.g. auto; without one a cluster is started on this machine.")
-@click.option("--cpus", default=1.0, help="Ray: cores of a worker, its readers included.")
-@click.option("--gpus", default=0.0, help="Ray: GPUs of a worker, which sees only these; may be a share of one.")
+@click.option("--cpus", default=Resources.cpus, help="Ray: cores of a worker, its readers included.")
+@click.option(
+    "--gpus", default=Resources.gpus, help="Ray: GPUs of a worker, which sees only these; may be a share of one."
+)
 @click.pass_context
 def run_label_command(
     context: click.Context,
@@ -246,11 +256,19 @@ def run_label_command(
 @click.option(
     "--count", type=click.IntRange(1), help="How many tasks there are; not needed, it spreads where the tasks begin."
 )
-@click.option("--lease-seconds", default=120.0, help="Without a sign of life after which a task counts as dead.")
+@click.option(
+    "--lease-seconds",
+    default=options.default_of(ArrayBackend, "lease_seconds"),
+    help="Without a sign of life after which a task counts as dead.",
+)
 @options.DEVICE
 @options.READERS
 @options.READ_SECONDS
-@click.option("--max-quarantined", default=0.01, help="Share of bad cuts at which the task stops.")
+@click.option(
+    "--max-quarantined",
+    default=options.default_of(job.run, "max_quarantined"),
+    help="Share of bad cuts at which the task stops.",
+)
 def work_command(
     store: str,
     index: int | None,

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from asrkd.acoustic import KINDS
 from asrkd.labeling import worker
+from asrkd.labeling.plan import plan
 from asrkd.store.identity import AUTOCASTS, EMBEDS
-from asrkd.targets.codecs import codec_forms
+from asrkd.targets.codecs import DEFAULT_CODEC, codec_forms
+
+
+def default_of(function: Callable[..., Any], name: str) -> Any:
+    """The default of an argument of the library, which an option repeats."""
+    return inspect.signature(function).parameters[name].default
+
 
 # No option has a use for NaN or infinity, which compare with nothing, nor for a negative count.
 COUNT = click.IntRange(0, 2**31 - 1)
@@ -54,7 +63,7 @@ TEACHER = click.option(
     help="The model that labels. Without one the store holds transcripts only (the labeled set).",
 )
 MODEL_DEVICE = click.option("--device", default="cpu", help="Where the model runs: cpu, or cuda:0.")
-CODEC = click.option("--codec", help=f"{codec_forms()}.  [default: topk:20]")
+CODEC = click.option("--codec", help=f"{codec_forms()}.  [default: {DEFAULT_CODEC}]")
 EMBED = click.option(
     "--embed",
     type=click.Choice(EMBEDS),
@@ -90,7 +99,7 @@ CHANNEL = click.option(
     callback=_channel,
     help="Of audio with several channels: the mean of all, or the one of this number, from 0.",
 )
-UNIT_HOURS = click.option("--unit-hours", default=1.0, help="Hours of audio in a work unit.")
+UNIT_HOURS = click.option("--unit-hours", default=default_of(plan, "unit_hours"), help="Hours of audio in a work unit.")
 READERS = click.option(
     "--readers",
     default=1,
@@ -110,3 +119,4 @@ WORKERS = click.option(
     default=1,
     help="Processes that run the teacher; on a CPU with one thread each.",
 )
+STUDY_WORKERS = click.option("--workers", type=click.IntRange(1), default=2, help="Processes, with one thread each.")

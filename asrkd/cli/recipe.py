@@ -10,6 +10,7 @@ import torch
 
 from asrkd import config as configs
 from asrkd import files
+from asrkd.cli import options
 from asrkd.cli.progress import ProgressBar
 from asrkd.errors import ConfigError
 from asrkd.report.pictures import wer_curve
@@ -56,7 +57,7 @@ def recipe_command(
         default=stages[-2],
         help="Last stage. 'results' writes RESULTS.md over the seeds of every topology.",
     )
-    @click.option("--workers", type=click.IntRange(1), default=2, help="Processes, one thread each.")
+    @options.STUDY_WORKERS
     @click.option(
         "--variants",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),

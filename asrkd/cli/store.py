@@ -8,6 +8,7 @@ import sys
 import click
 
 from asrkd.acoustic import as_planned, load_model
+from asrkd.cli import options
 from asrkd.labeling.relabel import relabel
 from asrkd.store import Store
 from asrkd.store.card import card as write_card
@@ -105,7 +106,12 @@ def delete_command(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], d
 @store.command("compact")
 @click.argument("root", metavar="STORE")
 @click.argument("out", metavar="OUT")
-@click.option("--shard-hours", default=1.0, show_default=True, help="Hours of audio in a shard, at least.")
+@click.option(
+    "--shard-hours",
+    default=options.default_of(compact_store, "shard_hours"),
+    show_default=True,
+    help="Hours of audio in a shard, at least.",
+)
 def compact_command(root: str, out: str, shard_hours: float) -> None:
     """Copy a finished store with fewer and larger shards; rows, targets and their order stay as they are."""
     click.echo(f"{compact_store(Store.open(root), out, shard_hours=shard_hours)} shards in {out}")

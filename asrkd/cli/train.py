@@ -9,6 +9,7 @@ from asrkd.alignment.align_store import ALIGNERS, align_store
 from asrkd.alignment.summary import ODDITY
 from asrkd.cli import options
 from asrkd.cli.progress import ProgressBar
+from asrkd.corpus.inventory import InventoryConfig
 from asrkd.distributed.ranks import leave
 from asrkd.files import check_file
 from asrkd.report.alignment import write_alignment_report
@@ -78,14 +79,19 @@ def _show(found: DryRun) -> None:
 @click.argument("store")
 @click.argument("out")
 @click.option("--lexicon", required=True, type=click.Path(dir_okay=False), help="Pronunciations of every word.")
-@click.option("--states-per-phone", default=2, help="HMM states of a phone.")
+@click.option("--states-per-phone", default=InventoryConfig.states_per_phone, help="HMM states of a phone.")
 @click.option(
     "--model",
     metavar="SPEC",
     help="Align with this model; without one, a flat start for hmm from the transcripts alone.",
 )
 @options.MODEL_DEVICE
-@click.option("--aligner", type=click.Choice(ALIGNERS), default="viterbi", help="Who finds the best path.")
+@click.option(
+    "--aligner",
+    type=click.Choice(ALIGNERS),
+    default=options.default_of(align_store, "aligner"),
+    help="Who finds the best path.",
+)
 @click.option(
     "--soft", metavar="CODEC", default="", help="Also store soft alignments as targets, with this codec (needs k2)."
 )
@@ -99,7 +105,7 @@ def _show(found: DryRun) -> None:
 )
 @click.option(
     "--max-unaligned",
-    default=0.2,
+    default=options.default_of(align_store, "max_unaligned"),
     help="Share of utterances that cannot be aligned (a transcript too long for its audio, a word outside the lexicon) at which nothing is written.",
 )
 @click.option(
@@ -172,7 +178,7 @@ def align_command(
 @click.argument("store")
 @click.argument("out", type=click.Path(dir_okay=False))
 @options.MODEL_DEVICE
-@click.option("--max-frames", default=20_000, help="Frames to look at.")
+@click.option("--max-frames", default=options.default_of(choose, "max_frames"), help="Frames to look at.")
 def weigh_command(ensemble: str, store: str, out: str, device: str, max_frames: int) -> None:
     """Choose the weights of the teachers of ENSEMBLE (the file of ensemble:FILE) on the aligned STORE, and write them to OUT."""
     check_file(out)

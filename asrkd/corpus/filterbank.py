@@ -47,7 +47,7 @@ class Filterbank:
     num_mels: int
     low_freq: float
     high_freq: float
-    full_scale: float = 32768.0
+    full_scale: float
 
     def __call__(self, samples: Tensor) -> Tensor:
         """(num_samples,) float in -1..1 -> (num_windows, num_mels) float32."""

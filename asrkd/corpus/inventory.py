@@ -69,7 +69,9 @@ class Inventory:
             )
 
     @classmethod
-    def from_lexicon(cls, tokenizer: Tokenizer, topology: str, *, states_per_phone: int = 2) -> Inventory:
+    def from_lexicon(
+        cls, tokenizer: Tokenizer, topology: str, *, states_per_phone: int = InventoryConfig.states_per_phone
+    ) -> Inventory:
         """The output units of a topology for the tokens of a tokenizer."""
         made = make_topology(topology, states_per_phone)
         return cls(made.units(tokenizer.tokens), topology, made.states_per_phone)

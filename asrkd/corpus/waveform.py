@@ -30,7 +30,7 @@ class Waveform:
         normalize: subtract the utterance's mean and divide by its deviation, as models of the `large` Wav2Vec2 kind want.
     """
 
-    sampling_rate: int = 16000
+    sampling_rate: int
     window: int = 400
     shift: int = 320
     normalize: bool = False

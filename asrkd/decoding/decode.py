@@ -13,6 +13,9 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.graphs import DecodingGraph
 
+# Of Kaldi's decoder, in nats and states a frame.
+BEAM, MAX_ACTIVE = 24.0, 7000
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -35,8 +38,8 @@ def graph_decode(
     scores: NDArray[np.float32],
     graph: DecodingGraph,
     *,
-    beam: float = 24.0,
-    max_active: int = 7000,
+    beam: float = BEAM,
+    max_active: int = MAX_ACTIVE,
 ) -> Hypothesis:
     """Best path through a graph by Kaldi's token-passing decoder (`kaldi_decoder.FasterDecoder`).
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from asrkd.acoustic import AcousticModel
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.live_front_end import LiveFrontEnd
-from asrkd.decoding.decode import Hypothesis, check_scores, hypothesis_of, search_options
+from asrkd.decoding.decode import BEAM, MAX_ACTIVE, Hypothesis, check_scores, hypothesis_of, search_options
 from asrkd.errors import ConfigError
 from asrkd.graphs import DecodingGraph
 from asrkd.models import FeatureStream, stream_layout
@@ -53,7 +53,7 @@ class LiveDecoder:
         ConfigError: a beam or number of states that cannot be used.
     """
 
-    def __init__(self, graph: DecodingGraph, *, beam: float = 24.0, max_active: int = 7000) -> None:
+    def __init__(self, graph: DecodingGraph, *, beam: float = BEAM, max_active: int = MAX_ACTIVE) -> None:
         self.graph = graph
         self._decoder = kaldi_decoder.FasterDecoder(graph.fst, search_options(beam, max_active))
         self.restart()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asrkd.acoustic import AcousticModel
 from asrkd.corpus.tokenizer import Tokenizer
-from asrkd.decoding.decode import Hypothesis, graph_decode, search_options
+from asrkd.decoding.decode import BEAM, MAX_ACTIVE, Hypothesis, graph_decode, search_options
 from asrkd.decoding.k2_decode import K2Decoder
 from asrkd.errors import ConfigError
 from asrkd.graphs import ngram_graph, word_loop_graph
@@ -54,8 +54,8 @@ class Search:
         grammar: str | None = None,
         insertion_penalty: float = 0.0,
         leave_early: bool = False,
-        beam: float = 24.0,
-        max_active: int = 7000,
+        beam: float = BEAM,
+        max_active: int = MAX_ACTIVE,
         decoder: str = "kaldi",
         device: str = "cpu",
     ) -> None:
@@ -76,8 +76,7 @@ class Search:
         self._beam, self._max_active = beam, max_active
         self._k2: K2Decoder | None = None
         if decoder == "k2":
-            pruning = Beam(beam, 8.0, min(30, max_active - 1), max_active)
-            self._k2 = K2Decoder(self.graph, device=device, beam=pruning)
+            self._k2 = K2Decoder(self.graph, device=device, beam=Beam.of_search(beam, max_active))
 
     def texts(self, scores: Iterable[tuple[str, NDArray[np.float32]]]) -> dict[str, str]:
         """Text by utterance id, of ids and (T, V) acoustic scores (`AcousticModel.scores`), which are taken and dropped one by one.

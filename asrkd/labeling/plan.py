@@ -27,7 +27,7 @@ from asrkd.store.delete import deleted_ids
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.plan import write_planned
-from asrkd.targets.codecs import Codec, parse_codec
+from asrkd.targets.codecs import DEFAULT_CODEC, Codec, parse_codec
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def plan(
     *,
     teacher: str | None = None,
     codec: str | None = None,
-    embed: str = "none",
+    embed: str = Identity.embed,
     autocast: str = "",
     compile: bool = False,
     layer: str = "",
@@ -61,7 +61,7 @@ def plan(
         cuts: corpora, see `asrkd.corpus.cuts.open_cuts`.
         out: folder or URI of the new store.
         teacher: spec of the teacher; None makes a store of transcripts only (the labeled set).
-        codec: codec spec, default `topk:20`; only with a teacher.
+        codec: codec spec, default `DEFAULT_CODEC` of `asrkd.targets.codecs`; only with a teacher.
         embed: `audio`, `features` or `none`: what the rows carry besides.
         autocast, compile: how the teacher computes, see `asrkd.acoustic.load_model`. Fixed here, because the bytes depend on it.
         layer: a layer of the teacher's model (`torch.nn.Module.get_submodule`) whose output is stored for every frame.
@@ -290,7 +290,7 @@ def _identity(
     loaded = load_model(teacher)
     if embed == "features" and isinstance(loaded.front_end, Waveform):
         raise ConfigError(f"teacher {teacher!r} reads samples, so there are no features to embed; embed audio")
-    identity = teacher_identity(loaded, codec=parse_codec(codec or "topk:20"), embed=embed)
+    identity = teacher_identity(loaded, codec=parse_codec(codec or DEFAULT_CODEC), embed=embed)
     return dataclasses.replace(identity, autocast=autocast, compile=compile)
 
 

@@ -21,13 +21,14 @@ from asrkd.errors import ConfigError, MismatchError
 from asrkd.targets.sparse import SparseTargets
 
 POLICIES = ("zero", "renormalize", "uniform", "ghost")
+POLICY = "renormalize"
 
 
 def soft_cross_entropy(
     logits: Tensor,
     targets: SparseTargets,
     *,
-    missing_mass: str = "renormalize",
+    missing_mass: str = POLICY,
     temperature: float = 1.0,
     scale_by_temperature_squared: bool = True,
     reduction: str = "sum",
@@ -84,7 +85,7 @@ def soft_kl(
     logits: Tensor,
     targets: SparseTargets,
     *,
-    missing_mass: str = "renormalize",
+    missing_mass: str = POLICY,
     temperature: float = 1.0,
     scale_by_temperature_squared: bool = True,
     reduction: str = "sum",

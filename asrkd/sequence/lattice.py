@@ -27,6 +27,11 @@ class Beam:
     min_active: int = 30
     max_active: int = 10000
 
+    @classmethod
+    def of_search(cls, search: float, max_active: int, output: float | None = None) -> Beam:
+        """A beam of a search with few states, too."""
+        return cls(search, cls.output if output is None else output, min(cls.min_active, max_active - 1), max_active)
+
     def __post_init__(self) -> None:
         if not (self.search > 0 and self.output > 0 and 0 <= self.min_active < self.max_active):
             raise ConfigError(f"{self} cannot be used: beams must be above 0, and 0 <= min_active < max_active")

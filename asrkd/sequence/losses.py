@@ -118,7 +118,7 @@ def mwer(
     words: Sequence[Sequence[int]],
     *,
     beam: Beam,
-    num_paths: int = 100,
+    num_paths: int,
     nbest_scale: float = 0.5,
 ) -> SequenceLoss:
     """Minimum word error rate: the expected word errors over paths drawn from the lattice (Prabhavalkar et al. 2018), by `k2.mwer_loss`.

@@ -18,7 +18,7 @@ from asrkd.prefetch import Prefetch
 from asrkd.processes import leave_when_done, starting
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.mixture import Mixture, Phase, check_mixture, check_phases, endless
-from asrkd.streaming.plan import Limits
+from asrkd.streaming.plan import BatchConfig
 from asrkd.streaming.reading import BatchReader, Caught, Failure
 from asrkd.streaming.sampler import BatchKey, Sampler, SamplerProgress
 from asrkd.streaming.source import Source
@@ -86,16 +86,16 @@ class Loader:
         subsampling_factor: int | None = None,
         max_frames: int,
         max_utterances: int,
-        streams: int = 1,
+        streams: int = BatchConfig.streams,
         seed: int = 0,
         augment: Augment | None = None,
         rank: int = 0,
         world_size: int = 1,
-        block_utterances: int = 2048,
-        num_workers: int = 0,
-        prefetch: int = 4,
-        cache_mb: float = 1024,
-        unpack_on_device: bool = False,
+        block_utterances: int = BatchConfig.block_utterances,
+        num_workers: int = LoaderConfig.num_workers,
+        prefetch: int = LoaderConfig.prefetch,
+        cache_mb: float = LoaderConfig.cache_mb,
+        unpack_on_device: bool = LoaderConfig.unpack_on_device,
         pin_memory: bool = False,
     ) -> None:
         if num_workers < 0 or prefetch < (1 if num_workers else 0):
@@ -117,7 +117,7 @@ class Loader:
             unpack=not unpack_on_device,
         )
         _check_sources(self.sources, utterances)
-        limits = Limits(max_frames, max_utterances, streams, block_utterances)
+        limits = BatchConfig(max_frames, max_utterances, streams, block_utterances)
         self.sampler = Sampler(
             self.sources,
             {name: utterances.num_features(source) for name, source in self.sources.items()},

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from asrkd.config import check, setting
 from asrkd.errors import ConfigError
 
+# Lengths are blurred by up to this share before utterances are sorted by length, so that a small corpus does not
+# put the same utterances together in every epoch.
+_LENGTH_JITTER = 0.03
+
 
 @dataclass
 class BatchConfig:
@@ -32,38 +36,7 @@ class BatchConfig:
     def __post_init__(self) -> None:
         check(self, "batch")
 
-
-# Lengths are blurred by up to this share before utterances are sorted by length, so that a small corpus does not
-# put the same utterances together in every epoch.
-_LENGTH_JITTER = 0.03
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a batch may hold, and among which utterances it is made.
-
-    Attributes:
-        max_frames: budget of a batch in padded frames: utterances * frames of the longest.
-        max_utterances: most utterances in a batch.
-        streams: virtual streams that an epoch is dealt to; each global batch has one batch of every stream.
-        block_utterances: utterances of one stream among which batches are made; more give less padding and better shuffling,
-            and take more memory.
-
-    Raises:
-        ConfigError: a limit below 1.
-    """
-
-    max_frames: int
-    max_utterances: int
-    streams: int = 1
-    block_utterances: int = 2048
-
-    def __post_init__(self) -> None:
-        for name, limit in vars(self).items():
-            if limit < 1:
-                raise ConfigError(f"{name} is {limit}, but must be at least 1")
-
-    def check(self, lengths: NDArray[np.integer], *, what: str) -> None:
+    def check_lengths(self, lengths: NDArray[np.integer], *, what: str) -> None:
         """Refuse utterances that fit no batch, and fewer utterances than streams, by `ConfigError`."""
         longest = int(lengths.max()) if len(lengths) else 0
         if longest > self.max_frames:
@@ -86,7 +59,7 @@ class EpochOrder:
     """
 
     def __init__(
-        self, group_sizes: NDArray[np.integer], limits: Limits, *, seed: int, epoch: int, fingerprint: str
+        self, group_sizes: NDArray[np.integer], limits: BatchConfig, *, seed: int, epoch: int, fingerprint: str
     ) -> None:
         """`group_sizes`: (G,) utterances of each row group, in storage order; `fingerprint`: of the source, hexadecimal."""
         self._key = [seed, epoch, int(fingerprint[:16], 16)]
@@ -132,7 +105,7 @@ class EpochOrder:
         return total * stream // self._limits.streams, total * (stream + 1) // self._limits.streams
 
 
-def _cuts(lengths: NDArray[np.int64], limits: Limits) -> list[int]:
+def _cuts(lengths: NDArray[np.int64], limits: BatchConfig) -> list[int]:
     """Where batches begin, but for the first: each takes as many utterances as the budget allows."""
     cuts: list[int] = []
     count, longest = 0, 0

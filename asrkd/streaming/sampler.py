@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from asrkd.errors import ConfigError
 from asrkd.streaming.cache import LruCache
 from asrkd.streaming.mixture import Phase, check_phases, phase_at, source_at
-from asrkd.streaming.plan import EpochOrder, Limits
+from asrkd.streaming.plan import BatchConfig, EpochOrder
 from asrkd.streaming.rows import Place
 from asrkd.streaming.source import Source
 
@@ -98,7 +98,7 @@ class Sampler:
         sources: Mapping[str, Source],
         lengths: Mapping[str, NDArray[np.integer]],
         num_frames: Mapping[str, NDArray[np.integer]],
-        limits: Limits,
+        limits: BatchConfig,
         *,
         seed: int,
         rank: int = 0,
@@ -114,7 +114,7 @@ class Sampler:
         self.limits, self.seed, self.rank, self.world_size = limits, seed, rank, world_size
         self._sources, self._lengths, self._num_frames = sources, lengths, num_frames
         for name in sources:
-            limits.check(lengths[name], what=f"source {name!r}")
+            limits.check_lengths(lengths[name], what=f"source {name!r}")
         self._orders: LruCache[EpochOrder] = LruCache(_EPOCHS * len(sources))
         # The blocks that streams are in: planned once, used for some tens of batches.
         self._blocks: LruCache[list[NDArray[np.int64]]] = LruCache(limits.streams * len(sources))

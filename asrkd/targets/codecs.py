@@ -20,6 +20,9 @@ from asrkd.targets.packing import ByteLayout
 from asrkd.targets.select import HEAD_GRID, LOG_STEP, Entries
 from asrkd.targets.sparse import SparseTargets
 
+# Of a labeling that names none.
+DEFAULT_CODEC = "topk:20"
+
 
 class Codec(Protocol):
     """Keeps a part of each frame's posteriors.

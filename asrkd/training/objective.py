@@ -16,7 +16,7 @@ from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.losses.delay_window import delay_window_cross_entropy
 from asrkd.losses.frames import around_labels, best_path, delayed, top_classes
 from asrkd.losses.hard import ctc_loss, frame_cross_entropy
-from asrkd.losses.soft import POLICIES, soft_cross_entropy
+from asrkd.losses.soft import POLICIES, POLICY, soft_cross_entropy
 from asrkd.streaming.batch import Batch
 from asrkd.targets.sparse import SparseTargets
 from asrkd.training.student import Losses, Student, StudentOutput
@@ -26,7 +26,7 @@ from asrkd.training.student import Losses, Student, StudentOutput
 class SoftLossConfig:
     """The loss on stored targets."""
 
-    missing_mass: str = setting("renormalize", one_of=POLICIES)
+    missing_mass: str = setting(POLICY, one_of=POLICIES)
     """What to do with probability mass that was not stored (`asrkd.losses.soft`)."""
     temperature: float = setting(1.0, above=0)
     """Softmax temperature of both teacher and student."""

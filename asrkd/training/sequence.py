@@ -51,13 +51,13 @@ class SequenceConfig:
     """Weight of the frame loss that is mixed in (f-smoothing, Su et al. 2013)."""
     smooth_with: str = setting("labels", one_of=("labels", "soft"))
     """Targets of that frame loss: the source's `labels` or its stored `soft` targets."""
-    search_beam: float = setting(20.0, above=0)
+    search_beam: float = setting(Beam.search, above=0)
     """Drop a state whose score is worse than the frame's best by more than this."""
-    output_beam: float = setting(8.0, above=0)
+    output_beam: float = setting(Beam.output, above=0)
     """Drop an arc that is on no path within this of the best."""
-    min_active: int = setting(30, at_least=0)
+    min_active: int = setting(Beam.min_active, at_least=0)
     """States kept in every frame, whatever the beam."""
-    max_active: int = setting(10000, at_least=1)
+    max_active: int = setting(Beam.max_active, at_least=1)
     """Most states kept in a frame."""
     num_paths: int = setting(100, at_least=1)
     """Paths sampled from each lattice for `mwer`."""

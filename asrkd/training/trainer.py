@@ -99,7 +99,7 @@ class Trainer:
         sources = open_sources(config.sources, self.inventory, config.loader, layer=bool(config.layer_loss.layer))
         augment = Augment.from_settings(
             self.front_end,
-            **dataclasses.asdict(config.consistency.masked(config.augment)),
+            config.consistency.masked(config.augment),
             two_views=config.consistency.scale > 0,
         )
         self.loader = Loader(

@@ -106,7 +106,7 @@ def test_the_frame_law_is_that_of_the_convolutions(num_samples: int) -> None:
     length = num_samples
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         length = (length - kernel) // stride + 1
-    assert Waveform(window=window, shift=shift).frame_law().num_frames(num_samples) == length
+    assert Waveform(16000, window=window, shift=shift).frame_law().num_frames(num_samples) == length
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from asrkd.corpus.augment import (
     Augment,
+    AugmentConfig,
     FrequencyWarp,
     Gain,
     LossyCodec,
@@ -166,20 +167,24 @@ def test_frequency_warp_interpolates_each_stacked_frame(largest: float, seed: in
 
 def test_augment_from_settings(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", _speech(), 16000)
-    off = Augment.from_settings(FrontEnd(), noise=[str(tmp_path)])
+    off = Augment.from_settings(FrontEnd(), AugmentConfig(noise=[str(tmp_path)]))
     assert off == Augment()
-    on = Augment.from_settings(FrontEnd(), noise=[str(tmp_path)], noise_probability=0.5, gain_db=3.0, time_masks=1)
+    on = Augment.from_settings(
+        FrontEnd(), AugmentConfig(noise=[str(tmp_path)], noise_probability=0.5, gain_db=3.0, time_masks=1)
+    )
     assert [type(transform) for transform in on.samples] == [NoiseAugment, Gain]
     assert [type(one) for one in on.features] == [SpecAugment]
-    louder = Augment.from_settings(FrontEnd(), noise=[str(tmp_path)], noise_probability=0.5, gain_db=4.0, time_masks=1)
+    louder = Augment.from_settings(
+        FrontEnd(), AugmentConfig(noise=[str(tmp_path)], noise_probability=0.5, gain_db=4.0, time_masks=1)
+    )
     assert len({off.fingerprint, on.fingerprint, louder.fingerprint}) == 3
-    twice = Augment.from_settings(FrontEnd(), time_masks=1, frequency_warp=0.1, two_views=True)
+    twice = Augment.from_settings(FrontEnd(), AugmentConfig(time_masks=1, frequency_warp=0.1), two_views=True)
     assert [type(one) for one in twice.features] == [FrequencyWarp]
     assert [type(one) for one in twice.views] == [SpecAugment]
-    once = Augment.from_settings(FrontEnd(), time_masks=1, frequency_warp=0.1)
+    once = Augment.from_settings(FrontEnd(), AugmentConfig(time_masks=1, frequency_warp=0.1))
     assert once.fingerprint != twice.fingerprint and not once.views
     with pytest.raises(ConfigError, match="no noise is named"):
-        Augment.from_settings(FrontEnd(), noise_probability=0.5)
+        Augment.from_settings(FrontEnd(), AugmentConfig(noise_probability=0.5))
 
 
 def _lag(clean: np.ndarray, changed: np.ndarray) -> int:
@@ -250,21 +255,20 @@ def test_a_time_warp_moves_something_by_no_more_than_asked() -> None:
 
 
 def test_other_speeds_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"speed is \[0.9, 1.1\].*use time_warp.*perturb_speed"):
-        Augment.from_settings(FrontEnd(), speed=[0.9, 1.1])
+    with pytest.raises(ConfigError, match=r"^augment.speed: .*\[0.9, 1.1\].*use time_warp.*perturb_speed"):
+        Augment.from_settings(FrontEnd(), AugmentConfig(speed=[0.9, 1.1]))
     with pytest.raises(ConfigError, match="lossy codec 'amr'"):
-        Augment.from_settings(FrontEnd(), codec_probability=0.5, codecs=["amr"])
+        LossyCodec(("amr",), 16000)
     with pytest.raises(ConfigError, match="time_warp is -1"):
-        Augment.from_settings(FrontEnd(), time_warp=-1)
+        TimeWarp(-1)
     with pytest.raises(ConfigError, match="impulse response"):
         Reverb([np.zeros(5, np.float32)])
 
 
 def test_settings_for_reverberation_codecs_and_time() -> None:
-    augment = Augment.from_settings(
-        FrontEnd(), reverb_probability=0.5, reverb_rooms=2, codec_probability=0.2, codecs=["gsm"], time_warp=7
-    )
+    settings = AugmentConfig(reverb_probability=0.5, reverb_rooms=2, codec_probability=0.2, codecs=["gsm"], time_warp=7)
+    augment = Augment.from_settings(FrontEnd(), settings)
     assert [type(one) for one in augment.samples] == [Reverb, LossyCodec]
     assert augment.time_warp == TimeWarp(7)
-    others = [Augment.from_settings(FrontEnd(), time_warp=frames) for frames in (0, 7, 8)]
+    others = [Augment.from_settings(FrontEnd(), AugmentConfig(time_warp=frames)) for frames in (0, 7, 8)]
     assert len({augment.fingerprint, *(one.fingerprint for one in others)}) == 4

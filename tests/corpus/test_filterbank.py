@@ -48,7 +48,7 @@ def in_double(filterbank: Filterbank, samples: torch.Tensor) -> np.ndarray:
     st.integers(0, 9),
 )
 def test_it_is_kaldis(sizes: tuple[int, int, int], count: int, offset: float, seed: int) -> None:
-    filterbank = Filterbank(*sizes, num_mels=23, low_freq=20.0, high_freq=-400.0)
+    filterbank = Filterbank(*sizes, num_mels=23, low_freq=20.0, high_freq=-400.0, full_scale=32768.0)
     samples = noise(count, seed, offset)
     found = filterbank(samples).numpy()
     expected = in_double(filterbank, samples)
@@ -62,7 +62,7 @@ def test_it_is_kaldis(sizes: tuple[int, int, int], count: int, offset: float, se
 
 @pytest.mark.parametrize("num_mels,high_freq", [(64, 0.0), (80, -400.0)])
 def test_it_is_as_exact_as_lhotses(num_mels: int, high_freq: float) -> None:
-    filterbank, samples = Filterbank(16000, 400, 160, num_mels, 20.0, high_freq), noise(160_000)
+    filterbank, samples = Filterbank(16000, 400, 160, num_mels, 20.0, high_freq, 32768.0), noise(160_000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         layer = Wav2LogFilterBank(num_filters=num_mels, low_freq=20.0, high_freq=high_freq, snip_edges=True)
@@ -73,14 +73,14 @@ def test_it_is_as_exact_as_lhotses(num_mels: int, high_freq: float) -> None:
 
 
 def test_silence_is_at_the_floor() -> None:
-    found = Filterbank(16000, 400, 160, 64, 20.0, 0.0)(torch.zeros(1600))
+    found = Filterbank(16000, 400, 160, 64, 20.0, 0.0, 32768.0)(torch.zeros(1600))
     assert torch.equal(found, torch.full_like(found, float(np.log(np.finfo(np.float32).eps))))
 
 
 def test_the_samples_are_left_as_they_are() -> None:
     samples = noise(5000)
     before = samples.clone()
-    Filterbank(16000, 400, 160, 64, 20.0, 0.0)(samples)
+    Filterbank(16000, 400, 160, 64, 20.0, 0.0, 32768.0)(samples)
     assert torch.equal(samples, before)
 
 

@@ -151,8 +151,8 @@ def test_an_estimate_is_what_the_whole_then_costs(corpus: Path, root: Path, tmp_
     values = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).output)
     assert values["units"] == 1_000_000 and values["num_bytes"] > 1e9
     with pytest.raises(ConfigError, match="hours is 0"):
-        estimate([cuts], hours=0, teacher=teacher)
+        estimate([cuts], hours=0, teacher=teacher, embed="none")
     with pytest.raises(ConfigError, match="workers is 2"):
-        estimate([cuts], hours=1, teacher=teacher, crew=Crew(workers=2))
+        estimate([cuts], hours=1, teacher=teacher, embed="none", crew=Crew(workers=2))
     with pytest.raises(CorpusError, match="has 1 usable cuts"):
-        estimate([cuts], hours=1, teacher=teacher, sample_minutes=1e-6)
+        estimate([cuts], hours=1, teacher=teacher, embed="none", sample_minutes=1e-6)

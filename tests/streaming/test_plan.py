@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkd.errors import ConfigError
-from asrkd.streaming.plan import EpochOrder, Limits
+from asrkd.streaming.plan import BatchConfig, EpochOrder
 
 PRINT = "0123456789abcdef" * 2
 
 
 def _order(sizes: np.ndarray, *, seed: int = 1, epoch: int = 0, fingerprint: str = PRINT, **limits: int) -> EpochOrder:
     chosen = {"max_frames": 200, "max_utterances": 8} | limits
-    return EpochOrder(sizes, Limits(**chosen), seed=seed, epoch=epoch, fingerprint=fingerprint)
+    return EpochOrder(sizes, BatchConfig(**chosen), seed=seed, epoch=epoch, fingerprint=fingerprint)
 
 
 def _batches(order: EpochOrder, lengths: np.ndarray, streams: int = 1) -> list[np.ndarray]:
@@ -113,10 +113,10 @@ def test_a_block_touches_few_row_groups() -> None:
 
 
 def test_what_cannot_be_planned_is_refused() -> None:
-    limits = Limits(200, 8, streams=3)
+    limits = BatchConfig(200, 8, streams=3)
     with pytest.raises(ConfigError, match="300 frames.*200"):
-        limits.check(np.array([300, 1, 1]), what="source 's'")
+        limits.check_lengths(np.array([300, 1, 1]), what="source 's'")
     with pytest.raises(ConfigError, match="2 utterances, fewer than the 3 streams"):
-        limits.check(np.array([3, 3]), what="source 's'")
-    with pytest.raises(ConfigError, match="max_utterances is 0"):
-        Limits(200, 0)
+        limits.check_lengths(np.array([3, 3]), what="source 's'")
+    with pytest.raises(ConfigError, match="max_utterances: must be at least 1, not 0"):
+        BatchConfig(200, 0)

@@ -24,7 +24,7 @@ import psutil
 
 from asrkd.store import Store
 from asrkd.streaming.mixture import endless
-from asrkd.streaming.plan import EpochOrder, Limits
+from asrkd.streaming.plan import BatchConfig, EpochOrder
 from asrkd.streaming.sampler import Position, Sampler, SamplerProgress
 
 GROUP = 64
@@ -45,7 +45,7 @@ def index(rows: int) -> tuple[Any, np.ndarray]:
 def resume(rows: int, share: float, streams: int) -> float:
     """Seconds from the index to the first key."""
     source, lengths = index(rows)
-    limits = Limits(BUDGET, 512, streams=streams)
+    limits = BatchConfig(BUDGET, 512, streams=streams)
     blocks = EpochOrder(source.group_sizes, limits, seed=0, epoch=0, fingerprint=source.fingerprint).num_blocks(0)
     at = SamplerProgress(1000, {"s": (Position(0, int(share * blocks), 3),) * streams}, (False,) * streams)
     began = time.perf_counter()
@@ -67,7 +67,7 @@ def whole_epoch(rows: int) -> float:
 def batches_of(rows: int, most: int, block: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Batches from the beginning of an epoch, and the lengths."""
     source, lengths = index(rows)
-    limits = Limits(BUDGET, 512, block_utterances=block)
+    limits = BatchConfig(BUDGET, 512, block_utterances=block)
     order = EpochOrder(source.group_sizes, limits, seed=0, epoch=0, fingerprint=source.fingerprint)
     found: list[np.ndarray] = []
     for number in range(order.num_blocks(0)):

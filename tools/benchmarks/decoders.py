@@ -43,7 +43,7 @@ def main(run: str, cuts: str, lexicon: str, acoustic_scale: float, beam: float, 
     began = time.perf_counter()
     ours = [graph_decode(one, graph, beam=beam, max_active=max_active) for one in frames]
     kaldi_seconds = time.perf_counter() - began
-    search = K2Decoder(graph, beam=Beam(beam, 8.0, min(30, max_active - 1), max_active))
+    search = K2Decoder(graph, beam=Beam.of_search(beam, max_active))
     began = time.perf_counter()
     theirs = []
     for at in range(0, len(frames), K2_BATCH):

@@ -8,7 +8,7 @@ generators, which a background thread cannot share reproducibly.)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -131,87 +131,50 @@ class Augment:
     views: tuple[FeatureTransform, ...] = ()
 
     @classmethod
-    def from_settings(
-        cls,
-        front_end: FrontEnd,
-        *,
-        noise: Sequence[str] = (),
-        noise_probability: float = 0.0,
-        snr: Sequence[float] = (0.0, 20.0),
-        gain_db: float = 0.0,
-        time_masks: int = 0,
-        time_mask_frames: int = 5,
-        frequency_masks: int = 0,
-        frequency_mask_bins: int = 8,
-        frequency_warp: float = 0.0,
-        reverb_probability: float = 0.0,
-        reverb: Sequence[str] = (),
-        reverb_rooms: int = 40,
-        codec_probability: float = 0.0,
-        codecs: Sequence[str] = CODECS,
-        time_warp: int = 0,
-        speed: Sequence[float] = (),
-        two_views: bool = False,
-    ) -> Augment:
-        """From plain values; what has probability, range or number 0 is left out.
+    def from_settings(cls, front_end: FrontEnd, settings: AugmentConfig, *, two_views: bool = False) -> Augment:
+        """As a config says; what has probability, range or number 0 is left out.
 
         Args:
             front_end: makes the features.
-            noise: files and folders of noise.
-            noise_probability, snr: see `NoiseAugment`.
-            gain_db: gains are drawn from -gain_db to gain_db.
-            time_masks, time_mask_frames, frequency_masks, frequency_mask_bins: see `SpecAugment`.
-            frequency_warp: see `FrequencyWarp`, `largest`.
-            reverb_probability: see `Reverb`.
-            reverb: files and folders of impulse responses; none: those of `reverb_rooms` simulated rooms.
-            codec_probability, codecs: see `LossyCodec`.
-            time_warp: see `TimeWarp`, `max_frames`.
-            speed: refused, because other speeds make other frames than those that a teacher has labeled.
             two_views: draw the masks twice, for two views of each utterance that differ in them alone.
 
         Raises:
-            ConfigError, CorpusError: a value or a noise that cannot be used.
+            ConfigError, CorpusError: a noise or impulse response that cannot be used.
         """
-        if len(speed):
-            raise ConfigError(
-                f"speed is {list(speed)!r}, but stored targets are those of the audio at its own speed, frame by frame; use "
-                "time_warp, which moves the targets with the speech, or label copies of the cuts at other speeds (lhotse's perturb_speed)"
-            )
         samples: list[SampleTransform] = []
-        if reverb_probability:
+        if settings.reverb_probability:
             rate = front_end.sampling_rate
-            responses = [sound for place in reverb for sound in load_noises(place, rate)]
+            responses = [sound for place in settings.reverb for sound in load_noises(place, rate)]
             if responses:
-                samples.append(Reverb(responses, reverb_probability))
+                samples.append(Reverb(responses, settings.reverb_probability))
             else:
-                samples.append(Reverb.simulated(reverb_rooms, rate, reverb_probability))
-        if noise_probability and not noise:
+                samples.append(Reverb.simulated(settings.reverb_rooms, rate, settings.reverb_probability))
+        if settings.noise_probability and not settings.noise:
             raise ConfigError(
-                f"augment.noise_probability: is {noise_probability}, but no noise is named; name files or folders"
+                f"augment.noise_probability: is {settings.noise_probability}, but no noise is named; name files or folders"
             )
-        if noise_probability:
-            sounds = [sound for place in noise for sound in load_noises(place, front_end.sampling_rate)]
-            if len(snr) != 2:
-                raise ConfigError(f"snr is {list(snr)!r}, but must be a lowest and a highest value in dB")
-            samples.append(NoiseAugment(sounds, (snr[0], snr[1]), noise_probability))
-        if gain_db:
-            samples.append(Gain((-gain_db, gain_db)))
-        if codec_probability:
-            samples.append(LossyCodec(tuple(codecs), front_end.sampling_rate, probability=codec_probability))
+        if settings.noise_probability:
+            sounds = [sound for place in settings.noise for sound in load_noises(place, front_end.sampling_rate)]
+            samples.append(NoiseAugment(sounds, (settings.snr[0], settings.snr[1]), settings.noise_probability))
+        if settings.gain_db:
+            samples.append(Gain((-settings.gain_db, settings.gain_db)))
+        if settings.codec_probability:
+            codecs = tuple(settings.codecs)
+            samples.append(LossyCodec(codecs, front_end.sampling_rate, probability=settings.codec_probability))
         features: list[FeatureTransform] = []
         masked: list[FeatureTransform] = []
-        if frequency_warp:
-            features.append(FrequencyWarp(frequency_warp, front_end.band, front_end.sampling_rate / 2))
-        if time_masks or frequency_masks:
+        if settings.frequency_warp:
+            features.append(FrequencyWarp(settings.frequency_warp, front_end.band, front_end.sampling_rate / 2))
+        if settings.time_masks or settings.frequency_masks:
             masks = SpecAugment(
-                time_masks=time_masks,
-                max_time=time_mask_frames,
-                frequency_masks=frequency_masks,
-                max_frequency=frequency_mask_bins,
+                time_masks=settings.time_masks,
+                max_time=settings.time_mask_frames,
+                frequency_masks=settings.frequency_masks,
+                max_frequency=settings.frequency_mask_bins,
                 probability=1.0,
             )
             masked.append(masks)
-        time = TimeWarp(time_warp) if time_warp else None
+        time = TimeWarp(settings.time_warp) if settings.time_warp else None
         if two_views:
             return cls(tuple(samples), tuple(features), time, tuple(masked))
         return cls(tuple(samples), (*features, *masked), time)

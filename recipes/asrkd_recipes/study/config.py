@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from asrkd.config import changed, check, setting
+from asrkd.config import changed, check, same_as, setting
 from asrkd.corpus.augment import AugmentConfig
 from asrkd.corpus.inventory import InventoryConfig
 from asrkd.corpus.topology import make_topology
+from asrkd.decoding.decode import BEAM
 from asrkd.models.build import ModelConfig
 from asrkd.streaming.plan import BatchConfig
-from asrkd.targets.codecs import parse_codec
+from asrkd.targets.codecs import DEFAULT_CODEC, parse_codec
 from asrkd.training.config import TrainConfig
 from asrkd.training.objective import SoftLossConfig
 from asrkd.training.optimizer import OptimizerConfig
@@ -49,7 +50,7 @@ class SystemConfig:
 class DecodingConfig:
     """Decoding of every system."""
 
-    beam: float = setting(24.0, above=0)
+    beam: float = setting(BEAM, above=0)
     """Beam of the search."""
     acoustic_scale: float = setting(1.0, above=0)
     """Factor of the acoustic scores."""
@@ -138,9 +139,9 @@ class StudyConfig:
     """Title of the report."""
     seed: int = setting(1, at_least=0)
     """Seed of everything random."""
-    topology: str = setting("ctc", form=make_topology)
+    topology: str = same_as(InventoryConfig, "topology")
     """`inventory.topology` of every training."""
-    states_per_phone: int = setting(2, at_least=1)
+    states_per_phone: int = same_as(InventoryConfig, "states_per_phone")
     """`inventory.states_per_phone` of every training."""
     align_rounds: int = setting(0, at_least=0)
     """Align the sets again up to N times, for `hmm`, by a teacher trained on the labels of the round before; a round that does not lower the word error rate on dev is the last and is not taken (`align-rounds.json` next to the stores says which was)."""
@@ -150,7 +151,7 @@ class StudyConfig:
     """What the students learn from: the teacher's `posteriors` as they are, or those of its `lattice`."""
     lattice: LatticeConfig = setting(LatticeConfig)
     """How the targets `lattice` are made."""
-    codec: str = setting("topk:20", form=parse_codec)
+    codec: str = setting(DEFAULT_CODEC, form=parse_codec)
     """Codec of the targets."""
     unit_hours: float = setting(0.1, above=0)
     """Hours of audio per work unit of labeling."""
