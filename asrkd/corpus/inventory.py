@@ -72,8 +72,17 @@ class Inventory:
     def from_lexicon(
         cls, tokenizer: Tokenizer, topology: str, *, states_per_phone: int = InventoryConfig.states_per_phone
     ) -> Inventory:
-        """The output units of a topology for the tokens of a tokenizer."""
+        """The output units of a topology for the tokens of a tokenizer.
+
+        Raises:
+            ConfigError: the tokens are all the classes of a model, and the blank that the topology needs is not among them.
+        """
         made = make_topology(topology, states_per_phone)
+        if made.has_blank and tokenizer.complete and made.nothing not in tokenizer.tokens:
+            raise ConfigError(
+                f"inventory: topology {topology!r} needs a blank, but among the {len(tokenizer.tokens)} tokens of the table there is none by a name that "
+                "is known ('<blk>', '<blank>', '<pad>', '[PAD]', or '<eps>' with id 0); name its blank '<blk>', or add one with id 0"
+            )
         return cls(made.units(tokenizer.tokens), topology, made.states_per_phone)
 
     @cached_property

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, ClassVar
 
 from asrkd import files, text
 from asrkd.corpus.lexicon_file import read_rows
+from asrkd.corpus.spelling import CannotSpell
 from asrkd.errors import CorpusError
 
 _log = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ class Lexicon:
     """
 
     pronunciations: Mapping[str, tuple[tuple[str, ...], ...]]
+    complete: ClassVar[bool] = False
 
     @classmethod
     def read(cls, path: str | Path) -> Lexicon:
@@ -106,14 +109,15 @@ class Lexicon:
         """The pronunciations of each word of a transcript, as places of its phones in `tokens`.
 
         Raises:
-            CorpusError: a word is not in the lexicon.
+            CannotSpell: a word is not in the lexicon.
         """
         spelled = []
         for word in text.words(text.normal(transcript)):
             if word not in self.pronunciations:
-                raise CorpusError(
+                raise CannotSpell(
                     f"{what}: word {word!r} is not in the lexicon of {len(self.pronunciations)} words, so {transcript!r} "
-                    "cannot be aligned or scored; add the word or leave out the cut"
+                    "cannot be aligned or scored; add the word or leave out the cut",
+                    [word],
                 )
             spelled.append(self._ids[word])
         return spelled
@@ -121,6 +125,15 @@ class Lexicon:
     def decode(self, ids: Sequence[int]) -> str:
         """The names of phones: which words they are takes a search (`asrkd.graphs`)."""
         return " ".join(self.tokens[number] for number in ids)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Lexicon:
+        """The inverse of `to_dict`."""
+        return cls({word: tuple(map(tuple, spellings)) for word, spellings in values["pronunciations"].items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in a checkpoint."""
+        return {"pronunciations": {word: list(map(list, own)) for word, own in self.pronunciations.items()}}
 
     def write(self, path: str | Path) -> None:
         """Write the form that `read` reads.

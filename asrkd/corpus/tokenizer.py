@@ -1,18 +1,20 @@
 """Tokenizers: from text to the tokens that a model's units spell, and back; named by a spec, `KIND:ARGUMENT`.
 
-A lexicon of phones is the one kind. Another (characters, SentencePiece, the units that a teacher brought) is a class with these methods and a line
-in `TOKENIZERS`; its spec then goes wherever a lexicon's path does: `inventory.lexicon` of a config, whose copy in the run folder names it, the
-`lexicon` of a lattice model, and `--lexicon`. Stores hold units alone.
+Each kind is a class with these methods and a line in `TOKENIZERS`; its spec goes wherever a lexicon's path does: `inventory.lexicon` of a config,
+the `lexicon` of a lattice model, and `--lexicon`. Stores hold units alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from asrkd import fingerprint, text
+from asrkd.corpus.characters import Characters
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.errors import CorpusError
+from asrkd.corpus.topology import BLANK
+from asrkd.errors import CorpusError, MismatchError
 
 
 class Tokenizer(Protocol):
@@ -26,35 +28,52 @@ class Tokenizer(Protocol):
     def words(self) -> tuple[str, ...] | None:
         """The words that can be searched for, each once; None where any word can be spelled: searches then find tokens."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether the tokens are all the units of a model, from a table of its classes, so that `ctc` adds no blank of its own."""
+
     def encode(self, transcript: str, *, what: str = "transcript") -> list[list[tuple[int, ...]]]:
         """For each word of a transcript its pronunciations as ids, the usual one first.
 
         Raises:
-            CorpusError: a word that cannot be spelled; `what` names the transcript.
+            CannotSpell: a word that cannot be spelled; `what` names the transcript.
         """
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens."""
+        """The text of tokens. Those that spell nothing, as the blank, are left out."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, which the `load` of its kind reads."""
+
+
+def _of_vocab(path: str) -> str:
+    tokenizer = Characters.read_vocab(path)
+    return fingerprint.of_json([tokenizer.tokens, tokenizer.boundary])
 
 
 class TokenizerKind(NamedTuple):
-    """How a kind is read, and its content's fingerprint taken; both are given what follows the colon of a spec."""
+    """How a kind is read, and its content's fingerprint taken; both are given what follows the colon of a spec. `load` is the inverse of `to_dict`."""
 
     read: Callable[[str], Tokenizer]
+    load: Callable[[Mapping[str, Any]], Tokenizer]
     fingerprint: Callable[[str], str] = fingerprint.of_file
 
 
-TOKENIZERS = {"lexicon": TokenizerKind(Lexicon.read, text.fingerprint)}
+TOKENIZERS = {
+    "lexicon": TokenizerKind(Lexicon.read, Lexicon.from_dict, text.fingerprint),
+    "characters": TokenizerKind(Characters.read, Characters.from_dict, text.fingerprint),
+    "vocab": TokenizerKind(Characters.read_vocab, Characters.from_dict, _of_vocab),
+}
 
 
 def read_tokenizer(spec: str) -> Tokenizer:
-    """The tokenizer of a spec. A path alone is that of a lexicon.
+    """The tokenizer of a spec. A path alone is that of a lexicon, unless its name is one that other kinds have.
 
     Raises:
         CorpusError: it cannot be read.
     """
     kind, argument = _parse(spec)
-    return kind.read(argument)
+    return TOKENIZERS[kind].read(argument)
 
 
 def tokenizer_fingerprint(spec: str) -> str:
@@ -65,7 +84,7 @@ def tokenizer_fingerprint(spec: str) -> str:
     """
     kind, argument = _parse(spec)
     try:
-        return kind.fingerprint(argument)
+        return TOKENIZERS[kind].fingerprint(argument)
     except OSError as error:
         raise CorpusError(f"tokenizer {spec!r} cannot be read: {error.strerror or error}; correct the path") from None
 
@@ -79,13 +98,35 @@ def spell(tokenizer: Tokenizer, transcript: str, *, what: str = "transcript") ->
     ]
 
 
+def decode_names(tokenizer: Tokenizer, names: Iterable[str]) -> str:
+    """`Tokenizer.decode` of names, such as the units of a greedy path.
+
+    Raises:
+        MismatchError: a name that is not among the tokens.
+    """
+    ids = {token: number for number, token in enumerate(tokenizer.tokens)}
+    found = list(names)
+    if foreign := [name for name in found if name not in ids]:
+        raise MismatchError(
+            f"unit {foreign[0]!r} is not among the {len(ids)} tokens of the tokenizer; give the one that the model was trained with"
+        )
+    return tokenizer.decode([ids[name] for name in found])
+
+
 def vocabulary(tokenizer: Tokenizer) -> dict[str, list[tuple[str, ...]]]:
     """What a search may find: the pronunciations of each word, as names of tokens; without a list of words the tokens, each a word."""
     if tokenizer.words is None:
-        return {token: [(token,)] for token in tokenizer.tokens}
+        return {token: [(token,)] for token in tokenizer.tokens if token != BLANK}
     return {word: spell(tokenizer, word)[0] for word in tokenizer.words}
 
 
-def _parse(spec: str) -> tuple[TokenizerKind, str]:
+def _parse(spec: str) -> tuple[str, str]:
+    """The kind and argument of a spec; the kind of a path alone is told by its name."""
     kind, colon, argument = spec.partition(":")
-    return (TOKENIZERS[kind], argument) if colon and kind in TOKENIZERS else (TOKENIZERS["lexicon"], spec)
+    if colon and kind in TOKENIZERS:
+        return kind, argument
+    return _BY_SUFFIX.get(Path(spec).suffix, "lexicon"), spec
+
+
+# Of paths without a kind; all others are lexicons.
+_BY_SUFFIX = {".json": "vocab"}

@@ -47,7 +47,7 @@ class Topology(Protocol):
         """Classes of a token."""
 
     def units(self, tokens: Sequence[str]) -> tuple[str, ...]:
-        """The output units of a model of these tokens, in the order of the classes."""
+        """The output units of a model of these tokens, in the order of the classes; the blank or silence comes first wherever it is among them."""
 
     def spelling(self, token: str) -> list[str]:
         """The units that a token passes through."""
@@ -80,7 +80,7 @@ class CTC:
     needs_prior: ClassVar[bool] = False
 
     def units(self, tokens: Sequence[str]) -> tuple[str, ...]:
-        return (BLANK, *tokens)
+        return (BLANK, *(token for token in tokens if token != BLANK))
 
     def spelling(self, token: str) -> list[str]:
         return [token]
@@ -117,7 +117,7 @@ class HMM:
     needs_prior: ClassVar[bool] = True
 
     def units(self, tokens: Sequence[str]) -> tuple[str, ...]:
-        return (SILENCE, *(unit for token in tokens if token != SILENCE for unit in self.spelling(token)))
+        return (SILENCE, *(unit for token in tokens if token not in (SILENCE, BLANK) for unit in self.spelling(token)))
 
     def spelling(self, token: str) -> list[str]:
         return [token] if token == SILENCE else [f"{token}_{state}" for state in range(self.states_per_phone)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import kaldifst
 
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.tokenizer import Tokenizer, vocabulary
+from asrkd.corpus.tokenizer import Tokenizer, decode_names, vocabulary
 from asrkd.corpus.topology import NOTHING
 from asrkd.errors import MismatchError
 
@@ -31,7 +31,7 @@ class DecodingGraph:
         """The text of a path's words, which are tokens where the tokenizer has no list of words."""
         if self.tokenizer.words is not None:
             return " ".join(words)
-        return self.tokenizer.decode([self.tokenizer.tokens.index(token) for token in words])
+        return decode_names(self.tokenizer, words)
 
     def check(self, inventory: Inventory) -> None:
         """Raise `MismatchError` unless the model's inventory is the one that the graph was built for."""

@@ -1,10 +1,11 @@
-"""The seam of tokenizers: one that the library does not know, characters, goes through planning, alignment, training and decoding."""
+"""The seam of tokenizers: one that the library does not know goes through planning, alignment, training and decoding."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,14 +40,15 @@ from asrkd.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
-class Characters:
-    """A word is the mark of a beginning and its characters."""
+class Letters:
+    """A word is the mark of a beginning and its letters."""
 
     tokens: tuple[str, ...]
     words: tuple[str, ...] | None = None
+    complete: bool = False
 
     @classmethod
-    def read(cls, path: str) -> Characters:
+    def read(cls, path: str) -> Letters:
         words = tuple(text.words(text.read(path)))
         return cls(("▁", *sorted(set("".join(words)))), words)
 
@@ -59,12 +61,19 @@ class Characters:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.tokens[number] for number in ids).replace("▁", " ").strip()
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"tokens": list(self.tokens), "words": self.words and list(self.words)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Letters:
+        return cls(tuple(values["tokens"]), values["words"] and tuple(values["words"]))
+
 
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setitem(TOKENIZERS, "characters", TokenizerKind(Characters.read))
+    monkeypatch.setitem(TOKENIZERS, "letters", TokenizerKind(Letters.read, Letters.from_dict))
     (tmp_path / "words.txt").write_text("low\nhigh\nup\n")
-    return f"characters:{tmp_path / 'words.txt'}"
+    return f"letters:{tmp_path / 'words.txt'}"
 
 
 def test_a_tokenizer_of_ones_own_plans_aligns_trains_and_decodes(corpus: Path, tmp_path: Path, spec: str) -> None:
@@ -130,7 +139,7 @@ def test_a_spec_is_a_kind_and_its_argument_or_the_path_of_a_lexicon(tmp_path: Pa
     assert read_tokenizer(str(path)) == read_tokenizer(f"lexicon:{path}") == lexicon
     # As in the run folders of before there were kinds.
     assert tokenizer_fingerprint(str(path)) == tokenizer_fingerprint(f"lexicon:{path}") == text.fingerprint(path)
-    for missing in (str(tmp_path / "none"), f"characters:{tmp_path / 'none'}"):
+    for missing in (str(tmp_path / "none"), f"letters:{tmp_path / 'none'}"):
         with pytest.raises(CorpusError, match="none"):
             tokenizer_fingerprint(missing)
     assert tokenizer_fingerprint(spec) == tokenizer_fingerprint(spec) != tokenizer_fingerprint(str(path))
