@@ -6,6 +6,7 @@ numbers, never a silent trim.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from asrkd.errors import ConfigError, MismatchError
@@ -45,6 +46,21 @@ class FrameLaw:
     def frame_shift(self) -> int:
         """Samples from one output frame to the next."""
         return self.shift * self.stride * self.subsampling_factor
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """What the first frame stands for, as (begin, length) in half samples; the next frame's cell begins where it ends.
+
+        A window's cell is `shift` samples around its middle. That of a frame begins with its first window's, or, where stacks overlap, so that it has their middle.
+        """
+        begin = 2 * self.begin + self.window - self.shift + max(self.stack - self.stride, 0) * self.shift
+        return begin, 2 * self.frame_shift
+
+    def lengths_of(self, num_frames: int) -> tuple[int, int]:
+        """The least and the most samples that make `num_frames` frames."""
+        above = range(max(self.needed, self.window) + self.shift * self.stack + (num_frames + 1) * self.frame_shift + 1)
+        least, end = (bisect_left(above, count, key=self.num_frames) for count in (num_frames, num_frames + 1))
+        return least, end - 1
 
     def num_features(self, num_samples: int) -> int:
         """Frames of the front end (after stacking) for `num_samples` samples."""

@@ -21,7 +21,7 @@ from asrkd.streaming.batch import Utterance
 from asrkd.streaming.cache import FillCache
 from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.source import Source
-from asrkd.targets.frame_rate_map import ratio_of
+from asrkd.targets.frame_rates import FrameRates
 
 _INT16 = np.float32(1.0 / 32768.0)
 
@@ -65,7 +65,10 @@ class UtteranceReader:
         # Transcripts alone have no frames of their own: only the front end's must fit.
         law = self._law if identity.codec else self._front_end.frame_law(identity.subsampling_factor)
         if rows.frame_rate_map:
-            self._ratio(rows)
+            try:
+                rows.frame_rate_map.check(self._rates(rows))
+            except (ConfigError, MismatchError) as error:
+                raise type(error)(f"sources.{source.name}.frame_rate_map: {error}") from None
         elif identity.frame_law != law:
             raise MismatchError(
                 f"{what} was made with the frame law {identity.frame_law}, but the student's front end and subsampling "
@@ -108,7 +111,9 @@ class UtteranceReader:
         """(U,) frames of each utterance at the front end's rate, rounded up to whole output frames."""
         if not source.rows.frame_rate_map:
             return source.num_frames * source.store.identity.subsampling_factor
-        return -(-source.num_frames // self._ratio(source.rows)) * self._law.subsampling_factor
+        teacher = source.store.identity.frame_law.frame_shift
+        frames = -(-source.num_frames.astype(np.int64) * teacher // self._law.frame_shift)
+        return frames * self._law.subsampling_factor
 
     def num_frames(self, source: Source) -> NDArray[np.int64]:
         """(U,) frames of the student's output for each utterance."""
@@ -133,7 +138,7 @@ class UtteranceReader:
         if rows.frame_rate_map:
             # Hard labels at another frame rate are nobody's.
             alignment = None
-            targets = targets and rows.frame_rate_map(targets, self._ratio(rows), num_frames)
+            targets = targets and rows.frame_rate_map(targets, self._rates(rows), num_frames)
         utterance = Utterance(
             id=facts["id"],
             source=rows.name,
@@ -175,8 +180,8 @@ class UtteranceReader:
             features = transform(features, rng, stack=self._front_end.stack)
         return features
 
-    def _ratio(self, rows: SourceRows) -> int:
-        return ratio_of(rows.store.identity.frame_law, self._law, what=f"source {rows.name!r}")
+    def _rates(self, rows: SourceRows) -> FrameRates:
+        return FrameRates(rows.store.identity.frame_law, self._law)
 
     def _features(
         self, rows: SourceRows, place: Place, facts: Mapping[str, Any], rng: np.random.Generator | None, what: str

@@ -1,8 +1,6 @@
-"""Soft targets at a teacher's frame rate as soft targets at a student's, by rule; lengths follow the frame law.
+"""Soft targets at a teacher's frame rate as soft targets at a student's, by rule; the number of frames follows the frame laws.
 
-`ratio` teacher frames make one student frame (a teacher of 10 ms and a student of 30 ms: 3). Where the last group is not
-full, the student's frame law decides: it rounds up (subsampling), and the last frame stands for the missing ones, or down
-(stacking), and the rest is left out.
+Frames are compared by time (`FrameRates`), so that any two frame laws at one sampling rate will do: a student's frames may be longer or shorter than the teacher's.
 """
 
 from __future__ import annotations
@@ -12,16 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from asrkd.corpus.frame_law import FrameLaw
-from asrkd.errors import ConfigError, MismatchError
+from asrkd.errors import ConfigError
+from asrkd.targets.frame_rates import FrameRates
 from asrkd.targets.sparse import SparseTargets, summed
+
+_SPEC = re.compile(r"pool|nearest|pick(:\d+)?|peak(:first|:last)?(:blank|:open)?")
 
 
 @dataclass(frozen=True)
 class FrameRateMap:
-    """A rule by name, as a training config names it: `pick`, `pick:OFFSET` or `pool`.
+    """A rule by name, as a training config names it: `pool`, `nearest`, `peak`, `pick` or `pick:OFFSET`.
 
     (`concatenate` makes several targets of one, for models with several output layers: call it from your own training loop.)
     """
@@ -29,84 +28,137 @@ class FrameRateMap:
     spec: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"pool|pick(:\d+)?", self.spec):
-            raise ConfigError(f"frame-rate map {self.spec!r} is not known; give pick, pick:OFFSET or pool")
+        if not _SPEC.fullmatch(self.spec):
+            raise ConfigError(
+                f"frame-rate map {self.spec!r} is not known; give pool, nearest, peak, pick or pick:OFFSET"
+            )
 
-    def __call__(self, targets: SparseTargets, ratio: int, num_frames: int) -> SparseTargets:
-        """The student's targets; see `pick` and `pool`."""
+    @property
+    def needs_blank(self) -> bool:
+        """Whether class 0 must be the blank of CTC."""
+        return self.spec.startswith("peak")
+
+    def check(self, rates: FrameRates) -> None:
+        """Raise `MismatchError` or `ConfigError` if the rule cannot map these frame laws."""
+        if self.spec.startswith("pick"):
+            _offset(self._offset, rates.ratio)
+
+    def __call__(self, targets: SparseTargets, rates: FrameRates, num_frames: int) -> SparseTargets:
+        """The student's targets; see `pool`, `nearest`, `peak` and `pick`."""
         if self.spec == "pool":
-            return pool(targets, ratio, num_frames)
-        return pick(targets, ratio, num_frames, offset=int(self.spec.partition(":")[2] or 0))
+            return pool(targets, rates, num_frames)
+        if self.spec == "nearest":
+            return nearest(targets, rates, num_frames)
+        if self.needs_blank:
+            return peak(targets, rates, num_frames, last="last" in self.spec, fill="open" not in self.spec)
+        return pick(targets, rates, num_frames, offset=self._offset)
+
+    @property
+    def _offset(self) -> int:
+        return int(self.spec.partition(":")[2] or 0)
 
 
-def ratio_of(teacher: FrameLaw, student: FrameLaw, *, what: str) -> int:
-    """How many frames of a teacher make one of a student.
+def pool(targets: SparseTargets, rates: FrameRates, num_frames: int) -> SparseTargets:
+    """The mean of the distributions that a student's frame overlaps, by the share of each; the missing mass is the mean, too.
 
     Raises:
-        MismatchError: windows of another length, or a frame shift that is not a multiple of the teacher's.
+        MismatchError: `num_frames` is not what the frame laws make of the teacher's frames.
     """
+    rates.check(targets.num_frames, num_frames)
+    if not targets.num_frames:
+        return _nothing(targets, num_frames)
+    counts, places, shares = rates.overlaps(targets.num_frames, num_frames)
+    full = targets.frames(torch.from_numpy(places))
+    entries = full.counts.numpy()
+    frames = np.repeat(np.arange(num_frames), counts)
+    probs = np.exp(full.log_probs.numpy().astype(np.float64)) * np.repeat(shares, entries)
+    kept = summed(np.repeat(frames, entries), full.ids.numpy(), probs, num_frames, targets.num_classes)
+    missing = np.bincount(frames, weights=full.missing.numpy() * shares, minlength=num_frames)
+    return SparseTargets.of_counts(*kept, torch.from_numpy(missing.astype(np.float32)), targets.num_classes)
 
-    def windows(law: FrameLaw) -> tuple[int, ...]:
-        return law.window, law.shift, law.begin, law.needed
 
-    ratio, rest = divmod(student.frame_shift, teacher.frame_shift)
-    if rest or not ratio or windows(student) != windows(teacher):
-        raise MismatchError(
-            f"{what} was made with the frame law {teacher}, the student's is {student}; a frame-rate map needs the same window and "
-            "shift, and a student's frame shift that is a multiple of the teacher's. Change the student's front end"
-        )
-    return ratio
+def nearest(targets: SparseTargets, rates: FrameRates, num_frames: int) -> SparseTargets:
+    """The teacher's distribution at the middle of each of the student's frames: repeated where the teacher is slower.
+
+    Raises:
+        MismatchError: `num_frames` is not what the frame laws make of the teacher's frames.
+    """
+    rates.check(targets.num_frames, num_frames)
+    if not targets.num_frames:
+        return _nothing(targets, num_frames)
+    return targets.frames(torch.from_numpy(rates.nearest(targets.num_frames, num_frames)))
 
 
-def pick(targets: SparseTargets, ratio: int, num_frames: int, *, offset: int = 0) -> SparseTargets:
+def peak(
+    targets: SparseTargets, rates: FrameRates, num_frames: int, *, last: bool = False, fill: bool = True, blank: int = 0
+) -> SparseTargets:
+    """For CTC: each of the teacher's frames goes to one of the student's; of several that go to one, the one that is blank least is taken.
+
+    So no peak is lost to a blank beside it. Where the teacher is slower, the student's frames without one are blank.
+
+    Args:
+        last: whether a slower teacher's frame goes to the last of the student's frames in it, in place of the first.
+        fill: whether frames without one are blank; otherwise they have no target, and cost nothing.
+        blank: class id of the blank.
+
+    Raises:
+        MismatchError: `num_frames` is not what the frame laws make of the teacher's frames.
+    """
+    rates.check(targets.num_frames, num_frames)
+    if not num_frames or not targets.num_frames:
+        return _nothing(targets, num_frames)
+    homes = rates.homes(targets.num_frames, num_frames, last=last)
+    is_blank = targets.ids == blank
+    blanks = np.zeros(targets.num_frames)
+    blanks[targets.entry_frames[is_blank].numpy()] = targets.log_probs[is_blank].exp().numpy()
+    order = np.lexsort((blanks, homes))
+    chosen = np.full(num_frames, targets.num_frames)
+    taken, first = np.unique(homes[order], return_index=True)
+    chosen[taken] = order[first]
+    return SparseTargets.cat([targets, _frame(targets, blank if fill else None)]).frames(torch.from_numpy(chosen))
+
+
+def pick(targets: SparseTargets, rates: FrameRates, num_frames: int, *, offset: int = 0) -> SparseTargets:
     """One frame of each group, the one at `offset`: for a student whose frames are taken from the teacher's.
 
     Raises:
-        ConfigError: a ratio below 1, or an offset outside the group.
-        MismatchError: `num_frames` is not what the frame law makes of the teacher's frames.
+        ConfigError: an offset outside the group.
+        MismatchError: the teacher's frames do not make groups, or `num_frames` is not what the frame laws make of them.
     """
+    _offset(offset, rates.ratio)
+    rates.check(targets.num_frames, num_frames)
+    if not targets.num_frames:
+        return _nothing(targets, num_frames)
+    places = torch.arange(num_frames) * rates.ratio + offset
+    return targets.frames(places.clamp(max=targets.num_frames - 1))
+
+
+def concatenate(targets: SparseTargets, rates: FrameRates, num_frames: int) -> list[SparseTargets]:
+    """Each frame of a group apart, as many targets of `num_frames` frames as a group has: for a student with one output layer for each.
+
+    Raises:
+        MismatchError: the teacher's frames do not make groups, or `num_frames` is not what the frame laws make of them.
+    """
+    return [pick(targets, rates, num_frames, offset=offset) for offset in range(rates.ratio)]
+
+
+def _offset(offset: int, ratio: int) -> None:
     if not 0 <= offset < ratio:
         raise ConfigError(f"offset is {offset}, but a group has the {ratio} frames 0 to {ratio - 1}")
-    groups = _groups(targets, ratio, num_frames)
-    return targets.frames(groups[:, offset])
 
 
-def pool(targets: SparseTargets, ratio: int, num_frames: int) -> SparseTargets:
-    """The mean of the distributions of each group; the missing mass is the mean, too.
-
-    Raises:
-        ConfigError: a ratio below 1.
-        MismatchError: `num_frames` is not what the frame law makes of the teacher's frames.
-    """
-    groups = _groups(targets, ratio, num_frames)
-    full = targets.frames(groups.reshape(-1))
-    frames = np.repeat(np.arange(num_frames), full.row_splits[::ratio].diff().numpy())
-    probs = np.exp(full.log_probs.numpy().astype(np.float64)) / ratio
-    entries = summed(frames, full.ids.numpy(), probs, num_frames, targets.num_classes)
-    missing = full.missing.view(num_frames, ratio).mean(dim=1)
-    return SparseTargets.of_counts(*entries, missing, targets.num_classes)
+def _frame(targets: SparseTargets, unit: int | None) -> SparseTargets:
+    """One frame that is surely a unit, or that says nothing: no entries, and no mass that is missing."""
+    ids = targets.ids.new_tensor([] if unit is None else [unit])
+    return SparseTargets.of_counts(
+        ids.new_tensor([len(ids)]),
+        ids,
+        targets.log_probs.new_zeros(len(ids)),
+        targets.missing.new_zeros(1),
+        targets.num_classes,
+    )
 
 
-def concatenate(targets: SparseTargets, ratio: int, num_frames: int) -> list[SparseTargets]:
-    """Each frame of a group apart, `ratio` targets of `num_frames` frames: for a student with one output layer for each.
-
-    Raises:
-        ConfigError: a ratio below 1.
-        MismatchError: `num_frames` is not what the frame law makes of the teacher's frames.
-    """
-    groups = _groups(targets, ratio, num_frames)
-    return [targets.frames(groups[:, offset]) for offset in range(ratio)]
-
-
-def _groups(targets: SparseTargets, ratio: int, num_frames: int) -> Tensor:
-    """(num_frames, ratio) teacher frame of each place."""
-    if ratio < 1:
-        raise ConfigError(f"the frame-rate ratio is {ratio}, but must be at least 1")
-    lowest, highest = targets.num_frames // ratio, -(-targets.num_frames // ratio)
-    if not lowest <= num_frames <= highest:
-        raise MismatchError(
-            f"the targets have {targets.num_frames} frames, which at a frame-rate ratio of {ratio} make {lowest} to {highest}, "
-            f"but the student has {num_frames}; they would be shifted against each other. Use front ends of one frame law"
-        )
-    places = torch.arange(num_frames)[:, None] * ratio + torch.arange(ratio)
-    return places.clamp(max=max(targets.num_frames - 1, 0))
+def _nothing(targets: SparseTargets, num_frames: int) -> SparseTargets:
+    """The student's frames of an utterance that is too short for the teacher."""
+    return _frame(targets, None).frames(torch.zeros(num_frames, dtype=torch.int64))

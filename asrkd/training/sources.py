@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from asrkd.config import BY_CONTENT, setting
 from asrkd.corpus.inventory import Inventory
-from asrkd.errors import MismatchError
+from asrkd.errors import ConfigError, MismatchError
 from asrkd.store.reader import Store
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.loader import LoaderConfig
@@ -33,7 +33,7 @@ class SourceConfig:
     lossy_map: bool = False
     """Allow the vocabulary map to leave out teacher units."""
     frame_rate_map: str = setting("", form=FrameRateMap)
-    """`pick`, `pick:OFFSET` or `pool`, for a student whose frame shift is a multiple of the teacher's."""
+    """For a teacher of other frames, by time: `pool` (mean), `nearest`, `peak` (`ctc`: no label is lost to a blank) or, of whole groups, `pick` and `pick:OFFSET`."""
     snapshot: str = ""
     """Train only from the work units pinned by `asrkd store snapshot` under this name."""
     bounds: dict[str, list[float | None]] = setting(dict, infinite=True)
@@ -86,6 +86,10 @@ def open_sources(
                     f"lexicon, topology and states_per_phone of the teacher, or, for one topology, set sources.{name}.vocabulary_map"
                 )
         rate = FrameRateMap(given.frame_rate_map) if given.frame_rate_map else None
+        if rate and rate.needs_blank and not inventory.topology.has_blank:
+            raise ConfigError(
+                f"sources.{name}.frame_rate_map: is {rate.spec!r}, but topology {inventory.topology_name!r} has no blank; give pool or nearest"
+            )
         sources[name] = Source(
             name,
             store,

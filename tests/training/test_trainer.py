@@ -242,6 +242,40 @@ def test_a_frame_rate_map_lets_a_student_have_longer_frames(corpus: Path, soft: 
     assert trainer.train()["soft"] > 0
 
 
+def test_a_student_may_have_shorter_frames_than_its_teacher(corpus: Path, soft: Path, tmp_path: Path) -> None:
+    """Two student frames of 15 ms, of one window each, for one of the teacher's."""
+    changes: dict[str, Any] = {
+        "front_end": {"mean_norm": "causal", "frame_shift_ms": 15, "frame_length_ms": 15, "stack": 1, "stride": 1},
+        "schedule": [{"steps": 2, "mixture": {"soft": 1}}],
+    }
+    mapped = {"store": str(soft), "kind": "soft", "frame_rate_map": "peak"}
+    trainer = Trainer(settings(corpus, tmp_path / "run", sources={"soft": mapped}, dev=None, **changes))
+    batch = next(trainer.loader.epoch("soft"))
+    assert batch.targets is not None and batch.targets.num_frames == int(batch.num_frames.sum())
+    known = Source("soft", Store.open(str(soft)))
+    slower = {facts["id"]: facts["num_frames"] for facts in map(known.facts, range(len(known)))}
+    assert all(
+        abs(2 * slower[key] - frames) <= 3 for key, frames in zip(batch.ids, batch.num_frames.tolist(), strict=True)
+    )
+    # At least the frames between two of the teacher's are blank, surely.
+    sure = (batch.targets.counts == 1) & (batch.targets.ids[batch.targets.row_splits[:-1]] == 0)
+    assert int(sure.sum()) >= sum(slower[key] for key in batch.ids) - 2 * len(batch)
+    assert trainer.train()["soft"] > 0
+    for rule, error, message in (
+        ("pick", MismatchError, "^sources.soft.frame_rate_map: .*picks frames by their number"),
+        ("mean", ConfigError, "^sources.soft.frame_rate_map: frame-rate map 'mean' is not known"),
+    ):
+        with pytest.raises(error, match=message):
+            source = mapped | {"frame_rate_map": rule}
+            Trainer(settings(corpus, tmp_path / "other", sources={"soft": source}, dev=None, **changes))
+    hmm = {"lexicon": str(corpus / "lexicon.txt"), "topology": "hmm", "states_per_phone": 1}
+    labeled = {"store": str(corpus / "stores/labeled"), "frame_rate_map": "peak"}
+    with pytest.raises(
+        ConfigError, match=r"^sources.labeled.frame_rate_map: is 'peak', but topology 'hmm' has no blank"
+    ):
+        Trainer(settings(corpus, tmp_path / "hmm", inventory=hmm, sources={"labeled": labeled}, dev=None))
+
+
 def test_a_word_outside_the_lexicon_is_named(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "lexicon.txt").write_text("low l\nhigh h\n")
     config = settings(corpus, tmp_path / "run", inventory={"lexicon": str(tmp_path / "lexicon.txt")}, dev=None)
