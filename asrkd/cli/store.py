@@ -18,7 +18,7 @@ from asrkd.store.inspect import head as first_rows
 from asrkd.store.inspect import info as describe
 from asrkd.store.inspect import store_statistics
 from asrkd.store.snapshot import take as take_snapshot
-from asrkd.store.verify import verify as find_problems
+from asrkd.store.verify import problems as find_problems
 
 
 @click.group()
@@ -60,18 +60,21 @@ def verify_command(root: str, share: float | None, teacher: str | None) -> None:
     """
     if (share is None) != (teacher is None):
         raise click.UsageError("--relabel and --teacher are given together: the share, and who labels it")
-    problems = find_problems(root)
+    count = 0
+    for problem in find_problems(root):
+        click.echo(problem)
+        count += 1
     if share is not None and teacher is not None:
         opened = Store.open(root)
         identity = opened.identity
         loaded = as_planned(load_model(teacher, autocast=identity.autocast, probe=False), identity.teacher_fingerprint)
         compared, different = relabel(opened, loaded, share)
         click.echo(f"labeled again: {compared} utterances")
-        problems += different
-    for problem in problems:
-        click.echo(problem)
-    click.echo(f"{len(problems)} problems" if problems else "no problems")
-    if problems:
+        for problem in different:
+            click.echo(problem)
+        count += len(different)
+    click.echo(f"{count} problems" if count else "no problems")
+    if count:
         sys.exit(1)
 
 

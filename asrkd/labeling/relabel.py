@@ -62,20 +62,20 @@ def relabel(store: Store, teacher: AcousticModel, share: float, *, seed: int = 0
 
 def _sample(store: Store, share: float, seed: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """Utterances whose hash lies below the share; the one with the lowest hash if none does."""
-    index = store.index(["id"])
-    places = {
-        key: (unit, group, row)
-        for key, unit, group, row in zip(
-            *(index[name].to_pylist() for name in ("id", "unit", "row_group", "row")), strict=True
-        )
-    }
-    order = sorted(places, key=lambda key: _hash(key, seed))
-    chosen = [key for key in order if _hash(key, seed) < share] or order[:1]
     columns = ["id", "num_frames", "audio", "features", *store.target_columns]
-    for key in sorted(chosen, key=lambda key: places[key]):
-        unit, group, number = places[key]
-        table = store.read_row_group(unit, group, columns).slice(number, 1)
-        yield unit, _row(table)
+    lowest: tuple[float, tuple[int, int, int]] | None = None
+    is_any = False
+    for part in store.indexes(["id"]):
+        for key, *place in zip(*(part[name].to_pylist() for name in ("id", "unit", "row_group", "row")), strict=True):
+            number, (unit, group, row) = _hash(key, seed), place
+            if number < share:
+                is_any = True
+                yield unit, _row(store.read_row_group(unit, group, columns).slice(row, 1))
+            elif not is_any and (lowest is None or number < lowest[0]):
+                lowest = number, (unit, group, row)
+    if lowest and not is_any:
+        unit, group, row = lowest[1]
+        yield unit, _row(store.read_row_group(unit, group, columns).slice(row, 1))
 
 
 def _row(table: Any) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from asrkd.store.repeated_ids import id_hashes
 
 # Runs above this, and above an eighth of all, are not merged any more: a merge holds both and their union.
 _LARGEST_RUN = 1 << 20
@@ -21,11 +22,11 @@ class SeenIds:
 
     def contains(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """(n,) whether each id has been added."""
-        return self._found(_hashes(ids))
+        return self._found(id_hashes(ids))
 
     def add(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """Add ids; (n,) whether each was there before, or stands before among them."""
-        hashes = _hashes(ids)
+        hashes = id_hashes(ids)
         repeated = self._found(hashes)
         if not len(ids):
             return repeated
@@ -49,8 +50,3 @@ class SeenIds:
             places = np.searchsorted(run, hashes)
             found |= run[np.minimum(places, len(run) - 1)] == hashes
         return found
-
-
-def _hashes(ids: Sequence[str]) -> NDArray[np.bytes_]:
-    digests = b"".join(hashlib.blake2b(key.encode(), digest_size=12).digest() for key in ids)
-    return np.frombuffer(digests, dtype="S12")

@@ -59,8 +59,7 @@ def card(store: Store, *, name: str, license: str | None = None) -> str:
             f"store {store.root!r} has no finished shard yet, so there is nothing to describe; run asrkd label run"
         )
     identity, found = store.identity, store_statistics(store)
-    utterances = len(store.index(["id"]))
-    hours = float(store.index(["duration"])["duration"].to_numpy().sum()) / 3600
+    utterances, hours = found["utterances"], found["hours"]
     front = {
         "pretty_name": name,
         **({"license": license} if license else {}),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from asrkd.errors import ConfigError, StoreError
 from asrkd.store import manifest
 from asrkd.store.files import Files
-from asrkd.store.reader import Store, rows_of_table
+from asrkd.store.reader import Store
 from asrkd.store.rewrite import check_new
 from asrkd.store.schema import CODEBOOKS
 from asrkd.store.writer import write_shard
@@ -46,8 +46,7 @@ def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
                 [f"{folder}/part-{unit:05d}.{suffix}" for unit in units],
                 f"{folder}/part-{count - 1:05d}.{suffix}",
             )
-        groups = [(unit, group) for unit in units for group in range(store.metadata(unit).num_row_groups)]
-        rows = [row for unit, group in groups for row in rows_of_table(store.read_row_group(unit, group))]
+        rows = [row for unit in store.walk(units) for row in store.unit_rows(unit)]
         write_shard(new, count - 1, rows, store.identity)
     store.files.copy(CODEBOOKS, new)
     manifest.create(new, store.identity, dict(store.plan) | {"num_units": count})
@@ -56,14 +55,12 @@ def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
 
 def _groups(store: Store, shard_hours: float) -> Iterator[list[int]]:
     """Neighboring units of at least this many hours; what is left at the end goes to the last group."""
-    index = store.index(["duration"])
-    units, durations = index["unit"].to_numpy(), index["duration"].to_numpy()
     ready: list[int] = []
     group: list[int] = []
     hours = 0.0
-    for unit in store.units():
+    for unit in store.walk():
         group.append(unit)
-        hours += float(durations[units == unit].sum()) / 3600
+        hours += float(store.column(unit, "duration").to_numpy().sum()) / 3600
         if hours >= shard_hours:
             if ready:
                 yield ready

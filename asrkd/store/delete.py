@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from asrkd.corpus.where import field_of
 from asrkd.errors import StoreError
 from asrkd.store.entries import read_entries, write_entries
 from asrkd.store.files import Files
 from asrkd.store.plan import is_planned, to_lines, write_planned
-from asrkd.store.reader import Store, rows_of_table
+from asrkd.store.reader import Store
 from asrkd.store.schema import quarantine_name
 from asrkd.store.writer import write_shard
 
@@ -31,7 +31,8 @@ def delete(
     ids, speakers = set(ids), set(speakers)
     unknown_ids, unknown_speakers = set(ids), set(speakers)
     found: dict[int, list[str]] = {}
-    for unit, names in _names(store).items():
+    finished = set(store.units())
+    for unit, names in _names(store, finished):
         unknown_ids.difference_update(names, deleted_ids(store.files, unit) if unknown_ids else ())
         unknown_speakers.difference_update(name for name in names.values() if name)
         wanted = [key for key, speaker in names.items() if key in ids or speaker in speakers]
@@ -45,7 +46,7 @@ def delete(
             "shows ids and speakers"
         )
     for unit, wanted in found.items() if not dry_run else ():
-        _delete(store, unit, set(wanted))
+        _delete(store, unit, set(wanted), is_finished=unit in finished)
     return found
 
 
@@ -54,28 +55,23 @@ def deleted_ids(files: Files, unit: int) -> list[str]:
     return [entry["id"] for entry in read_entries(files, _record(unit), "id")]
 
 
-def _names(store: Store) -> dict[int, dict[str, str | None]]:
+def _names(store: Store, finished: Collection[int]) -> Iterator[tuple[int, dict[str, str | None]]]:
     """Speaker by id of every unit: of its plan and of its shard, one of which a killed deletion may have changed already."""
-    names: dict[int, dict[str, str | None]] = {}
-    if is_planned(store.files):
-        for unit in range(store.num_units):
-            names[unit] = {cut["id"]: field_of(cut, "speaker") for cut in store.cuts(unit)}
-    if store.units():
-        index = store.index(["id", "speaker"])
-        columns = (index[name].to_pylist() for name in ("unit", "id", "speaker"))
-        for unit, key, speaker in zip(*columns, strict=True):
-            names.setdefault(unit, {})[key] = speaker
-    return names
+    has_plan = is_planned(store.files)
+    for unit in sorted({*finished, *(range(store.num_units) if has_plan else ())}):
+        names = {cut["id"]: field_of(cut, "speaker") for cut in store.cuts(unit)} if has_plan else {}
+        for _ in store.walk([unit] if unit in finished else ()):
+            names |= {row["id"]: row["speaker"] for row in store.unit_rows(unit, ["id", "speaker"])}
+        yield unit, names
 
 
-def _delete(store: Store, unit: int, leaving: set[str]) -> None:
+def _delete(store: Store, unit: int, leaving: set[str], *, is_finished: bool) -> None:
     files = store.files
     # The record first: a shard without the rows and without the record would look damaged.
     record = sorted({*deleted_ids(files, unit), *leaving})
     write_entries(files, _record(unit), [{"id": key} for key in record])
-    if unit in store.units():
-        groups = range(store.metadata(unit).num_row_groups)
-        rows = [row for group in groups for row in rows_of_table(store.read_row_group(unit, group))]
+    if is_finished:
+        rows = [row for unit in store.walk([unit]) for row in store.unit_rows(unit)]
         kept = [row for row in rows if row["id"] not in leaving]
         if len(kept) < len(rows):
             write_shard(files, unit, kept, store.identity)

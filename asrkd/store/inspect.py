@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 from asrkd.store.reader import Store
+from asrkd.store.sample import Sample
 
 
 def info(store: Store) -> dict[str, Any]:
     """Identity, plan and totals of a store."""
-    units = store.units()
-    index = store.index(["duration", "num_frames"]) if units else None
+    utterances, frames, seconds, units = 0, 0, 0.0, store.units()
+    for part in store.indexes(["duration", "num_frames"]) if units else ():
+        utterances += len(part)
+        frames += int(part["num_frames"].to_numpy().sum())
+        seconds += float(part["duration"].to_numpy().sum())
     return {
         "identity": store.identity.to_dict(),
         "fingerprint": store.identity.fingerprint,
         "plan": dict(store.plan),
         "units_done": len(units),
-        "utterances": len(index) if index is not None else 0,
-        "hours": float(index["duration"].to_numpy().sum() / 3600) if index is not None else 0.0,
-        "frames": int(index["num_frames"].to_numpy().sum()) if index is not None else 0,
+        "utterances": utterances,
+        "hours": seconds / 3600,
+        "frames": frames,
     }
 
 
@@ -42,24 +48,31 @@ def head(store: Store, count: int) -> Iterator[dict[str, Any]]:
 
 
 def store_statistics(store: Store) -> dict[str, Any]:
-    """Quantiles of the statistics columns, and compressed bytes a frame by column."""
-    columns = ["duration", "kept_mass", "entropy", "confidence"]
-    index = store.index([*columns, "num_frames"])
-    result: dict[str, Any] = {}
-    for name in columns:
-        values = index[name].drop_null().to_numpy()
-        if len(values):
-            low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-            result[name] = {"mean": float(values.mean()), "p05": float(low), "p50": float(middle), "p95": float(high)}
-    frames = max(int(index["num_frames"].to_numpy().sum()), 1)
-    sizes: dict[str, int] = {}
-    for unit in store.units():
-        footer = store.metadata(unit)
-        for group in range(footer.num_row_groups):
-            for number in range(footer.num_columns):
-                column = footer.row_group(group).column(number)
-                name = column.path_in_schema.split(".")[0]
-                sizes[name] = sizes.get(name, 0) + column.total_compressed_size
-    result["frames"] = frames
-    result["bytes_per_frame"] = {name: round(size / frames, 3) for name, size in sizes.items()}
+    """Utterances, hours and frames, quantiles of the statistics columns (`asrkd.store.sample`), and compressed bytes a frame by column."""
+    samples = {name: Sample() for name in ("duration", "kept_mass", "entropy", "confidence")}
+    frames = 0
+    sizes: Counter[str] = Counter()
+    for part in store.indexes([*samples, "num_frames"]):
+        frames += int(part["num_frames"].to_numpy().sum())
+        for name, sample in samples.items():
+            sample.add(part[name].drop_null().to_numpy())
+        if len(part):
+            sizes.update(column_bytes(store.metadata(part["unit"][0].as_py())))
+    result: dict[str, Any] = {"utterances": samples["duration"].count, "hours": samples["duration"].total / 3600}
+    for name, sample in samples.items():
+        if sample.count:
+            low, middle, high = np.quantile(sample.values, [0.05, 0.5, 0.95])
+            result[name] = {"mean": sample.mean, "p05": float(low), "p50": float(middle), "p95": float(high)}
+    result["frames"] = max(frames, 1)
+    result["bytes_per_frame"] = {name: round(size / max(frames, 1), 3) for name, size in sizes.items()}
     return result
+
+
+def column_bytes(footer: pq.FileMetaData) -> dict[str, int]:
+    """Compressed bytes of a shard by column."""
+    sizes: Counter[str] = Counter()
+    for group in range(footer.num_row_groups):
+        for number in range(footer.num_columns):
+            column = footer.row_group(group).column(number)
+            sizes[column.path_in_schema.split(".")[0]] += column.total_compressed_size
+    return dict(sizes)

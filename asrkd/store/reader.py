@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -31,6 +31,8 @@ T = TypeVar("T")
 _TAIL = 8
 # An object store answers many requests as fast as one.
 _CHECKED_AT_A_TIME = 16
+# Shards of a strange identity come by the folder, such as by a copy: of these a sample has some.
+MOST_CHECKED = 1024
 
 
 class Store:
@@ -101,8 +103,19 @@ class Store:
         found = (unit_of(file.name) for file in self.files.list("shards", ".parquet"))
         return sorted(unit for unit in found if unit is not None)
 
+    def walk(self, units: Iterable[int] | None = None) -> Iterator[int]:
+        """Finished work units (all, in order), for code that looks at each once: the footer of a unit is let go of behind it."""
+        for unit in self.units() if units is None else units:
+            was_read = unit in self._checked
+            yield unit
+            if not was_read:
+                self._checked.pop(unit, None)
+
     def check(self, units: Sequence[int]) -> None:
-        """Compare the identities of shards with the store's, some at a time; raises what `metadata` raises."""
+        """Compare the identities of shards with the store's, some at a time; raises what `metadata` raises.
+
+        Of many shards only `MOST_CHECKED`, spread evenly: whoever reads the others compares them (and `asrkd store verify` all).
+        """
         # A shard carries its identity as this text; where it stands in the footer's bytes there is nothing to parse and compare.
         same = canonical_json(self.identity.to_dict()).encode()
 
@@ -111,7 +124,7 @@ class Store:
                 self.metadata(unit)
 
         with ThreadPoolExecutor(_CHECKED_AT_A_TIME) as pool:
-            for _ in pool.map(check, units):
+            for _ in pool.map(check, units[:: -(-len(units) // MOST_CHECKED) or 1]):
                 pass
 
     def metadata(self, unit: int) -> pq.FileMetaData:
@@ -141,9 +154,18 @@ class Store:
         return self._footers[unit]
 
     def index(self, columns: Sequence[str] = INDEX) -> pa.Table:
-        """These columns of every row, in order, with `unit`, `row_group` and `row` (within the row group), int32."""
-        parts = []
-        for unit in self.units():
+        """These columns of every row, in order, with `unit`, `row_group` and `row` (within the row group), int32; see `indexes`."""
+        return pa.concat_tables(list(self.indexes(columns)))
+
+    def indexes(self, columns: Sequence[str] = INDEX) -> Iterator[pa.Table]:
+        """`index` a work unit at a time, for what no memory holds at once.
+
+        Raises:
+            StoreError: there is no finished shard, or one cannot be read.
+        """
+        empty = True
+        for unit in self.walk():
+            empty = False
             sizes = [
                 self.metadata(unit).row_group(group).num_rows for group in range(self.metadata(unit).num_row_groups)
             ]
@@ -151,10 +173,14 @@ class Store:
             groups = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
             rows = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes] or [np.zeros(0, np.int32)])
             table = table.append_column("unit", pa.array(np.full(len(groups), unit, dtype=np.int32)))
-            parts.append(table.append_column("row_group", pa.array(groups)).append_column("row", pa.array(rows)))
-        if not parts:
+            table = table.append_column("row_group", pa.array(groups)).append_column("row", pa.array(rows))
+            yield table.replace_schema_metadata(None)
+        if empty:
             raise StoreError(f"store {self.root!r} has no finished shard yet; run asrkd label run first")
-        return pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+
+    def num_rows(self) -> int:
+        """Utterances of the finished units."""
+        return sum(self.metadata(unit).num_rows for unit in self.walk())
 
     def column(self, unit: int, name: str) -> pa.ChunkedArray:
         """One column of a shard."""
@@ -170,9 +196,13 @@ class Store:
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Every row in order, as a mapping with list columns as arrays."""
-        for unit in self.units():
-            for group in range(self.metadata(unit).num_row_groups):
-                yield from rows_of_table(self.read_row_group(unit, group, columns))
+        for unit in self.walk():
+            yield from self.unit_rows(unit, columns)
+
+    def unit_rows(self, unit: int, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """`rows` of one work unit."""
+        for group in range(self.metadata(unit).num_row_groups):
+            yield from rows_of_table(self.read_row_group(unit, group, columns))
 
     @functools.cached_property
     def target_columns(self) -> list[str]:
@@ -193,7 +223,7 @@ class Store:
         Raises:
             StoreError: the store has no targets, or a row is damaged.
         """
-        for unit in self.units():
+        for unit in self.walk():
             for group in range(self.metadata(unit).num_row_groups):
                 rows = rows_of_table(self.read_row_group(unit, group, ["num_frames", *self.target_columns]), copy=False)
                 yield self._unpack(rows)

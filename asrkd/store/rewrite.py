@@ -11,7 +11,7 @@ from asrkd.store import manifest
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.quarantine import Quarantine
-from asrkd.store.reader import Store, rows_of_table
+from asrkd.store.reader import Store
 from asrkd.store.schema import CODEBOOKS, quarantine_name, shard_name
 from asrkd.store.writer import write_shard
 
@@ -73,7 +73,7 @@ def rewrite(
     check_new(new, "align")
     written: list[str] = []
     try:
-        for unit in store.units():
+        for unit in store.walk():
             columns, left_out = fill(unit)
             written += _rewrite_unit(store, new, unit, columns, left_out, identity or store.identity)
         check()
@@ -94,9 +94,7 @@ def _rewrite_unit(
     identity: Identity,
 ) -> list[str]:
     """The names of the files written."""
-    rows = []
-    for group in range(store.metadata(unit).num_row_groups):
-        rows += rows_of_table(store.read_row_group(unit, group))
+    rows = list(store.unit_rows(unit))
     bad = {row["id"]: left_out[row["id"]] for row in rows if row["id"] in left_out}
     rows = [row for row in rows if row["id"] not in bad]
     for row in rows:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asrkd import fingerprint
 from asrkd.errors import AsrkdError, MismatchError, StoreError
@@ -13,12 +14,18 @@ from asrkd.store.delete import deleted_ids
 from asrkd.store.entries import read_entries
 from asrkd.store.plan import is_planned
 from asrkd.store.reader import Store, rows_of_table
+from asrkd.store.repeated_ids import RepeatedIds, id_hashes
 from asrkd.store.schema import CODEBOOKS, LAYER, UNIT_KEY, quarantine_name, shard_name, shard_schema
 from asrkd.targets.sparse import SparseTargets
 
 
 def verify(root: str) -> list[str]:
-    """Problems found, one line each; none means that the store is whole.
+    """All `problems` of a store; none means that it is whole."""
+    return list(problems(root))
+
+
+def problems(root: str) -> Iterator[str]:
+    """Problems of a store, one line each, as they are found; a unit is in memory at a time.
 
     Checked: the inventory file and codebooks; of each shard its schema, identity, unit number and the checksum of every page; of each row
     the frame law, ids in range, finite log-probabilities, mass at most 1, and statistics that match the targets; over all
@@ -28,34 +35,61 @@ def verify(root: str) -> list[str]:
     try:
         store = Store.open(root)
     except MismatchError as error:
-        return [str(error)]
-    problems = _codebook_problems(store)
+        yield str(error)
+        return
+    yield from _codebook_problems(store)
     has_plan = is_planned(store.files)
-    seen: set[str] = set()
-    for unit in store.units():
-        name = shard_name(unit)
-        planned: list[str] = []
-        try:
-            if has_plan:
-                planned = [cut["id"] for cut in store.cuts(unit)]
-            problems += _shard_problems(store, unit)
-            ids = []
-            for row in _rows(store, unit):
-                if row["id"] in seen:
-                    problems.append(f"{name}: utterance {row['id']!r} stands twice")
-                seen.add(row["id"])
-                ids.append(row["id"])
-                problems += [f"{name}: {problem}" for problem in _row_problems(store, row)]
-            if planned:
-                bad = [entry["id"] for entry in read_entries(store.files, quarantine_name(unit), "id")]
-                problems += _plan_problems(name, ids, planned, {*bad, *deleted_ids(store.files, unit)})
-        except AsrkdError as error:
-            problems.append(f"{name}: {error}")
-            seen.update(planned)
+    with RepeatedIds() as ids:
+        for unit in store.walk():
+            # Of a shard that cannot be read, the utterances are those of the plan.
+            found: list[str] = []
+            try:
+                yield from _unit_problems(store, unit, found, has_plan=has_plan)
+            except AsrkdError as error:
+                yield f"{shard_name(unit)}: {error}"
+                found = _planned(store, unit) if has_plan else found
+            ids.add(found)
+        if len(hashes := ids.hashes()):
+            yield from _repeated(store, hashes, has_plan=has_plan)
     if has_plan:
-        expected = int(store.plan.get("num_units", 0))
-        problems += [f"{shard_name(unit)} is not there" for unit in sorted(set(range(expected)) - set(store.units()))]
-    return problems
+        missing = set(range(int(store.plan.get("num_units", 0)))) - set(store.units())
+        yield from (f"{shard_name(unit)} is not there" for unit in sorted(missing))
+
+
+def _unit_problems(store: Store, unit: int, ids: list[str], *, has_plan: bool) -> Iterator[str]:
+    """Problems of a shard; the ids of its rows are added to `ids`."""
+    name = shard_name(unit)
+    planned = [cut["id"] for cut in store.cuts(unit)] if has_plan else []
+    yield from _shard_problems(store, unit)
+    for row in _rows(store, unit):
+        ids.append(row["id"])
+        yield from (f"{name}: {problem}" for problem in _row_problems(store, row))
+    if planned:
+        bad = [entry["id"] for entry in read_entries(store.files, quarantine_name(unit), "id")]
+        yield from _plan_problems(name, ids, planned, {*bad, *deleted_ids(store.files, unit)})
+
+
+def _repeated(store: Store, hashes: NDArray[np.bytes_], *, has_plan: bool) -> Iterator[str]:
+    """The utterances with these hashes, where they stand a second time."""
+    seen: set[str] = set()
+    for unit in store.walk():
+        try:
+            ids = store.column(unit, "id").to_pylist()
+        except AsrkdError:
+            ids = _planned(store, unit) if has_plan else []
+        at = np.minimum(np.searchsorted(hashes, id_hashes(ids)), len(hashes) - 1)
+        for number in np.flatnonzero(hashes[at] == id_hashes(ids)):
+            if ids[number] in seen:
+                yield f"{shard_name(unit)}: utterance {ids[number]!r} stands twice"
+            seen.add(ids[number])
+
+
+def _planned(store: Store, unit: int) -> list[str]:
+    """The planned ids of a unit; none where the plan cannot be read, which is said elsewhere."""
+    try:
+        return [cut["id"] for cut in store.cuts(unit)]
+    except AsrkdError:
+        return []
 
 
 def _codebook_problems(store: Store) -> list[str]:
