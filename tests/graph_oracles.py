@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,3 +72,23 @@ def finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, step: fl
         down[index] -= step
         gradient[index] = (function(up) - function(down)) / (2 * step)
     return gradient
+
+
+def random_arpa(rng: random.Random, names: list[str], path: Path) -> None:
+    """Random n-grams up to order 3 with random scores and back-offs, each with its beginning and its end as an n-gram, too."""
+    grams: list[dict[tuple[str, ...], float]] = [{(name,): 0.0 for name in [*names, "</s>"]}, {}, {}]
+    for _ in range(2 * len(names)):
+        second = (rng.choice(["<s>", *names]), rng.choice([*names, "</s>"]))
+        grams[1][second] = 0.0
+        if second[1] != "</s>" and rng.random() < 0.5:
+            after = (second[1], rng.choice([*names, "</s>"]))
+            grams[1][after] = grams[2][(*second, after[1])] = 0.0
+    grams[0][("<s>",)] = 0.0
+    lines = ["", "\\data\\", *(f"ngram {n}={len(own)}" for n, own in enumerate(grams, 1))]
+    for order, own in enumerate(grams, 1):
+        lines += ["", f"\\{order}-grams:"]
+        for gram in own:
+            score = -99.0 if gram == ("<s>",) else -rng.uniform(0.1, 2)
+            backoff = "" if order == 3 or gram[-1] == "</s>" else f"\t{rng.uniform(-1, 0.2):.4f}"
+            lines.append(f"{score:.4f}\t{' '.join(gram)}{backoff}")
+    path.write_text("\n".join([*lines, "", "\\end\\", ""]))

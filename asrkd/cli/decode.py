@@ -29,7 +29,7 @@ from asrkd.sequence.dependency import import_k2
 @click.option(
     "--grammar",
     type=click.Path(dir_okay=False),
-    help="ARPA language model; default: a loop of the lexicon's words. Needs k2.",
+    help="ARPA language model; default: a loop of the lexicon's words. Needs kaldilm.",
 )
 @options.MODEL_DEVICE
 @click.option(

@@ -1,4 +1,4 @@
-"""Decoding graphs: loops of words (kaldifst) and n-gram grammars (k2); occupancies of their classes."""
+"""Decoding graphs: loops of words and n-gram grammars; occupancies of their classes."""
 
 from asrkd.graphs.forward_backward import ForwardBackward
 from asrkd.graphs.graph import DecodingGraph, word_loop_graph

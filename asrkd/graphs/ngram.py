@@ -1,20 +1,18 @@
-"""Decoding graphs with an n-gram language model, made with k2; and any decoding graph as k2 takes it."""
+"""Decoding graphs with an n-gram language model; and any decoding graph as k2 takes it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import kaldifst
-
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer, vocabulary
 from asrkd.corpus.tokens import Tokens
 from asrkd.graphs.graph import DecodingGraph
-from asrkd.sequence.grammar import ngram
-from asrkd.sequence.graphs import decoding_graph
-from asrkd.sequence.openfst import from_openfst, to_openfst
-from asrkd.sequence.topology import ctc_topology, hmm_topology
+from asrkd.sequence.grammar import ngram_text
+from asrkd.sequence.hlg import compose_hlg
+from asrkd.sequence.openfst import from_openfst
+from asrkd.sequence.topology import ctc_arcs, ctc_topology, hmm_arcs, hmm_topology
 
 
 def topology_of(inventory: Inventory, *, leave_early: bool = False) -> Any:
@@ -51,16 +49,20 @@ def ngram_graph(
 
     Raises:
         CorpusError: an ARPA file that cannot be used, or words that the lexicon does not have.
-        DependencyError: k2 or kaldilm is not installed.
+        DependencyError: kaldilm is not installed.
     """
     tokens, words = Tokens.of(inventory), tuple(vocabulary(lexicon))
-    graph = decoding_graph(
-        topology_of(inventory, leave_early=leave_early),
+    if inventory.topology.collapses_repeats:
+        topology = ctc_arcs(len(inventory))
+    else:
+        topology = hmm_arcs(tokens.states, leave_early=leave_early)
+    graph = compose_hlg(
+        topology,
         tokens.pronunciations(lexicon),
-        ngram(arpa, words, skip_unknown=skip_unknown),
+        ngram_text(arpa, words, skip_unknown=skip_unknown),
         num_tokens=len(tokens.names),
         num_words=len(words),
         silence=tokens.silence,
         silence_probability=silence_probability,
     )
-    return DecodingGraph(kaldifst.compile(to_openfst(graph), acceptor=False), ("<eps>", *words), inventory, lexicon)
+    return DecodingGraph(graph, ("<eps>", *words), inventory, lexicon)

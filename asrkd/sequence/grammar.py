@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import re
 import subprocess
 import sys
 import tempfile
 import unicodedata
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,15 @@ def word_loop(costs: Mapping[int, float]) -> Any:
 
 
 def ngram(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False) -> Any:
-    """An ARPA language model as a transducer from words to words; back-off arcs have the label len(words) + 1 and the output 0.
+    """`ngram_text` as a k2 Fsa."""
+    return import_k2().Fsa.from_openfst(ngram_text(path, words, skip_unknown=skip_unknown), acceptor=False)
 
-    Words are compared in Unicode's composed form (NFC).
+
+def ngram_text(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False) -> str:
+    """An ARPA language model as the text of an OpenFst transducer from words to words; back-off arcs have the label len(words) + 1
+    and the output 0.
+
+    A `.gz` is unpacked. Words are compared in Unicode's composed form (NFC).
 
     Args:
         words: word n at n - 1.
@@ -42,27 +51,11 @@ def ngram(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False)
     """
     check_kaldilm()
     words = [unicodedata.normalize("NFC", word) for word in words]
-    unigrams, changed = _arpa(path)
-    unknown = sorted(set(unigrams) - set(words) - set(SPECIAL))
-    if unknown and not skip_unknown:
-        raise CorpusError(
-            f"language model {str(path)!r} has {len(unknown)} words that the lexicon cannot spell, so they could never be recognized: "
-            f"{', '.join(map(repr, unknown[:5]))}{', ...' if len(unknown) > 5 else ''}. Add them to the lexicon, or leave them out "
-            "with skip_unknown"
-        )
-    if not set(words) & set(unigrams):
-        raise CorpusError(
-            f"language model {str(path)!r} has none of the lexicon's {len(words)} words; give the model of this language"
-        )
-    with tempfile.TemporaryDirectory(prefix="asrkd-arpa-") as folder:
+    with composed_arpa(path) as (model, unigrams), tempfile.TemporaryDirectory(prefix="asrkd-arpa-") as folder:
+        check_words(path, words, unigrams, skip_unknown=skip_unknown)
         symbols = Path(folder) / "words.txt"
         names = ["<eps>", *words, BACKOFF, "<s>", "</s>"]
         symbols.write_text("".join(f"{name} {number}\n" for number, name in enumerate(names)), encoding="utf-8")
-        model = Path(path)
-        if changed:
-            model = Path(folder) / "composed.arpa"
-            with open(model, "w", encoding="utf-8", newline="\n") as copy:
-                copy.writelines(f"{line}\n" for _, line in _lines(path))
         # In a process of its own: kaldilm aborts the process at a damaged file.
         command = [sys.executable, "-m", "kaldilm", f"--disambig-symbol={BACKOFF}", f"--read-symbol-table={symbols}"]
         ran = subprocess.run(
@@ -73,12 +66,45 @@ def ngram(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False)
             raise CorpusError(
                 f"language model {str(path)!r} is not a readable ARPA file: {(reasons or ['kaldilm gave up'])[0].strip()}"
             )
-    return import_k2().Fsa.from_openfst(ran.stdout.strip(), acceptor=False)
+    return ran.stdout.strip()
+
+
+def check_words(path: str | Path, words: Sequence[str], unigrams: Sequence[str], *, skip_unknown: bool = False) -> None:
+    """Raise `CorpusError` where a language model and a lexicon do not share their words; `skip_unknown`: where they share none."""
+    unknown = sorted(set(unigrams) - set(words) - set(SPECIAL))
+    if not set(words) & set(unigrams):
+        raise CorpusError(
+            f"language model {str(path)!r} has none of the lexicon's {len(words)} words, but {', '.join(map(repr, unknown[:5]))}"
+            f"{', ...' if len(unknown) > 5 else ''}; give the model of this language, and of these units"
+        )
+    if unknown and not skip_unknown:
+        raise CorpusError(
+            f"language model {str(path)!r} has {len(unknown)} words that the lexicon cannot spell, so they could never be recognized: "
+            f"{', '.join(map(repr, unknown[:5]))}{', ...' if len(unknown) > 5 else ''}. Add them to the lexicon, or leave them out "
+            "with skip_unknown"
+        )
+
+
+@contextmanager
+def composed_arpa(path: str | Path) -> Iterator[tuple[Path, list[str]]]:
+    """The path of an ARPA file in Unicode's composed form (NFC) and unpacked, which is a copy where it has to be, and its words.
+
+    Raises:
+        CorpusError: it cannot be read, or is not an ARPA file.
+    """
+    unigrams, changed = _arpa(path)
+    with tempfile.TemporaryDirectory(prefix="asrkd-arpa-") as folder:
+        model = Path(path)
+        if changed:
+            model = Path(folder) / "composed.arpa"
+            with open(model, "w", encoding="utf-8", newline="\n") as copy:
+                copy.writelines(f"{line}\n" for _, line in _lines(path))
+        yield model, unigrams
 
 
 def _arpa(path: str | Path) -> tuple[list[str], bool]:
     """The words of an ARPA file in the composed form, and whether the file is another than `_lines` of it."""
-    words, inside, found, changed = [], False, False, False
+    words, inside, found, changed = [], False, False, str(path).endswith(".gz")
     for raw, line in _lines(path):
         changed = changed or raw.rstrip(b"\n") != line.encode()
         if line.startswith("\\"):
@@ -94,7 +120,7 @@ def _arpa(path: str | Path) -> tuple[list[str], bool]:
 def _lines(path: str | Path) -> Iterator[tuple[bytes, str]]:
     """(bytes, text) of each line; the text without byte order mark and line end, in Unicode's composed form (NFC)."""
     try:
-        with open(path, "rb") as file:
+        with gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as file:
             for number, raw in enumerate(file, 1):
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -103,6 +129,10 @@ def _lines(path: str | Path) -> Iterator[tuple[bytes, str]]:
                         f"language model {str(path)!r} line {number} is not UTF-8 text: {error.reason}; convert it (iconv -t UTF-8)"
                     ) from None
                 yield raw, unicodedata.normalize("NFC", line.removesuffix("\n").removesuffix("\r"))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CorpusError(
+            f"language model {str(path)!r} cannot be unpacked ({error}); the file is cut short or damaged"
+        ) from None
     except OSError as error:
         raise CorpusError(f"language model {str(path)!r} cannot be read: {error.strerror or error}") from None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from asrkd.errors import CorpusError
 from asrkd.sequence.dependency import import_k2
-from asrkd.sequence.lexicon import Pronunciations, disambiguated, lexicon_transducer
+from asrkd.sequence.lexicon import Pronunciations, disambiguated, lexicon_arcs, lexicon_transducer
 
 
 def decoding_graph(
@@ -37,11 +37,13 @@ def decoding_graph(
     first = num_tokens + 1
     spelled = disambiguated(pronunciations, first + 2)
     lexicon = lexicon_transducer(
-        spelled,
-        silence=silence,
-        silence_probability=silence_probability,
-        silence_end=first + 1,
-        backoff=(first, num_words + 1),
+        *lexicon_arcs(
+            spelled,
+            silence=silence,
+            silence_probability=silence_probability,
+            silence_end=first + 1,
+            backoff=(first, num_words + 1),
+        )
     )
     graph = k2.connect(k2.compose(k2.arc_sort(lexicon), k2.arc_sort(grammar)))
     if not graph.num_arcs:

@@ -11,6 +11,8 @@ from asrkd.errors import CorpusError
 from asrkd.sequence.dependency import import_k2
 
 Pronunciations = Sequence[tuple[int, Sequence[int]]]
+# From state, to state, token, word, cost.
+Arc = tuple[int, int, int, int, float]
 
 
 def disambiguated(pronunciations: Pronunciations, first: int) -> list[tuple[int, list[int]]]:
@@ -32,15 +34,17 @@ def disambiguated(pronunciations: Pronunciations, first: int) -> list[tuple[int,
     return result
 
 
-def lexicon_transducer(
+def lexicon_arcs(
     pronunciations: Pronunciations,
     *,
     silence: int | None = None,
     silence_probability: float = 0.5,
     silence_end: int | None = None,
     backoff: tuple[int, int] | None = None,
-) -> Any:
+) -> tuple[list[Arc], int]:
     """Any sequence of pronunciations, from tokens to words, with optional silence at the beginning and behind each word.
+
+    State 0 is the first. The arcs are in the order of their sources; the state returned with them is the one to end in.
 
     Args:
         pronunciations: (word, tokens).
@@ -55,7 +59,7 @@ def lexicon_transducer(
     if not pronunciations:
         raise CorpusError("the lexicon has no words; nothing could be decoded with it")
     pause, free = -math.log(silence_probability), -math.log(1 - silence_probability)
-    arcs: list[tuple[int, int, int, int, float]] = []
+    arcs: list[Arc] = []
     # 0: begin; 1: between words; 2: silence; then 3 if silence ends with a token of its own.
     between, number = (0, 1) if silence is None else (1, 3)
     if silence is not None:
@@ -78,6 +82,12 @@ def lexicon_transducer(
             arcs.append((state, between, tokens[-1], output, 0.0))
         else:
             arcs += [(state, between, tokens[-1], output, free), (state, 2, tokens[-1], output, pause)]
-    arcs.append((between, number, -1, -1, 0.0))
-    lines = [f"{a} {b} {label} {output} {-cost}" for a, b, label, output, cost in sorted(arcs, key=lambda arc: arc[0])]
+    return sorted(arcs, key=lambda arc: arc[0]), between
+
+
+def lexicon_transducer(arcs: Sequence[Arc], end: int) -> Any:
+    """`lexicon_arcs` as a k2 Fsa."""
+    number = 1 + max(max(arc[:2]) for arc in arcs)
+    closed = sorted([*arcs, (end, number, -1, -1, 0.0)], key=lambda arc: arc[0])
+    lines = [f"{a} {b} {label} {output} {-cost}" for a, b, label, output, cost in closed]
     return import_k2().Fsa.from_str("\n".join([*lines, str(number)]), aux_label_names=["aux_labels"])

@@ -8,6 +8,9 @@ from typing import Any
 from asrkd.errors import ConfigError
 from asrkd.sequence.dependency import import_k2
 
+# From state, to state, class, token (0 for none).
+Arc = tuple[int, int, int, int]
+
 
 def ctc_topology(num_classes: int) -> Any:
     """The CTC topology over classes 0 (blank) to `num_classes` - 1; token n is class n (Graves et al. 2006).
@@ -29,7 +32,20 @@ def hmm_topology(states: Sequence[Sequence[int]], *, leave_early: bool = False) 
     Raises:
         ConfigError: a token without states.
     """
+    arcs, ends = hmm_arcs(states, leave_early=leave_early)
+    number = max(ends) + 1
+    closed = sorted([*arcs, *((end, number, -1, -1) for end in ends)])
+    lines = [f"{source} {target} {label} {token} 0" for source, target, label, token in closed]
     k2 = import_k2()
+    return k2.arc_sort(k2.Fsa.from_str("\n".join([*lines, str(number)]), aux_label_names=["aux_labels"]))
+
+
+def hmm_arcs(states: Sequence[Sequence[int]], *, leave_early: bool = False) -> tuple[list[Arc], list[int]]:
+    """The arcs of `hmm_topology` from state 0 on, and the states to end in.
+
+    Raises:
+        ConfigError: a token without states.
+    """
     if not states or not all(states):
         raise ConfigError(f"every token needs at least one HMM state; found {list(map(list, states))!r}")
     first, number = [], 1
@@ -37,14 +53,21 @@ def hmm_topology(states: Sequence[Sequence[int]], *, leave_early: bool = False) 
         first.append(number)
         number += len(own)
     entries = [(first[n], own[0], n + 1) for n, own in enumerate(states)]
-    arcs = [f"0 {state} {label} {token} 0" for state, label, token in entries]
+    arcs = [(0, *entry) for entry in entries]
+    ends = []
     for n, own in enumerate(states):
         for j, label in enumerate(own):
             state = first[n] + j
-            arcs.append(f"{state} {state} {label} 0 0")
+            arcs.append((state, state, label, 0))
             if j + 1 < len(own):
-                arcs.append(f"{state} {state + 1} {own[j + 1]} 0 0")
+                arcs.append((state, state + 1, own[j + 1], 0))
             if leave_early or j + 1 == len(own):
-                arcs += [f"{state} {after} {label_after} {token} 0" for after, label_after, token in entries]
-                arcs.append(f"{state} {number} -1 -1 0")
-    return k2.arc_sort(k2.Fsa.from_str("\n".join([*arcs, str(number)]), aux_label_names=["aux_labels"]))
+                arcs += [(state, *entry) for entry in entries]
+                ends.append(state)
+    return arcs, ends
+
+
+def ctc_arcs(num_classes: int) -> tuple[list[Arc], list[int]]:
+    """The arcs of `ctc_topology` from state 0 on, and the states to end in: state n is behind a frame of class n."""
+    states = range(num_classes)
+    return [(a, b, b, b if a != b else 0) for a in states for b in states], list(states)
