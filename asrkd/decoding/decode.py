@@ -53,7 +53,7 @@ def graph_decode(
         CorpusError: no path survives the beam, or the scores hold NaN.
         ConfigError: a beam or number of states that cannot be used.
     """
-    scores = check_scores(scores, graph)
+    scores = check_scores(scores, graph.inventory)
     if not len(scores):
         return Hypothesis((), 0.0, np.zeros(0, dtype=np.int64))
     decoder = kaldi_decoder.FasterDecoder(graph.fst, search_options(beam, max_active))
@@ -72,17 +72,17 @@ def search_options(beam: float, max_active: int) -> kaldi_decoder.FasterDecoderO
     return kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active, min_active=min(20, max_active - 1))
 
 
-def check_scores(scores: NDArray[np.float32], graph: DecodingGraph) -> NDArray[np.float32]:
+def check_scores(scores: NDArray[np.float32], inventory: Inventory) -> NDArray[np.float32]:
     """(T, V) acoustic scores, as the decoders take them.
 
     Raises:
-        MismatchError: V is not the graph's inventory's.
+        MismatchError: V is not the inventory's.
         CorpusError: NaN among the scores.
     """
-    if scores.shape[1] != len(graph.inventory):
+    if scores.shape[1] != len(inventory):
         raise MismatchError(
-            f"the model gives {scores.shape[1]} classes, the graph was built for {len(graph.inventory)}; "
-            "build the graph from the model's own inventory"
+            f"the model gives {scores.shape[1]} classes, the search was made for {len(inventory)}; "
+            "make it of the model's own inventory"
         )
     scores = np.ascontiguousarray(scores, dtype=np.float32)
     if np.isnan(scores).any():

@@ -41,7 +41,7 @@ class K2Decoder:
             MismatchError: V is not the graph's inventory's.
             CorpusError: no path survives the beam (k2 keeps paths that end at a word's end alone), or NaN among the scores.
         """
-        frames = [torch.from_numpy(check_scores(one, self.graph)) for one in scores]
+        frames = [torch.from_numpy(check_scores(one, self.graph.inventory)) for one in scores]
         found = [Hypothesis((), 0.0, np.zeros(0, dtype=np.int64)) for _ in frames]
         chosen = [n for n, one in enumerate(frames) if len(one)]
         if not chosen:

@@ -70,7 +70,7 @@ class LiveDecoder:
             MismatchError: V is not the graph's inventory's.
             CorpusError: NaN among the scores.
         """
-        scores = check_scores(scores, self.graph)
+        scores = check_scores(scores, self.graph.inventory)
         if len(scores):
             self._decoder.advance_decoding(kaldi_decoder.DecodableCtc(scores, self.num_frames))
             self.num_frames += len(scores)

@@ -1,0 +1,125 @@
+"""Word (or token) n-gram language models of KenLM: ARPA files and its binary ones, by flashlight-text, which brings KenLM with it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from asrkd import text
+from asrkd.errors import CorpusError, DependencyError
+from asrkd.sequence.grammar import check_words, composed_arpa
+
+_BINARY = b"mmap lm http://kheafield.com/code"
+# Not a word of any text, so its score is that of an unknown word.
+_UNKNOWN = "\x01"
+_TEN = math.log(10)
+
+State = Any
+
+
+def check_flashlight() -> None:
+    """Raise `DependencyError` unless flashlight-text is installed."""
+    if find_spec("flashlight") is None:
+        raise DependencyError(
+            "the beam search needs flashlight-text, which is not installed: pip install 'asrkd[beam]'"
+        )
+
+
+class NGram:
+    """An n-gram language model of a list of words; scores are natural logarithms.
+
+    Args:
+        path: an ARPA file (a `.gz` is unpacked) or a binary file of KenLM.
+        words: which words, in Unicode's composed form; they are named by their places.
+
+    Attributes:
+        has: for each word whether the model has it.
+
+    Raises:
+        CorpusError: a file that is neither, or that has none of the words.
+        DependencyError: flashlight-text is not installed.
+    """
+
+    def __init__(self, path: str | Path, words: Sequence[str]) -> None:
+        check_flashlight()
+        from flashlight.lib.text.decoder.kenlm import KenLM
+        from flashlight.lib.text.dictionary import Dictionary
+
+        names = [*map(text.normal, words), _UNKNOWN]
+        dictionary = Dictionary()
+        for name in names:
+            dictionary.add_entry(name)
+        with ExitStack() as stack:
+            unigrams: list[str] | None = None
+            model = Path(path)
+            if not is_kenlm_binary(path):
+                model, unigrams = stack.enter_context(composed_arpa(path))
+                check_words(path, names, unigrams, skip_unknown=True)
+            try:
+                with _silent_stderr():
+                    self._model = KenLM(os.fsdecode(model), dictionary)
+            except RuntimeError as error:
+                reason = " ".join(str(error).split()).rpartition("threw ")[2]
+                raise CorpusError(
+                    f"language model {str(path)!r} cannot be read by KenLM ({reason}); give an ARPA file, or a binary file of this version of KenLM"
+                ) from None
+        if unigrams is not None:
+            known = set(unigrams)
+            self.has = [name in known for name in names[:-1]]
+        else:
+            first = self.start()
+            unknown = self.score(first, len(words))[1]
+            self.has = [self.score(first, number)[1] != unknown for number in range(len(words))]
+            if not any(self.has):
+                raise CorpusError(
+                    f"language model {str(path)!r} has none of the {len(words)} words that can be recognized; give the model of this language, and of "
+                    "these units"
+                )
+
+    def start(self) -> State:
+        """The state at the beginning of a sentence."""
+        return self._model.start(False)
+
+    def score(self, state: State, word: int) -> tuple[State, float]:
+        """The state behind a word, and the word's score."""
+        after, score = self._model.score(state, word)
+        return after, _TEN * score
+
+    def finish(self, state: State) -> float:
+        """The score of the sentence's end."""
+        return _TEN * float(self._model.finish(state)[1])
+
+
+def is_kenlm_binary(path: str | Path) -> bool:
+    """Whether a file is a binary one of KenLM.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_BINARY)) == _BINARY
+    except OSError as error:
+        raise CorpusError(f"language model {str(path)!r} cannot be read: {error.strerror or error}") from None
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what C++ writes to the standard error: KenLM draws a progress bar."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
