@@ -376,7 +376,7 @@ def _shown(found: state.Status) -> str:
         eta = "" if found.eta_seconds is None else f", done in {tqdm.format_interval(found.eta_seconds)}"
         lines.append(f"speed      {found.rtfx:.1f} times real time{eta}")
     lines += [f"  unit {one.unit} since {tqdm.format_interval(one.seconds)}: {one.owner}" for one in found.leased[:5]]
-    lines.append(f"quarantine {len(found.quarantine)}")
+    lines.append(f"quarantine {found.num_quarantined}")
     lines += [f"  {count} x {reason}" for reason, count in found.reasons.items()]
     lines += [f"  {key}: {reason}" for key, reason in found.quarantine[:10]]
     return "\n".join(lines)

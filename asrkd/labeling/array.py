@@ -73,8 +73,9 @@ class ArrayBackend:
 
     def _finished_elsewhere(self, units: Sequence[int]) -> Iterator[UnitResult]:
         self.store.check(units)
+        with_bad = {*self.store.quarantine.units()} if units else set()
         for unit in units:
-            bad = tuple(self.store.quarantine.of([unit]))
+            bad = tuple(self.store.quarantine.of([unit])) if unit in with_bad else ()
             yield UnitResult(unit, stored=0, quarantined=bad, seconds=0.0, num_bytes=0, labeled_here=False)
 
 

@@ -40,7 +40,8 @@ class Tally:
         found: units that were finished before, or by another task.
         labeled: units that this job labeled.
         seconds: of audio in these.
-        bad: (cut id, reason) of those in quarantine, of all finished units.
+        num_bad: cuts in quarantine, of all finished units.
+        first_reason: of the first of them.
     """
 
     units: int
@@ -48,7 +49,8 @@ class Tally:
     found: int = 0
     labeled: int = 0
     seconds: float = 0.0
-    bad: list[tuple[str, str]] = field(default_factory=list)
+    num_bad: int = 0
+    first_reason: str = ""
     _began: float = field(default_factory=time.monotonic)
 
     def add(self, result: UnitResult) -> None:
@@ -56,7 +58,12 @@ class Tally:
         self.labeled += result.labeled_here
         self.found += not result.labeled_here
         self.seconds += result.seconds
-        self.bad += result.quarantined
+        self.add_bad(result.quarantined)
+
+    def add_bad(self, bad: Sequence[tuple[str, str]]) -> None:
+        """Count (cut id, reason) of bad cuts."""
+        self.num_bad += len(bad)
+        self.first_reason = self.first_reason or next((reason for _, reason in bad), "")
 
     @property
     def done(self) -> int:
@@ -70,10 +77,10 @@ class Tally:
 
     def check(self, allowed: float) -> None:
         """Raise `CorpusError` if more cuts are bad than the allowed share."""
-        if len(self.bad) > allowed * self.cuts:
+        if self.num_bad > allowed * self.cuts:
             raise CorpusError(
-                f"{len(self.bad)} of {self.cuts} cuts cannot be labeled, more than the share of {allowed} that is allowed; the first: "
-                f"{self.bad[0][1]}. Mend the corpus and plan again, or raise --max-quarantined (all reasons: quarantine/ in the store)"
+                f"{self.num_bad} of {self.cuts} cuts cannot be labeled, more than the share of {allowed} that is allowed; the first: "
+                f"{self.first_reason}. Mend the corpus and plan again, or raise --max-quarantined (all reasons: quarantine/ in the store)"
             )
 
 
@@ -100,8 +107,9 @@ def run(backend: Backend, *, max_quarantined: float = 0.01, progress: UnitProgre
     store = backend.store
     finished = store.units()
     store.check(finished)
-    bad = store.quarantine.of(sorted({*store.quarantine.units()} & {*finished}))
-    tally = Tally(store.num_units, store.num_cuts, found=len(finished), bad=bad)
+    tally = Tally(store.num_units, store.num_cuts, found=len(finished))
+    for _, bad in store.quarantine.each(sorted({*store.quarantine.units()} & {*finished})):
+        tally.add_bad(bad)
     missing = sorted({*range(store.num_units)} - {*finished})
     if missing:
         store.files.check_writable()
@@ -128,8 +136,10 @@ def retry(backend: Backend, *, progress: UnitProgress | None = None) -> tuple[in
     """
     store = backend.store
     finished = set(store.units())
-    counts = {unit: len(store.quarantine.of([unit])) for unit in store.quarantine.units() if unit in finished}
-    again = [unit for unit, count in counts.items() if count]
+    before, again = 0, []
+    for unit, bad in store.quarantine.each(unit for unit in store.quarantine.units() if unit in finished):
+        before += len(bad)
+        again += [unit] if bad else []
     tally = Tally(len(again), store.num_cuts)
     if again:
         with closing(backend.label(again)) as results:
@@ -137,4 +147,4 @@ def retry(backend: Backend, *, progress: UnitProgress | None = None) -> tuple[in
                 tally.add(result)
                 if progress:
                     progress(tally, result)
-    return sum(counts.values()), len(tally.bad)
+    return before, tally.num_bad

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import math
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -26,7 +28,7 @@ from asrkd.store import Store, manifest
 from asrkd.store.delete import deleted_ids
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
-from asrkd.store.plan import write_planned
+from asrkd.store.plan import PlanTotals, write_planned
 from asrkd.targets.codecs import DEFAULT_CODEC, Codec, parse_codec
 
 T = TypeVar("T")
@@ -95,7 +97,7 @@ def plan(
         identity = dataclasses.replace(identity, **plan_layer(files, loaded, layer, codebooks))
     elif codebooks:
         raise ConfigError(f"codebooks {codebooks!r} are given without the layer that they are of; name it")
-    units = _Units(files, 0, unit_hours)
+    units = _Units(files, PlanTotals.of([], []), unit_hours)
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
     _fill(units, corpora, where, progress, is_labeled=teacher is None, channel=channel)
     if units.num_cuts and units.num_cuts == units.num_unreadable:
@@ -135,11 +137,13 @@ def grow(
     first = store.num_units
     known = SeenIds()
     unreadable: set[str] = set()
+    counts, seconds = [0] * first, [0.0] * first
     for number in range(first):
         planned = store.cuts(number)
+        counts[number], seconds[number] = len(planned), math.fsum(map(_seconds, planned))
         known.add([*(cut["id"] for cut in planned if "unreadable" not in cut), *deleted_ids(store.files, number)])
         unreadable.update(cut["id"] for cut in planned if "unreadable" in cut)
-    units = _Units(store.files, first, unit_hours)
+    units = _Units(store.files, PlanTotals.of(counts, seconds), unit_hours)
     corpora, is_labeled = [cuts] if isinstance(cuts, str) else list(cuts), not store.identity.teacher
     _fill(units, corpora, where, progress, known, unreadable, is_labeled=is_labeled, channel=channel)
     if not units.num_cuts:
@@ -157,11 +161,13 @@ def grow(
 class _Units:
     """Work units that are filled one after the other."""
 
-    def __init__(self, files: Files, first: int, unit_hours: float) -> None:
+    def __init__(self, files: Files, before: PlanTotals, unit_hours: float) -> None:
+        """`before`: the totals of the units that there are already."""
         self.num_cuts, self.seconds = 0, 0.0
         self.num_unreadable, self.first_reason = 0, ""
         self.num_without_text = 0
-        self._files, self._next, self._limit = files, first, unit_hours * 3600
+        self._files, self._limit = files, unit_hours * 3600
+        self._unit_cuts, self._seconds = array("q", before.cuts), array("d", before.seconds)
         self.num_changed = 0
         self._lines: list[bytes] = []
         self._unit_seconds, self._digest = 0.0, hashlib.sha256()
@@ -169,7 +175,7 @@ class _Units:
     def add(self, cut: dict[str, Any]) -> None:
         cut, line, changed = plan_line(cut)
         self.num_changed += changed
-        seconds = float(cut.get("duration", 0.0))
+        seconds = _seconds(cut)
         self._lines.append(line)
         if "unreadable" in cut:
             self.first_reason = self.first_reason or cut["unreadable"]
@@ -183,9 +189,10 @@ class _Units:
             self._close()
 
     def summary(self) -> dict[str, Any]:
-        """What the manifest says of the plan, once the last unit is closed."""
+        """What the manifest says of the plan, once the last unit is closed; writes the totals of all units."""
         if self._lines:
             self._close()
+        PlanTotals.of(self._unit_cuts, self._seconds).write(self._files)
         if self.num_changed:
             _log.warning(
                 "%d cuts have custom fields that are NaN or infinite, which JSON does not have; they are planned as null",
@@ -193,7 +200,7 @@ class _Units:
             )
         digest = self._digest.hexdigest()[:32]
         return {
-            "num_units": self._next,
+            "num_units": len(self._unit_cuts),
             "num_cuts": self.num_cuts,
             "num_unreadable": self.num_unreadable,
             "num_without_text": self.num_without_text,
@@ -204,8 +211,10 @@ class _Units:
     def _close(self) -> None:
         lines = b"".join(self._lines)
         self._digest.update(lines)
-        write_planned(self._files, self._next, lines)
-        self._next, self._lines, self._unit_seconds = self._next + 1, [], 0.0
+        write_planned(self._files, len(self._unit_cuts), lines)
+        self._unit_cuts.append(len(self._lines))
+        self._seconds.append(self._unit_seconds)
+        self._lines, self._unit_seconds = [], 0.0
 
 
 def _fill(
@@ -252,6 +261,11 @@ def _fill(
                     units.add(cut)
             if progress:
                 progress(units.num_cuts, units.seconds / 3600)
+
+
+def _seconds(cut: Mapping[str, Any]) -> float:
+    """Of audio; 0 of a cut that cannot be used."""
+    return float(cut.get("duration", 0.0))
 
 
 def _named(cut: dict[str, Any]) -> dict[str, Any]:

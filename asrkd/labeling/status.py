@@ -1,4 +1,4 @@
-"""How far the labeling of a store has come, from its files alone."""
+"""How far the labeling of a store has come, from its directory listings, its quarantine and the totals of its plan."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from asrkd.errors import StoreError
 from asrkd.store import Store
+from asrkd.store.plan import PlanTotals
 from asrkd.store.schema import unit_of
+from asrkd.store.threads import in_order
 
 # Speed is that of the last hour.
 _WINDOW_SECONDS = 3600.0
+# Of the cuts in quarantine, so many are named; `quarantine/` has all.
+MOST_NAMED = 1000
+# Kinds of reasons that are told apart.
+_MOST_KINDS = 1000
 
 
 @dataclass(frozen=True)
@@ -33,12 +42,13 @@ class Status:
     Attributes:
         units, units_done: work units planned and finished.
         cuts, utterances: planned and stored.
-        hours, hours_done: of audio.
+        hours, hours_done: of audio, planned and of the finished units.
         num_bytes: of shards.
         rtfx: seconds of audio labeled in a second, over the last hour of work; None until two units are finished.
         eta_seconds: until all is done at this speed; None without one.
         leased: units that tasks of an array work on, the longest first: slow workers stand at the top.
-        quarantine: (cut id, reason) of bad cuts.
+        num_quarantined: bad cuts.
+        quarantine: (cut id, reason) of the first 1,000 of them.
         reasons: number of bad cuts by reason, without what differs from cut to cut.
     """
 
@@ -52,24 +62,29 @@ class Status:
     rtfx: float | None
     eta_seconds: float | None
     leased: list[Lease]
+    num_quarantined: int
     quarantine: list[tuple[str, str]]
     reasons: dict[str, int]
 
 
 @dataclass(frozen=True)
-class _Shard:
-    utterances: int
-    seconds: float
-    num_bytes: int
-    modified: float
+class _Shards:
+    """Of each finished unit: its number, bytes, time of the last change, utterances, and seconds of audio."""
+
+    units: NDArray[np.int64]
+    num_bytes: NDArray[np.int64]
+    modified: NDArray[np.float64]
+    utterances: NDArray[np.int64]
+    seconds: NDArray[np.float64]
 
 
 @dataclass
 class Watch:
-    """Looks at a store again and again, and reads each shard once."""
+    """Looks at a store again and again. A shard is read only if its unit has no totals in the plan (or other ones, after a deletion), and once."""
 
     store: Store
-    _shards: dict[int, _Shard] = field(default_factory=dict)
+    # (time of the last change, utterances, seconds) of the units that were read.
+    _read: dict[int, tuple[float, int, float]] = field(default_factory=dict)
 
     def look(self) -> Status:
         """The state now.
@@ -78,39 +93,79 @@ class Watch:
             StoreError: there is no store.
         """
         store = Store.open(self.store.root)  # its plan may have grown
-        self._read(store)
-        shards = list(self._shards.values())
-        hours, done = float(store.plan["hours"]), sum(shard.seconds for shard in shards) / 3600
-        finished = len(shards) == store.num_units
+        bad = _Bad()
+        for unit, entries in store.quarantine.each(store.quarantine.units()):
+            bad.add(unit, entries)
+        shards = self._shards(store, bad.counts)
+        hours, done = float(store.plan["hours"]), float(shards.seconds.sum()) / 3600
+        finished = len(shards.units) == store.num_units
         rtfx = _speed(shards, None if finished else time.time())
-        bad = store.quarantine.of(store.quarantine.units())
         return Status(
             units=store.num_units,
-            units_done=len(shards),
+            units_done=len(shards.units),
             cuts=store.num_cuts,
-            utterances=sum(shard.utterances for shard in shards),
+            utterances=int(shards.utterances.sum()),
             hours=hours,
             hours_done=done,
-            num_bytes=sum(shard.num_bytes for shard in shards),
+            num_bytes=int(shards.num_bytes.sum()),
             rtfx=rtfx,
             eta_seconds=None if finished or not rtfx else max(hours - done, 0.0) * 3600 / rtfx,
             leased=_leases(store),
-            quarantine=bad,
-            reasons=dict(Counter(_general(reason) for _, reason in bad).most_common()),
+            num_quarantined=sum(bad.counts.values()),
+            quarantine=bad.named,
+            reasons=dict(bad.kinds.most_common()),
         )
 
-    def _read(self, store: Store) -> None:
-        files = {unit_of(one.name): one for one in store.files.list("shards", ".parquet")}
-        facts = {unit: one for unit, one in files.items() if unit is not None}
-        # A unit may have been labeled again, or be gone.
-        known = {
-            unit: one for unit, one in self._shards.items() if unit in facts and one.modified == facts[unit].modified
-        }
-        new = sorted(facts.keys() - known.keys())
-        for unit in new:
-            durations = store.column(unit, "duration").to_numpy()
-            known[unit] = _Shard(len(durations), float(durations.sum()), facts[unit].size, facts[unit].modified)
-        self._shards = known
+    def _shards(self, store: Store, bad: Mapping[int, int]) -> _Shards:
+        files = [
+            (unit, one) for one in store.files.list("shards", ".parquet") if (unit := unit_of(one.name)) is not None
+        ]
+        units = np.array([unit for unit, _ in files], dtype=np.int64)
+        num_bytes = np.array([one.size for _, one in files], dtype=np.int64)
+        modified = np.array([one.modified for _, one in files])
+        totals, changed = (
+            PlanTotals.read(store.files),
+            {unit_of(one.name) for one in store.files.list("deleted", ".jsonl")},
+        )
+        # An earlier version planned without totals, and a deletion leaves them as they were.
+        unknown = np.array([unit >= len(totals.cuts) or unit in changed for unit in units.tolist()], dtype=bool)
+        self._read_again(store, dict(zip(units[unknown].tolist(), modified[unknown].tolist(), strict=True)))
+        utterances, seconds = np.zeros(len(units), dtype=np.int64), np.zeros(len(units))
+        known = units[~unknown]
+        utterances[~unknown] = totals.cuts[known] - np.array(
+            [bad.get(unit, 0) for unit in known.tolist()], dtype=np.int64
+        )
+        seconds[~unknown] = totals.seconds[known]
+        for place in np.flatnonzero(unknown):
+            _, utterances[place], seconds[place] = self._read[int(units[place])]
+        return _Shards(units, num_bytes, modified, utterances, seconds)
+
+    def _read_again(self, store: Store, modified: Mapping[int, float]) -> None:
+        """Read the units that were not read since their shard changed; forget those that are not there."""
+
+        def read(unit: int) -> tuple[int, tuple[float, int, float]]:
+            for _ in store.walk([unit]):
+                durations = store.column(unit, "duration").to_numpy()
+            return unit, (modified[unit], len(durations), float(durations.sum()))
+
+        self._read = {unit: one for unit, one in self._read.items() if modified.get(unit) == one[0]}
+        self._read.update(in_order(read, sorted(modified.keys() - self._read.keys())))
+
+
+class _Bad:
+    """The quarantine of a store, in memory that does not grow with it but for a number of each unit."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.kinds: Counter[str] = Counter()
+        self.named: list[tuple[str, str]] = []
+
+    def add(self, unit: int, entries: list[tuple[str, str]]) -> None:
+        self.counts[unit] = len(entries)
+        self.named += entries[: MOST_NAMED - len(self.named)]
+        for _, reason in entries:
+            kind = _general(reason)
+            self.kinds[kind if kind in self.kinds or len(self.kinds) < _MOST_KINDS else "other reasons"] += 1
 
 
 def status(store: Store) -> Status:
@@ -135,7 +190,7 @@ def prometheus(found: Status) -> str:
         ("bytes", found.num_bytes, "Bytes of shards."),
         ("rtfx", found.rtfx, "Seconds of audio labeled in a second."),
         ("eta_seconds", found.eta_seconds, "Until all is done."),
-        ("cuts_quarantined", len(found.quarantine), "Cuts that could not be labeled."),
+        ("cuts_quarantined", found.num_quarantined, "Cuts that could not be labeled."),
     ):
         if value is not None:
             lines += [
@@ -146,15 +201,15 @@ def prometheus(found: Status) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _speed(shards: Sequence[_Shard], now: float | None) -> float | None:
+def _speed(shards: _Shards, now: float | None) -> float | None:
     """Seconds of audio a second since the first shard of the last hour; up to now where work goes on."""
-    times = sorted(shard.modified for shard in shards)
+    times = np.sort(shards.modified)
     if len(times) < 2:
         return None
-    recent = [time for time in times if time >= times[-1] - _WINDOW_SECONDS]
-    start = recent[0] if len(recent) > 1 else times[-2]
-    elapsed = max(times[-1], now or 0.0) - start
-    return sum(shard.seconds for shard in shards if shard.modified > start) / elapsed if elapsed > 0 else None
+    recent = times[times >= times[-1] - _WINDOW_SECONDS]
+    start = float(recent[0] if len(recent) > 1 else times[-2])
+    elapsed = max(float(times[-1]), now or 0.0) - start
+    return float(shards.seconds[shards.modified > start].sum()) / elapsed if elapsed > 0 else None
 
 
 def _leases(store: Store) -> list[Lease]:

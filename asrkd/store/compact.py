@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 
+import numpy as np
+
 from asrkd.errors import ConfigError, StoreError
 from asrkd.store import manifest
 from asrkd.store.files import Files
+from asrkd.store.plan import PlanTotals
 from asrkd.store.reader import Store
 from asrkd.store.rewrite import check_new
 from asrkd.store.schema import CODEBOOKS
@@ -37,6 +40,7 @@ def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
             f"store {store.root!r} is not finished: {len(unfinished)} work units have no shard (first: {min(unfinished)}); the "
             "copy could not be continued. Run asrkd label run first"
         )
+    totals, groups = PlanTotals.read(store.files), []
     count = 0
     for count, units in enumerate(_groups(store, shard_hours), 1):
         for folder, suffix in (("plan", "jsonl.gz"), ("quarantine", "jsonl"), ("deleted", "jsonl")):
@@ -46,9 +50,13 @@ def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
                 [f"{folder}/part-{unit:05d}.{suffix}" for unit in units],
                 f"{folder}/part-{count - 1:05d}.{suffix}",
             )
+        groups.append(units[0])
         rows = [row for unit in store.walk(units) for row in store.unit_rows(unit)]
         write_shard(new, count - 1, rows, store.identity)
     store.files.copy(CODEBOOKS, new)
+    if groups and len(totals.cuts) >= store.num_units:
+        parts = (values[: store.num_units] for values in (totals.cuts, totals.seconds))
+        PlanTotals.of(*(np.add.reduceat(values, groups) for values in parts)).write(new)
     manifest.create(new, store.identity, dict(store.plan) | {"num_units": count})
     return count
 

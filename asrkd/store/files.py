@@ -26,7 +26,7 @@ _WAITS = (0.1, 0.4, 1.6)
 _PATIENCE = 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileFacts:
     """A file's name within its folder, bytes, and time of the last change (seconds since 1970, by the storage's clock)."""
 

@@ -1,4 +1,4 @@
-"""The frozen plan: the cuts of each work unit, one JSON object a line. `asrkd.labeling.plan` makes it."""
+"""The frozen plan: the cuts of each work unit, one JSON object a line, and the totals of all units. `asrkd.labeling.plan` makes it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import gzip
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
 
 from asrkd import text
 from asrkd.errors import StoreError
 from asrkd.store.files import Files
 
+# The totals of all units in one file, so that the state of a job is told without a look into each unit.
+TOTALS = "plan/units.parquet"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
@@ -57,3 +65,48 @@ def read_cuts(files: Files, unit: int) -> list[dict[str, Any]]:
 def is_planned(files: Files) -> bool:
     """Whether the store has a plan; copies with alignments have none."""
     return files.exists(plan_name(0))
+
+
+@dataclass(frozen=True)
+class PlanTotals:
+    """Planned cuts and seconds of audio of each work unit, as they were when it was planned: deletions come later.
+
+    Attributes:
+        cuts: (U,) of all units, those that cannot be used included.
+        seconds: (U,) of audio.
+    """
+
+    cuts: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, cuts: ArrayLike, seconds: ArrayLike) -> PlanTotals:
+        """From any sequences of numbers."""
+        return cls(np.asarray(cuts, dtype=np.int64), np.asarray(seconds, dtype=np.float64))
+
+    @classmethod
+    def read(cls, files: Files) -> PlanTotals:
+        """Those of a store; of no units where it was planned by a version without them.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        if not files.exists(TOTALS):
+            return cls.of([], [])
+        try:
+            table = pq.read_table(pa.BufferReader(files.read(TOTALS)), columns=["cuts", "seconds"])
+            return cls.of(table["cuts"].to_numpy(), table["seconds"].to_numpy())
+        except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                f"{TOTALS} of the store {files.root!r} is damaged ({error}); remove it: only label status is slower without it"
+            ) from None
+
+    def write(self, files: Files) -> None:
+        """Replace those of a store.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table({"cuts": self.cuts, "seconds": self.seconds}), sink, compression="zstd")
+        files.write(TOTALS, sink.getvalue().to_pybytes())

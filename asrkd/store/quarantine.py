@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from asrkd.store.entries import read_entries, write_entries
 from asrkd.store.files import Files
 from asrkd.store.schema import quarantine_name, unit_of
+from asrkd.store.threads import in_order
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Quarantine:
         """
         entries = (entry for unit in units for entry in read_entries(self.files, quarantine_name(unit), "id", "reason"))
         return [(entry["id"], entry["reason"]) for entry in entries]
+
+    def each(self, units: Iterable[int]) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+        """(unit, what `of` it returns) for each of some units, which may be more than memory holds."""
+        return in_order(lambda unit: (unit, self.of([unit])), units)
 
     def write(self, unit: int, bad: Iterable[tuple[str, str]]) -> None:
         """Replace the bad cuts of a unit; without any, there is no file.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,14 +22,13 @@ from asrkd.store.plan import read_cuts
 from asrkd.store.quarantine import Quarantine
 from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name, unit_of
 from asrkd.store.snapshot import pinned
+from asrkd.store.threads import in_order
 from asrkd.targets.packed import unpack
 from asrkd.targets.sparse import SparseTargets
 
 T = TypeVar("T")
 # A Parquet file ends with its footer's length (4 bytes, little-endian) and "PAR1".
 _TAIL = 8
-# An object store answers many requests as fast as one.
-_CHECKED_AT_A_TIME = 16
 # Shards of a strange identity come by the folder, such as by a copy: of these a sample has some.
 MOST_CHECKED = 1024
 
@@ -123,9 +121,8 @@ class Store:
             if unit not in self._checked and same not in self._footer(unit):
                 self.metadata(unit)
 
-        with ThreadPoolExecutor(_CHECKED_AT_A_TIME) as pool:
-            for _ in pool.map(check, units[:: -(-len(units) // MOST_CHECKED) or 1]):
-                pass
+        for _ in in_order(check, units[:: -(-len(units) // MOST_CHECKED) or 1]):
+            pass
 
     def metadata(self, unit: int) -> pq.FileMetaData:
         """A shard's Parquet footer, once its identity has been compared with the store's.

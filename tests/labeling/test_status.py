@@ -15,16 +15,20 @@ from click.testing import CliRunner
 from helpers import make_cuts, make_teacher
 
 from asrkd.cli import cli
-from asrkd.errors import ConfigError, CorpusError
+from asrkd.errors import ConfigError, CorpusError, StoreError
+from asrkd.labeling import status as labeling_status
 from asrkd.labeling.crew import Crew
 from asrkd.labeling.estimate import estimate
 from asrkd.labeling.job import run
 from asrkd.labeling.leases import Leases
 from asrkd.labeling.local import Local
-from asrkd.labeling.plan import plan
+from asrkd.labeling.plan import grow, plan
 from asrkd.labeling.status import Watch, prometheus, status
 from asrkd.store import Store
+from asrkd.store.compact import compact
+from asrkd.store.delete import delete
 from asrkd.store.files import Files
+from asrkd.store.plan import PlanTotals
 
 
 @pytest.fixture
@@ -89,6 +93,52 @@ def test_leases_and_reasons_are_shown_and_the_formats_agree(root: Path, tmp_path
     assert prometheus(found).count("# TYPE") == len(metrics)
     wrong = CliRunner().invoke(cli, ["label", "status", store, "--json", "--prometheus"])
     assert wrong.exit_code == 2 and "give one" in wrong.output
+
+
+def test_the_state_is_that_of_the_shards_whoever_tells_it(
+    root: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(Local(Store.open(str(root))))
+
+    def check() -> None:
+        store, found = Store.open(str(root)), status(Store.open(str(root)))
+        durations = [value for unit in store.units() for value in store.column(unit, "duration").to_pylist()]
+        assert (found.utterances, found.units_done) == (len(durations), store.num_units)
+        assert found.hours_done == pytest.approx(sum(durations) / 3600)
+
+    check()
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "metadata", lambda *_: pytest.fail("a shard was read"))
+        assert status(Store.open(str(root))).utterances == 20
+        assert run(Local(Store.open(str(root)))).labeled == 0
+    ids = [row["id"] for row in Store.open(str(root)).rows(["id"])]
+    delete(Store.open(str(root)), ids=ids[3:5])
+    check()
+    totals = root / "plan/units.parquet"
+    written = totals.read_bytes()
+    totals.unlink()  # a store of an earlier version
+    check()
+    grow(str(corpus / "labeled.jsonl.gz"), Store.open(str(root)), unit_hours=0.001)
+    run(Local(Store.open(str(root))))
+    assert len(PlanTotals.read(Files(str(root))).cuts) == Store.open(str(root)).num_units
+    check()
+    compact(Store.open(str(root)), f"{root}-compact", shard_hours=0.003)
+    assert status(Store.open(f"{root}-compact")).utterances == status(Store.open(str(root))).utterances
+    totals.write_bytes(written[:-9])
+    with pytest.raises(StoreError, match=r"units.parquet .* is damaged .* remove it"):
+        status(Store.open(str(root)))
+
+
+def test_of_a_large_quarantine_some_are_named_and_all_are_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labeling_status, "MOST_NAMED", 3)
+    monkeypatch.setattr(labeling_status, "_MOST_KINDS", 2)
+    quarantine = Store.open(str(root)).quarantine
+    reasons = ["cut 'a' is 3 s", "cut 'b' is 4 s", "gone", "lost", "away"]
+    for unit in range(2):
+        quarantine.write(unit, [(f"{unit}-{n}", reason) for n, reason in enumerate(reasons)])
+    found = status(Store.open(str(root)))
+    assert found.num_quarantined == 10 and [key for key, _ in found.quarantine] == ["0-0", "0-1", "0-2"]
+    assert found.reasons == {"cut '...' is N s": 4, "other reasons": 4, "gone": 2}
 
 
 @pytest.mark.slow
