@@ -96,30 +96,51 @@ class AcousticModel:
                 "PATH.json of the model or to the AcousticModel of a python: factory"
             )
 
+    def check_blank_penalty(self, blank_penalty: float) -> None:
+        """Raise `ConfigError` for a penalty of a blank that the model does not have."""
+        if blank_penalty and not self.inventory.topology.has_blank:
+            raise ConfigError(
+                f"blank_penalty is {blank_penalty:g}, but model {self.spec!r} is of topology {self.inventory.topology_name!r}, which has no blank; leave it out"
+            )
+
     def scores(
-        self, features: Tensor, lengths: Tensor, *, acoustic_scale: float = 1.0, prior_scale: float = 1.0
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        *,
+        acoustic_scale: float = 1.0,
+        prior_scale: float = 1.0,
+        blank_penalty: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """(N, T, F), (N,) -> acoustic scores (N, T', V) float32 and lengths (N,): what every search and lattice is given; see `scores_of`.
 
         Raises:
             ModelError: as `log_probs`, or a model that needs priors has none.
+            ConfigError: a blank penalty for a model without blank.
         """
         self.check_prior()
         log_probs, out_lengths = self.log_probs(features, lengths)
-        return self.scores_of(log_probs, acoustic_scale=acoustic_scale, prior_scale=prior_scale), out_lengths
+        scales = {"acoustic_scale": acoustic_scale, "prior_scale": prior_scale, "blank_penalty": blank_penalty}
+        return self.scores_of(log_probs, **scales), out_lengths
 
-    def scores_of(self, log_probs: Tensor, *, acoustic_scale: float = 1.0, prior_scale: float = 1.0) -> Tensor:
+    def scores_of(
+        self, log_probs: Tensor, *, acoustic_scale: float = 1.0, prior_scale: float = 1.0, blank_penalty: float = 0.0
+    ) -> Tensor:
         """(..., V) log-posteriors -> acoustic scores, `acoustic_scale (log p(s|x) - prior_scale log p(s))`.
 
         Models that need priors give pseudo-likelihoods p(x|s) = p(s|x) / p(s) (Bourlard & Morgan 1994); posteriors of the others are used as
-        they are.
+        they are, but for `blank_penalty`, in nats, which is taken off the blank's: a CTC model that is unsure says blank, and words are left out.
 
         Raises:
             ModelError: a model that needs priors has none.
+            ConfigError: a blank penalty for a model without blank.
         """
         self.check_prior()
+        self.check_blank_penalty(blank_penalty)
         if self.inventory.topology.needs_prior and self.log_prior is not None:
             log_probs = log_probs - prior_scale * self.log_prior.to(log_probs.device)
+        if blank_penalty:
+            log_probs = torch.cat([log_probs[..., :1] - blank_penalty, log_probs[..., 1:]], dim=-1)
         return acoustic_scale * log_probs
 
     @torch.no_grad()

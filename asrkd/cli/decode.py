@@ -43,6 +43,11 @@ from asrkd.sequence.dependency import import_k2
 @click.option("--insertion-penalty", default=0.0, help="Cost of every word, in nats.")
 @click.option("--acoustic-scale", default=1.0, help="Multiplies the acoustic scores.")
 @click.option(
+    "--blank-penalty",
+    default=options.default_of(AcousticScores, "blank_penalty"),
+    help="Taken off the score of a CTC model's blank, in nats: more words, where too many are left out.",
+)
+@click.option(
     "--leave-early", is_flag=True, help="Let an hmm phone end after any of its states: one frame is enough for it."
 )
 def decode_command(
@@ -58,6 +63,7 @@ def decode_command(
     max_active: int,
     insertion_penalty: float,
     acoustic_scale: float,
+    blank_penalty: float,
     leave_early: bool,
 ) -> None:
     """Decode CUTS with a model through a loop of the lexicon's words or a grammar, and score.
@@ -71,6 +77,7 @@ def decode_command(
     acoustic_model = load_model(model, device)
     # What cannot be searched or scored is said before the model runs over all the audio.
     acoustic_model.check_prior()
+    acoustic_model.check_blank_penalty(blank_penalty)
     search = Search(
         read_tokenizer(lexicon),
         acoustic_model,
@@ -85,7 +92,7 @@ def decode_command(
     test_set = EvaluationSet.read(cuts)
     for key in test_set.references:
         files.check_id(key)
-    scores = AcousticScores(acoustic_model, test_set, acoustic_scale=acoustic_scale)
+    scores = AcousticScores(acoustic_model, test_set, acoustic_scale=acoustic_scale, blank_penalty=blank_penalty)
     texts = search.texts(scores)
     files.write_hypotheses(folder / f"hyp-{name}.txt", texts)
     files.write_hypotheses(folder / f"ref-{name}.txt", test_set.references)

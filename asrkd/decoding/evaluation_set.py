@@ -69,7 +69,7 @@ class AcousticScores:
     """A model's acoustic scores of a test set, (utterance id, (T, V) float32) pairs that are computed as they are iterated.
 
     Args:
-        acoustic_scale, prior_scale: as in `AcousticModel.scores`.
+        acoustic_scale, prior_scale, blank_penalty: as in `AcousticModel.scores`.
         batch: utterances that the model is given at a time.
 
     Attributes:
@@ -78,6 +78,7 @@ class AcousticScores:
 
     Raises:
         ModelError: a model that needs priors has none.
+        ConfigError: a blank penalty for a model without blank.
         CorpusError: while it is iterated, audio that cannot be read.
     """
 
@@ -88,12 +89,18 @@ class AcousticScores:
         *,
         acoustic_scale: float = 1.0,
         prior_scale: float = 1.0,
+        blank_penalty: float = 0.0,
         batch: int = 16,
     ) -> None:
         model.check_prior()
+        model.check_blank_penalty(blank_penalty)
         self.model, self.test_set, self.batch = model, test_set, batch
         self.audio_seconds = self.model_seconds = 0.0
-        self._acoustic_scale, self._prior_scale = acoustic_scale, prior_scale
+        self._scales = {
+            "acoustic_scale": acoustic_scale,
+            "prior_scale": prior_scale,
+            "blank_penalty": blank_penalty,
+        }
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
         rate = self.model.front_end.sampling_rate
@@ -112,9 +119,7 @@ class AcousticScores:
         features = torch.nn.utils.rnn.pad_sequence([one for _, one in pending], batch_first=True)
         feature_lengths = torch.tensor([len(one) for _, one in pending])
         began = time.perf_counter()
-        scores, lengths = self.model.scores(
-            features, feature_lengths, acoustic_scale=self._acoustic_scale, prior_scale=self._prior_scale
-        )
+        scores, lengths = self.model.scores(features, feature_lengths, **self._scales)
         scores, lengths = scores.cpu(), lengths.cpu()  # a GPU has finished only now
         self.model_seconds += time.perf_counter() - began
         for (key, _), frames, length in zip(pending, scores, lengths.tolist(), strict=True):

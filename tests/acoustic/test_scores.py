@@ -44,6 +44,25 @@ def test_scores_are_those_of_the_equation(acoustic_scale: float, prior_scale: fl
         assert out_lengths.tolist() == [4, 2]
 
 
+@given(st.floats(0.1, 2), st.floats(-3, 3), st.integers(0, 2**32))
+def test_a_blank_penalty_is_taken_off_the_blank_alone(scale: float, penalty: float, seed: int) -> None:
+    log_probs = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(seed)).log_softmax(-1)
+    expected = log_probs.clone()
+    expected[..., 0] -= penalty
+    found = model("ctc", None).scores_of(log_probs, acoustic_scale=scale, blank_penalty=penalty)
+    torch.testing.assert_close(found, scale * expected)
+    frames = model("ctc", None).scores(torch.randn(1, 4, 192), torch.tensor([4]), blank_penalty=penalty)[0]
+    assert frames.shape == (1, 4, 3)
+    model("hmm", LOG_PRIOR).scores_of(log_probs, blank_penalty=0.0)
+
+
+def test_a_model_without_blank_has_no_blank_penalty() -> None:
+    with pytest.raises(
+        ConfigError, match="^blank_penalty is 1, but model 'mine' is of topology 'hmm', which has no blank"
+    ):
+        model("hmm", LOG_PRIOR).scores_of(torch.zeros(1, 3), blank_penalty=1.0)
+
+
 def test_a_model_that_needs_priors_and_has_none_is_told_what_to_do() -> None:
     features, lengths = torch.randn(1, 4, 192), torch.tensor([4])
     bare = model("hmm", None)

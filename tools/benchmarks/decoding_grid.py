@@ -1,4 +1,5 @@
-"""Error rates of models with the decoding that is best for each on dev: acoustic scale, prior scale, penalty, phones left early.
+"""Error rates of models with the decoding that is best for each on dev: acoustic scale, prior scale,
+penalty, blank penalty (CTC), phones left early.
 
     python tools/benchmarks/decoding_grid.py RUN... --lexicon lexicon.txt --dev dev.jsonl.gz [--test test.jsonl.gz ...] [--phones]
 
@@ -32,13 +33,13 @@ def rate(
     cuts: EvaluationSet,
     expected: dict[str, str],
     words: Lexicon,
-    setting: tuple[bool, float, float, float],
+    setting: tuple[bool, float, float, float, float],
     beam: float,
 ) -> float:
     """Errors per reference word of one setting."""
-    leave_early, scale, prior_scale, penalty = setting
+    leave_early, scale, prior_scale, blank_penalty, penalty = setting
     search = Search(words, model, insertion_penalty=penalty, leave_early=leave_early, beam=beam)
-    scores = AcousticScores(model, cuts, acoustic_scale=scale, prior_scale=prior_scale)
+    scores = AcousticScores(model, cuts, acoustic_scale=scale, prior_scale=prior_scale, blank_penalty=blank_penalty)
     return total(score(expected, search.texts(scores), cuts.speakers)).rate
 
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--phones", action="store_true")
     parser.add_argument("--scales", type=float, nargs="+", default=[0.4, 0.6, 0.8, 1.0, 1.2])
     parser.add_argument("--prior-scales", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--blank-penalties", type=float, nargs="+", default=[0.0])
     parser.add_argument("--penalties", type=float, nargs="+", default=[-4, -3, -2, -1, 0, 2])
     parser.add_argument("--beam", type=float, default=14.0)
     options = parser.parse_args()
@@ -65,10 +67,12 @@ def main() -> None:
         model = load_model(run if ":" in run else f"checkpoint:{run}")
         early = [False, True] if model.inventory.states_per_phone > 1 else [False]
         tried = {}
-        for setting in itertools.product(early, options.scales, options.prior_scales, options.penalties):
+        for setting in itertools.product(
+            early, options.scales, options.prior_scales, options.blank_penalties, options.penalties
+        ):
             tried[setting] = rate(model, sets[options.dev], expected[options.dev], words, setting, options.beam)
             print(
-                f"{run} leave_early {setting[0]}, scale {setting[1]:g}, prior {setting[2]:g}, penalty {setting[3]:g}: dev {tried[setting]:.1%}",
+                f"{run} leave_early {setting[0]}, scale {setting[1]:g}, prior {setting[2]:g}, blank {setting[3]:g}, penalty {setting[4]:g}: dev {tried[setting]:.1%}",
                 flush=True,
             )
         best = min(tried, key=lambda setting: (tried[setting], setting))
@@ -76,7 +80,7 @@ def main() -> None:
             f"{path} {rate(model, sets[path], expected[path], words, best, options.beam):.1%}" for path in options.test
         ]
         print(
-            f"{run} best: leave_early {best[0]}, scale {best[1]:g}, prior {best[2]:g}, penalty {best[3]:g}: "
+            f"{run} best: leave_early {best[0]}, scale {best[1]:g}, prior {best[2]:g}, blank {best[3]:g}, penalty {best[4]:g}: "
             f"{', '.join([f'dev {tried[best]:.1%}', *rates])}",
             flush=True,
         )
