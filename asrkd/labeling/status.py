@@ -16,7 +16,7 @@ from asrkd.errors import StoreError
 from asrkd.store import Store
 from asrkd.store.plan import PlanTotals
 from asrkd.store.schema import unit_of
-from asrkd.store.threads import in_order
+from asrkd.store.threads import read_ahead
 
 # Speed is that of the last hour.
 _WINDOW_SECONDS = 3600.0
@@ -149,7 +149,7 @@ class Watch:
             return unit, (modified[unit], len(durations), float(durations.sum()))
 
         self._read = {unit: one for unit, one in self._read.items() if modified.get(unit) == one[0]}
-        self._read.update(in_order(read, sorted(modified.keys() - self._read.keys())))
+        self._read.update(read_ahead(read, sorted(modified.keys() - self._read.keys())))
 
 
 class _Bad:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from asrkd.store.entries import read_entries, write_entries
 from asrkd.store.files import Files
 from asrkd.store.schema import quarantine_name, unit_of
-from asrkd.store.threads import in_order
+from asrkd.store.threads import read_ahead
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Quarantine:
 
     def each(self, units: Iterable[int]) -> Iterator[tuple[int, list[tuple[str, str]]]]:
         """(unit, what `of` it returns) for each of some units, which may be more than memory holds."""
-        return in_order(lambda unit: (unit, self.of([unit])), units)
+        return read_ahead(lambda unit: (unit, self.of([unit])), units)
 
     def write(self, unit: int, bad: Iterable[tuple[str, str]]) -> None:
         """Replace the bad cuts of a unit; without any, there is no file.

@@ -22,7 +22,7 @@ from asrkd.store.plan import read_cuts
 from asrkd.store.quarantine import Quarantine
 from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name, unit_of
 from asrkd.store.snapshot import pinned
-from asrkd.store.threads import in_order
+from asrkd.store.threads import read_ahead
 from asrkd.targets.packed import unpack
 from asrkd.targets.sparse import SparseTargets
 
@@ -121,7 +121,7 @@ class Store:
             if unit not in self._checked and same not in self._footer(unit):
                 self.metadata(unit)
 
-        for _ in in_order(check, units[:: -(-len(units) // MOST_CHECKED) or 1]):
+        for _ in read_ahead(check, units[:: -(-len(units) // MOST_CHECKED) or 1]):
             pass
 
     def metadata(self, unit: int) -> pq.FileMetaData:

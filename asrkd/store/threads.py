@@ -1,4 +1,4 @@
-"""Many small reads, some at a time: a mounted disk or an object store answers many requests as fast as one."""
+"""Many small reads at a time: a mounted disk or an object store answers many requests as fast as one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 AT_A_TIME = 16
 
 
-def in_order(work: Callable[[Item], T], items: Iterable[Item]) -> Iterator[T]:
+def read_ahead(work: Callable[[Item], T], items: Iterable[Item]) -> Iterator[T]:
     """The result of `work` for each item, in order; a few items ahead are in work or done, however many there are."""
     pending: deque[Future[T]] = deque()
     with ThreadPoolExecutor(AT_A_TIME) as pool:
