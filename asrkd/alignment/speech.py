@@ -14,7 +14,7 @@ from torch import Tensor
 from asrkd.alignment.features import Cepstra, of_samples, of_stacked
 from asrkd.corpus.front_end import FrontEnd, log_mel
 from asrkd.corpus.waveform import AnyFrontEnd
-from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
+from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.store import Store
 from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.utterances import samples_of
@@ -47,7 +47,7 @@ class Speech:
     """
 
     def __init__(self, store: Store) -> None:
-        if store.identity.embed not in ("audio", "features"):
+        if not store.identity.embedding.column:
             raise ConfigError(
                 f"{store.root!r} embeds {store.identity.embed!r}, so there is nothing to align; label the corpus with --embed audio or "
                 "--embed features"
@@ -92,7 +92,7 @@ class Speech:
             StoreError: what is embedded is damaged.
         """
         facts = self._rows.facts(place)
-        if self.store.identity.embed == "audio":
+        if self.store.identity.embedding.column == "audio":
             return front_end(self._samples(place, facts))
         if front_end != self.front_end:
             raise MismatchError(
@@ -104,7 +104,7 @@ class Speech:
     def picture(self, place: Place) -> tuple[NDArray[np.float32], float]:
         """(T, num_mels) log-mel values of an utterance, and the seconds from one row to the next."""
         facts = self._rows.facts(place)
-        if self.store.identity.embed == "audio":
+        if self.store.identity.embedding.column == "audio":
             settings = FrontEnd(sampling_rate=self.sampling_rate, stack=1, stride=1, mean_norm="none")
             mels = log_mel(settings, self._samples(place, facts)).numpy()
             return mels, settings.frame_law().frame_shift / self.sampling_rate
@@ -123,7 +123,7 @@ class Speech:
             yield from self.places(unit)
 
     def _cepstra(self, place: Place, facts: dict[str, Any]) -> Cepstra:
-        if self.store.identity.embed == "audio":
+        if self.store.identity.embedding.column == "audio":
             return of_samples(self._samples(place, facts), self.sampling_rate)
         return of_stacked(self._stored(place, facts), self._stacked())
 
@@ -138,13 +138,9 @@ class Speech:
 
     def _stored(self, place: Place, facts: dict[str, Any]) -> Tensor:
         front_end = self._stacked()
-        data = self._rows.payload(place, "features") or b""
-        shape = (front_end.frame_law().num_features(facts["num_samples"]), front_end.feature_dim)
-        if len(data) != 4 * shape[0] * shape[1]:
-            raise StoreError(
-                f"{self._what(facts)} has {len(data)} bytes of features, not those of {shape[0]} x {shape[1]} float32"
-            )
-        return torch.from_numpy(np.frombuffer(data, "<f4").reshape(shape).copy())
+        data = self._rows.payload(place, "features")
+        embedding = self.store.identity.embedding
+        return torch.from_numpy(embedding.features(data, facts["num_samples"], front_end, self._what(facts)).copy())
 
     def _what(self, facts: dict[str, Any]) -> str:
         return f"utterance {facts['id']!r} of {self.store.root!r}"

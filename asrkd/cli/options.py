@@ -10,15 +10,24 @@ from typing import Any
 import click
 
 from asrkd.acoustic import KINDS
+from asrkd.errors import ConfigError
 from asrkd.labeling import worker
 from asrkd.labeling.plan import plan
-from asrkd.store.identity import AUTOCASTS, EMBEDS
+from asrkd.store.embedding import EMBEDS, parse_embedding
+from asrkd.store.identity import AUTOCASTS
 from asrkd.targets.codecs import DEFAULT_CODEC, codec_forms
 
 
 def default_of(function: Callable[..., Any], name: str) -> Any:
     """The default of an argument of the library, which an option repeats."""
     return inspect.signature(function).parameters[name].default
+
+
+def _embedding(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return parse_embedding(value).spec
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 # No option has a use for NaN or infinity, which compare with nothing, nor for a negative count.
@@ -66,9 +75,11 @@ MODEL_DEVICE = click.option("--device", default="cpu", help="Where the model run
 CODEC = click.option("--codec", help=f"{codec_forms()}.  [default: {DEFAULT_CODEC}]")
 EMBED = click.option(
     "--embed",
-    type=click.Choice(EMBEDS),
+    callback=_embedding,
     default="audio",
-    help="What the rows carry besides targets; a student needs audio or features.",
+    metavar="FORM",
+    help=f"What the rows carry besides targets, {', '.join(EMBEDS)}: audio as 16-bit FLAC or as Opus, features as float32 or 8-bit values. "
+    "A student needs audio or features.",
 )
 AUTOCAST = click.option(
     "--autocast",

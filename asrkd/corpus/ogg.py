@@ -1,7 +1,8 @@
-"""Ogg (Vorbis, Opus): where one stream ends and the next begins, of files that were joined; decoders give only the first."""
+"""Ogg (Vorbis, Opus): where one stream ends and the next begins, of files that were joined (decoders give only the first), and serial numbers."""
 
 from __future__ import annotations
 
+import zlib
 from mmap import mmap
 
 
@@ -30,3 +31,31 @@ def is_ended(data: bytes | mmap, begin: int, end: int) -> bool:
         return False
     count = data[at + 26]
     return bool(data[at + 5] & 4) and at + 27 + count + sum(data[at + 27 : at + 27 + count]) <= end
+
+
+def with_serial(data: bytes, serial: int) -> bytes:
+    """The pages of a stream with this serial number, and their checksums.
+
+    Raises:
+        ValueError: the data is not pages of Ogg, one behind the other.
+    """
+    pages, at = bytearray(data), 0
+    while at < len(pages):
+        if pages[at : at + 4] != b"OggS" or at + 27 > len(pages):
+            raise ValueError(f"no page of Ogg at byte {at}")
+        count = pages[at + 26]
+        end = at + 27 + count + sum(pages[at + 27 : at + 27 + count])
+        pages[at + 14 : at + 18] = serial.to_bytes(4, "little")
+        pages[at + 22 : at + 26] = bytes(4)
+        pages[at + 22 : at + 26] = _checksum(bytes(pages[at:end])).to_bytes(4, "little")
+        at = end
+    return bytes(pages)
+
+
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _checksum(page: bytes) -> int:
+    """Ogg's: the polynomial of zlib's, but highest bit first, and without its inversion before and after."""
+    mirrored = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2)

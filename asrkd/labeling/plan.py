@@ -18,7 +18,6 @@ from asrkd.acoustic import AcousticModel, as_planned, load_model
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.transcripts import transcript_of
-from asrkd.corpus.waveform import Waveform
 from asrkd.corpus.where import Where
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling.layer import plan_layer
@@ -64,7 +63,7 @@ def plan(
         out: folder or URI of the new store.
         teacher: spec of the teacher; None makes a store of transcripts only (the labeled set).
         codec: codec spec, default `DEFAULT_CODEC` of `asrkd.targets.codecs`; only with a teacher.
-        embed: `audio`, `features` or `none`: what the rows carry besides.
+        embed: what the rows carry besides, see `asrkd.store.embedding`.
         autocast, compile: how the teacher computes, see `asrkd.acoustic.load_model`. Fixed here, because the bytes depend on it.
         layer: a layer of the teacher's model (`torch.nn.Module.get_submodule`) whose output is stored for every frame.
         codebooks: a file by `asrkd.labeling.layer.make_codebooks`, whose indexes are stored in place of 16-bit numbers.
@@ -302,8 +301,6 @@ def _identity(
     if front_end is not None:
         raise ConfigError("front_end is given with a teacher; the teacher brings its own front end")
     loaded = load_model(teacher)
-    if embed == "features" and isinstance(loaded.front_end, Waveform):
-        raise ConfigError(f"teacher {teacher!r} reads samples, so there are no features to embed; embed audio")
     identity = teacher_identity(loaded, codec=parse_codec(codec or DEFAULT_CODEC), embed=embed)
     return dataclasses.replace(identity, autocast=autocast, compile=compile)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 
@@ -17,6 +15,7 @@ from asrkd.corpus.cut_json import CutJson, custom_json, main_track, to_cut
 from asrkd.corpus.transcripts import speaker_of, text_of
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import CorpusError
+from asrkd.store.embedding import Embedding
 
 # Frames of features in a batch, padding included. Fixed, because a shard's bytes may depend on the batches.
 BATCH_FRAMES = 8000
@@ -54,18 +53,18 @@ def batches(cuts: Sequence[CutJson], front_end: AnyFrontEnd) -> Iterator[list[Cu
         yield batch
 
 
-def read_batch(cuts: Sequence[CutJson], front_end: AnyFrontEnd, embed: str) -> CutBatch:
+def read_batch(cuts: Sequence[CutJson], front_end: AnyFrontEnd, embedding: Embedding) -> CutBatch:
     """Read the audio of cuts and make their features; a cut that cannot be used is bad."""
     heard, bad = [], {}
     for cut in cuts:
         try:
-            heard.append(_hear(cut, front_end, embed))
+            heard.append(_hear(cut, front_end, embedding))
         except CorpusError as error:
             bad[cut["id"]] = str(error)
     return CutBatch(heard, bad)
 
 
-def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embed: str) -> CutFeatures:
+def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embedding: Embedding) -> CutFeatures:
     cut = to_cut(cut_json)
     if cut.duration > MAX_SECONDS:
         raise CorpusError(
@@ -73,7 +72,7 @@ def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embed: str) -> CutFeatures:
             "need too much memory. Split it (asrkd segment) and plan again"
         )
     rate = front_end.sampling_rate
-    # Features are made from the 16-bit samples that are embedded, so that a student can make the same.
+    # Features are made from 16-bit samples, which FLAC holds, so that a student can make the same.
     samples = np.clip(np.rint(read_audio(cut, rate) * 32768.0), -32768, 32767).astype(np.int16)
     refuse_silence(samples, f"cut {cut.id!r}")
     features = front_end(torch.from_numpy(samples.astype(np.float32) / 32768.0)).numpy()
@@ -90,10 +89,4 @@ def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embed: str) -> CutFeatures:
         "text": text_of(cut_json),
         "custom": custom_json(cut_json),
     }
-    if embed == "audio":
-        buffer = io.BytesIO()
-        soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
-        row["audio"] = {"bytes": buffer.getvalue(), "path": f"{cut.id}.flac"}
-    elif embed == "features":
-        row["features"] = np.asarray(features, "<f4").tobytes()
-    return CutFeatures(row, features)
+    return CutFeatures(row | embedding.columns(cut.id, samples, features, front_end), features)

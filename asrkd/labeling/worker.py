@@ -84,7 +84,7 @@ class Labeler:
         self._layer = open_encoder(store)
         self._front_end = store.identity.front_end
         self._readers: Readers[_Place] = Readers(
-            self._front_end, store.identity.embed, processes=readers, seconds=read_seconds
+            self._front_end, store.identity.embedding, processes=readers, seconds=read_seconds
         )
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="asrkd-writer")
 

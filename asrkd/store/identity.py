@@ -14,11 +14,11 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import ConfigError, MismatchError, StoreError
+from asrkd.store.embedding import Embedding, parse_embedding
 from asrkd.targets.codecs import Codec, parse_codec
 from asrkd.targets.layer_codec import LayerCodec, parse_layer_codec
 
 FORMAT = "asrkd/v1"
-EMBEDS = ("none", "audio", "features")
 AUTOCASTS = ("", "bfloat16", "float16")
 
 
@@ -35,7 +35,7 @@ class Identity:
         inventory: the classes that they are over.
         front_end: that the teacher, or a student of the features, was made for.
         subsampling_factor: of the teacher.
-        embed: what a row carries besides targets.
+        embed: what a row carries besides targets, a spec (`asrkd.store.embedding`).
         autocast, compile: how the teacher computes, which changes the last digits: type of torch's autocast, and torch.compile.
         layer, layer_codec: name of the teacher's layer whose output stands in the column `layer`, and how (`asrkd.targets.layer_codec`).
         codebooks_fingerprint: of the codebooks that its indexes are of.
@@ -55,8 +55,7 @@ class Identity:
     codebooks_fingerprint: str = ""
 
     def __post_init__(self) -> None:
-        if self.embed not in EMBEDS:
-            raise ConfigError(f"embed is {self.embed!r}, but must be one of {', '.join(EMBEDS)}")
+        self.embedding.check(self.front_end)
         if self.autocast not in AUTOCASTS:
             raise ConfigError(
                 f"autocast is {self.autocast!r}, but must be one of {', '.join(filter(None, AUTOCASTS))}, or empty"
@@ -146,6 +145,10 @@ class Identity:
                 "a store of transcripts holds no targets to encode or decode; label it with a teacher first"
             )
         return self.codec
+
+    @functools.cached_property
+    def embedding(self) -> Embedding:
+        return parse_embedding(self.embed)
 
     @functools.cached_property
     def frame_law(self) -> FrameLaw:

@@ -39,8 +39,9 @@ def shard_bytes(unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity
     table = pa.Table.from_arrays(
         [pa.array([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema
     )
-    # Audio and features do not get smaller, or hardly.
-    compression = dict.fromkeys(_leaves(schema), "zstd") | {"audio.bytes": "none", "features": "none"}
+    # Audio and float32 features do not get smaller, or hardly.
+    features = "zstd" if identity.embedding.eight_bit else "none"
+    compression = dict.fromkeys(_leaves(schema), "zstd") | {"audio.bytes": "none", "features": features}
     packed = [field.name for field in schema if field.name.startswith("target_") and pa.types.is_binary(field.type)]
     buffer = io.BytesIO()
     with pq.ParquetWriter(
@@ -76,7 +77,7 @@ def _leaves(schema: pa.Schema) -> list[str]:
 
 def _metadata(unit: int, identity: Identity) -> dict[bytes | str, str]:
     metadata: dict[bytes | str, str] = {IDENTITY_KEY: canonical_json(identity.to_dict()), UNIT_KEY: str(unit)}
-    if identity.embed == "audio":
+    if identity.embedding.column == "audio":
         # By this `datasets.load_dataset("parquet")` plays the column.
         audio = {"_type": "Audio", "sampling_rate": identity.front_end.sampling_rate}
         metadata["huggingface"] = canonical_json({"info": {"features": {"audio": audio}}})

@@ -39,7 +39,7 @@ def to_cuts(store: Store) -> CutSet:
     Raises:
         ConfigError: it embeds no audio.
     """
-    if store.identity.embed != "audio":
+    if store.identity.embedding.column != "audio":
         raise ConfigError(
             f"store {store.root!r} embeds {store.identity.embed!r}, but cuts need audio; label the corpus again with --embed audio, or use "
             "the cuts that it was labeled from"

@@ -107,15 +107,15 @@ class SourceRows:
         return {column: facts[column] for column in self._target_columns} if self.has_targets(facts) else None
 
     def payload(self, place: Place, column: str) -> Any:
-        """The `audio` struct (a dict) or the bytes of the `features` (float32, row by row, not to be written to) of an utterance; None if not embedded."""
+        """The `audio` struct (a dict) or the bytes of the `features` (not to be written to) of an utterance, see `asrkd.store.embedding`; None if not embedded."""
         return self._row(place, (column,))[column]
 
     def fetch(self, places: Iterable[Place]) -> None:
         """Read the row groups of these places into memory, several at a time if they come from an object store."""
         if self.store.files.is_local:
             return
-        embedded = self.store.identity.embed
-        columns = [self._fact_columns, *([(embedded,)] if embedded != "none" else [])]
+        embedded = self.store.identity.embedding.column
+        columns = [self._fact_columns, *([(embedded,)] if embedded else [])]
         wanted = [(unit, group, part) for unit, group in {place[:2]: None for place in places} for part in columns]
         missing = [one for one in wanted if one not in self._groups]
         with ThreadPoolExecutor(_AT_A_TIME) as pool:

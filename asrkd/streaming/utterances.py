@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,6 +15,7 @@ from torch import Tensor
 from asrkd.corpus.augment import Augment, FeatureTransform, utterance_rng
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError, StoreError
+from asrkd.store.embedding import decode_audio
 from asrkd.streaming.batch import Utterance
 from asrkd.streaming.cache import FillCache
 from asrkd.streaming.rows import Place, SourceRows
@@ -90,7 +89,7 @@ class UtteranceReader:
                 f"{what} holds audio at {stored.sampling_rate} Hz, but the student's front end takes "
                 f"{self._front_end.sampling_rate} Hz"
             )
-        if identity.embed == "features":
+        if identity.embedding.column == "features":
             if stored != self._front_end:
                 raise MismatchError(
                     f"{what} holds features of the front end {stored}, but the student's is {self._front_end}; use the "
@@ -101,7 +100,7 @@ class UtteranceReader:
                     f"{what} holds features, which noise and gain cannot be applied to; leave out the augmentation of "
                     "samples, or label the corpus again with --embed audio"
                 )
-        elif identity.embed != "audio" and rows.joined_audio is None:
+        elif identity.embedding.column != "audio" and rows.joined_audio is None:
             raise ConfigError(
                 f"{what} embeds {identity.embed!r}, so there is nothing to feed a student with; name the cuts that it was labeled "
                 f"from (sources.{source.name}.audio), or label the corpus again with --embed audio or --embed features"
@@ -187,8 +186,10 @@ class UtteranceReader:
         self, rows: SourceRows, place: Place, facts: Mapping[str, Any], rng: np.random.Generator | None, what: str
     ) -> Tensor:
         key = (rows.name, place)
-        if rows.store.identity.embed == "features":
-            return _unwritten(self._stored(rows, place, facts["num_samples"], what))
+        embedding = rows.store.identity.embedding
+        if embedding.column == "features":
+            data = rows.payload(place, "features")
+            return _unwritten(embedding.features(data, facts["num_samples"], self._front_end, what))
 
         def clean(exact: bool) -> NDArray[Any]:
             return samples_of(rows, place, facts, self._front_end.sampling_rate, exact=exact, what=what)
@@ -206,16 +207,6 @@ class UtteranceReader:
                 )
         return self._front_end(torch.from_numpy(samples))
 
-    def _stored(self, rows: SourceRows, place: Place, num_samples: int, what: str) -> NDArray[np.float32]:
-        data = rows.payload(place, "features")
-        data = b"" if data is None else data
-        shape = (self._law.num_features(num_samples), self._front_end.feature_dim)
-        if len(data) != 4 * shape[0] * shape[1]:
-            raise MismatchError(
-                f"{what} has {len(data)} bytes of features, but {num_samples} samples make {shape[0]} frames of {shape[1]} float32"
-            )
-        return np.frombuffer(data, "<f4").reshape(shape)
-
     def _cached(self, key: tuple[str, Place], make: Any) -> NDArray[Any]:
         return self._cache.get(key, make, lambda array: array.nbytes)
 
@@ -232,27 +223,12 @@ def samples_of(
     if rows.joined_audio is not None:
         samples: NDArray[Any] = rows.joined_audio.samples(facts["id"], sampling_rate)
     else:
-        samples = _decode(rows.payload(place, "audio"), sampling_rate, exact, what)
+        samples = decode_audio(rows.payload(place, "audio"), sampling_rate, exact, what)
     if len(samples) != facts["num_samples"]:
         raise StoreError(
             f"{what} has {len(samples)} samples of audio, but its row says {facts['num_samples']}; label it again"
         )
     return samples
-
-
-def _decode(audio: Mapping[str, Any] | None, sampling_rate: int, exact: bool, what: str) -> NDArray[Any]:
-    if audio is None or not audio["bytes"]:
-        raise StoreError(f"{what} has no embedded audio; check the store with `asrkd store verify`")
-    try:
-        with soundfile.SoundFile(io.BytesIO(audio["bytes"])) as file:
-            rate = file.samplerate
-            exact = exact and file.subtype == "PCM_16" and file.channels == 1
-            samples: NDArray[Any] = file.read(dtype="int16" if exact else "float32")
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise StoreError(f"the embedded audio of {what} cannot be decoded: {error}; label the corpus again") from None
-    if rate != sampling_rate:
-        raise MismatchError(f"{what} has audio at {rate} Hz, but the front end takes {sampling_rate} Hz")
-    return samples.mean(axis=1) if samples.ndim == 2 else samples
 
 
 def _unwritten(array: NDArray[Any]) -> Tensor:

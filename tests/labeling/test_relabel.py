@@ -35,7 +35,10 @@ def labeled(corpus: Path, root: Path, teacher: str, codec: str, embed: str = "au
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("codec", "embed"), [("topk:3", "audio"), ("hybrid:1:8", "audio"), ("dense", "features")])
+@pytest.mark.parametrize(
+    ("codec", "embed"),
+    [("topk:3", "audio"), ("hybrid:1:8", "opus:32"), ("dense", "features"), ("dense", "features:8bit")],
+)
 def test_a_whole_store_gives_the_same_again(codec: str, embed: str, corpus: Path, teacher: str, tmp_path: Path) -> None:
     root = labeled(corpus, tmp_path / "store", teacher, codec, embed)
     assert relabel(Store.open(root), load_model(teacher), 1.0) == (20, [])
@@ -44,9 +47,10 @@ def test_a_whole_store_gives_the_same_again(codec: str, embed: str, corpus: Path
     assert relabel(Store.open(root), load_model(teacher), 1e-9)[0] == 1
 
 
-def test_a_shift_by_one_frame_is_found_here_alone(corpus: Path, teacher: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("embed", ["audio", "features:8bit"])
+def test_a_shift_by_one_frame_is_found_here_alone(corpus: Path, teacher: str, tmp_path: Path, embed: str) -> None:
     """All else fits: checksums, identity, frame law, statistics."""
-    root = labeled(corpus, tmp_path / "store", teacher, "sampled:8")
+    root = labeled(corpus, tmp_path / "store", teacher, "sampled:8", embed)
     store = Store.open(root)
     rows = list(store.rows())
     shifted = rows[7]

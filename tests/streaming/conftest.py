@@ -15,6 +15,7 @@ from stream_helpers import FRONT_END
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.store import manifest
+from asrkd.store.embedding import parse_embedding
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.writer import write_shard
@@ -90,15 +91,13 @@ def _row(prefix: str, number: int, soft: bool, embed: str, front_end: FrontEnd, 
         "speaker": f"s{number % 3}",
         "text": None if soft else f"text {number}",
         "custom": json.dumps({"number": number}),
-        "audio": {"bytes": flac(samples), "path": None} if embed == "audio" else None,
-        "features": None,
         "alignment": None if soft else rng.integers(0, classes, frames).astype(np.int32),
         "kept_mass": 1.0 if soft else None,
         "entropy": 0.5 if soft else None,
         "confidence": number / 100 if soft else None,
     }
-    if embed == "features":
-        row["features"] = front_end(torch.from_numpy(samples / np.float32(32768))).numpy().astype("<f4").tobytes()
+    features = front_end(torch.from_numpy(samples / np.float32(32768))).numpy()
+    row |= parse_embedding(embed).columns(row["id"], samples, features, front_end)
     if soft:
         scores = torch.from_numpy(rng.standard_normal((frames, classes)).astype(np.float32))
         codec = parse_codec("dense")
