@@ -15,6 +15,12 @@ from asrkd.errors import ConfigError
 _SPEC = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
+def check_spec(spec: str) -> None:
+    """Raise `ConfigError` for what is not of the form `package.module:name`; nothing is imported."""
+    if not _SPEC.fullmatch(spec):
+        raise ConfigError(f"must be of the form 'package.module:name', not {spec!r}")
+
+
 def find_callable(spec: str, *, what: str) -> Callable[..., Any]:
     """What `package.module:name` names.
 

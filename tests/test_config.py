@@ -67,7 +67,9 @@ names = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_character
         rate=st.floats(allow_nan=False, allow_infinity=False),
         name=names,
         flag=st.booleans(),
-        layers=st.lists(st.builds(Layer, size=st.integers(), names=st.lists(names, max_size=3)), max_size=2),
+        layers=st.lists(
+            st.builds(Layer, size=st.integers(-(2**63) + 1, 2**63 - 1), names=st.lists(names, max_size=3)), max_size=2
+        ),
         table=st.dictionaries(st.sampled_from(["a", "b", "1", "yes"]), st.builds(Layer), max_size=2),
         maybe=st.none() | st.builds(Layer),
     )

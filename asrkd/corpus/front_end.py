@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from asrkd import fingerprint
+from asrkd.config import check, section, setting, wrong_value
 from asrkd.corpus.filterbank import Filterbank
 from asrkd.corpus.frame_law import FrameLaw
 from asrkd.corpus.whisper_filterbank import whisper_log_mel
-from asrkd.errors import ConfigError, CorpusError
+from asrkd.errors import CorpusError
 
 MEAN_NORMS = ("none", "utterance", "causal")
 FILTERBANKS = ("kaldi", "whisper")
@@ -56,82 +57,67 @@ class FrontEnd:
     `{"preset": "whisper"}` Whisper's, 80 log-mel every 10 ms; further settings replace those of a preset.
     """
 
-    sampling_rate: int = 16000
+    sampling_rate: int = setting(16000, at_least=1)
     """Hertz."""
-    num_mels: int = 64
+    num_mels: int = setting(64, at_least=4)
     """Mel bins."""
-    frame_length_ms: float = 25.0
+    frame_length_ms: float = setting(25.0, above=0)
     """Window, in milliseconds."""
-    frame_shift_ms: float = 10.0
+    frame_shift_ms: float = setting(10.0, above=0)
     """From one window to the next, in milliseconds."""
-    stack: int = 3
+    stack: int = setting(3, at_least=1)
     """Neighboring frames joined into one."""
-    stride: int = 3
+    stride: int = setting(3, at_least=1)
     """Frames from one joined frame to the next."""
-    mean_norm: str = "utterance"
+    mean_norm: str = setting("utterance", one_of=MEAN_NORMS)
     """`none`, `utterance` or `causal`. A streaming student needs `causal` or `none`."""
-    low_freq: float = 20.0
+    low_freq: float = setting(20.0, at_least=0)
     """Lower edge of the filterbank in hertz."""
     high_freq: float = 0.0
     """Upper edge of the filterbank in hertz; 0 or less is relative to half the sampling rate."""
     snip_edges: bool = True
     """Keep windows inside the signal. False centers them on the middle of each shift (Kaldi's `snip-edges=false`), or for Whisper on its beginning, and mirrors the signal at its ends."""
-    full_scale: float = 32768.0
+    full_scale: float = setting(32768.0, above=0)
     """What a sample of 1.0 counts as before the floor of the logarithm: 32768 (Kaldi) or 1 (icefall, sherpa-onnx)."""
-    filterbank: str = "kaldi"
+    filterbank: str = setting("kaldi", one_of=FILTERBANKS)
     """`kaldi` or `whisper`."""
 
     def __post_init__(self) -> None:
-        if self.mean_norm not in MEAN_NORMS:
-            raise ConfigError(f"mean_norm is {self.mean_norm!r}, but must be one of {', '.join(MEAN_NORMS)}")
-        if self.filterbank not in FILTERBANKS:
-            raise ConfigError(
-                f"front end: filterbank is {self.filterbank!r}, but must be one of {', '.join(FILTERBANKS)}"
-            )
+        check(self, "front_end")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.filterbank == "whisper" and (self.snip_edges or self.full_scale != 1.0):
-            raise ConfigError(
-                f"front end: filterbank is 'whisper' with snip_edges {self.snip_edges} and full_scale {self.full_scale}, but Whisper "
-                "centers its windows and takes samples in -1..1; begin with `preset: whisper`"
+            yield (
+                "filterbank",
+                f"is 'whisper' with snip_edges {self.snip_edges} and full_scale {self.full_scale}, but Whisper centers its windows and takes samples "
+                "in -1..1; begin with `preset: whisper`",
             )
-        for name in (
-            "sampling_rate",
-            "num_mels",
-            "frame_length_ms",
-            "frame_shift_ms",
-            "stack",
-            "stride",
-            "full_scale",
-        ):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"front end: {name} is {getattr(self, name)}, but must be above 0")
-        # 25 and 25.0 are equal settings and must have one fingerprint.
-        for name in ("frame_length_ms", "frame_shift_ms", "low_freq", "high_freq", "full_scale"):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        law = self.frame_law()
-        if law.window < 2:
-            raise ConfigError(
-                f"front end: frame_length_ms is {self.frame_length_ms}, which is {law.window} samples at "
-                f"{self.sampling_rate} Hz; a window needs at least 2"
-            )
-        if self.num_mels < 4:
-            raise ConfigError(f"front end: num_mels is {self.num_mels}, but a filterbank needs at least 4 mel bins")
+        for key, least in (("frame_length_ms", 2), ("frame_shift_ms", 1)):
+            if (samples := self._samples(getattr(self, key))) < least:
+                yield (
+                    key,
+                    f"is {getattr(self, key)}, which is {samples} samples at {self.sampling_rate} Hz, but must be at least {least}",
+                )
         low, high = self.band
         if not 0 <= low < high <= self.sampling_rate / 2:
-            raise ConfigError(
-                f"front end: low_freq {self.low_freq} and high_freq {self.high_freq} make the band {low}..{high} "
-                f"Hz, which must lie within 0..{self.sampling_rate / 2} Hz, half the sampling rate"
+            yield (
+                "high_freq" if high != self.sampling_rate / 2 else "low_freq",
+                f"low_freq {self.low_freq} and high_freq {self.high_freq} make the band {low}..{high} Hz, which must lie within "
+                f"0..{self.sampling_rate / 2} Hz, half the sampling rate",
             )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FrontEnd:
-        """The inverse of `to_dict`, or the settings of a `preset` with others in place of some; refuses unknown keys."""
+        """The inverse of `to_dict`, or the settings of a `preset` with others in place of some.
+
+        Raises:
+            ConfigError: an unknown key, or a value that cannot be used.
+        """
         preset = values.get("preset", "study")
         if not isinstance(preset, str) or preset not in PRESETS:
-            raise ConfigError(f"front end: preset is {preset!r}, but must be one of {', '.join(PRESETS)}")
-        try:
-            return cls(**PRESETS[preset] | {name: value for name, value in values.items() if name != "preset"})
-        except TypeError as error:
-            raise ConfigError(f"front end {dict(values)!r} cannot be used: {error}") from None
+            raise wrong_value("preset", f"must be one of {', '.join(PRESETS)}, not {preset!r}", "front_end")
+        others = {name: value for name, value in values.items() if name != "preset"}
+        return section(cls, PRESETS[preset] | others, "front_end")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values, as written into a store's manifest."""
@@ -150,10 +136,12 @@ class FrontEnd:
         """Edges of the filterbank in hertz."""
         return self.low_freq, self.high_freq if self.high_freq > 0 else self.sampling_rate / 2 + self.high_freq
 
+    def _samples(self, milliseconds: float) -> int:
+        return int(self.sampling_rate * milliseconds * 0.001)
+
     def frame_law(self, subsampling_factor: int = 1) -> FrameLaw:
         """The frame law of this front end before a model with this subsampling factor."""
-        window = int(self.sampling_rate * self.frame_length_ms * 0.001)
-        shift = int(self.sampling_rate * self.frame_shift_ms * 0.001)
+        window, shift = self._samples(self.frame_length_ms), self._samples(self.frame_shift_ms)
         begin = needed = 0
         if self.filterbank == "whisper":
             begin, needed = -(window // 2), 1

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from asrkd.callables import find_callable
+from asrkd.callables import check_spec, find_callable
 from asrkd.config import check, setting
 from asrkd.errors import ConfigError, MismatchError
 
@@ -18,7 +18,7 @@ from asrkd.errors import ConfigError, MismatchError
 class ModelConfig:
     """The `nn.Module` to train."""
 
-    factory: str = "asrkd.models:LSTMStudent"
+    factory: str = setting("asrkd.models:LSTMStudent", form=check_spec)
     """`package.module:factory`, called with `input_dim`, `num_classes` and `args`."""
     args: dict[str, Any] = setting(dict)
     """Further arguments of the factory."""

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from asrkd import fingerprint
+from asrkd.config import is_pair
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
 from asrkd.streaming.disk_cache import DiskCache
@@ -43,9 +44,13 @@ class Filter:
     speakers: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        for column in self.bounds:
+        for column, pair in self.bounds.items():
             if column not in BOUNDED:
                 raise ConfigError(f"a source cannot be filtered by {column!r}; choose from {', '.join(BOUNDED)}")
+            if not is_pair(pair):
+                raise ConfigError(
+                    f"the bounds of {column!r} are {pair!r}, but must be a lowest and a highest value, None for none"
+                )
 
     def columns(self) -> list[str]:
         """The index columns that the filter looks at."""

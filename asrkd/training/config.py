@@ -10,6 +10,7 @@ import torch
 
 from asrkd.config import BY_CONTENT, MAY_CHANGE, check, setting
 from asrkd.corpus.augment import AugmentConfig
+from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import InventoryConfig
 from asrkd.distributed.config import ScaleConfig
 from asrkd.errors import ConfigError
@@ -48,7 +49,7 @@ class TrainConfig:
     """CPU threads of torch; 0 leaves the number to torch."""
     model: ModelConfig = setting(ModelConfig)
     """The model."""
-    front_end: dict[str, Any] = setting(dict)
+    front_end: dict[str, Any] = setting(dict, form=FrontEnd.from_dict)
     """Keys of the front end that differ from its defaults (`asrkd.corpus.front_end`)."""
     inventory: InventoryConfig
     """The output units."""

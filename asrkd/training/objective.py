@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from asrkd.callables import find_callable
+from asrkd.callables import check_spec, find_callable
 from asrkd.config import check, setting
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer, spell
@@ -40,7 +40,7 @@ class SoftLossConfig:
     """Frames by which the student's output may lag behind the teacher's."""
     delay_window: int = setting(0, at_least=0)
     """Further frames that it may lag, by as many as suit each frame best (Delayed-KD, Li et al. 2025); 0 leaves `delay` fixed."""
-    function: str = ""
+    function: str = setting("", form=check_spec)
     """A loss of your own, `package.module:function`, called with (logits (M, V), targets, batch) and returning a sum over the M frames."""
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ class SourceConfig:
     """For a teacher of other frames, by time: `pool` (mean), `nearest`, `peak` (`ctc`: no label is lost to a blank) or, of whole groups, `pick` and `pick:OFFSET`."""
     snapshot: str = ""
     """Train only from the work units pinned by `asrkd store snapshot` under this name."""
-    bounds: dict[str, list[float | None]] = setting(dict, infinite=True)
+    bounds: dict[str, list[float | None]] = setting(dict, infinite=True, pair=True)
     """Keep only utterances within a lowest and a highest value of `duration`, `num_frames`, `kept_mass`, `entropy` or `confidence`, e.g. `{confidence: [0.6, null]}`."""
     speakers: list[str] = setting(list)
     """Keep only utterances of these speakers; an empty list keeps all."""
@@ -44,11 +44,9 @@ class SourceConfig:
     """Manifest of lhotse with the audio of a store that embeds none."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        for column, pair in self.bounds.items():
+        for column in self.bounds:
             if column not in BOUNDED:
                 yield f"bounds.{column}", f"there is no such column to filter by; choose from {', '.join(BOUNDED)}"
-            elif len(pair) != 2:
-                yield f"bounds.{column}", f"must be a lowest and a highest value (null for none), not {pair!r}"
 
 
 def open_sources(

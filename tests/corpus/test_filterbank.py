@@ -85,7 +85,10 @@ def test_the_samples_are_left_as_they_are() -> None:
 
 
 def test_its_arrays_are_a_threads_own_and_leave_no_trace() -> None:
-    wide, narrow = Filterbank(16000, 400, 160, 64, 20.0, 0.0), Filterbank(8000, 200, 80, 23, 20.0, 0.0)
+    wide, narrow = (
+        Filterbank(16000, 400, 160, 64, 20.0, 0.0, 32768.0),
+        Filterbank(8000, 200, 80, 23, 20.0, 0.0, 32768.0),
+    )
     recordings = [noise(count, seed) for seed, count in enumerate([90_000, 1_000, 43_000, 400, 90_000])]
     alone = [wide(samples) for samples in recordings]
     narrow(recordings[0])

@@ -109,16 +109,16 @@ def test_equal_settings_have_one_fingerprint() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"mean_norm": "global"}, "mean_norm is 'global'.*causal"),
-        ({"num_mels": 0}, "num_mels is 0"),
-        ({"stack": -1}, "stack is -1"),
+        ({"mean_norm": "global"}, "^front_end.mean_norm: must be one of .*causal, not 'global'"),
+        ({"num_mels": 0}, "^front_end.num_mels: .*not 0"),
+        ({"stack": -1}, "^front_end.stack: .*not -1"),
         ({"num_mel": 4}, "num_mel"),
-        ({"sampling_rate": "fast"}, "front end .*'fast'"),
+        ({"sampling_rate": "fast"}, "^front_end.sampling_rate: .*'fast'"),
         ({"high_freq": 9000.0}, "high_freq 9000.0 .*0..8000.0"),
         ({"low_freq": 8000.0}, "low_freq 8000.0"),
         ({"high_freq": -8000.0}, "20.0..0.0"),
-        ({"frame_length_ms": 0.1}, "frame_length_ms is 0.1, which is 1 samples"),
-        ({"frame_shift_ms": 0.01}, "shift is 0"),
+        ({"frame_length_ms": 0.1}, "^front_end.frame_length_ms: is 0.1, which is 1 samples"),
+        ({"frame_shift_ms": 0.01}, "^front_end.frame_shift_ms: is 0.01, which is 0 samples"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_when_made(values: dict, message: str) -> None:

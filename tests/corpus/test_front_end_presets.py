@@ -104,11 +104,11 @@ def test_a_preset_is_settings_that_others_replace() -> None:
 @pytest.mark.parametrize(
     "values,message",
     [
-        ({"preset": "sherpas"}, "preset is 'sherpas', but must be one of study, sherpa, whisper"),
-        ({"preset": 3}, "preset is 3, but must be one of"),
-        ({"filterbank": "mfcc"}, "filterbank is 'mfcc', but must be one of kaldi, whisper"),
+        ({"preset": "sherpas"}, "^front_end.preset: must be one of study, sherpa, whisper, not 'sherpas'"),
+        ({"preset": 3}, "^front_end.preset: .*not 3"),
+        ({"filterbank": "mfcc"}, "^front_end.filterbank: must be one of kaldi, whisper, not 'mfcc'"),
         ({"filterbank": "whisper"}, "begin with `preset: whisper`"),
-        ({"full_scale": 0}, "full_scale is 0, but must be above 0"),
+        ({"full_scale": 0}, "^front_end.full_scale: must be above 0, not 0"),
     ],
 )
 def test_wrong_settings_are_refused(values: dict[str, object], message: str) -> None:

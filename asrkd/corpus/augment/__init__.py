@@ -46,7 +46,7 @@ class AugmentConfig:
     """Files and folders of noise."""
     noise_probability: float = setting(0.0, at_least=0, at_most=1)
     """Share of utterances that get noise."""
-    snr: list[float] = setting(lambda: [0.0, 20.0])
+    snr: list[float] = setting(lambda: [0.0, 20.0], pair=True)
     """Lowest and highest signal-to-noise ratio in dB."""
     gain_db: float = setting(0.0, at_least=0)
     """Largest random change of volume in dB, up or down."""
@@ -79,8 +79,6 @@ class AugmentConfig:
         check(self, "augment")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        if len(self.snr) != 2 or self.snr[0] > self.snr[1]:
-            yield "snr", f"must be a lowest and a highest value in dB, not {self.snr!r}"
         if self.codec_probability and not self.codecs:
             yield "codecs", f"must name at least one of {', '.join(CODECS)}, not {self.codecs!r}"
         if self.speed:

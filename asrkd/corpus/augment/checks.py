@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from asrkd.config import is_pair
 from asrkd.errors import ConfigError
 
 
 def check_range(name: str, bounds: tuple[float, float]) -> None:
-    if len(bounds) != 2 or not bounds[0] <= bounds[1]:
+    if not is_pair(bounds):
         raise ConfigError(f"{name} is {bounds!r}, but must be a lowest and a highest value in dB")
 
 

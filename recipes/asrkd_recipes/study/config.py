@@ -34,7 +34,7 @@ class SystemConfig:
 
     model: ModelConfig = setting(ModelConfig)
     """The model."""
-    front_end: dict[str, Any] = setting(dict)
+    front_end: dict[str, Any] = same_as(TrainConfig, "front_end")
     """Keys of the front end that differ from its defaults (`asrkd.corpus.front_end`)."""
     optimizer: OptimizerConfig = setting(OptimizerConfig)
     """The optimizer."""
