@@ -89,6 +89,13 @@ class FrameObjective:
             raise ConfigError(
                 f"soft_loss.around_labels: is {soft.around_labels}, but topology {topology.name!r} has no blank; leave it out"
             )
+        if soft.targets == "top" and not topology.needs_alignment:
+            for key, left_out in (("delay", 0), ("around_labels", None), ("function", "")):
+                if (value := getattr(soft, key)) != left_out:
+                    raise ConfigError(
+                        f"soft_loss.{key}: is {value!r}, but with targets 'top' and topology {topology.name!r} the best path is a transcript, which has no "
+                        "frames to choose or compare; leave one of the two out"
+                    )
         if self.hard.label_smoothing and not topology.needs_alignment:
             raise ConfigError(
                 f"hard_loss.label_smoothing: is {self.hard.label_smoothing}, but topology {topology.name!r} has no label for a frame; leave it out"
