@@ -20,6 +20,7 @@ ORDER = (
     "files",
     "checkpoint",
     "fingerprint",
+    "cache",
     "config",
     "prefetch",
     "processes",

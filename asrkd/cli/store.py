@@ -12,6 +12,7 @@ from asrkd.cli import options
 from asrkd.labeling.relabel import relabel
 from asrkd.store import Store
 from asrkd.store.card import card as write_card
+from asrkd.store.catalog import write_catalog
 from asrkd.store.compact import compact as compact_store
 from asrkd.store.delete import delete as delete_rows
 from asrkd.store.inspect import head as first_rows
@@ -84,6 +85,17 @@ def verify_command(root: str, share: float | None, teacher: str | None) -> None:
 def snapshot_command(root: str, name: str) -> None:
     """Pin the units that are finished now under NAME, to train from them (sources.X.snapshot) while labeling goes on."""
     click.echo(f"snapshot {name!r}: {take_snapshot(Store.open(root), name)} units")
+
+
+@store.command("index")
+@click.argument("root", metavar="STORE")
+def index_command(root: str) -> None:
+    """Write the catalog of STORE: what a training needs to know of its shards, in few files that are mapped into memory.
+
+    Labeling writes it when all units are finished. Only shards that the earlier catalog does not know, or that changed, are read.
+    """
+    index = write_catalog(Store.open(root))
+    click.echo(f"catalog of {len(index.shards)} shards and {index.row_edges[-1]} utterances in {root}")
 
 
 @store.command("delete")

@@ -12,6 +12,7 @@ from asrkd.errors import ConfigError, CorpusError
 from asrkd.labeling.worker import UnitResult
 from asrkd.processes import check_guard
 from asrkd.store import Store
+from asrkd.store.catalog import knows_all, update_catalog, write_catalog
 
 
 class Backend(Protocol):
@@ -111,6 +112,8 @@ def run(backend: Backend, *, max_quarantined: float = 0.01, progress: UnitProgre
     for _, bad in store.quarantine.each(sorted({*store.quarantine.units()} & {*finished})):
         tally.add_bad(bad)
     missing = sorted({*range(store.num_units)} - {*finished})
+    # Of several tasks the one that finished last writes the catalog.
+    is_last = not missing
     if missing:
         store.files.check_writable()
         with closing(backend.label(missing)) as results:
@@ -119,7 +122,10 @@ def run(backend: Backend, *, max_quarantined: float = 0.01, progress: UnitProgre
                 if progress:
                     progress(tally, result)
                 tally.check(max_quarantined)
+                is_last = result.labeled_here
     tally.check(max_quarantined)
+    if is_last and not knows_all(store):
+        write_catalog(store, changed=())
     return tally
 
 
@@ -147,4 +153,5 @@ def retry(backend: Backend, *, progress: UnitProgress | None = None) -> tuple[in
                 tally.add(result)
                 if progress:
                     progress(tally, result)
+    update_catalog(store, again)
     return before, tally.num_bad

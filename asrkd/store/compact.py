@@ -9,6 +9,7 @@ import numpy as np
 
 from asrkd.errors import ConfigError, StoreError
 from asrkd.store import manifest
+from asrkd.store.catalog import write_catalog
 from asrkd.store.files import Files
 from asrkd.store.plan import PlanTotals
 from asrkd.store.reader import Store
@@ -57,7 +58,9 @@ def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
     if groups and len(totals.cuts) >= store.num_units:
         parts = (values[: store.num_units] for values in (totals.cuts, totals.seconds))
         PlanTotals.of(*(np.add.reduceat(values, groups) for values in parts)).write(new)
-    manifest.create(new, store.identity, dict(store.plan) | {"num_units": count})
+    plan = dict(store.plan) | {"num_units": count}
+    write_catalog(Store(new, store.identity, plan))
+    manifest.create(new, store.identity, plan)
     return count
 
 

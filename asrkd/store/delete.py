@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from asrkd.corpus.where import field_of
 from asrkd.errors import StoreError
+from asrkd.store.catalog import update_catalog
 from asrkd.store.entries import read_entries, write_entries
 from asrkd.store.files import Files
 from asrkd.store.plan import is_planned, to_lines, write_planned
@@ -47,6 +48,8 @@ def delete(
         )
     for unit, wanted in found.items() if not dry_run else ():
         _delete(store, unit, set(wanted), is_finished=unit in finished)
+    if not dry_run:
+        update_catalog(Store.open(store.root), found)
     return found
 
 

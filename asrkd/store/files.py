@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ T = TypeVar("T")
 _WAITS = (0.1, 0.4, 1.6)
 # Seconds after which a server that does not answer is not asked again.
 _PATIENCE = 10.0
+# Of a large file, at a time.
+_COPIED_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ class Files:
 
             _asked(put)
         except OSError as error:
-            raise self._unwritten(name, data, error) from None
+            raise self._unwritten(name, len(data), error) from None
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file as `write` does, unless one of this name is there; whether it was written.
@@ -154,7 +158,61 @@ class Files:
         except FileExistsError:
             return False
         except OSError as error:
-            raise self._unwritten(name, data, error) from None
+            raise self._unwritten(name, len(data), error) from None
+
+    def scratch(self, folder: str) -> str:
+        """A folder of this machine for files that `place` moves to `folder`: there itself if the store is local.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        system, base = self.filesystem
+        if not isinstance(system, fs.LocalFileSystem):
+            return tempfile.gettempdir()
+        try:
+            os.makedirs(f"{base}/{folder}", exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{folder!r} of the store {self.root!r} cannot be made: {reason(error)}") from None
+        return f"{base}/{folder}"
+
+    def place(self, path: Path, name: str) -> None:
+        """Move a finished file of this machine (in `scratch`) into the store, whole or not at all.
+
+        Raises:
+            StoreError: the file cannot be written; nothing is left under its name.
+        """
+        system, base = self.filesystem
+        try:
+            if isinstance(system, fs.LocalFileSystem):
+                os.replace(path, f"{base}/{name}")
+                return
+
+            def put() -> None:
+                with open(path, "rb") as source, system.open_output_stream(f"{base}/{name}", compression=None) as out:
+                    shutil.copyfileobj(source, out, _COPIED_BYTES)
+
+            _asked(put)
+            path.unlink()
+        except OSError as error:
+            raise self._unwritten(name, path.stat().st_size, error) from None
+
+    def read_pieces(self, name: str, fill: Callable[[bytes], object]) -> None:
+        """Hand a file's bytes to `fill`, some megabytes at a time.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            StoreError: it cannot be read.
+        """
+        system, base = self.filesystem
+        try:
+            with self.attempts(lambda: system.open_input_file(f"{base}/{name}")) as source:
+                size = source.size()
+                for start in range(0, size, _COPIED_BYTES):
+                    fill(self.attempts(functools.partial(source.read_at, min(_COPIED_BYTES, size - start), start)))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(f"{name!r} of the store {self.root!r} cannot be read: {reason(error)}") from None
 
     def copy(self, name: str, out: Files) -> None:
         """Copy a file to another store, if it is there."""
@@ -210,9 +268,9 @@ class Files:
         except OSError as error:
             raise StoreError(f"{name!r} of the store {self.root!r} cannot be listed: {reason(error)}") from None
 
-    def _unwritten(self, name: str, data: bytes, error: OSError) -> StoreError:
+    def _unwritten(self, name: str, num_bytes: int, error: OSError) -> StoreError:
         return StoreError(
-            f"{name!r} ({len(data)} bytes) cannot be written to the store {self.root!r}: {reason(error)}. Nothing is left under its name; "
+            f"{name!r} ({num_bytes} bytes) cannot be written to the store {self.root!r}: {reason(error)}. Nothing is left under its name; "
             "mend that and run again: finished units are kept"
         )
 

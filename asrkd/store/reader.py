@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyarrow import fs
 
 from asrkd import fingerprint
+from asrkd.cache import LruCache
 from asrkd.errors import MismatchError, StoreError
 from asrkd.fingerprint import canonical_json
 from asrkd.store import manifest
@@ -31,6 +33,9 @@ T = TypeVar("T")
 _TAIL = 8
 # Shards of a strange identity come by the folder, such as by a copy: of these a sample has some.
 MOST_CHECKED = 1024
+# Memory for parsed footers, and what one takes for each byte of the file.
+_FOOTER_BYTES = 128 * 2**20
+_PARSED = 15
 
 
 class Store:
@@ -52,12 +57,19 @@ class Store:
         self.files, self.identity, self.plan, self._pinned = files, identity, plan, units
         self.quarantine = Quarantine(files)
         self.codec = identity.codec
-        self._checked: dict[int, pq.FileMetaData] = {}
+        # Parsed footers take some fifteen times their bytes, so only those that were used last are kept.
+        self._checked: LruCache[pq.FileMetaData] = LruCache(_FOOTER_BYTES)
         self._footers: dict[int, str] = {}
+        self._planned: NDArray[Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What goes to another process, which checks the shards that it reads by itself."""
-        return vars(self) | {"_checked": {}, "_footers": {}}
+        return vars(self) | {"_footers": {}}
+
+    def expect(self, shards: NDArray[Any]) -> None:
+        """From now on refuse shards whose footers are not those of an index (`index.SHARD`), also in processes that this store is sent to."""
+        self._planned = shards[["unit", "footer"]].copy()
+        self._checked = LruCache(_FOOTER_BYTES)
 
     @classmethod
     def open(cls, uri: str, snapshot: str = "") -> Store:
@@ -75,6 +87,11 @@ class Store:
     def root(self) -> str:
         """Its folder or URI, for people."""
         return self.files.root
+
+    @property
+    def pinned(self) -> Sequence[int] | None:
+        """The units of the snapshot that it was opened by; None without one."""
+        return self._pinned
 
     @property
     def num_units(self) -> int:
@@ -107,7 +124,7 @@ class Store:
             was_read = unit in self._checked
             yield unit
             if not was_read:
-                self._checked.pop(unit, None)
+                self._checked.drop(unit)
 
     def check(self, units: Sequence[int]) -> None:
         """Compare the identities of shards with the store's, some at a time; raises what `metadata` raises.
@@ -129,9 +146,10 @@ class Store:
 
         Raises:
             StoreError: the shard cannot be read.
-            MismatchError: it is of another identity.
+            MismatchError: it is of another identity, or changed since its index was made.
         """
-        if unit not in self._checked:
+        found = self._checked.get(unit)
+        if found is None:
             found = self._attempts(unit, lambda: pq.read_metadata(pa.BufferReader(self._footer(unit))))
             stored = (found.metadata or {}).get(IDENTITY_KEY)
             if stored is None:
@@ -139,16 +157,31 @@ class Store:
                     f"{shard_name(unit)} of {self.root!r} carries no identity; it is not of an asrkd store"
                 )
             self.identity.check_dict(json.loads(stored), what=f"{shard_name(unit)} of {self.root!r}")
-            self._checked[unit] = found
-        return self._checked[unit]
+            expected = self._expected(unit)
+            if expected and _hash(found) != expected:
+                raise MismatchError(
+                    f"{shard_name(unit)} of {self.root!r} changed since its row groups were indexed, so a plan of batches made from them does not hold; "
+                    "run asrkd store index on the store if it has a catalog, and start again"
+                )
+            self._checked.put(unit, found, _PARSED * found.serialized_size)
+        return found
 
     def footer_fingerprint(self, unit: int) -> str:
         """A hash of a shard's footer, which another content of the shard would change (sizes, offsets, statistics of columns)."""
+        expected = self._expected(unit)
+        if expected:
+            return expected
         if unit not in self._footers:
-            sink = pa.BufferOutputStream()
-            self.metadata(unit).write_metadata_file(sink)
-            self._footers[unit] = fingerprint.of_bytes(sink.getvalue())
+            self._footers[unit] = _hash(self.metadata(unit))
         return self._footers[unit]
+
+    def _expected(self, unit: int) -> str:
+        """The fingerprint of a shard's footer in the index that batches are planned from, empty without one."""
+        if self._planned is None or not len(self._planned):
+            return ""
+        at = min(int(np.searchsorted(self._planned["unit"], unit)), len(self._planned) - 1)
+        entry = self._planned[at]
+        return entry["footer"].decode() if entry["unit"] == unit else ""
 
     def index(self, columns: Sequence[str] = INDEX) -> pa.Table:
         """These columns of every row, in order, with `unit`, `row_group` and `row` (within the row group), int32; see `indexes`."""
@@ -181,7 +214,11 @@ class Store:
 
     def column(self, unit: int, name: str) -> pa.ChunkedArray:
         """One column of a shard."""
-        return self._read(unit, None, [name]).column(0)
+        return self.columns(unit, [name]).column(0)
+
+    def columns(self, unit: int, names: Sequence[str]) -> pa.Table:
+        """These columns of a shard."""
+        return self._read(unit, None, names)
 
     def read_row_group(self, unit: int, row_group: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One row group, reading only the bytes of these columns (default: all).
@@ -272,6 +309,12 @@ class Store:
                 f"{shard_name(unit)} of {self.root!r} cannot be read ({error}); if it is damaged, remove the file and run "
                 "asrkd label run again"
             ) from None
+
+
+def _hash(footer: pq.FileMetaData) -> str:
+    sink = pa.BufferOutputStream()
+    footer.write_metadata_file(sink)
+    return fingerprint.of_bytes(sink.getvalue())
 
 
 def rows_of_table(table: pa.Table, *, copy: bool = True) -> list[dict[str, Any]]:

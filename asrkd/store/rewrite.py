@@ -8,6 +8,7 @@ from typing import Any
 
 from asrkd.errors import StoreError
 from asrkd.store import manifest
+from asrkd.store.catalog import write_catalog
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.quarantine import Quarantine
@@ -82,6 +83,7 @@ def rewrite(
             new.remove(name)
         raise
     store.files.copy(CODEBOOKS, new)
+    write_catalog(Store(new, identity or store.identity, store.plan))
     manifest.create(new, identity or store.identity, store.plan)
 
 

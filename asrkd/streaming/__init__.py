@@ -13,7 +13,8 @@ from asrkd.streaming.cuts import SoftTargetDataset, to_cuts
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.mixture import Phase
-from asrkd.streaming.source import Filter, Source
+from asrkd.streaming.selection import Filter
+from asrkd.streaming.source import Source
 from asrkd.streaming.view import UtteranceView
 
 __all__ = [

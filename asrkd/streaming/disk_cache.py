@@ -1,20 +1,22 @@
-"""A bounded cache of row groups on a local disk, for stores on an object store."""
+"""A bounded cache of row groups and catalogs on a local disk, for stores on an object store."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import uuid
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
 from asrkd import fingerprint
-from asrkd.errors import ConfigError
+from asrkd.errors import ConfigError, StoreError
+from asrkd.files import publish, reason
 
 _log = logging.getLogger(__name__)
 _SUFFIX = ".arrow"
@@ -58,6 +60,33 @@ class DiskCache:
         if not self._full:
             self._save(path, table)
         return table
+
+    def open_file(self, key: Any, size: int, fill: Callable[[IO[bytes]], None]) -> IO[bytes]:
+        """The file of a key, opened; filled by one process of the machine while others wait for it.
+
+        It may be removed for room later, which leaves it to those that have it open.
+
+        Args:
+            key: anything that JSON can say.
+            size: of the file in bytes.
+
+        Raises:
+            StoreError: the disk is full, or cannot be written to.
+        """
+        path = self.folder / f"{fingerprint.of_json(key)}.file"
+        try:
+            with open(self.folder / f"{path.stem}.lock", "wb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists() or path.stat().st_size != size:
+                    self._make_room(size)
+                    publish(path, fill, os.replace)
+                    self._written += size
+                os.utime(path)
+                return open(path, "rb")
+        except OSError as error:
+            raise StoreError(
+                f"the disk cache {str(self.folder)!r} cannot take a file of {size / 1e6:.0f} MB: {reason(error)}"
+            ) from None
 
     def _save(self, path: Path, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()

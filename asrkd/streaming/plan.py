@@ -8,6 +8,7 @@ middle of an epoch plans one block, however long the epoch is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,16 @@ from asrkd.errors import ConfigError
 # Lengths are blurred by up to this share before utterances are sorted by length, so that a small corpus does not
 # put the same utterances together in every epoch.
 _LENGTH_JITTER = 0.03
+
+
+class FrameCounts(Protocol):
+    """Frames of utterances: an array, or what looks them up (`selection.Frames`)."""
+
+    def __getitem__(self, positions: NDArray[np.integer], /) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+    def max(self) -> Any: ...
 
 
 @dataclass
@@ -36,7 +47,7 @@ class BatchConfig:
     def __post_init__(self) -> None:
         check(self, "batch")
 
-    def check_lengths(self, lengths: NDArray[np.integer], *, what: str) -> None:
+    def check_lengths(self, lengths: FrameCounts, *, what: str) -> None:
         """Refuse utterances that fit no batch, and fewer utterances than streams, by `ConfigError`."""
         longest = int(lengths.max()) if len(lengths) else 0
         if longest > self.max_frames:
@@ -84,7 +95,7 @@ class EpochOrder:
         group = np.searchsorted(self._edges, places, side="right") - 1
         return self._first[group] + places - self._edges[group]
 
-    def batches(self, stream: int, block: int, lengths: NDArray[np.integer]) -> list[NDArray[np.int64]]:
+    def batches(self, stream: int, block: int, lengths: FrameCounts) -> list[NDArray[np.int64]]:
         """The batches of a block: positions of utterances of like length; the batches in a random order.
 
         Args:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asrkd.cache import LruCache
 from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.schema import LAYER
-from asrkd.streaming.cache import LruCache
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.joined_audio import JoinedAudio
 from asrkd.targets.frame_rate_map import FrameRateMap

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asrkd.cache import LruCache
 from asrkd.errors import ConfigError
-from asrkd.streaming.cache import LruCache
 from asrkd.streaming.mixture import Phase, check_phases, phase_at, source_at
-from asrkd.streaming.plan import BatchConfig, EpochOrder
+from asrkd.streaming.plan import BatchConfig, EpochOrder, FrameCounts
 from asrkd.streaming.rows import Place
 from asrkd.streaming.source import Source
 
@@ -96,8 +96,8 @@ class Sampler:
     def __init__(
         self,
         sources: Mapping[str, Source],
-        lengths: Mapping[str, NDArray[np.integer]],
-        num_frames: Mapping[str, NDArray[np.integer]],
+        lengths: Mapping[str, FrameCounts],
+        num_frames: Mapping[str, FrameCounts],
         limits: BatchConfig,
         *,
         seed: int,

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asrkd.cache import FillCache
 from asrkd.corpus.augment import Augment, FeatureTransform, utterance_rng
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store.embedding import decode_audio
 from asrkd.streaming.batch import Utterance
-from asrkd.streaming.cache import FillCache
 from asrkd.streaming.rows import Place, SourceRows
+from asrkd.streaming.selection import Frames
 from asrkd.streaming.source import Source
 from asrkd.targets.frame_rates import FrameRates
 
@@ -106,17 +107,19 @@ class UtteranceReader:
                 f"from (sources.{source.name}.audio), or label the corpus again with --embed audio or --embed features"
             )
 
-    def num_features(self, source: Source) -> NDArray[np.int64]:
+    def num_features(self, source: Source) -> Frames:
         """(U,) frames of each utterance at the front end's rate, rounded up to whole output frames."""
         if not source.rows.frame_rate_map:
-            return source.num_frames * source.store.identity.subsampling_factor
-        teacher = source.store.identity.frame_law.frame_shift
-        frames = -(-source.num_frames.astype(np.int64) * teacher // self._law.frame_shift)
-        return frames * self._law.subsampling_factor
+            factor = source.store.identity.subsampling_factor
+            return source.num_frames.map(lambda frames: frames * factor)
+        teacher, student = source.store.identity.frame_law.frame_shift, self._law.frame_shift
+        factor = self._law.subsampling_factor
+        return source.num_frames.map(lambda frames: -(-frames.astype(np.int64) * teacher // student) * factor)
 
-    def num_frames(self, source: Source) -> NDArray[np.int64]:
+    def num_frames(self, source: Source) -> Frames:
         """(U,) frames of the student's output for each utterance."""
-        return -(-self.num_features(source) // self._law.subsampling_factor)
+        factor = self._law.subsampling_factor
+        return self.num_features(source).map(lambda frames: -(-frames // factor))
 
     def read(self, rows: SourceRows, place: Place, *, epoch: int, augment: bool = True) -> Utterance:
         """The utterance at a place of a source, augmented as a function of (seed, epoch, id).

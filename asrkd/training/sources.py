@@ -11,7 +11,8 @@ from asrkd.errors import ConfigError, MismatchError
 from asrkd.store.reader import Store
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.loader import LoaderConfig
-from asrkd.streaming.source import BOUNDED, Filter, Source
+from asrkd.streaming.selection import BOUNDED, Filter
+from asrkd.streaming.source import Source
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.vocabulary_map import VocabularyMap
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from stream_helpers import FRONT_END
 
+from asrkd.cache import FillCache, LruCache
 from asrkd.errors import ConfigError
 from asrkd.store import Store
-from asrkd.streaming.cache import FillCache, LruCache
 from asrkd.streaming.loader import Loader
-from asrkd.streaming.source import Filter, Source
+from asrkd.streaming.selection import Filter
+from asrkd.streaming.source import Source
 
 MakeStore = Callable[..., str]
 

@@ -33,6 +33,12 @@ class LruCache(Generic[Value]):
             self._values.move_to_end(key)
             return self._values[key][0]
 
+    def drop(self, key: Hashable) -> None:
+        """Forget the value of `key`, if it is there."""
+        with self._lock:
+            if key in self._values:
+                self._bytes -= self._values.pop(key)[1]
+
     def put(self, key: Hashable, value: Value, size: int) -> None:
         """Keep a value of `size` bytes, in place of an earlier one of this key."""
         with self._lock:
