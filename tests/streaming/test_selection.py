@@ -26,7 +26,7 @@ from asrkd.streaming.source import Source
 
 MakeStore = Callable[..., str]
 IDENTITY = Identity()
-BOUNDS = st.one_of(st.none(), st.floats(0, 1))
+PAIRS = st.tuples(st.one_of(st.none(), st.floats(0, 0.5)), st.one_of(st.none(), st.floats(0.5, 1)))
 
 
 def _row(number: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -84,8 +84,8 @@ def _left(store: Store, chosen: Filter) -> list[tuple[int, int, int]]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    duration=st.one_of(st.none(), st.tuples(BOUNDS, BOUNDS)),
-    confidence=st.one_of(st.none(), st.tuples(BOUNDS, BOUNDS)),
+    duration=st.one_of(st.none(), PAIRS),
+    confidence=st.one_of(st.none(), PAIRS),
     speakers=st.one_of(st.none(), st.frozensets(st.sampled_from(["a", "b", "é", "none"]), min_size=1)),
     ids=st.one_of(st.none(), st.frozensets(st.sampled_from([f"u{n}" for n in range(3000, 3100)]), min_size=1)),
     name=st.sampled_from(["", "three"]),
