@@ -3,92 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from asrkd.acoustic import load_model
 from asrkd.cli import options
 from asrkd.corpus.cuts import iterate_json
-from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.corpus.transcripts import speaker_of
-from asrkd.decoding.decode import BEAM, MAX_ACTIVE
 from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
-from asrkd.decoding.search import DECODERS, Search
 from asrkd.evaluation import files
 from asrkd.evaluation.wer import score as align_words
 from asrkd.files import check_folder
-from asrkd.sequence.dependency import import_k2
 
 
 @click.command("decode", cls=options.ModelCommand)
 @click.argument("model", metavar="SPEC")
 @click.argument("cuts")
 @click.argument("out", type=click.Path(file_okay=False))
-@click.option("--lexicon", required=True, type=click.Path(dir_okay=False), help="The words to decode into.")
 @click.option("--name", default="test", help="Names the files: recogs-NAME.txt, errs-NAME.txt, wer-summary-NAME.txt.")
-@click.option(
-    "--grammar",
-    type=click.Path(dir_okay=False),
-    help="ARPA language model; default: a loop of the lexicon's words. Needs kaldilm.",
-)
 @options.MODEL_DEVICE
-@click.option(
-    "--decoder",
-    type=click.Choice(DECODERS),
-    default=options.default_of(Search, "decoder"),
-    help="Who searches the graph.",
-)
-@click.option("--beam", default=BEAM, help="Beam of the graph decoder, in nats.")
-@click.option("--max-active", default=MAX_ACTIVE, help="States kept a frame.")
-@click.option("--insertion-penalty", default=0.0, help="Cost of every word, in nats.")
-@click.option("--acoustic-scale", default=1.0, help="Multiplies the acoustic scores.")
-@click.option(
-    "--blank-penalty",
-    default=options.default_of(AcousticScores, "blank_penalty"),
-    help="Taken off the score of a CTC model's blank, in nats: more words, where too many are left out.",
-)
-@click.option(
-    "--leave-early", is_flag=True, help="Let an hmm phone end after any of its states: one frame is enough for it."
-)
+@options.with_search
 def decode_command(
     model: str,
     cuts: str,
     out: str,
-    lexicon: str,
     name: str,
-    grammar: str | None,
     device: str,
-    decoder: str,
-    beam: float,
-    max_active: int,
-    insertion_penalty: float,
     acoustic_scale: float,
     blank_penalty: float,
-    leave_early: bool,
+    **search_with: Any,
 ) -> None:
-    """Decode CUTS with a model through a loop of the lexicon's words or a grammar, and score.
+    """Decode CUTS with a model, and score.
 
     SPEC names the model: the folder of a finished training run, or any of those below.
     """
     folder = Path(out)
     check_folder(folder)
-    if decoder == "k2":
-        import_k2()
     acoustic_model = load_model(model, device)
     # What cannot be searched or scored is said before the model runs over all the audio.
     acoustic_model.check_prior()
     acoustic_model.check_blank_penalty(blank_penalty)
-    search = Search(
-        read_tokenizer(lexicon),
-        acoustic_model,
-        grammar=grammar,
-        insertion_penalty=insertion_penalty,
-        leave_early=leave_early,
-        beam=beam,
-        max_active=max_active,
-        decoder=decoder,
-        device=device,
-    )
+    search = options.search_of(acoustic_model, device=device, **search_with)
     test_set = EvaluationSet.read(cuts)
     for key in test_set.references:
         files.check_id(key)

@@ -9,7 +9,11 @@ from typing import Any
 
 import click
 
-from asrkd.acoustic import KINDS
+from asrkd.acoustic import KINDS, AcousticModel
+from asrkd.corpus.tokenizer import read_tokenizer
+from asrkd.decoding.decode import BEAM, MAX_ACTIVE
+from asrkd.decoding.evaluation_set import AcousticScores
+from asrkd.decoding.search import DECODERS, Search, best_decoder
 from asrkd.errors import ConfigError
 from asrkd.labeling import worker
 from asrkd.labeling.plan import plan
@@ -131,3 +135,64 @@ WORKERS = click.option(
     help="Processes that run the teacher; on a CPU with one thread each.",
 )
 STUDY_WORKERS = click.option("--workers", type=click.IntRange(1), default=2, help="Processes, with one thread each.")
+
+_SEARCH = (
+    click.option(
+        "--lexicon",
+        metavar="FILE|KIND:FILE",
+        help="The words to find, or the tokenizer that the model was trained with.  [default: the model's units alone, for ctc]",
+    ),
+    click.option(
+        "--grammar",
+        type=click.Path(dir_okay=False),
+        help="Language model of words, or of the model's tokens: an ARPA file, for the decoder beam also a binary file of KenLM.",
+    ),
+    click.option(
+        "--decoder",
+        type=click.Choice(DECODERS),
+        help="The best class of each frame; prefix beam search (pip install 'asrkd[beam]'); a graph of words; the same by k2.  [default: what suits the model]",
+    ),
+    click.option("--beam", default=BEAM, help="Beam of the search, in nats."),
+    click.option(
+        "--beam-size", default=default_of(Search, "beam_size"), help="Prefixes that the decoder beam keeps a frame."
+    ),
+    click.option("--max-active", default=MAX_ACTIVE, help="States of a graph kept a frame."),
+    click.option(
+        "--lm-weight",
+        default=default_of(Search, "lm_weight"),
+        help="Factor of the grammar's scores, for the decoder beam.",
+    ),
+    click.option("--insertion-penalty", default=0.0, help="Cost of every word, in nats."),
+    click.option("--acoustic-scale", default=1.0, help="Multiplies the acoustic scores."),
+    click.option(
+        "--blank-penalty",
+        default=default_of(AcousticScores, "blank_penalty"),
+        help="Taken off the score of a CTC model's blank, in nats: more words, where too many are left out.",
+    ),
+    click.option(
+        "--leave-early", is_flag=True, help="Let an hmm phone end after any of its states: one frame is enough for it."
+    ),
+)
+
+
+def with_search(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a search; all but `acoustic_scale` and `blank_penalty` are for `search_of`."""
+    for option in reversed(_SEARCH):
+        function = option(function)
+    return function
+
+
+def search_of(
+    model: AcousticModel, *, lexicon: str | None, decoder: str | None, device: str, **settings: Any
+) -> Search:
+    """The search that the options name; where they name no decoder, the one that is taken is told.
+
+    Raises:
+        AsrkdError: as `read_tokenizer` and `Search`.
+    """
+    tokenizer = read_tokenizer(lexicon) if lexicon else None
+    search = Search(tokenizer, model, decoder=decoder, device=device, **settings)
+    if decoder is None:
+        why = best_decoder(model.inventory, tokenizer, settings["grammar"])[1]
+        click.echo(f"decoder {search.decoder}: {why}", err=True)
+    return search

@@ -15,6 +15,8 @@ from asrkd.graphs import DecodingGraph
 
 # Of Kaldi's decoder, in nats and states a frame.
 BEAM, MAX_ACTIVE = 24.0, 7000
+# What is further below the best path is not among an n-best list.
+_LATTICE_BEAM = 10.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,42 @@ def graph_decode(
     decoder = kaldi_decoder.FasterDecoder(graph.fst, search_options(beam, max_active))
     decoder.decode(kaldi_decoder.DecodableCtc(scores))
     return hypothesis_of(decoder, graph, len(scores), ended=True)
+
+
+def graph_n_best(
+    scores: NDArray[np.float32], graph: DecodingGraph, count: int, *, beam: float = BEAM
+) -> list[tuple[tuple[str, ...], float]]:
+    """The `count` best word sequences with their scores, the best first, by Kaldi's lattices; fewer where the beam holds no more.
+
+    Kaldi's decoder that makes lattices has no `max_active`.
+
+    Raises:
+        As `graph_decode`.
+    """
+    scores = check_scores(scores, graph.inventory)
+    if not len(scores):
+        return [((), 0.0)]
+    search_options(beam, MAX_ACTIVE)
+    decoder = kaldi_decoder.LatticeSimpleDecoder(
+        graph.fst, kaldi_decoder.LatticeSimpleDecoderConfig(beam=beam, lattice_beam=min(beam, _LATTICE_BEAM))
+    )
+    decoder.decode(kaldi_decoder.DecodableCtc(scores))
+    found, lattice = decoder.get_raw_lattice(True)
+    if not found:
+        raise CorpusError(f"no path survives the beam over {len(scores)} frames; widen the beam")
+    lines = []
+    for line in lattice.to_str(show_weight_one=True, fst_field_separator=" ").splitlines():
+        *places, weight = line.split(" ")
+        cost = sum(map(float, weight.split(",")))
+        # An acceptor of words: from, to, and the word twice.
+        lines.append(f"{places[0]} {cost}" if len(places) == 1 else " ".join([*places[:2], *places[3:] * 2, str(cost)]))
+    words = kaldifst.compile(s="\n".join(lines), acceptor=False)
+    kaldifst.determinize_star(words)
+    paths = []
+    for path in kaldifst.convert_nbest_to_vector(kaldifst.shortest_path(words, n=count)):
+        _, labels, _, cost = kaldifst.get_linear_symbol_sequence(path)
+        paths.append((tuple(graph.words[label] for label in labels), -float(cost.value)))
+    return sorted(paths, key=lambda one: -one[1])
 
 
 def search_options(beam: float, max_active: int) -> kaldi_decoder.FasterDecoderOptions:
@@ -109,14 +147,3 @@ def hypothesis_of(
         np.array(ilabels, dtype=np.int64) - 1,
         bool(decoder.reached_final()),
     )
-
-
-def greedy_tokens(log_probs: NDArray[np.float32], inventory: Inventory) -> tuple[str, ...]:
-    """CTC best-path decoding (Graves et al. 2006): collapse repeats, drop blanks. (T, V) -> tokens."""
-    if not inventory.topology.collapses_repeats:
-        raise MismatchError(
-            f"greedy decoding reads CTC outputs; the topology here is {inventory.topology_name!r}. Use a graph"
-        )
-    best = log_probs.argmax(axis=1) if len(log_probs) else np.zeros(0, dtype=np.int64)
-    kept = best[np.concatenate([[True], best[1:] != best[:-1]])] if len(best) else best
-    return tuple(inventory.units[unit] for unit in kept if unit != 0)

@@ -1,102 +1,203 @@
-"""Search: from the acoustic scores of utterances to text, through a graph of a lexicon's words."""
+"""Search: from the acoustic scores of utterances to text, greedily, by a beam of prefixes, or through a graph of words."""
 
 from __future__ import annotations
 
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asrkd.acoustic import AcousticModel
-from asrkd.corpus.tokenizer import Tokenizer
-from asrkd.decoding.decode import BEAM, MAX_ACTIVE, Hypothesis, graph_decode, search_options
+from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.tokenizer import Tokenizer, decode_names, vocabulary
+from asrkd.decoding.beam import BeamDecoder, BeamSettings
+from asrkd.decoding.decode import BEAM, MAX_ACTIVE, Hypothesis, graph_decode, graph_n_best, search_options
+from asrkd.decoding.greedy import check_blank, greedy_decode
 from asrkd.decoding.k2_decode import K2Decoder
+from asrkd.decoding.units import searchable, spelling_of
+from asrkd.decoding.words import TimedWord, timed_words
 from asrkd.errors import ConfigError
 from asrkd.graphs import ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam
 
-DECODERS = ("kaldi", "k2")
+DECODERS = ("greedy", "beam", "graph", "k2")
 # Utterances that k2 decodes at a time.
 K2_BATCH = 32
 
 
-class Search:
-    """A graph of words, and who searches it.
-
-    Args:
-        lexicon: the words.
-        model: whose scores are searched: of its inventory, and of its weights at the time of the search where a search runs a part of the model itself.
-        grammar: an ARPA file, in place of the loop of all words.
-        insertion_penalty: cost of every word of the loop, in nats.
-        leave_early: an `hmm` phone may end after any of its states.
-        beam: of the search, in nats.
-        max_active: states kept a frame.
-        decoder: `kaldi` or `k2`.
-        device: where k2 searches; kaldi-decoder runs on a CPU.
+@dataclass(frozen=True)
+class Decoded:
+    """What was found in an utterance.
 
     Attributes:
-        graph: what is searched.
+        key: its id.
+        text: the best text.
+        words: its words with times from the utterance's beginning.
+        score: log score of the best path (greedy, graph, k2) or of the sum of its paths (beam).
+        alternatives: the next best texts with their scores.
+    """
+
+    key: str
+    text: str
+    words: tuple[TimedWord, ...] = ()
+    score: float = 0.0
+    alternatives: tuple[tuple[str, float], ...] = field(default=())
+
+
+def best_decoder(inventory: Inventory, tokenizer: Tokenizer | None, grammar: str | None) -> tuple[str, str]:
+    """The decoder to take for an inventory, and why, in words."""
+    if inventory.topology.needs_prior:
+        return "graph", f"units of topology {inventory.topology_name!r} need a graph of words"
+    if tokenizer is not None and tokenizer.words is not None:
+        return "graph", "a lexicon of words is given"
+    if grammar is not None:
+        return "beam", "CTC units with a language model and no lexicon of words"
+    return "greedy", "CTC units without a lexicon of words or a language model"
+
+
+class Search:
+    """What is searched, and how.
+
+    Args:
+        tokenizer: the words, or what spells words; None for the units of a `ctc` model alone.
+        model: whose scores are searched: of its inventory, and of its weights at the time of the search where a search runs a part of the model itself.
+        decoder: `greedy`: the best class of each frame. `beam`: prefix beam search (flashlight-text). `graph`: the best path through the words
+            (kaldi-decoder). `k2`: the same by k2. By default `best_decoder`.
+        grammar: a language model, an ARPA file (for `beam` also a binary file of KenLM); a graph without one is a loop of all words.
+        insertion_penalty: cost of every word, in nats; not for a graph with a grammar.
+        leave_early: an `hmm` phone may end after any of its states.
+        beam: of the search, in nats.
+        max_active: states of a graph kept a frame.
+        beam_size: prefixes that `beam` keeps a frame.
+        lm_weight: factor of the language model's scores in `beam`.
+        n_best: texts to find for each utterance; not with `greedy`.
+        device: where k2 searches; the others run on a CPU.
+
+    Attributes:
+        tokenizer: what spells the words that are found.
+        decoder: its name.
         seconds: that searching has taken so far.
 
     Raises:
         CorpusError: a grammar that cannot be used.
-        ConfigError: an unknown decoder, a beam or number of states that cannot be used, or an insertion penalty for a grammar.
-        DependencyError: k2 or kaldilm is needed and not installed, or k2 has no CUDA.
+        MismatchError: a model without a blank for `greedy` or `beam`.
+        ConfigError: an unknown decoder, a beam or number that cannot be used, or a setting that is not for this search.
+        DependencyError: what the search needs is not installed, or k2 has no CUDA.
     """
 
     def __init__(
         self,
-        lexicon: Tokenizer,
+        tokenizer: Tokenizer | None,
         model: AcousticModel,
         *,
+        decoder: str | None = None,
         grammar: str | None = None,
         insertion_penalty: float = 0.0,
         leave_early: bool = False,
         beam: float = BEAM,
         max_active: int = MAX_ACTIVE,
-        decoder: str = "kaldi",
+        beam_size: int = BeamSettings.beam_size,
+        lm_weight: float = BeamSettings.lm_weight,
+        n_best: int = 1,
         device: str = "cpu",
     ) -> None:
+        decoder = decoder or best_decoder(model.inventory, tokenizer, grammar)[0]
         if decoder not in DECODERS:
             raise ConfigError(f"decoder is {decoder!r}, but must be one of {', '.join(DECODERS)}")
-        if grammar is not None and insertion_penalty:
-            raise ConfigError(
-                f"insertion_penalty is {insertion_penalty:g}, but it is for the loop of words; a grammar has costs for words already, so leave it out"
-            )
+        _check_settings(decoder, grammar, insertion_penalty, lm_weight, n_best)
         search_options(beam, max_active)
+        self.decoder, self.seconds, self._inventory = decoder, 0.0, model.inventory
+        self._n_best, self._beam, self._max_active = n_best, beam, max_active
+        law = model.front_end.frame_law(model.subsampling_factor)
+        self._frame_seconds = law.frame_shift / model.front_end.sampling_rate
+        self.tokenizer = searchable(spelling_of(tokenizer, model.inventory), grammar)
+        if decoder == "greedy":
+            check_blank(model.inventory)
+            if self.tokenizer.words is not None:  # what it finds are the tokens of the lexicon
+                self.tokenizer = spelling_of(None, model.inventory)
+            return
+        if decoder == "beam":
+            settings = BeamSettings(beam_size, beam=beam, lm_weight=lm_weight, word_score=-insertion_penalty)
+            self._prefixes = BeamDecoder(model.inventory, vocabulary(self.tokenizer), grammar, settings)
+            return
         if grammar is None:
-            self.graph = word_loop_graph(
-                lexicon, model.inventory, insertion_penalty=insertion_penalty, leave_early=leave_early
+            self._graph = word_loop_graph(
+                self.tokenizer, model.inventory, insertion_penalty=insertion_penalty, leave_early=leave_early
             )
         else:
-            self.graph = ngram_graph(lexicon, model.inventory, grammar, leave_early=leave_early)
-        self.seconds = 0.0
-        self._beam, self._max_active = beam, max_active
-        self._k2: K2Decoder | None = None
+            self._graph = ngram_graph(self.tokenizer, model.inventory, grammar, leave_early=leave_early)
         if decoder == "k2":
-            self._k2 = K2Decoder(self.graph, device=device, beam=Beam.of_search(beam, max_active))
+            self._k2 = K2Decoder(self._graph, device=device, beam=Beam.of_search(beam, max_active))
 
-    def texts(self, scores: Iterable[tuple[str, NDArray[np.float32]]]) -> dict[str, str]:
-        """Text by utterance id, of ids and (T, V) acoustic scores (`AcousticModel.scores`), which are taken and dropped one by one.
+    def decode(self, scores: Iterable[tuple[str, NDArray[np.float32]]]) -> Iterator[Decoded]:
+        """What is found in utterances of ids and (T, V) acoustic scores (`AcousticModel.scores`), which are taken and dropped one by one.
 
         Raises:
-            MismatchError: V is not the inventory's.
+            MismatchError: V is not the inventory's, or its units are not the tokenizer's.
             CorpusError: no path survives the beam, or NaN among the scores.
         """
-        found: dict[str, str] = {}
-        for part in _parts(scores, K2_BATCH if self._k2 else 1):
+        for part in _parts(scores, K2_BATCH if self.decoder == "k2" else 1):
             began = time.perf_counter()
-            paths = self._paths([frames for _, frames in part])
-            found |= {key: self.graph.text(path.words) for (key, _), path in zip(part, paths, strict=True)}
+            lists = self._hypotheses([frames for _, frames in part])
+            found = [self._decoded(key, frames, one) for (key, frames), one in zip(part, lists, strict=True)]
             self.seconds += time.perf_counter() - began
-        return found
+            yield from found
 
-    def _paths(self, scores: Sequence[NDArray[np.float32]]) -> list[Hypothesis]:
-        if self._k2:
-            return self._k2.decode(scores)
-        return [graph_decode(one, self.graph, beam=self._beam, max_active=self._max_active) for one in scores]
+    def texts(self, scores: Iterable[tuple[str, NDArray[np.float32]]]) -> dict[str, str]:
+        """The text of each utterance by its id; as `decode`."""
+        return {one.key: one.text for one in self.decode(scores)}
+
+    def _hypotheses(self, scores: Sequence[NDArray[np.float32]]) -> list[list[Hypothesis]]:
+        """For each utterance the best sentences, the best first; of the others the words and scores alone."""
+        if self.decoder == "greedy":
+            return [[greedy_decode(one, self._inventory)] for one in scores]
+        if self.decoder == "beam":
+            return [self._prefixes.decode(one, self._n_best) for one in scores]
+        if self.decoder == "k2":
+            return self._k2.decode(scores, self._n_best)
+        return [self._through_graph(one) for one in scores]
+
+    def _through_graph(self, scores: NDArray[np.float32]) -> list[Hypothesis]:
+        best = graph_decode(scores, self._graph, beam=self._beam, max_active=self._max_active)
+        others: list[Hypothesis] = []
+        if self._n_best > 1:
+            lists = graph_n_best(scores, self._graph, self._n_best, beam=self._beam)
+            others = [Hypothesis(words, score, best.classes) for words, score in lists if words != best.words]
+        return [best, *others[: self._n_best - 1]]
+
+    def _decoded(self, key: str, scores: NDArray[np.float32], found: Sequence[Hypothesis]) -> Decoded:
+        best, *others = found
+        words = timed_words(best.words, best.classes, scores, self._frame_seconds, self._inventory, self.tokenizer)
+        alternatives = tuple((self._text(one.words), one.score) for one in others)
+        return Decoded(key, self._text(best.words), tuple(words), best.score, alternatives)
+
+    def _text(self, words: Sequence[str]) -> str:
+        """The text of words, which are tokens where the tokenizer has no list of words."""
+        if self.tokenizer.words is None:
+            return decode_names(self.tokenizer, words)
+        return " ".join(words)
+
+
+def _check_settings(decoder: str, grammar: str | None, insertion_penalty: float, lm_weight: float, n_best: int) -> None:
+    if n_best < 1:
+        raise ConfigError(f"n_best is {n_best}, but must be at least 1")
+    if decoder == "greedy":
+        for name, value in (("grammar", grammar), ("insertion_penalty", insertion_penalty), ("n_best", n_best - 1)):
+            if value:
+                raise ConfigError(
+                    f"{name} is given, but greedy decoding takes the best class of each frame and nothing else; use the decoder beam or graph"
+                )
+    elif decoder != "beam" and grammar is not None and insertion_penalty:
+        raise ConfigError(
+            f"insertion_penalty is {insertion_penalty:g}, but it is for the loop of words; a grammar has costs for words already, so leave it out"
+        )
+    if lm_weight != BeamSettings.lm_weight and (decoder != "beam" or grammar is None):
+        raise ConfigError(
+            f"lm_weight is {lm_weight:g}, but it is for the decoder beam with a grammar; a graph has its grammar's costs, which acoustic_scale weighs"
+        )
 
 
 def _parts(

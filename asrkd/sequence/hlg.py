@@ -8,14 +8,14 @@ import kaldifst
 
 from asrkd.errors import CorpusError
 from asrkd.sequence.lexicon import Pronunciations, disambiguated, lexicon_arcs
-from asrkd.sequence.topology import Arc
+from asrkd.sequence.topology import TokenArc
 
 # Costs that differ by less are one cost when the graph is made smaller; Kaldi's 1/1024 would add up over a sentence.
 _DELTA = 1e-5
 
 
 def compose_hlg(
-    topology: tuple[Sequence[Arc], Sequence[int]],
+    topology: tuple[Sequence[TokenArc], Sequence[int]],
     pronunciations: Pronunciations,
     grammar: str,
     *,

@@ -12,7 +12,7 @@ from asrkd.sequence.dependency import import_k2
 
 Pronunciations = Sequence[tuple[int, Sequence[int]]]
 # From state, to state, token, word, cost.
-Arc = tuple[int, int, int, int, float]
+WordArc = tuple[int, int, int, int, float]
 
 
 def disambiguated(pronunciations: Pronunciations, first: int) -> list[tuple[int, list[int]]]:
@@ -41,7 +41,7 @@ def lexicon_arcs(
     silence_probability: float = 0.5,
     silence_end: int | None = None,
     backoff: tuple[int, int] | None = None,
-) -> tuple[list[Arc], int]:
+) -> tuple[list[WordArc], int]:
     """Any sequence of pronunciations, from tokens to words, with optional silence at the beginning and behind each word.
 
     State 0 is the first. The arcs are in the order of their sources; the state returned with them is the one to end in.
@@ -59,7 +59,7 @@ def lexicon_arcs(
     if not pronunciations:
         raise CorpusError("the lexicon has no words; nothing could be decoded with it")
     pause, free = -math.log(silence_probability), -math.log(1 - silence_probability)
-    arcs: list[Arc] = []
+    arcs: list[WordArc] = []
     # 0: begin; 1: between words; 2: silence; then 3 if silence ends with a token of its own.
     between, number = (0, 1) if silence is None else (1, 3)
     if silence is not None:
@@ -85,7 +85,7 @@ def lexicon_arcs(
     return sorted(arcs, key=lambda arc: arc[0]), between
 
 
-def lexicon_transducer(arcs: Sequence[Arc], end: int) -> Any:
+def lexicon_transducer(arcs: Sequence[WordArc], end: int) -> Any:
     """`lexicon_arcs` as a k2 Fsa."""
     number = 1 + max(max(arc[:2]) for arc in arcs)
     closed = sorted([*arcs, (end, number, -1, -1, 0.0)], key=lambda arc: arc[0])

@@ -9,7 +9,7 @@ from asrkd.errors import ConfigError
 from asrkd.sequence.dependency import import_k2
 
 # From state, to state, class, token (0 for none).
-Arc = tuple[int, int, int, int]
+TokenArc = tuple[int, int, int, int]
 
 
 def ctc_topology(num_classes: int) -> Any:
@@ -40,7 +40,7 @@ def hmm_topology(states: Sequence[Sequence[int]], *, leave_early: bool = False) 
     return k2.arc_sort(k2.Fsa.from_str("\n".join([*lines, str(number)]), aux_label_names=["aux_labels"]))
 
 
-def hmm_arcs(states: Sequence[Sequence[int]], *, leave_early: bool = False) -> tuple[list[Arc], list[int]]:
+def hmm_arcs(states: Sequence[Sequence[int]], *, leave_early: bool = False) -> tuple[list[TokenArc], list[int]]:
     """The arcs of `hmm_topology` from state 0 on, and the states to end in.
 
     Raises:
@@ -67,7 +67,7 @@ def hmm_arcs(states: Sequence[Sequence[int]], *, leave_early: bool = False) -> t
     return arcs, ends
 
 
-def ctc_arcs(num_classes: int) -> tuple[list[Arc], list[int]]:
+def ctc_arcs(num_classes: int) -> tuple[list[TokenArc], list[int]]:
     """The arcs of `ctc_topology` from state 0 on, and the states to end in: state n is behind a frame of class n."""
     states = range(num_classes)
     return [(a, b, b, b if a != b else 0) for a in states for b in states], list(states)

@@ -43,7 +43,7 @@ def invoke(*arguments: object) -> str:
     if isinstance(result.exception, AsrkdError):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def manifest(corpus: Path, path: Path, change: Callable[[int, dict[str, Any]], None], count: int = 4) -> Path:

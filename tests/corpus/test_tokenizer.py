@@ -27,7 +27,8 @@ from asrkd.corpus.tokenizer import (
     tokenizer_fingerprint,
     vocabulary,
 )
-from asrkd.decoding.decode import graph_decode, greedy_tokens
+from asrkd.decoding.decode import graph_decode
+from asrkd.decoding.greedy import greedy_decode
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.graphs import word_loop_graph
 from asrkd.labeling.job import run
@@ -129,7 +130,7 @@ def test_without_a_list_of_words_tokens_are_searched_for(spec: str, topology: st
     found = graph_decode(log_probs, graph)
     assert found.classes.tolist() == classes and graph.text(found.words) == "hull low"
     if inventory.topology.collapses_repeats:
-        assert found.words == greedy_tokens(log_probs, inventory)
+        assert found.words == greedy_decode(log_probs, inventory).words
 
 
 def test_a_spec_is_a_kind_and_its_argument_or_the_path_of_a_lexicon(tmp_path: Path, spec: str) -> None:

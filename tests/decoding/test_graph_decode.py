@@ -8,7 +8,8 @@ import pytest
 
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.decoding.decode import graph_decode, greedy_tokens
+from asrkd.decoding.decode import graph_decode
+from asrkd.decoding.greedy import greedy_decode
 from asrkd.errors import CorpusError, MismatchError
 from asrkd.graphs import word_loop_graph
 
@@ -79,21 +80,21 @@ def test_greedy_collapses_repeats_and_blanks() -> None:
     inventory = Inventory.from_lexicon(LEXICON, "ctc")
     path = [0, 1, 1, 0, 1, 2, 2, 3, 0]
     log_probs = np.log(np.eye(4, dtype=np.float32)[path] + 1e-6)
-    assert greedy_tokens(log_probs, inventory) == ("a", "a", "b", "c")
-    assert greedy_tokens(log_probs[:0], inventory) == ()
+    assert greedy_decode(log_probs, inventory).words == ("a", "a", "b", "c")
+    assert greedy_decode(log_probs[:0], inventory).words == ()
 
 
 def test_wrong_inputs_are_refused() -> None:
     inventory = Inventory.from_lexicon(LEXICON, "ctc")
     graph = word_loop_graph(LEXICON, inventory)
-    with pytest.raises(MismatchError, match="7 classes.*built for 4"):
+    with pytest.raises(MismatchError, match="7 classes.*made for 4"):
         graph_decode(np.zeros((3, 7), dtype=np.float32), graph)
     with pytest.raises(CorpusError, match="NaN"):
         graph_decode(np.full((3, 4), np.nan, dtype=np.float32), graph)
     with pytest.raises(MismatchError, match="built for"):
         graph.check(Inventory.from_lexicon(LEXICON, "hmm"))
     with pytest.raises(MismatchError, match="greedy"):
-        greedy_tokens(np.zeros((3, 7), dtype=np.float32), Inventory.from_lexicon(LEXICON, "hmm"))
+        greedy_decode(np.zeros((3, 7), dtype=np.float32), Inventory.from_lexicon(LEXICON, "hmm"))
     assert graph_decode(np.zeros((0, 4), dtype=np.float32), graph).words == ()
 
 

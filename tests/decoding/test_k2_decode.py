@@ -52,7 +52,7 @@ def test_both_decoders_find_one_path_of_one_score(topology: str, grammar: bool, 
     log_probs = [np.log(rng.dirichlet(np.full(len(inventory), 0.3), n) + 1e-6).astype(np.float32) for n in lengths]
     log_probs[2] = np.zeros((0, len(inventory)), dtype=np.float32)
     decoder = K2Decoder(graph, beam=Beam(1000.0, 1000.0))
-    for one, frames in zip(decoder.decode(log_probs), log_probs, strict=True):
+    for (one,), frames in zip(decoder.decode(log_probs), log_probs, strict=True):
         other = graph_decode(frames, graph, beam=1000.0)
         assert other.complete and one.score == pytest.approx(other.score, abs=1e-3)
         assert (one.words, one.classes.tolist()) == (other.words, other.classes.tolist())

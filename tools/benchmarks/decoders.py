@@ -47,7 +47,7 @@ def main(run: str, cuts: str, lexicon: str, acoustic_scale: float, beam: float, 
     began = time.perf_counter()
     theirs = []
     for at in range(0, len(frames), K2_BATCH):
-        theirs += search.decode(frames[at : at + K2_BATCH])
+        theirs += [one for (one,) in search.decode(frames[at : at + K2_BATCH])]
     k2_seconds = time.perf_counter() - began
     rows = []
     for name, found, seconds in (("kaldi-decoder", ours, kaldi_seconds), ("k2", theirs, k2_seconds)):
