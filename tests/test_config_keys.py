@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from asrkd import config
+from asrkd.acoustic.ensemble import EnsembleSettings
+from asrkd.acoustic.lattice import LatticeSettings
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError
 from asrkd.training.config import TrainConfig
@@ -42,6 +44,8 @@ BASES: dict[type, dict[str, Any]] = {
         "generations": [[PHASE]],
         "distilled": [PHASE],
     },
+    EnsembleSettings: {"teachers": [{"spec": "m"}]},
+    LatticeSettings: {"teacher": "m", "lexicon": "l"},
 }
 
 

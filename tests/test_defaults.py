@@ -14,6 +14,7 @@ import pytest
 
 import asrkd
 import asrkd_recipes
+from asrkd.acoustic.lattice import LatticeSettings
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import StudyConfig
@@ -90,7 +91,7 @@ def repeated(sources: dict[str, str], names: set[str]) -> dict[str, list[str]]:
 
 def test_a_default_is_written_once() -> None:
     seen: set[type] = set()
-    names = {name for config in (TrainConfig, StudyConfig, FrontEnd) for name in keys(config, seen)}
+    names = {name for config in (TrainConfig, StudyConfig, FrontEnd, LatticeSettings) for name in keys(config, seen)}
     assert len(names) > 100
     assert repeated({str(path): path.read_text(encoding="utf-8") for path in FILES}, names) == {}
 

@@ -1,4 +1,4 @@
-"""Writes docs/config.md: every key of a training's and of a study's config, from the dataclasses that declare them.
+"""Writes docs/config.md: every key of the configs, from the dataclasses that declare them.
 
     python tools/config_page.py
 
@@ -16,11 +16,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from asrkd.acoustic.ensemble import EnsembleSettings
+from asrkd.acoustic.lattice import LatticeSettings
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import StudyConfig
 
 PAGE = Path(__file__).parents[1] / "docs/config.md"
+CONFIGS: dict[str, type] = {
+    "A training: `asrkd train CONFIG`": TrainConfig,
+    "A front end": FrontEnd,
+    "An ensemble: `ensemble:FILE`": EnsembleSettings,
+    "A lattice teacher: `lattice:FILE`": LatticeSettings,
+    "A study: `recipes/*/*.yaml`": StudyConfig,
+}
 _BEGINNING = """# Config
 
 Every key, written by `python tools/config_page.py` from the dataclasses that declare them. A wrong value is refused with an error that begins with its full key.
@@ -109,11 +118,7 @@ def table(section: type) -> str:
 def page() -> str:
     """The text of docs/config.md."""
     parts, seen = [_BEGINNING], set()
-    for title, config in (
-        ("A training: `asrkd train CONFIG`", TrainConfig),
-        ("A front end", FrontEnd),
-        ("A study: `recipes/*/*.yaml`", StudyConfig),
-    ):
+    for title, config in CONFIGS.items():
         parts.append(f"## {title}\n")
         for section in sections(config):
             if section in seen:

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from asrkd import fingerprint
-from asrkd.acoustic.kinds import Request, kind
+from asrkd.acoustic.kinds import Request, kind, read_settings
 from asrkd.acoustic.model import AcousticModel
+from asrkd.config import check, setting
 from asrkd.errors import ModelError
+
+
+@dataclass
+class MemberSettings:
+    """A model of an ensemble."""
+
+    spec: str = setting()
+    """The model."""
+    weight: float = setting(1.0, above=0)
+    """Its share of the mean, before all are divided by their sum."""
+
+
+@dataclass
+class EnsembleSettings:
+    """The YAML file of an ensemble."""
+
+    teachers: list[MemberSettings] = setting(list)
+    """The models."""
+    domain: str = setting("probability", one_of=("probability", "log"))
+    """Whether the mean is of posteriors or of their logarithms."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if not self.teachers:
+            yield (
+                "teachers",
+                f"must have at least one model, as teachers: [{{spec: ..., weight: ...}}], not {self.teachers!r}",
+            )
 
 
 @dataclass(frozen=True)
@@ -32,23 +62,10 @@ def read_ensemble(spec: str, path: Path) -> Ensemble:
     Raises:
         ModelError: it cannot be read, or says what cannot be.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        members = [(str(one["spec"]), float(one.get("weight", 1.0))) for one in content["teachers"]]
-        domain = content.get("domain", "probability")
-    except OSError as error:
-        raise ModelError(f"model {spec!r}: {str(path)!r} cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(
-            f"model {spec!r}: {str(path)!r} is not of the form 'teachers: [{{spec: ..., weight: ...}}]' ({error})"
-        ) from None
-    if domain not in ("probability", "log") or not members or any(weight <= 0 for _, weight in members):
-        raise ModelError(
-            f"model {spec!r}: domain is {domain!r} (must be 'probability' or 'log') over {len(members)} teachers, whose "
-            "weights must be above 0"
-        )
-    total = sum(weight for _, weight in members)
-    return Ensemble([one for one, _ in members], [weight / total for _, weight in members], domain)
+    settings = read_settings(EnsembleSettings, spec, path)
+    total = sum(member.weight for member in settings.teachers)
+    weights = [member.weight / total for member in settings.teachers]
+    return Ensemble([member.spec for member in settings.teachers], weights, settings.domain)
 
 
 @kind(

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from asrkd import config
 from asrkd.acoustic.model import AcousticModel
+from asrkd.errors import ConfigError, ModelError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,3 +63,15 @@ def kind(
 ) -> Callable[[Callable[[Request], AcousticModel]], Kind]:
     """Make a loader a `Kind`, which `asrkd.acoustic.load.KINDS` lists."""
     return lambda load: Kind(form, help, load, of_models, in_torch)
+
+
+def read_settings(cls: type[T], spec: str, path: Path) -> T:
+    """The YAML file of a model that is made of others.
+
+    Raises:
+        ModelError: it cannot be read, or a key or value of it cannot be used.
+    """
+    try:
+        return config.load(cls, path)
+    except ConfigError as error:
+        raise ModelError(f"model {spec!r}: {str(path)!r}: {error}") from None

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import yaml
 from torch import Tensor
 
 from asrkd import fingerprint
-from asrkd.acoustic.kinds import Request, kind
+from asrkd.acoustic.kinds import Request, kind, read_settings
 from asrkd.acoustic.model import AcousticModel
 from asrkd.acoustic.trained import TrainedModel
+from asrkd.config import check, setting
 from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.errors import ModelError
 from asrkd.graphs import ForwardBackward, k2_graph, ngram_graph, word_loop_graph
@@ -30,30 +30,31 @@ Occupancies = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LatticeSettings:
-    """The YAML file of a lattice teacher.
+    """The YAML file of a lattice teacher."""
 
-    Attributes:
-        teacher: spec of the teacher whose scores make the lattices.
-        lexicon: the words that there may be.
-        grammar: ARPA file; empty for a loop of the words.
-        prior: the run whose priors an `hmm` teacher takes; empty for its own (of an ensemble: the mean of its members').
-        acoustic_scale: multiplies the acoustic scores.
-        insertion_penalty: cost of every word, without a grammar.
-        exact: every path counts and k2 is not needed (`asrkd.graphs.ForwardBackward`), which suits a loop of some hundreds of words; otherwise
-            lattices are made by k2 and pruned.
-        search_beam, output_beam, max_active: how far.
-    """
-
-    teacher: str
-    lexicon: str
+    teacher: str = setting()
+    """Spec of the model whose scores make the lattices."""
+    lexicon: str = setting()
+    """The words that there may be."""
     grammar: str = ""
+    """ARPA file; empty for a loop of the words."""
     prior: str = ""
-    acoustic_scale: float = 1.0
+    """Run whose priors an `hmm` model takes; empty for its own (of an ensemble: the mean of its members')."""
+    acoustic_scale: float = setting(1.0, above=0)
+    """Factor of the acoustic scores."""
     insertion_penalty: float = 0.0
+    """Cost of every word in nats, without a grammar."""
     exact: bool = False
-    search_beam: float = Beam.search
-    output_beam: float = Beam.output
-    max_active: int = Beam.max_active
+    """Count every path, without k2 (`asrkd.graphs.ForwardBackward`), which suits a loop of some hundreds of words; otherwise k2 makes lattices and prunes them."""
+    search_beam: float = setting(Beam.search, above=0)
+    """Drop a state whose score is worse than the frame's best by more than this."""
+    output_beam: float = setting(Beam.output, above=0)
+    """Drop an arc that is on no path within this of the best."""
+    max_active: int = setting(Beam.max_active, at_least=1)
+    """Most states kept in a frame."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @kind(
@@ -70,7 +71,7 @@ def lattice(request: Request) -> AcousticModel:
         ModelError: a file that cannot be used, or an `hmm` model without priors below it.
         DependencyError: k2 is not installed.
     """
-    settings = _read(request)
+    settings = read_settings(LatticeSettings, request.spec, request.path)
     below = request.member(settings.teacher)
     if settings.prior:
         try:
@@ -111,21 +112,6 @@ def lattice(request: Request) -> AcousticModel:
         log_prior=None,
         one_by_one=False,
     )
-
-
-def _read(request: Request) -> LatticeSettings:
-    try:
-        settings = LatticeSettings(**yaml.safe_load(request.path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ModelError(f"model {request.spec!r}: {str(request.path)!r} cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        names = ", ".join(LatticeSettings.__dataclass_fields__)
-        raise ModelError(
-            f"model {request.spec!r}: {str(request.path)!r} cannot be used ({' '.join(str(error).split())}); it may hold {names}"
-        ) from None
-    if not settings.acoustic_scale > 0:
-        raise ModelError(f"model {request.spec!r}: acoustic_scale is {settings.acoustic_scale}, but must be above 0")
-    return settings
 
 
 class Lattices:

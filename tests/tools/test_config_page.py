@@ -9,16 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from asrkd.corpus.front_end import FrontEnd
-from asrkd.training.config import TrainConfig
-from asrkd_recipes.study.config import StudyConfig
-
 TOOL = Path(__file__).parents[2] / "tools/config_page.py"
 spec = importlib.util.spec_from_file_location("config_page", TOOL)
 assert spec and spec.loader
 config_page = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(config_page)
-SECTIONS = [section for config in (TrainConfig, FrontEnd, StudyConfig) for section in config_page.sections(config)]
+SECTIONS = [section for config in config_page.CONFIGS.values() for section in config_page.sections(config)]
 
 
 @pytest.mark.parametrize("section", dict.fromkeys(SECTIONS), ids=lambda section: section.__name__)

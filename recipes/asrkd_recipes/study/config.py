@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from asrkd.acoustic.lattice import LatticeSettings
 from asrkd.config import changed, check, same_as, setting
 from asrkd.corpus.augment import AugmentConfig
 from asrkd.corpus.inventory import InventoryConfig
@@ -74,9 +75,9 @@ class DecodingConfig:
 class LatticeConfig:
     """How the targets `lattice` are made: the teacher's posteriors over every path of the lexicon's words (`asrkd.acoustic.lattice`)."""
 
-    acoustic_scale: float = setting(1.0, above=0)
+    acoustic_scale: float = same_as(LatticeSettings, "acoustic_scale")
     """Factor of the teacher's scores."""
-    insertion_penalty: float = setting(0.0)
+    insertion_penalty: float = same_as(LatticeSettings, "insertion_penalty")
     """Cost of every word, in nats."""
 
     def __post_init__(self) -> None:

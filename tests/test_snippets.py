@@ -1,0 +1,106 @@
+"""The configs in README and docs are read by the readers that users' files go through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from asrkd import config
+from asrkd.acoustic.ensemble import EnsembleSettings
+from asrkd.acoustic.lattice import LatticeSettings
+from asrkd.errors import ConfigError
+from asrkd.training.config import TrainConfig
+from asrkd_recipes.study.config import StudyConfig
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Where a page shows keys that go on top of another config, that config.
+TRAINING: dict[str, Any] = {
+    "run": "r",
+    "inventory": {"lexicon": "l"},
+    "sources": {"labeled": {"store": "s"}},
+    "schedule": [{"steps": 1, "mixture": {"labeled": 1}}],
+    "dev": "d",
+    "augment": {"time_masks": 1},
+}
+STUDY = {"work": "w", "data": "d"}
+
+
+def blocks() -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, content) of every block of YAML."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in re.finditer(r"^```ya?ml\n(.*?)^```$", text, re.S | re.M):
+            line = text.count("\n", 0, found.start()) + 1
+            yield f"{page.name}:{line}", OmegaConf.to_container(OmegaConf.create(found[1]))  # type: ignore[misc]
+
+
+def inline() -> Iterator[tuple[str, str]]:
+    """(place, code) of what is set within a sentence: `key: {...}`, or key.of.section=value after a command."""
+    for page in PAGES:
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            for code in re.findall(
+                r"`([a-z_]+: \{[^`]*\})`|(?<![\w.-])((?:[a-z_]+\.)+[a-z_]+=[^\s`,;]*[^\s`,;.])", line
+            ):
+                yield f"{page.name}:{number}", code[0] or code[1]
+
+
+def read(content: Mapping[str, Any]) -> Any:
+    """A config by the keys that it has."""
+    if "teachers" in content and "run" not in content:
+        return config.from_dict(EnsembleSettings, content)
+    if "teacher" in content:
+        return config.from_dict(LatticeSettings, content)
+    return config.from_dict(TrainConfig, content if "run" in content else TRAINING | content)
+
+
+def check_holds(made: Any, content: Any) -> None:
+    """Every value of a mapping is in the config that was made of it."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            check_holds(made[name] if isinstance(made, Mapping) else getattr(made, name), value)
+    elif isinstance(content, list):
+        assert len(made) == len(content)
+        for one, value in zip(made, content, strict=True):
+            check_holds(one, value)
+    else:
+        assert made == content
+
+
+BLOCKS, INLINE = list(blocks()), list(inline())
+
+
+@pytest.mark.parametrize(("place", "content"), BLOCKS, ids=[place for place, _ in BLOCKS])
+def test_a_config_on_a_page_can_be_used(place: str, content: dict[str, Any]) -> None:
+    check_holds(read(content), content)
+
+
+@pytest.mark.parametrize(
+    ("place", "code"), INLINE, ids=[f"{place}:{code.split('=')[0][:20]}" for place, code in INLINE]
+)
+def test_keys_within_a_sentence_can_be_used(place: str, code: str) -> None:
+    if ": {" in code:
+        content = OmegaConf.to_container(OmegaConf.create(code))
+        assert isinstance(content, dict)
+        check_holds(read(content), content)
+        return
+    # A study has keys of a training, but for the sections that it has twice, as teacher.batch.
+    of_training = code.partition(".")[0] in {declared.name for declared in fields(TrainConfig)}
+    cls, base = (TrainConfig, TRAINING) if of_training else (StudyConfig, STUDY)
+    config.from_dict(cls, base, [code])
+
+
+def test_the_pages_have_configs() -> None:
+    assert len(BLOCKS) >= 4 and len(INLINE) >= 5
+
+
+@pytest.mark.parametrize("content", [{"run": "r"}, {"sources": {"a": {}}}, {"optimiser": {}}, {"teacher": "t"}])
+def test_a_config_that_cannot_be_used_is_found(content: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        read(content)
