@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from asrkd.acoustic import load_model
+from asrkd.alignment.left_out import LeftOut
 from asrkd.alignment.model_align import ModelAligner
 from asrkd.alignment.phone_align import PhoneAligner, load_phone_model
 from asrkd.alignment.summary import ODDITY, Summary, UtteranceProgress
 from asrkd.corpus.inventory import Inventory, InventoryConfig
 from asrkd.corpus.tokenizer import read_tokenizer
-from asrkd.errors import ConfigError, CorpusError
+from asrkd.errors import ConfigError
 from asrkd.sequence.dependency import import_k2
 from asrkd.store import Store
 from asrkd.store.files import Files
@@ -27,12 +27,12 @@ class Aligned:
 
     Attributes:
         count: utterances with an alignment.
-        left_out: by id in order, the reason of each utterance that was left out.
+        left_out: utterances that were left out.
         summary: of the alignments.
     """
 
     count: int
-    left_out: Mapping[str, str]
+    left_out: LeftOut
     summary: Summary
 
 
@@ -89,7 +89,7 @@ def align_store(
         )
     check_new(Files(out), "align")
     words = read_tokenizer(str(lexicon))
-    total = len(store.index(["id"]))
+    total = store.num_rows()
     if model is not None:
         if soft or aligner == "k2":
             import_k2()
@@ -102,13 +102,13 @@ def align_store(
             leave_early=leave_early,
             soft=soft,
         )
-        _check_share(_sorted(by_model.unusable()), total, max_unaligned)
-        by_model.write(out, lambda: _check_share(_sorted(by_model.left_out), total, max_unaligned), progress)
-        return Aligned(by_model.summary.utterances, _sorted(by_model.left_out), by_model.summary)
+        by_model.unusable().check(total, max_unaligned)
+        by_model.write(out, lambda: by_model.left_out.check(total, max_unaligned), progress)
+        return Aligned(by_model.summary.utterances, by_model.left_out, by_model.summary)
     inventory = Inventory.from_lexicon(words, "hmm", states_per_phone=states_per_phone)
     aligner_of = PhoneAligner(store, words, inventory, oddity=oddity)
     phone_model = load_phone_model(saved, words) if saved else None
-    _check_share(_sorted(aligner_of.unusable(aligner_of.phones)), total, max_unaligned)
+    aligner_of.unusable(aligner_of.phones).check(total, max_unaligned)
     phone_model = phone_model or aligner_of.train(progress)
     if save:
         # Before the store, which says that all is done.
@@ -116,22 +116,8 @@ def align_store(
     summary = aligner_of.write(
         out,
         phone_model,
-        lambda: _check_share(_sorted(aligner_of.left_out), total, max_unaligned),
+        lambda: aligner_of.left_out.check(total, max_unaligned),
         progress,
         from_here=saved is None,
     )
-    return Aligned(summary.utterances, _sorted(aligner_of.left_out), summary)
-
-
-def _sorted(left_out: Mapping[str, str]) -> dict[str, str]:
-    return dict(sorted(left_out.items()))
-
-
-def _check_share(left_out: Mapping[str, str], total: int, allowed: float) -> None:
-    """Refuse to leave out more than the allowed share."""
-    if len(left_out) > allowed * total:
-        names = ", ".join(map(repr, list(left_out)[:20])) + (" and others" if len(left_out) > 20 else "")
-        raise CorpusError(
-            f"{len(left_out)} of {total} utterances cannot be aligned, more than the share of {allowed} that is allowed ({names}); the first: "
-            f"{next(iter(left_out.values()))}. Mend the transcripts or the lexicon, or raise --max-unaligned to leave them out"
-        )
+    return Aligned(summary.utterances, aligner_of.left_out, summary)

@@ -14,6 +14,7 @@ from torch import Tensor
 from asrkd import fingerprint
 from asrkd.acoustic import AcousticModel
 from asrkd.alignment.forced import TooFewFrames, TranscriptGraph, too_few_frames, transcript_graph, viterbi
+from asrkd.alignment.left_out import LeftOut
 from asrkd.alignment.speech import Speech, Spoken
 from asrkd.alignment.summary import Example, Summary, UtteranceProgress
 from asrkd.alignment.timeline import of_state_path
@@ -74,7 +75,7 @@ class ModelAligner:
             1 if leave_early else self.inventory.states_per_phone,
             has_blank=self.inventory.topology.has_blank,
         )
-        self.left_out: dict[str, str] = {}
+        self.left_out = LeftOut()
         self.identity = self._soft_identity(soft) if soft else None
 
     def write(self, out: str, check: Callable[[], None], progress: UtteranceProgress | None = None) -> None:
@@ -83,7 +84,7 @@ class ModelAligner:
         Args:
             check: called before the copy becomes a store.
         """
-        total, done = len(self.store.index(["id"])), 0
+        total, done = self.store.num_rows(), 0
 
         def fill(unit: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
             nonlocal done
@@ -99,7 +100,7 @@ class ModelAligner:
                 done += 1
                 if progress:
                     progress(done, total)
-            self.left_out |= left_out
+            self.left_out.add(left_out)
             return columns, left_out
 
         rewrite(self.store, out, fill, self.identity, check=check)
@@ -123,14 +124,14 @@ class ModelAligner:
             columns |= encoded_columns(spoken.id, self._occupancies(what, text, scores), self.identity)
         return columns
 
-    def unusable(self) -> dict[str, str]:
-        """By id, why utterances cannot be aligned, as far as transcripts and lengths tell; no audio is read."""
-        found = {}
+    def unusable(self) -> LeftOut:
+        """Utterances that cannot be aligned, and why, as far as transcripts and lengths tell; no audio is read."""
+        found = LeftOut()
         for row in self.store.rows(["id", "text", "num_frames"]):
             try:
                 self._graph(f"utterance {row['id']!r}", row["text"], row["num_frames"])
             except CorpusError as error:
-                found[row["id"]] = str(error)
+                found.add({row["id"]: str(error)})
         return found
 
     def _graph(self, what: str, text: str | None, frames: int) -> TranscriptGraph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from asrkd.alignment.features import frame_law
 from asrkd.alignment.flat_start import flat_start
 from asrkd.alignment.forced import TooFewFrames
 from asrkd.alignment.frames import frame_labels, nearest_frames
+from asrkd.alignment.left_out import LeftOut
 from asrkd.alignment.phone_graph import STATES, PhoneGraph, phone_graph
 from asrkd.alignment.phone_model import PhoneModel, spell_phones
 from asrkd.alignment.speech import Speech, Spoken
@@ -46,7 +47,7 @@ class PhoneAligner:
         self.phones = tuple(phone for phone in words.tokens if phone != SILENCE)
         self.oddity = oddity
         self.summary = Summary(0.01, STATES)
-        self.left_out: dict[str, str] = {}
+        self.left_out = LeftOut()
 
     def train(self, progress: Callable[[int, int], None] | None = None, *, hours: float = TRAIN_HOURS) -> PhoneModel:
         """A flat start on at most `hours` hours.
@@ -104,31 +105,33 @@ class PhoneAligner:
         self.summary.usual, self.summary.made_from = model.usual, None if from_here else model.usual
         if not from_here:
             self.summary.usual = self.usual(model)
-        units = self.store.units()
+        units, done = len(self.store.units()), 0
 
         def fill(unit: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+            nonlocal done
             columns: dict[str, dict[str, Any]] = {}
             left_out: dict[str, str] = {}
             for group in self._groups(self.speech.places(unit), left_out, model):
                 for key, labels in self._aligned(group, left_out, model):
                     columns[key] = {"alignment": labels}
-            self.left_out |= left_out
+            self.left_out.add(left_out)
+            done += 1
             if progress:
-                progress(units.index(unit) + 1, len(units))
+                progress(done, units)
             return columns, left_out
 
         rewrite(self.store, out, fill, check=check)
         return self.summary
 
-    def unusable(self, phones: Sequence[str]) -> dict[str, str]:
-        """By id, why utterances cannot be aligned, as far as transcripts and lengths tell; no audio is read."""
+    def unusable(self, phones: Sequence[str]) -> LeftOut:
+        """Utterances that cannot be aligned, and why, as far as transcripts and lengths tell; no audio is read."""
         law = frame_law(self.speech.sampling_rate)
-        found = {}
+        found = LeftOut()
         for row in self.store.rows(["id", "text", "num_samples"]):
             try:
                 self.graph(row["id"], row["text"], law.num_frames(row["num_samples"]), phones)
             except CorpusError as error:
-                found[row["id"]] = str(error)
+                found.add({row["id"]: str(error)})
         return found
 
     def graph(self, key: str, text: str | None, frames: int, phones: Sequence[str]) -> PhoneGraph:
@@ -148,15 +151,19 @@ class PhoneAligner:
             )
         return graph
 
-    def _places(self, hours: float) -> list[Place]:
-        """Utterances of at most `hours` hours, evenly from the whole store, in its order."""
-        index = self.store.index(["duration"])
-        long = float(index["duration"].to_numpy().sum()) / 3600
-        places = list(zip(*(index[name].to_pylist() for name in ("unit", "row_group", "row")), strict=True))
-        if long <= hours:
-            return places
-        chosen = np.linspace(0, len(places) - 1, max(1, int(len(places) * hours / long)))
-        return [places[n] for n in np.unique(chosen.astype(int))]
+    def _places(self, hours: float) -> Iterator[Place]:
+        """Every utterance, or about as many as are `hours` long, evenly from the whole store, in its order."""
+        seconds, count = 0.0, 0
+        for part in self.store.indexes(["duration"]):
+            seconds, count = seconds + float(part["duration"].to_numpy().sum()), count + len(part)
+        most = count if seconds <= hours * 3600 else max(1, int(count * hours * 3600 / seconds))
+        chosen = np.unique(np.linspace(0, count - 1, most).astype(int))
+        begin = 0
+        for unit in self.store.walk():
+            places = self.speech.places(unit)
+            first, last = np.searchsorted(chosen, [begin, begin + len(places)])
+            yield from (places[n - begin] for n in chosen[first:last].tolist())
+            begin += len(places)
 
     def _read(self, place: Place, phones: Sequence[str]) -> tuple[Spoken, PhoneGraph]:
         spoken = self.speech.read(place)
@@ -165,7 +172,7 @@ class PhoneAligner:
         return spoken, self.graph(spoken.id, spoken.text, len(spoken.cepstra), phones)
 
     def _groups(
-        self, places: Sequence[Place], left_out: dict[str, str], model: PhoneModel
+        self, places: Iterable[Place], left_out: dict[str, str], model: PhoneModel
     ) -> Iterator[list[tuple[Spoken, PhoneGraph]]]:
         """Utterances that have a graph, some at a time; the others with their reasons go to `left_out`."""
         group: list[tuple[Spoken, PhoneGraph]] = []

@@ -21,6 +21,7 @@ from asrkd.streaming.utterances import samples_of
 
 # Frames of 10 ms.
 _QUIET_START = 30
+_CACHE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,15 @@ class Speech:
         self.store = store
         self.front_end = store.identity.front_end
         self.sampling_rate = self.front_end.sampling_rate
-        # A row group at a time: whoever reads in order reads each once.
+        # Whoever reads in order reads each row group once.
         self._rows = SourceRows(
-            "aligned", store, vocabulary_map=None, frame_rate_map=None, joined_audio=None, cache_bytes=1 << 28,
+            "aligned", store, vocabulary_map=None, frame_rate_map=None, joined_audio=None, cache_bytes=_CACHE_BYTES,
             disk_cache=None,
         )  # fmt: skip
 
     def places(self, unit: int) -> list[Place]:
-        """Where the utterances of a work unit are, in order."""
+        """Where the utterances of a work unit are, in order; what is in memory of the units before is let go of."""
+        self._rows.resize(_CACHE_BYTES)
         metadata = self.store.metadata(unit)
         return [
             (unit, group, row)
@@ -119,7 +121,7 @@ class Speech:
 
     def all(self) -> Iterator[Place]:
         """Every place, in order."""
-        for unit in self.store.units():
+        for unit in self.store.walk():
             yield from self.places(unit)
 
     def _cepstra(self, place: Place, facts: dict[str, Any]) -> Cepstra:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from asrkd import fingerprint
 from asrkd.alignment.timeline import Timeline
+from asrkd.store.sample import Sample
 
 WORST = 10
 # Utterances that a report shows as typical.
@@ -36,7 +37,7 @@ _HERE = 0.5
 _FEW = 10
 
 
-def usual_of(gains: Sequence[float]) -> tuple[float, float]:
+def usual_of(gains: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
     """Median and robust deviation of the scores of utterances."""
     middle = float(np.median(gains))
     spread = float(1.4826 * np.median(np.abs(np.asarray(gains) - middle)))
@@ -91,7 +92,7 @@ class Summary:
         lengths: (51,) phones that last 0, 1, ... frames, the last also for those that are longer.
         odd: utterances left out because they do not fit their transcript.
         too_fast: utterances left out because they have too few frames for their transcript.
-        gains: of every utterance.
+        gains: of the utterances.
         worst: the utterances that fit their transcripts worst, the worst first.
         examples: a few typical utterances.
     """
@@ -111,7 +112,7 @@ class Summary:
     odd: int = 0
     too_fast: int = 0
     lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(LONGEST + 1, dtype=np.int64))
-    gains: list[float] = field(default_factory=list)
+    gains: Sample = field(default_factory=Sample)
     worst: list[Example] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
 
@@ -135,14 +136,14 @@ class Summary:
             ends[:-1] = [span.start for span in spans[1:]]
         lengths = np.array(ends, dtype=np.int64) - [span.start for span in spans]
         self.lengths += np.bincount(np.minimum(lengths, LONGEST), minlength=LONGEST + 1)
-        self.gains.append(example.gain)
+        self.gains.add(example.gain)
         self.worst = sorted([*self.worst, example], key=lambda other: (other.gain, other.key))[:WORST]
         # Those whose ids have the lowest hashes, whatever the order.
         self.examples = sorted([*self.examples, example], key=lambda other: fingerprint.of_json(other.key))[:EXAMPLES]
 
     def oddity(self, gain: float) -> float:
         """By how many robust deviations an utterance fits its transcript worse than is usual."""
-        return deviations(gain, self.usual or usual_of(self.gains))
+        return deviations(gain, self.usual or usual_of(self.gains.values))
 
     @property
     def silence(self) -> float:
@@ -193,8 +194,8 @@ class Summary:
             )
         if (
             self.made_from
-            and self.gains
-            and (median := deviations(float(np.median(self.gains)), self.made_from)) > _WORSE
+            and self.gains.count
+            and (median := deviations(float(np.median(self.gains.values)), self.made_from)) > _WORSE
         ):
             found.append(
                 f"half of the utterances fit the aligner worse than {median:.1f} deviations below what it was made from; is it for this language, "
@@ -236,7 +237,7 @@ class Summary:
         rows += [
             (f"a {self.unit}", f"{middle:.0f} ms in the median (10 %: {low:.0f}, 90 %: {high:.0f})"),
             (f"{self.unit}s at the least length", f"{self.shortest:.1%}"),
-            ("score", f"{sum(self.gains) / count:.2f} nats a spoken frame below the best class of each frame"),
+            ("score", f"{self.gains.mean:.2f} nats a spoken frame below the best class of each frame"),
             ("worst", ", ".join(f"{one.key} ({self.oddity(one.gain):.1f})" for one in self.worst[:5])),
         ]
         if self.odd:

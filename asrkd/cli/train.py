@@ -167,9 +167,9 @@ def align_command(
     click.echo(text_table(["alignment", ""], [list(row) for row in found.summary.rows()]))
     for warning in found.summary.warnings():
         click.echo(f"warning: {warning}", err=True)
-    for why in list(found.left_out.values())[:10]:
+    for why in list(found.left_out.reasons.values())[:10]:
         click.echo(f"left out: {why}", err=True)
-    more = f"; {len(found.left_out)} left out (quarantine/ in {out} says why)" if found.left_out else ""
+    more = f"; {found.left_out.count} left out (quarantine/ in {out} says why)" if found.left_out.count else ""
     click.echo(f"aligned {found.count} utterances in {out}{more}")
 
 

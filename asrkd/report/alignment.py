@@ -39,7 +39,7 @@ def write_alignment_report(path: str | Path, aligned: Aligned, store: Store) -> 
         raise ConfigError(f"no utterance of {store.root!r} was aligned, so there is nothing to report")
     warnings = summary.warnings()
     unit = summary.unit
-    reasons = [[key, why] for key, why in list(aligned.left_out.items())[:_LEFT_OUT]]
+    reasons = [[key, why] for key, why in list(aligned.left_out.reasons.items())[:_LEFT_OUT]]
     sections = [
         Section(
             "Summary",
@@ -63,11 +63,11 @@ def write_alignment_report(path: str | Path, aligned: Aligned, store: Store) -> 
         ),
     ]
     if reasons:
-        more = len(aligned.left_out) - len(reasons)
+        more = aligned.left_out.count - len(reasons)
         sections.append(
             Section(
                 "Left out",
-                f"{len(aligned.left_out)} utterances could not be aligned, or do not fit their transcripts."
+                f"{aligned.left_out.count} utterances could not be aligned, or do not fit their transcripts."
                 + (f" The first {_LEFT_OUT}; quarantine/ of the store has all." if more else ""),
                 [Table(("utterance", "reason"), reasons)],
             )
@@ -166,13 +166,13 @@ def _spans(axes: Axes, spans: Sequence[Span], frame_seconds: float, shown: tuple
 def _pictures(examples: Sequence[Example], summary: Summary, store: Store) -> dict[str, Figure]:
     """By id."""
     speech = Speech(store)
-    index = store.index(["id"]).select(["id", "unit", "row_group", "row"])
     wanted = {example.key: example for example in examples}
     found = {}
-    for key, *place in zip(*(column.to_pylist() for column in index.columns), strict=True):
-        if key in wanted:
-            mels, seconds = speech.picture((place[0], place[1], place[2]))
-            found[key] = utterance_picture(wanted[key], mels, seconds, summary.frame_seconds)
+    for part in store.indexes(["id"]):
+        for key, *place in zip(*(part[name].to_pylist() for name in ("id", "unit", "row_group", "row")), strict=True):
+            if key in wanted:
+                mels, seconds = speech.picture((place[0], place[1], place[2]))
+                found[key] = utterance_picture(wanted[key], mels, seconds, summary.frame_seconds)
     return found
 
 

@@ -206,10 +206,19 @@ class Store:
             table = table.append_column("row_group", pa.array(groups)).append_column("row", pa.array(rows))
             yield table.replace_schema_metadata(None)
         if empty:
-            raise StoreError(f"store {self.root!r} has no finished shard yet; run asrkd label run first")
+            raise self._nothing_finished()
+
+    def _nothing_finished(self) -> StoreError:
+        return StoreError(f"store {self.root!r} has no finished shard yet; run asrkd label run first")
 
     def num_rows(self) -> int:
-        """Utterances of the finished units."""
+        """Utterances of the finished units.
+
+        Raises:
+            StoreError: there is no finished shard, or one cannot be read.
+        """
+        if not self.units():
+            raise self._nothing_finished()
         return sum(self.metadata(unit).num_rows for unit in self.walk())
 
     def column(self, unit: int, name: str) -> pa.ChunkedArray:

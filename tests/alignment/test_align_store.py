@@ -96,7 +96,7 @@ def test_an_ensemble_aligns_by_its_posteriors_and_priors(corpus: Path, tmp_path:
         states_per_phone=1,
         model=f"ensemble:{tmp_path / 'both.yaml'}",
     )
-    assert found.count == 24 and not found.left_out
+    assert found.count == 24 and not found.left_out.count
     labels = columns(tmp_path / "out", "alignment")
     models = [load_model(str(run)) for run in weights]
     inventory = models[0].inventory
@@ -167,11 +167,14 @@ def test_a_transcript_that_does_not_fit_is_left_out_and_named(
         align_store(*given, **options, max_unaligned=0.1)
     assert not (tmp_path / "out").exists()
     found = align_store(*given, **options)
-    assert found.count == 21 and list(found.left_out) == bad
+    assert found.count == 21 and list(found.left_out.reasons) == bad
     kept = columns(tmp_path / "out", "alignment")
     assert list(kept) == [key for key in texts if key not in bad]
-    assert dict(Store.open(given[1]).quarantine.of([0])) == found.left_out and not verify(given[1])
-    assert "has no transcript" in found.left_out[bad[1]] and "'unheard' is not in the lexicon" in found.left_out[bad[2]]
+    assert dict(Store.open(given[1]).quarantine.of([0])) == found.left_out.reasons and not verify(given[1])
+    assert (
+        "has no transcript" in found.left_out.reasons[bad[1]]
+        and "'unheard' is not in the lexicon" in found.left_out.reasons[bad[2]]
+    )
     # The others are aligned as they are without these three.
     if with_model:
         align_store(store, str(tmp_path / "whole"), given[2], **options)

@@ -45,8 +45,11 @@ def aligned(folder: Path) -> Path:
     found = align_store(
         Store.open(str(folder / "audio")), str(folder / "aligned"), folder / "lexicon.txt", save=folder / "a.npz"
     )
-    assert sorted(found.left_out) == ["38", "39"] and found.count == 38
-    assert "digital silence" in found.left_out["39"] and "does not fit its transcript" in found.left_out["38"]
+    assert sorted(found.left_out.reasons) == ["38", "39"] and found.count == 38
+    assert (
+        "digital silence" in found.left_out.reasons["39"]
+        and "does not fit its transcript" in found.left_out.reasons["38"]
+    )
     assert found.summary is not None and found.summary.begin == found.summary.end == 38
     assert 0.2 < found.summary.silence < 0.7 and not found.summary.warnings()[1:]
     return folder / "aligned"

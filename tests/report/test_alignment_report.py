@@ -8,6 +8,7 @@ import pytest
 from graph_helpers import trained
 
 from asrkd.alignment.align_store import Aligned, align_store
+from asrkd.alignment.left_out import LeftOut
 from asrkd.alignment.summary import Example, Summary
 from asrkd.alignment.timeline import Span, Timeline
 from asrkd.cli import cli
@@ -45,7 +46,7 @@ def test_an_alignment_without_fault_has_no_warning() -> None:
         (filled(Summary(0.01, 3), 20, (0, 20), quiet=True), "only 0 of them with silence"),
         (filled(Summary(0.01, 3, odd=10)), "10 of 110 utterances do not fit"),
         (filled(Summary(0.03, 1, True, too_fast=4), 100, (0, 1), (3, 4), (9, 10)), "4 of 104 utterances have too few frames"),
-        (filled(Summary(0.01, 3, usual=(0.0, 0.3))), "half of the utterances fit the aligner worse"),
+        (filled(Summary(0.01, 3, usual=(0.0, 0.3), made_from=(0.0, 0.3))), "half of the utterances fit the aligner worse"),
     ],
 )  # fmt: skip
 def test_what_speaks_against_an_alignment_is_said(summary: Summary, said: str) -> None:
@@ -84,7 +85,7 @@ def test_spans_of_a_model_cover_its_labels(corpus: Path, tmp_path: Path) -> None
     found = align_store(
         Store.open(root), str(tmp_path / "out"), corpus / "lexicon.txt", states_per_phone=1, model=f"checkpoint:{run}"
     )
-    assert found.summary.utterances == 24 and len(found.summary.gains) == 24
+    assert found.summary.utterances == 24 and found.summary.gains.count == 24
     labels = {
         row["id"]: np.array(row["alignment"]) for row in Store.open(str(tmp_path / "out")).rows(["id", "alignment"])
     }
@@ -99,7 +100,7 @@ def test_spans_of_a_model_cover_its_labels(corpus: Path, tmp_path: Path) -> None
 def test_nothing_to_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to report"):
         write_alignment_report(
-            tmp_path / "r.html", Aligned(0, {}, Summary(0.01, 3)), Store(Files("store"), Identity(), {})
+            tmp_path / "r.html", Aligned(0, LeftOut(), Summary(0.01, 3)), Store(Files("store"), Identity(), {})
         )
 
 
