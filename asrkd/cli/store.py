@@ -12,7 +12,7 @@ from asrkd.cli import options
 from asrkd.labeling.relabel import relabel
 from asrkd.store import Store
 from asrkd.store.card import card as write_card
-from asrkd.store.catalog import write_catalog
+from asrkd.store.catalog_writer import write_catalog
 from asrkd.store.compact import compact as compact_store
 from asrkd.store.delete import delete as delete_rows
 from asrkd.store.inspect import head as first_rows

@@ -12,7 +12,7 @@ from asrkd.errors import ConfigError, CorpusError
 from asrkd.labeling.worker import UnitResult
 from asrkd.processes import check_guard
 from asrkd.store import Store
-from asrkd.store.catalog import knows_all, update_catalog, write_catalog
+from asrkd.store.catalog_writer import knows_all, update_catalog, write_catalog
 
 
 class Backend(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 
 from asrkd.errors import ConfigError, StoreError
 from asrkd.store import manifest
-from asrkd.store.catalog import write_catalog
+from asrkd.store.catalog_writer import write_catalog
 from asrkd.store.files import Files
 from asrkd.store.plan import PlanTotals
 from asrkd.store.reader import Store

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from asrkd.corpus.where import field_of
 from asrkd.errors import StoreError
-from asrkd.store.catalog import update_catalog
+from asrkd.store.catalog_writer import update_catalog
 from asrkd.store.entries import read_entries, write_entries
 from asrkd.store.files import Files
 from asrkd.store.plan import is_planned, to_lines, write_planned

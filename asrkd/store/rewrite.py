@@ -8,7 +8,7 @@ from typing import Any
 
 from asrkd.errors import StoreError
 from asrkd.store import manifest
-from asrkd.store.catalog import write_catalog
+from asrkd.store.catalog_writer import write_catalog
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.quarantine import Quarantine

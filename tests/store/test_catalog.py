@@ -11,7 +11,8 @@ import pytest
 
 from asrkd.errors import AsrkdError, MismatchError, StoreError
 from asrkd.store import Identity, Store, manifest
-from asrkd.store.catalog import NAME, open_catalog, open_index, write_catalog
+from asrkd.store.catalog import NAME, open_catalog, open_index
+from asrkd.store.catalog_writer import write_catalog
 from asrkd.store.compact import compact
 from asrkd.store.delete import delete
 from asrkd.store.files import Files

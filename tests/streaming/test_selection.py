@@ -16,7 +16,7 @@ from stream_helpers import make_loader, same_batches
 
 from asrkd.errors import MismatchError
 from asrkd.store import Identity, Store, manifest, snapshot
-from asrkd.store.catalog import write_catalog
+from asrkd.store.catalog_writer import write_catalog
 from asrkd.store.files import Files
 from asrkd.store.writer import write_shard
 from asrkd.streaming.plan import BatchConfig
