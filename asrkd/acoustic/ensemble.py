@@ -98,6 +98,7 @@ def ensemble(request: Request) -> AcousticModel:
         first.device,
         log_prior=_mean_prior(members, settings.weights),
         own=all(member.own for member in members),
+        tokenizer=next((member.tokenizer for member in members if member.tokenizer is not None), None),
     )
 
 

@@ -12,6 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asrkd import fingerprint
 from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.tokenizer import Tokenizer
+from asrkd.corpus.units import tokenizer_of_units
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import AsrkdError, ConfigError, ModelError
 
@@ -43,6 +45,7 @@ class AcousticModel:
         log_prior: (V,) natural logs of the priors of its classes, by which an `hmm` model's posteriors are divided; None where they are not known.
         autocast: name of the type in which torch's autocast computes what is safe in it, `bfloat16` or `float16`; empty for none.
         one_by_one: the model gets one utterance at a time, without padding, because its output would depend on the others of a batch.
+        tokenizer: what its units spell; None where it brings none.
         own: the model is one of asrkd's, whose tests show that its output does not depend on the batch.
     """
 
@@ -57,6 +60,7 @@ class AcousticModel:
     autocast: str = ""
     one_by_one: bool = False
     own: bool = False
+    tokenizer: Tokenizer | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -86,6 +90,21 @@ class AcousticModel:
         """
         logits, out_lengths = self.logits(features, lengths)
         return logits.float().log_softmax(-1), out_lengths
+
+    def text_tokenizer(self) -> Tokenizer:
+        """What turns its units into text: the tokenizer that it brings, or else what the names of `ctc` units say.
+
+        Raises:
+            ModelError: an `hmm` model that brings none.
+        """
+        if self.tokenizer is not None:
+            return self.tokenizer
+        if not self.inventory.topology.collapses_repeats:
+            raise ModelError(
+                f"model {self.spec!r} is of topology {self.inventory.topology_name!r} and brings no lexicon (checkpoints of earlier versions have none), "
+                "so its states are no text; give --lexicon"
+            )
+        return tokenizer_of_units(self.inventory)
 
     def check_prior(self) -> None:
         """Raise `ModelError` for a model that needs priors and has none: before it runs over audio, so that nothing is lost."""

@@ -15,12 +15,14 @@ from asrkd.acoustic.kinds import Request, kind
 from asrkd.acoustic.model import AcousticModel, identity, one_line
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.tokenizer import Tokenizer, tokenizer_from_dict, tokenizer_to_dict
 from asrkd.errors import AsrkdError, ModelError
 from asrkd.models import build_model, to_int8
 
 FINAL = "final.pt"
 _KEYS = {
     "format", "model", "model_factory", "model_args", "front_end", "inventory", "subsampling_factor", "log_prior",
+    "tokenizer",
 }  # fmt: skip
 
 
@@ -33,6 +35,7 @@ class TrainedModel:
         factory, args: what makes the network (`asrkd.models.build_model`).
         front_end, inventory, subsampling_factor: as `AcousticModel`.
         log_prior: (V,) natural logs of the priors of its classes.
+        tokenizer: what spells text with its units; None where that is not known.
         facts: for reports, as `num_parameters` and `train_seconds`.
     """
 
@@ -44,6 +47,7 @@ class TrainedModel:
     subsampling_factor: int
     log_prior: Tensor | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tokenizer: Tokenizer | None = None
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint, whole or not at all."""
@@ -58,6 +62,7 @@ class TrainedModel:
                 "inventory": self.inventory.to_dict(),
                 "subsampling_factor": self.subsampling_factor,
                 "log_prior": self.log_prior,
+                "tokenizer": None if self.tokenizer is None else tokenizer_to_dict(self.tokenizer),
             },
         )
 
@@ -81,6 +86,7 @@ class TrainedModel:
                 int(content["subsampling_factor"]),
                 content.get("log_prior"),
                 {key: value for key, value in content.items() if key not in _KEYS},
+                tokenizer_from_dict(content["tokenizer"]) if content.get("tokenizer") else None,
             )
         except AsrkdError:
             raise
@@ -122,6 +128,7 @@ def trained(request: Request) -> AcousticModel:
         request.device,
         log_prior=content.log_prior,
         own=content.factory.startswith("asrkd.models:"),
+        tokenizer=content.tokenizer,
     )
 
 

@@ -11,7 +11,7 @@ from asrkd.alignment.model_align import ModelAligner
 from asrkd.alignment.phone_align import PhoneAligner, load_phone_model
 from asrkd.alignment.summary import ODDITY, Summary, UtteranceProgress
 from asrkd.corpus.inventory import Inventory, InventoryConfig
-from asrkd.corpus.tokenizer import read_tokenizer
+from asrkd.corpus.tokenizer import read_tokenizer, rules_of
 from asrkd.errors import ConfigError
 from asrkd.sequence.dependency import import_k2
 from asrkd.store import Store
@@ -39,7 +39,7 @@ class Aligned:
 def align_store(
     store: Store,
     out: str,
-    lexicon: str | Path,
+    lexicon: str | Path | None,
     *,
     states_per_phone: int = InventoryConfig.states_per_phone,
     model: str | None = None,
@@ -62,6 +62,7 @@ def align_store(
     some hours of the store. With a model it is the best path of the transcript through its scores (`AcousticModel.scores`).
 
     Args:
+        lexicon: spec of the tokenizer; with a model it may be None for the one that the model brings.
         model: spec of the model, of any kind (`asrkd.acoustic.load_model`).
         device: where it runs.
         oddity: without a model, how many deviations worse than the middle utterance one may fit its transcript.
@@ -88,15 +89,21 @@ def align_store(
             "an aligner is saved by a flat start, and used in place of one or of a model; give one of model, save and saved"
         )
     check_new(Files(out), "align")
-    words = read_tokenizer(str(lexicon))
+    if soft or aligner == "k2":
+        import_k2()
+    if lexicon is None and model is None:
+        raise ConfigError("a flat start needs the pronunciations of words; give a lexicon")
+    acoustic_model = None if model is None else load_model(model, device)
+    if lexicon is None and acoustic_model is not None:
+        words = acoustic_model.text_tokenizer()
+    else:
+        words = read_tokenizer(str(lexicon), rules_of(acoustic_model.tokenizer if acoustic_model else None))
     total = store.num_rows()
-    if model is not None:
-        if soft or aligner == "k2":
-            import_k2()
+    if acoustic_model is not None:
         by_model = ModelAligner(
             store,
             words,
-            load_model(model, device),
+            acoustic_model,
             kind=aligner,
             states_per_phone=states_per_phone,
             leave_early=leave_early,

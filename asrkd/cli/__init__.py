@@ -13,6 +13,7 @@ from asrkd.cli.label import label
 from asrkd.cli.options import check_number_options
 from asrkd.cli.segment import segment_command
 from asrkd.cli.store import store
+from asrkd.cli.tokens import tokens_command
 from asrkd.cli.train import align_command, train_command, weigh_command
 
 
@@ -28,6 +29,7 @@ def cli(context: click.Context, debug: bool) -> None:
       asrkd segment CUTS OUT             long recordings: segments with speech
       asrkd label plan CUTS STORE        a store of transcripts (labeled set), or of a teacher's soft targets
       asrkd label run STORE              fill it
+      asrkd tokens CUTS OUT              characters or pieces of words, in place of a lexicon
       asrkd align STORE OUT              hard labels for the hmm topology, from nothing but transcripts
       asrkd train CONFIG                 teacher or student
       asrkd decode SPEC CUTS OUT         text and word error rate
@@ -41,6 +43,7 @@ for command in (
     estimate_command,
     label,
     store,
+    tokens_command,
     align_command,
     train_command,
     weigh_command,

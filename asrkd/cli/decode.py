@@ -46,8 +46,9 @@ def decode_command(
     acoustic_model.check_blank_penalty(blank_penalty)
     search = options.search_of(acoustic_model, device=device, **search_with)
     test_set = EvaluationSet.read(cuts)
-    for key in test_set.references:
+    for key, reference in test_set.references.items():
         files.check_id(key)
+        test_set.references[key] = search.reference(reference)
     scores = AcousticScores(acoustic_model, test_set, acoustic_scale=acoustic_scale, blank_penalty=blank_penalty)
     texts = search.texts(scores)
     files.write_hypotheses(folder / f"hyp-{name}.txt", texts)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from asrkd.acoustic import KINDS, AcousticModel
-from asrkd.corpus.tokenizer import read_tokenizer
+from asrkd.corpus.tokenizer import read_tokenizer, rules_of
 from asrkd.decoding.decode import BEAM, MAX_ACTIVE
 from asrkd.decoding.evaluation_set import AcousticScores
 from asrkd.decoding.search import DECODERS, Search, best_decoder
@@ -75,6 +75,11 @@ TEACHER = click.option(
     metavar="SPEC",
     help="The model that labels. Without one the store holds transcripts only (the labeled set).",
 )
+LEXICON = click.option(
+    "--lexicon",
+    metavar="FILE|KIND:FILE",
+    help="The lexicon of the words, or another tokenizer (docs/tokens.md).  [default: what the model was trained with]",
+)
 MODEL_DEVICE = click.option("--device", default="cpu", help="Where the model runs: cpu, or cuda:0.")
 CODEC = click.option("--codec", help=f"{codec_forms()}.  [default: {DEFAULT_CODEC}]")
 EMBED = click.option(
@@ -137,11 +142,7 @@ WORKERS = click.option(
 STUDY_WORKERS = click.option("--workers", type=click.IntRange(1), default=2, help="Processes, with one thread each.")
 
 _SEARCH = (
-    click.option(
-        "--lexicon",
-        metavar="FILE|KIND:FILE",
-        help="The words to find, or the tokenizer that the model was trained with.  [default: the model's units alone, for ctc]",
-    ),
+    LEXICON,
     click.option(
         "--grammar",
         type=click.Path(dir_okay=False),
@@ -190,7 +191,7 @@ def search_of(
     Raises:
         AsrkdError: as `read_tokenizer` and `Search`.
     """
-    tokenizer = read_tokenizer(lexicon) if lexicon else None
+    tokenizer = read_tokenizer(lexicon, rules_of(model.tokenizer)) if lexicon else model.tokenizer
     search = Search(tokenizer, model, decoder=decoder, device=device, **settings)
     if decoder is None:
         why = best_decoder(model.inventory, tokenizer, settings["grammar"])[1]

@@ -78,7 +78,7 @@ def _show(found: DryRun) -> None:
 @click.command("align", cls=options.ModelCommand)
 @click.argument("store")
 @click.argument("out")
-@click.option("--lexicon", required=True, type=click.Path(dir_okay=False), help="Pronunciations of every word.")
+@options.LEXICON
 @click.option("--states-per-phone", default=InventoryConfig.states_per_phone, help="HMM states of a phone.")
 @click.option(
     "--model",
@@ -125,7 +125,7 @@ def _show(found: DryRun) -> None:
 def align_command(
     store: str,
     out: str,
-    lexicon: str,
+    lexicon: str | None,
     states_per_phone: int,
     model: str | None,
     device: str,

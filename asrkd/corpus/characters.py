@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from asrkd.errors import CorpusError
 
 # SentencePiece's symbol, which begins each word; the others stand between words: of ESPnet, and of transformers.
 WORD_BEGIN = "▁"
-_BOUNDARIES = (WORD_BEGIN, "<space>", "|")
+BOUNDARIES = (WORD_BEGIN, "<space>", "|")
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,12 @@ class Characters:
     boundary: str = WORD_BEGIN
     words: ClassVar[None] = None
     complete: ClassVar[bool] = True
+    kind: ClassVar[str] = "characters"
 
     @classmethod
     def of(cls, tokens: tuple[str, ...]) -> Characters:
         """With the boundary that is among the tokens."""
-        return cls(tokens, next((symbol for symbol in _BOUNDARIES if symbol in tokens), ""))
+        return cls(tokens, next((symbol for symbol in BOUNDARIES if symbol in tokens), ""))
 
     @classmethod
     def read(cls, path: str) -> Characters:
@@ -117,7 +118,7 @@ class Characters:
                 yield token
 
 
-def table_of_characters(transcripts: Sequence[str] | set[str]) -> tuple[str, ...]:
+def table_of_characters(transcripts: Iterable[str]) -> tuple[str, ...]:
     """A table for transcripts: the blank, the word boundary `▁`, and every character in them, sorted.
 
     Raises:
@@ -125,7 +126,7 @@ def table_of_characters(transcripts: Sequence[str] | set[str]) -> tuple[str, ...
     """
     found = {character for transcript in transcripts for word in text.words(transcript) for character in word}
     if not found:
-        raise CorpusError("the transcripts have no characters; there would be no tokens")
+        raise CorpusError("the corpus has no transcripts with text; tokens are made of text")
     if WORD_BEGIN in found:
         raise CorpusError(
             f"a transcript has {WORD_BEGIN!r}, which marks the beginning of words and so cannot be a character; replace it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from asrkd import files, fingerprint, text
 from asrkd.config import BY_CONTENT, check, setting
+from asrkd.corpus.text_rules import TextRules
 from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.topology import Topology, make_topology
 from asrkd.errors import AsrkdError, ConfigError, CorpusError
@@ -18,17 +19,33 @@ from asrkd.errors import AsrkdError, ConfigError, CorpusError
 
 @dataclass
 class InventoryConfig:
-    """The output units, made from `lexicon`: the path of one, or the spec of another tokenizer (`asrkd.corpus.tokenizer`)."""
+    """The output units: the tokens of a tokenizer (docs/tokens.md), or those of a store."""
 
-    lexicon: str = setting(resume=BY_CONTENT)
-    """File with the pronunciations of every word."""
+    lexicon: str = setting("", resume=BY_CONTENT)
+    """File with the pronunciations of every word, or the spec of another tokenizer, e.g. `sentencepiece:bpe.model` (`asrkd.corpus.tokenizer`)."""
     topology: str = setting("ctc", form=make_topology)
     """`hmm` (states of phones, trained on alignments) or `ctc` (phones and blank)."""
     states_per_phone: int = setting(2, at_least=1)
     """HMM states per phone; `ctc` ignores it."""
+    store: str = setting("", resume=BY_CONTENT)
+    """Store of soft targets whose units, topology and states are taken, in place of `lexicon`, for a student that needs no text."""
+    text: TextRules = setting(TextRules)
+    """Normalization of transcripts before they are spelled."""
 
     def __post_init__(self) -> None:
         check(self, "inventory")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if not self.lexicon and not self.store:
+            yield (
+                "lexicon",
+                "is required, but not set; name a lexicon or tokenizer, or set inventory.store to take a store's units",
+            )
+        if self.lexicon and self.store:
+            yield (
+                "store",
+                f"is {self.store!r}, but lexicon is {self.lexicon!r}; the units come from one of them, so leave the other out",
+            )
 
 
 @dataclass(frozen=True)

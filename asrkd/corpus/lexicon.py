@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +25,15 @@ RESERVED_PHONES = ("<eps>", "<blk>")
 class Lexicon:
     """Words and their pronunciations, in the order of the file.
 
+    Attributes:
+        table: all tokens of a model in the order of their ids, where a table says so; empty for the phones in use, sorted.
+
     A word has no blank, tab or line end (a transcript is split there); several pronunciations are several lines.
     """
 
     pronunciations: Mapping[str, tuple[tuple[str, ...], ...]]
-    complete: ClassVar[bool] = False
+    table: tuple[str, ...] = ()
+    kind: ClassVar[str] = "lexicon"
 
     @classmethod
     def read(cls, path: str | Path) -> Lexicon:
@@ -87,13 +91,17 @@ class Lexicon:
         return lexicon
 
     @property
+    def complete(self) -> bool:
+        return bool(self.table)
+
+    @property
     def words(self) -> tuple[str, ...]:
         return tuple(self.pronunciations)
 
     @cached_property
     def tokens(self) -> tuple[str, ...]:
-        """The phones in use, sorted."""
-        return tuple(
+        """The phones in use, sorted; or those of the table."""
+        return self.table or tuple(
             sorted({phone for spellings in self.pronunciations.values() for phones in spellings for phone in phones})
         )
 
@@ -129,11 +137,19 @@ class Lexicon:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Lexicon:
         """The inverse of `to_dict`."""
-        return cls({word: tuple(map(tuple, spellings)) for word, spellings in values["pronunciations"].items()})
+        table: dict[str, list[tuple[str, ...]]] = {}
+        for line in values["lines"].split("\n"):
+            word, _, phones = line.partition("\t")
+            table.setdefault(word, []).append(tuple(phones.split(" ")))
+        return cls({word: tuple(spellings) for word, spellings in table.items()}, tuple(values["table"]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in a checkpoint."""
-        return {"pronunciations": {word: list(map(list, own)) for word, own in self.pronunciations.items()}}
+        return {"lines": "".join(self._lines())[:-1], "table": list(self.table)}
+
+    def _lines(self) -> Iterator[str]:
+        for word, spellings in self.pronunciations.items():
+            yield from (f"{word}\t{' '.join(phones)}\n" for phones in spellings)
 
     def write(self, path: str | Path) -> None:
         """Write the form that `read` reads.
@@ -141,13 +157,12 @@ class Lexicon:
         Raises:
             CorpusError: it would be read as another lexicon, such as one whose phones look like probabilities.
         """
-        lines = [f"{w}\t{' '.join(p)}\n" for w, spellings in self.pronunciations.items() for p in spellings]
-        content, path = "".join(lines).encode(), Path(path)
+        content, path = "".join(self._lines()).encode(), Path(path)
         with tempfile.TemporaryDirectory(prefix="asrkd-lexicon-") as folder:
             (Path(folder) / "lexicon.txt").write_bytes(content)
             try:
                 pairs = [row[1:] for row in read_rows(Path(folder) / "lexicon.txt", name=path.name)]
-                if Lexicon.from_pairs(pairs) != self:
+                if Lexicon.from_pairs(pairs).pronunciations != self.pronunciations:
                     raise CorpusError(
                         "it would be read as another lexicon, because of words or phones that look like something else"
                     )

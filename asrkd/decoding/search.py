@@ -6,13 +6,14 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asrkd.acoustic import AcousticModel
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.tokenizer import Tokenizer, decode_names, vocabulary
+from asrkd.corpus.tokenizer import Tokenizer, decode_names, normalized, vocabulary
 from asrkd.decoding.beam import BeamDecoder, BeamSettings
 from asrkd.decoding.decode import BEAM, MAX_ACTIVE, Hypothesis, graph_decode, graph_n_best, search_options
 from asrkd.decoding.greedy import check_blank, greedy_decode
@@ -52,7 +53,7 @@ def best_decoder(inventory: Inventory, tokenizer: Tokenizer | None, grammar: str
     if inventory.topology.needs_prior:
         return "graph", f"units of topology {inventory.topology_name!r} need a graph of words"
     if tokenizer is not None and tokenizer.words is not None:
-        return "graph", "a lexicon of words is given"
+        return "graph", "there is a lexicon of words"
     if grammar is not None:
         return "beam", "CTC units with a language model and no lexicon of words"
     return "greedy", "CTC units without a lexicon of words or a language model"
@@ -104,6 +105,7 @@ class Search:
         n_best: int = 1,
         device: str = "cpu",
     ) -> None:
+        self._normalize = partial(normalized, tokenizer) if tokenizer is not None else str
         decoder = decoder or best_decoder(model.inventory, tokenizer, grammar)[0]
         if decoder not in DECODERS:
             raise ConfigError(f"decoder is {decoder!r}, but must be one of {', '.join(DECODERS)}")
@@ -145,6 +147,10 @@ class Search:
             found = [self._decoded(key, frames, one) for (key, frames), one in zip(part, lists, strict=True)]
             self.seconds += time.perf_counter() - began
             yield from found
+
+    def reference(self, transcript: str) -> str:
+        """A transcript as text that is found is compared with it: by the rules of the tokenizer."""
+        return self._normalize(transcript)
 
     def texts(self, scores: Iterable[tuple[str, NDArray[np.float32]]]) -> dict[str, str]:
         """The text of each utterance by its id; as `decode`."""

@@ -11,40 +11,12 @@ from typing import Any, ClassVar
 from asrkd import text
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer
+from asrkd.corpus.units import tokenizer_of_units
 from asrkd.decoding.language_model import is_kenlm_binary
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.sequence.grammar import SPECIAL, composed_arpa
 
 _log = logging.getLogger(__name__)
-_BOUNDARIES = ("\u2581", "|", "<space>")
-
-
-@dataclass(frozen=True)
-class Units:
-    """The units of a model as a tokenizer, where nothing else says what they spell.
-
-    With a sign of word boundaries among them (`\u2581`, `|`, `<space>`) they are pieces of words; otherwise each is written as a word.
-    """
-
-    tokens: tuple[str, ...]
-    words: ClassVar[None] = None
-    complete: ClassVar[bool] = False
-
-    def encode(self, transcript: str, *, what: str = "transcript") -> list[list[tuple[int, ...]]]:
-        """Raise `ConfigError`: units alone do not say how words are spelled."""
-        raise ConfigError(f"{what}: {transcript!r} cannot be spelled by units alone; name the tokenizer (--lexicon)")
-
-    def decode(self, ids: Sequence[int]) -> str:
-        names = [self.tokens[number] for number in ids]
-        if not any(boundary in token for token in self.tokens for boundary in _BOUNDARIES):
-            return " ".join(names)
-        joined = "".join(names)
-        for boundary in _BOUNDARIES:
-            joined = joined.replace(boundary, " ")
-        return " ".join(text.words(joined))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"tokens": list(self.tokens)}
 
 
 @dataclass(frozen=True)
@@ -54,6 +26,10 @@ class SpelledWords:
     tokenizer: Tokenizer
     spellings: Mapping[str, tuple[tuple[int, ...], ...]]
     complete: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        return self.tokenizer.kind
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -86,7 +62,7 @@ def spelling_of(tokenizer: Tokenizer | None, inventory: Inventory) -> Tokenizer:
             f"the model's units are states of topology {inventory.topology_name!r}, which spell no words by themselves; give the lexicon of the words "
             "to find (--lexicon)"
         )
-    return Units(inventory.units[1:])
+    return tokenizer_of_units(inventory)
 
 
 def searchable(tokenizer: Tokenizer, grammar: str | None) -> Tokenizer:

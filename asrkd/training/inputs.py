@@ -11,6 +11,7 @@ from asrkd.corpus.augment import Augment, NoiseAugment, Reverb
 from asrkd.corpus.tokenizer import tokenizer_fingerprint
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
+from asrkd.training.spelling import inventory_of_store
 
 if TYPE_CHECKING:
     from asrkd.training.config import TrainConfig
@@ -29,7 +30,10 @@ def inputs(
     Raises:
         AsrkdError: one of them cannot be read.
     """
-    found = {"inventory.lexicon": tokenizer_fingerprint(config.inventory.lexicon)}
+    if config.inventory.store:
+        found = {"inventory.store": inventory_of_store(config.inventory.store).fingerprint}
+    else:
+        found = {"inventory.lexicon": tokenizer_fingerprint(config.inventory.lexicon)}
     for name, source in config.sources.items():
         found[f"sources.{name}.store"] = of_store(stores.get(name) or Store.open(source.store, source.snapshot))
         if source.vocabulary_map:

@@ -47,4 +47,5 @@ def _save(trainer: Trainer, model: nn.Module, path: Path) -> None:
             "sent_share": trainer.parallel.traffic().get("sent_share"),
             "warnings": trainer.warnings,
         },
+        trainer.lexicon,
     ).save(path)

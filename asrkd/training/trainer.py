@@ -16,8 +16,6 @@ from asrkd import files, fingerprint
 from asrkd.acoustic import TrainedModel
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.distributed.parallel import Parallel
 from asrkd.distributed.ranks import join
 from asrkd.errors import AsrkdError
@@ -37,6 +35,7 @@ from asrkd.training.prior import fixed_prior
 from asrkd.training.run_folder import check_resumable, has_config, prepare
 from asrkd.training.schedule import learning_rate, stream_schedule, update_phase
 from asrkd.training.sources import open_sources
+from asrkd.training.spelling import check_transcripts, units_of
 from asrkd.training.state import load_state, save_state
 from asrkd.training.student import Learner, Objective
 from asrkd.training.terms import Objectives, criteria
@@ -91,10 +90,7 @@ class Trainer:
         if self.ranks.first and has_config(self.run):  # first, for what follows from a changed input is said worse
             check_resumable(self.run, config, inputs(config))
         self.front_end = FrontEnd.from_dict(config.front_end)
-        self.lexicon = read_tokenizer(config.inventory.lexicon)
-        self.inventory = Inventory.from_lexicon(
-            self.lexicon, config.inventory.topology, states_per_phone=config.inventory.states_per_phone
-        )
+        self.lexicon, self.inventory = units_of(config.inventory)
         self.total_steps = sum(phase.steps for phase in config.schedule)
         sources = open_sources(config.sources, self.inventory, config.loader, layer=bool(config.layer_loss.layer))
         augment = Augment.from_settings(
@@ -139,6 +135,8 @@ class Trainer:
         self.objectives = Objectives(
             config, self.lexicon, self.inventory, self.loader.sources, self.prior, self.device, helpers
         )
+        if self.ranks.first and not (self.run / "last.pt").exists():
+            check_transcripts(config, self.lexicon, self.inventory, sources)
         self.step, self.end, self.stopped, self.seconds = 0, self.total_steps, False, 0.0
         self.figures: dict[str, float] = {}
         self.warnings: list[str] = []

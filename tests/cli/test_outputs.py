@@ -79,6 +79,7 @@ MAKES: dict[str, Arguments] = {
     "label plan": lambda p, out: ["label", "plan", p.corpus / "unlabeled.jsonl.gz", out],
     "segment": lambda p, out: ["segment", p.corpus / "unlabeled.jsonl.gz", f"{out}.jsonl", "--vad", "energy"],
     "store compact": lambda p, out: ["store", "compact", p.corpus / "stores/labeled", out],
+    "tokens": lambda p, out: ["tokens", p.corpus / "labeled.jsonl.gz", out, "--kind", "characters"],
     "train": lambda p, out: ["train", p / "train.yaml", f"run={out}"],
     "weigh": lambda p, out: ["weigh", p / "ensemble.yaml", p / "aligned", out],
 }  # fmt: skip

@@ -47,6 +47,7 @@ class Letters:
     tokens: tuple[str, ...]
     words: tuple[str, ...] | None = None
     complete: bool = False
+    kind: str = "letters"
 
     @classmethod
     def read(cls, path: str) -> Letters:
@@ -105,11 +106,16 @@ def test_a_tokenizer_of_ones_own_plans_aligns_trains_and_decodes(corpus: Path, t
     assert Store.open(root).identity.inventory == Inventory.from_lexicon(tokenizer, "ctc")
 
     # Its output is words of the tokenizer's list.
-    command = [str(tmp_path / "ctc"), cuts, str(tmp_path / "out"), "--lexicon", spec]
+    (tmp_path / "words.txt").rename(tmp_path / "moved.txt")  # the run holds the tokenizer
+    command = [str(tmp_path / "ctc"), cuts, str(tmp_path / "out")]
     result = CliRunner().invoke(decode_command, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     said = {word for line in (tmp_path / "out/hyp-test.txt").read_text().splitlines() for word in line.split()[1:]}
     assert said <= {"low", "high", "up"}
+    command += ["--name", "other", "--lexicon", spec.replace("words", "moved")]
+    assert CliRunner().invoke(decode_command, command, catch_exceptions=False).exit_code == 0
+    assert (tmp_path / "out/hyp-other.txt").read_text() == (tmp_path / "out/hyp-test.txt").read_text()
+    (tmp_path / "moved.txt").rename(tmp_path / "words.txt")
 
     # Another list of words under the same name is not the same training.
     check_resumable(tmp_path / "ctc", config, inputs(config))
@@ -120,7 +126,7 @@ def test_a_tokenizer_of_ones_own_plans_aligns_trains_and_decodes(corpus: Path, t
 
 @pytest.mark.parametrize("topology", ["ctc", "hmm"])
 def test_without_a_list_of_words_tokens_are_searched_for(spec: str, topology: str) -> None:
-    tokenizer = dataclasses.replace(read_tokenizer(spec), words=None)  # type: ignore[type-var]
+    tokenizer = dataclasses.replace(Letters.read(spec.partition(":")[2]), words=None)
     inventory = Inventory.from_lexicon(tokenizer, topology, states_per_phone=1)
     graph = word_loop_graph(tokenizer, inventory)
     ids = [number for spellings in tokenizer.encode("hull low") for number in spellings[0]]
