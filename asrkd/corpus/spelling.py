@@ -33,7 +33,7 @@ def check_spelling(transcripts: Iterable[tuple[str, str]], encode: Callable[...,
         encode: `Tokenizer.encode`.
         what: what they are of.
     """
-    total, wrong = 0, 0
+    total, wrong, why = 0, 0, ""
     first: list[str] = []
     missing: Counter[str] = Counter()
     for key, transcript in transcripts:
@@ -43,6 +43,7 @@ def check_spelling(transcripts: Iterable[tuple[str, str]], encode: Callable[...,
         except CannotSpell as error:
             wrong += 1
             missing.update(dict.fromkeys(error.missing, 1))
+            why = why or str(error)
             if len(first) < _SHOWN:
                 first.append(f"{key!r} ({', '.join(map(repr, error.missing[:3]))})")
     if wrong:
@@ -50,6 +51,5 @@ def check_spelling(transcripts: Iterable[tuple[str, str]], encode: Callable[...,
         more = " and others" if wrong > _SHOWN else ""
         raise CorpusError(
             f"{what}: {wrong} of {total} transcripts cannot be spelled: {', '.join(first)}{more}; without a token are {common}"
-            f"{' and others' if len(missing) > _SHOWN else ''}. Normalize the text (inventory.text), take a tokenizer or lexicon that has them, or "
-            "leave the utterances out"
+            f"{' and others' if len(missing) > _SHOWN else ''}. The first: {why}"
         )

@@ -155,7 +155,8 @@ def test_transcripts_that_cannot_be_spelled_are_counted_and_the_first_ten_shown(
         check_spelling(iter(corpus), tokenizer.encode, what="source 'labeled'")
     said = str(error.value)
     assert said.startswith("source 'labeled': 20 of 40 transcripts cannot be spelled: 'u1' ('x'), 'u3' ('x')")
-    assert "'u19' ('x') and others; without a token are 'x' in 20." in said and "u21" not in said
+    assert "'u19' ('x') and others; without a token are 'x' in 20. The first: utterance 'u1': 'xa' has 'x'" in said
+    assert "u21" not in said
     check_spelling(corpus[::2], tokenizer.encode, what="")
 
 

@@ -1,0 +1,197 @@
+"""Students of characters, pieces of words and a teacher's units: tokens are made, a teacher trains and labels, students learn and are decoded."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from lhotse import CutSet, Recording, SupervisionSegment
+from training_helpers import settings
+
+from asrkd.acoustic import TrainedModel, load_model
+from asrkd.alignment.align_store import align_store
+from asrkd.cli import cli
+from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.lang import read_lang
+from asrkd.corpus.tokenizer import normalized
+from asrkd.corpus.train_tokens import make_tokens
+from asrkd.errors import ConfigError, CorpusError
+from asrkd.labeling.job import run
+from asrkd.labeling.local import Local
+from asrkd.labeling.plan import plan
+from asrkd.store import Store
+from asrkd.training.trainer import Trainer
+
+# A folder with speechocean762 as files: utts.tsv (id, path, speaker, text) and audio; without it the synthetic corpus alone is used.
+SPEECHOCEAN = os.environ.get("ASRKD_SPEECHOCEAN762", "")
+CORPORA = ["synthetic", pytest.param("speechocean762", marks=pytest.mark.skipif(not SPEECHOCEAN, reason="ASRKD_SPEECHOCEAN762 names no folder"))]  # fmt: skip
+
+
+def speechocean(folder: Path) -> Path:
+    """Its first 20 utterances."""
+    with open(Path(SPEECHOCEAN) / "utts.tsv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))[:20]
+    cuts = []
+    for row in rows:
+        cut = Recording.from_file(Path(SPEECHOCEAN) / row["path"], recording_id=row["id"]).to_cut()
+        cut.id = row["id"]
+        cut.supervisions = [
+            SupervisionSegment(cut.id, cut.recording_id, 0.0, cut.duration, text=row["text"], speaker=row["speaker"])
+        ]
+        cuts.append(cut)
+    CutSet.from_cuts(cuts).to_file(folder / "cuts.jsonl.gz")
+    return folder / "cuts.jsonl.gz"
+
+
+def invoke(*arguments: object) -> str:
+    result = CliRunner().invoke(cli, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def stored(cuts: Path, root: Path, **options: object) -> str:
+    plan(str(cuts), str(root), embed="audio", **options)  # type: ignore[arg-type]
+    run(Local(Store.open(str(root))))
+    return str(root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corpus_name", CORPORA)
+@pytest.mark.parametrize("kind", ["characters", "bpe", "unigram"])
+def test_students_of_tokens_train_learn_from_a_teacher_and_are_decoded(
+    kind: str, corpus_name: str, corpus: Path, tmp_path: Path
+) -> None:
+    cuts = corpus / "labeled.jsonl.gz" if corpus_name == "synthetic" else speechocean(tmp_path)
+    sizes = {"bpe": 60, "unigram": 40} if corpus_name == "speechocean762" else {"bpe": 16, "unigram": 14}
+    tokens = tmp_path / "tokens"
+    said = invoke("tokens", cuts, tokens, "--kind", kind, "--size", sizes.get(kind, 0), "--case", "lower")
+    assert f"lexicon: 'lang:{tokens}', text: {{case: lower}}" in said
+    labeled = stored(cuts, tmp_path / "labeled")
+    inventory = {"lexicon": f"lang:{tokens}", "text": {"case": "lower"}}
+    changes: dict = {
+        "sources": {"labeled": {"store": labeled}},
+        "schedule": [{"steps": 3, "mixture": {"labeled": 1}}],
+        "dev": labeled,
+        "dev_decoding": {"every": 1},
+        "eval_steps": 3,
+    }
+    teacher = Trainer(settings(corpus, tmp_path / "teacher", inventory=inventory, **changes))
+    figures = teacher.train()
+    assert np.isfinite(figures["dev"]) and figures["dev_wer"] > 0
+    # The student takes the units of the store, and no path of the tokens is needed again.
+    soft = stored(cuts, tmp_path / "soft", teacher=f"checkpoint:{tmp_path / 'teacher'}", codec="topk:8")
+    shutil.rmtree(tokens)
+    changes |= {
+        "sources": {"soft": {"store": soft, "kind": "soft"}},
+        "schedule": [{"steps": 3, "mixture": {"soft": 1}}],
+    }
+    changes |= {"dev": None, "dev_decoding": {}}
+    student = Trainer(
+        settings(corpus, tmp_path / "student", inventory={"store": soft, "text": {"case": "lower"}}, **changes)
+    )
+    assert student.inventory == teacher.inventory
+    student.train()
+    for name in ("teacher", "student"):
+        invoke("decode", tmp_path / name, cuts, tmp_path / "out", "--name", name)
+        summary = (tmp_path / f"out/wer-summary-{name}.txt").read_text()
+        assert "WER" in summary or "wer" in summary.lower()
+    references = (tmp_path / "out/ref-teacher.txt").read_text()
+    assert references == references.lower()
+    if kind != "characters":  # whose teacher's names say how words are spelled
+        return
+    aligned = tmp_path / "aligned"
+    assert align_store(Store.open(labeled), str(aligned), None, model=f"checkpoint:{tmp_path / 'student'}").count > 0
+
+
+def test_a_checkpoint_has_the_tokenizer_whole(corpus: Path, tmp_path: Path) -> None:
+    make_tokens([str(corpus / "labeled.jsonl.gz")], str(tmp_path / "tokens"), "characters")
+    inventory = {"lexicon": f"lang:{tmp_path / 'tokens'}", "text": {"punctuation": "remove"}}
+    changes: dict = {"schedule": [{"steps": 1, "mixture": {"labeled": 1}}], "dev": None}
+    trainer = Trainer(settings(corpus, tmp_path / "run", inventory=inventory, **changes))
+    trainer.train()
+    kept = load_model(f"checkpoint:{tmp_path / 'run'}").text_tokenizer()
+    assert kept == trainer.lexicon and normalized(kept, "low, high!") == "low high"
+    # One of before there were tokenizers in checkpoints is read, too.
+    old = TrainedModel.read(tmp_path / "run")
+    assert old.tokenizer == kept
+    # Other rules are another training.
+    changed = {"text": {"punctuation": "keep"}}
+    with pytest.raises(ConfigError, match="inventory.text.punctuation"):
+        Trainer(settings(corpus, tmp_path / "run", inventory=inventory | changed, **changes))
+
+
+def test_transcripts_that_cannot_be_spelled_are_told_before_the_first_update(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").write_text("<blk> 0\n▁ 1\nl 2\no 3\nw 4\n")
+    config = settings(corpus, tmp_path / "run", inventory={"lexicon": f"characters:{tmp_path / 'tokens.txt'}"})
+    with pytest.raises(
+        CorpusError, match=r"source 'labeled' \(.*\): \d+ of \d+ transcripts cannot be spelled: .*without a token are '"
+    ) as error:
+        Trainer(config)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run/config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "error", "why"),
+    [
+        (lambda folder: (folder / "tokens.txt").write_text("a 0\n▁ 1\n"), ConfigError, "'ctc' needs a blank"),
+        (lambda folder: (folder / "tokens.txt").unlink(), CorpusError, "neither tokens.txt"),
+        (lambda folder: (folder / "bpe.model").write_text("text\n"), CorpusError, "is not a SentencePiece model"),
+    ],
+)
+def test_folders_that_cannot_be_used(
+    corpus: Path, tmp_path: Path, break_it: Callable[[Path], object], error: type[Exception], why: str
+) -> None:
+    make_tokens([str(corpus / "labeled.jsonl.gz")], str(tmp_path / "tokens"), "characters")
+    break_it(tmp_path / "tokens")
+    with pytest.raises(error, match=why):
+        Trainer(settings(corpus, tmp_path / "run", inventory={"lexicon": str(tmp_path / "tokens")}))
+
+
+def test_units_of_a_store(corpus: Path, tmp_path: Path) -> None:
+    labeled = str(corpus / "stores/labeled")
+    with pytest.raises(ConfigError, match="is a store of transcripts, which has no units"):
+        Trainer(settings(corpus, tmp_path / "run", inventory={"store": labeled}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "texts", "why"),
+    [
+        ("bpe", 5000, ["low high"] * 9, "cannot make 5000 tokens of kind 'bpe' .*choose another --size"),
+        ("unigram", 3, ["low high"] * 9, "cannot make 3 tokens"),
+        ("bpe", 10, [], "has no transcripts"),
+        ("bpe", 10, ["", "?!"], "has no transcripts"),
+        ("characters", 0, ["...", ""], "no transcripts with text"),
+        ("characters", 0, ["lo▁w"], "marks the beginning of words"),
+        ("unigram", 10, ["lo▁w"], "marks the beginning of words"),
+        ("syllables", 10, ["low"], "kind is 'syllables', but must be one of bpe, unigram, characters"),
+    ],
+)
+def test_tokens_that_cannot_be_made(tmp_path: Path, kind: str, size: int, texts: list[str], why: str) -> None:
+    from asrkd.corpus import train_tokens
+    from asrkd.corpus.text_rules import TextRules
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_tokens, "transcripts", lambda cuts: iter(texts))
+        with pytest.raises((ConfigError, CorpusError), match=why) as error:
+            make_tokens(["cuts"], str(tmp_path / "out"), kind, size=size, rules=TextRules(punctuation="remove"))
+    assert "\n" not in str(error.value) and not (tmp_path / "out/tokens.txt").exists()
+
+
+@pytest.mark.parametrize("kind", ["characters", "bpe", "unigram"])
+def test_the_same_transcripts_make_the_same_tokens(corpus: Path, tmp_path: Path, kind: str) -> None:
+    made = []
+    for name in "ab":
+        make_tokens([str(corpus / "labeled.jsonl.gz")], str(tmp_path / name), kind, size=14)
+        made.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert made[0] == made[1]
+    tokenizer = read_lang(str(tmp_path / "a"))
+    assert Inventory.from_lexicon(tokenizer, "ctc").units == tokenizer.tokens
+    with pytest.raises(ConfigError, match="is there already, and models may have been trained with it"):
+        make_tokens([str(corpus / "labeled.jsonl.gz")], str(tmp_path / "a"), kind, size=14)
