@@ -47,10 +47,12 @@ def test_the_command_line_is_as_documented() -> None:
         "store compact",
         "store delete",
         "store head",
+        "store index",
         "store info",
         "store snapshot",
         "store stats",
         "store verify",
+        "tokens",
         "train",
         "weigh",
     ]

@@ -44,7 +44,7 @@ def test_what_may_change_and_what_is_compared_by_content() -> None:
     }  # fmt: skip
     assert marked(TrainConfig, BY_CONTENT) == {
         "inventory.lexicon", "sources.store", "sources.vocabulary_map", "sources.audio", "sequence.grammar", "augment.noise",
-        "augment.reverb", "dev", "init", "prior",
+        "augment.reverb", "dev", "init", "inventory.store", "prior",
     }  # fmt: skip
 
 
