@@ -120,8 +120,8 @@ def _ends(spelling: Sequence[str], tokens: Sequence[str], place: int) -> list[in
         after = [end + 1 for end in ends if end < len(tokens) and tokens[end] == token]
         if number and spelling[number - 1] == token:
             after += [end for end in ends if end not in after]
-        if not after and max(ends) == len(tokens):  # cut off
-            return [len(tokens)]
+        if not after:
+            return [len(tokens)] if max(ends) == len(tokens) else []  # cut off, or another word
         ends = after
     return ends
 
