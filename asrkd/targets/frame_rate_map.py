@@ -15,7 +15,7 @@ from asrkd.errors import ConfigError
 from asrkd.targets.frame_rates import FrameRates
 from asrkd.targets.sparse import SparseTargets, summed
 
-_SPEC = re.compile(r"pool|nearest|pick(:\d+)?|peak(:first|:last)?(:blank|:open)?")
+_SPEC = re.compile(r"pool|nearest|peak|pick(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class FrameRateMap:
     @property
     def needs_blank(self) -> bool:
         """Whether class 0 must be the blank of CTC."""
-        return self.spec.startswith("peak")
+        return self.spec == "peak"
 
     def check(self, rates: FrameRates) -> None:
         """Raise `MismatchError` or `ConfigError` if the rule cannot map these frame laws."""
@@ -45,12 +45,8 @@ class FrameRateMap:
 
     def __call__(self, targets: SparseTargets, rates: FrameRates, num_frames: int) -> SparseTargets:
         """The student's targets; see `pool`, `nearest`, `peak` and `pick`."""
-        if self.spec == "pool":
-            return pool(targets, rates, num_frames)
-        if self.spec == "nearest":
-            return nearest(targets, rates, num_frames)
-        if self.needs_blank:
-            return peak(targets, rates, num_frames, last="last" in self.spec, fill="open" not in self.spec)
+        if rule := _BY_TIME.get(self.spec):
+            return rule(targets, rates, num_frames)
         return pick(targets, rates, num_frames, offset=self._offset)
 
     @property
@@ -89,16 +85,13 @@ def nearest(targets: SparseTargets, rates: FrameRates, num_frames: int) -> Spars
     return targets.frames(torch.from_numpy(rates.nearest(targets.num_frames, num_frames)))
 
 
-def peak(
-    targets: SparseTargets, rates: FrameRates, num_frames: int, *, last: bool = False, fill: bool = True, blank: int = 0
-) -> SparseTargets:
-    """For CTC: each of the teacher's frames goes to one of the student's; of several that go to one, the one that is blank least is taken.
+def peak(targets: SparseTargets, rates: FrameRates, num_frames: int, *, blank: int = 0) -> SparseTargets:
+    """For CTC: of the teacher's distributions whose middles a student's frame has, the one that is blank least; without any, the `nearest`.
 
-    So no peak is lost to a blank beside it. Where the teacher is slower, the student's frames without one are blank.
+    So a label is not lost to a blank next to it. A slower teacher's distributions are repeated, never parted by blanks, which would make two labels of one that
+    lasts.
 
     Args:
-        last: whether a slower teacher's frame goes to the last of the student's frames in it, in place of the first.
-        fill: whether frames without one are blank; otherwise they have no target, and cost nothing.
         blank: class id of the blank.
 
     Raises:
@@ -107,15 +100,15 @@ def peak(
     rates.check(targets.num_frames, num_frames)
     if not num_frames or not targets.num_frames:
         return _nothing(targets, num_frames)
-    homes = rates.homes(targets.num_frames, num_frames, last=last)
+    homes = rates.homes(targets.num_frames, num_frames)
     is_blank = targets.ids == blank
     blanks = np.zeros(targets.num_frames)
     blanks[targets.entry_frames[is_blank].numpy()] = targets.log_probs[is_blank].exp().numpy()
     order = np.lexsort((blanks, homes))
-    chosen = np.full(num_frames, targets.num_frames)
+    chosen = rates.nearest(targets.num_frames, num_frames)
     taken, first = np.unique(homes[order], return_index=True)
     chosen[taken] = order[first]
-    return SparseTargets.cat([targets, _frame(targets, blank if fill else None)]).frames(torch.from_numpy(chosen))
+    return targets.frames(torch.from_numpy(chosen))
 
 
 def pick(targets: SparseTargets, rates: FrameRates, num_frames: int, *, offset: int = 0) -> SparseTargets:
@@ -147,18 +140,11 @@ def _offset(offset: int, ratio: int) -> None:
         raise ConfigError(f"offset is {offset}, but a group has the {ratio} frames 0 to {ratio - 1}")
 
 
-def _frame(targets: SparseTargets, unit: int | None) -> SparseTargets:
-    """One frame that is surely a unit, or that says nothing: no entries, and no mass that is missing."""
-    ids = targets.ids.new_tensor([] if unit is None else [unit])
-    return SparseTargets.of_counts(
-        ids.new_tensor([len(ids)]),
-        ids,
-        targets.log_probs.new_zeros(len(ids)),
-        targets.missing.new_zeros(1),
-        targets.num_classes,
-    )
-
-
 def _nothing(targets: SparseTargets, num_frames: int) -> SparseTargets:
-    """The student's frames of an utterance that is too short for the teacher."""
-    return _frame(targets, None).frames(torch.zeros(num_frames, dtype=torch.int64))
+    """The student's frames of an utterance that is too short for the teacher: without targets, and without mass that is missing."""
+    counts = targets.counts.new_zeros(num_frames)
+    missing = targets.missing.new_zeros(num_frames)
+    return SparseTargets.of_counts(counts, targets.ids[:0], targets.log_probs[:0], missing, targets.num_classes)
+
+
+_BY_TIME = {"pool": pool, "nearest": nearest, "peak": peak}

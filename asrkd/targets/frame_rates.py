@@ -72,20 +72,10 @@ class FrameRates:
         shares = (np.minimum(high, begins + length) - np.maximum(low, begins)) / length
         return counts, places, shares
 
-    def homes(self, num_teacher: int, num_student: int, *, last: bool) -> Places:
-        """(M,) for each of the teacher's frames one of the student's, ascending. N must not be 0.
-
-        It is the one whose cell has the middle of the teacher's. A teacher that is slower has several of the student's in a frame, by their middles; of these
-        it is the first or the `last`.
-        """
+    def homes(self, num_teacher: int, num_student: int) -> Places:
+        """(M,) the student's frame at the middle of each of the teacher's, ascending. N must not be 0."""
         (start, size), (begin, length) = self.teacher.cell, self.student.cell
-        frames = start + size * np.arange(num_teacher)
-        if size <= length:
-            homes = (frames + size // 2 - begin) // length
-        else:
-            middle = begin + length // 2
-            homes = -((middle - frames - size) // length) - 1 if last else -((middle - frames) // length)
-        return homes.clip(0, num_student - 1)
+        return ((start + size * np.arange(num_teacher) + size // 2 - begin) // length).clip(0, num_student - 1)
 
     def _begins(self, num_student: int) -> Places:
         begin, length = self.student.cell

@@ -34,7 +34,7 @@ class SourceConfig:
     lossy_map: bool = False
     """Allow the vocabulary map to leave out teacher units."""
     frame_rate_map: str = setting("", form=FrameRateMap)
-    """For a teacher of other frames, by time: `pool` (mean), `nearest`, `peak` (`ctc`: no label is lost to a blank) or, of whole groups, `pick` and `pick:OFFSET`."""
+    """For a teacher of other frames, by time: `pool` (mean), `nearest`, `peak` (`ctc`: the least blank) or, of whole groups, `pick` and `pick:OFFSET`."""
     snapshot: str = ""
     """Train only from the work units pinned by `asrkd store snapshot` under this name."""
     bounds: dict[str, list[float | None]] = setting(dict, infinite=True, pair=True)
