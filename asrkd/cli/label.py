@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -28,6 +30,7 @@ from asrkd.labeling.crew import Crew
 from asrkd.labeling.layer import make_codebooks
 from asrkd.labeling.local import Local
 from asrkd.labeling.ray_cluster import RayCluster, Resources
+from asrkd.labeling.reading import MAX_SECONDS
 from asrkd.labeling.stop import Terminated, terminated_by_signal
 from asrkd.labeling.worker import UnitResult
 from asrkd.store import Store
@@ -108,15 +111,28 @@ def plan_command(
         f"planned {made.plan['num_cuts']} cuts, {made.plan['hours']:.3f} h, {made.plan['num_units']} units in {store} "
         f"({show.rate(made.plan['num_cuts']):.0f} cuts/s)"
     )
-    if made.plan["num_unreadable"]:
+    _tell_losses(made.plan, {})
+
+
+def _tell_losses(plan: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """What labeling will not use of the cuts that were planned now, by the summaries of the plan now and before."""
+    new = {
+        name: plan.get(name, 0) - before.get(name, 0) for name in ("num_unreadable", "num_without_text", "num_too_long")
+    }
+    if new["num_unreadable"]:
         click.echo(
-            f"{made.plan['num_unreadable']} cuts cannot be used (audio, times or transcript); they will go to quarantine, each "
-            "with its reason",
+            f"{new['num_unreadable']} cuts cannot be used (audio, times or transcript); they will go to quarantine, each with its reason",
             err=True,
         )
-    if made.plan["num_without_text"]:
+    if new["num_without_text"]:
         click.echo(
-            f"the text of {made.plan['num_without_text']} cuts is left out: their supervisions reach beyond the cut, or overlap",
+            f"the text of {new['num_without_text']} cuts is left out: their supervisions reach beyond the cut, or overlap",
+            err=True,
+        )
+    if new["num_too_long"]:
+        click.echo(
+            f"{new['num_too_long']} cuts are longer than {MAX_SECONDS / 3600:g} hours, too long for a model; they will go to quarantine. Cut them into "
+            "segments with asrkd segment, and plan those",
             err=True,
         )
 
@@ -159,13 +175,13 @@ def grow_command(
     """
     show = _PlanProgress()
     conditions = [parse_where(condition) for condition in where]
-    made, added = planning.grow(
-        cuts, Store.open(store), unit_hours=unit_hours, where=conditions, channel=channel, progress=show
-    )
+    opened = Store.open(store)
+    made, added = planning.grow(cuts, opened, unit_hours=unit_hours, where=conditions, channel=channel, progress=show)
     show.close()
     click.echo(
         f"added {added} cuts; {made.plan['num_cuts']} cuts, {made.plan['num_units']} units are planned in {store}"
     )
+    _tell_losses(made.plan, opened.plan)
 
 
 class _PlanProgress:

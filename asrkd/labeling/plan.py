@@ -22,6 +22,7 @@ from asrkd.corpus.where import Where
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling.layer import plan_layer
 from asrkd.labeling.plan_lines import plan_line, unreadable
+from asrkd.labeling.reading import MAX_SECONDS
 from asrkd.labeling.seen_ids import SeenIds
 from asrkd.store import Store, manifest
 from asrkd.store.delete import deleted_ids
@@ -33,7 +34,7 @@ from asrkd.targets.codecs import DEFAULT_CODEC, Codec, parse_codec
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # What the manifest sums over all plans of a store.
-_SUMS = ("num_cuts", "num_unreadable", "num_without_text", "hours")
+_SUMS = ("num_cuts", "num_unreadable", "num_without_text", "num_too_long", "hours")
 
 
 def plan(
@@ -164,7 +165,7 @@ class _Units:
         """`before`: the totals of the units that there are already."""
         self.num_cuts, self.seconds = 0, 0.0
         self.num_unreadable, self.first_reason = 0, ""
-        self.num_without_text = 0
+        self.num_without_text = self.num_too_long = 0
         self._files, self._limit = files, unit_hours * 3600
         self._unit_cuts, self._seconds = array("q", before.cuts), array("d", before.seconds)
         self.num_changed = 0
@@ -175,6 +176,7 @@ class _Units:
         cut, line, changed = plan_line(cut)
         self.num_changed += changed
         seconds = _seconds(cut)
+        self.num_too_long += seconds > MAX_SECONDS
         self._lines.append(line)
         if "unreadable" in cut:
             self.first_reason = self.first_reason or cut["unreadable"]
@@ -203,6 +205,7 @@ class _Units:
             "num_cuts": self.num_cuts,
             "num_unreadable": self.num_unreadable,
             "num_without_text": self.num_without_text,
+            "num_too_long": self.num_too_long,
             "hours": self.seconds / 3600,
             "fingerprint": digest,
         }

@@ -174,3 +174,28 @@ def test_another_teacher_cannot_label_what_is_added(corpora: Path, tmp_path: Pat
     grow(str(corpora / "new.jsonl.gz"), Store.open(root))
     with pytest.raises(MismatchError, match="now has the fingerprint"):
         run(Local(Store.open(root)))
+
+
+def test_cuts_that_are_too_long_are_counted_and_segmenting_is_named(tmp_path: Path) -> None:
+    def cut(key: str, seconds: float) -> str:
+        recording = {"id": key, "sources": [{"type": "file", "channels": [0], "source": f"/nowhere/{key}.flac"}]}
+        recording |= {
+            "sampling_rate": 8000,
+            "num_samples": int(8000 * seconds),
+            "duration": seconds,
+            "channel_ids": [0],
+        }
+        fields = {"id": key, "start": 0, "duration": seconds, "channel": 0, "supervisions": [], "type": "MonoCut"}
+        return json.dumps(fields | {"recording": recording}) + "\n"
+
+    cuts, store = tmp_path / "cuts.jsonl", str(tmp_path / "store")
+    cuts.write_text(cut("short", 5) + cut("whole", 7200))
+    planned = CliRunner().invoke(cli, ["label", "plan", str(cuts), store])
+    assert planned.exit_code == 0 and "segment" not in planned.output
+    again = CliRunner().invoke(cli, ["label", "grow", str(cuts), store])
+    assert again.exit_code == 0 and "segment" not in again.output
+    with open(cuts, "a") as file:
+        file.write(cut("long", 7201) + cut("longer", 90_000))
+    grown = CliRunner().invoke(cli, ["label", "grow", str(cuts), store])
+    assert grown.exit_code == 0 and "2 cuts are longer than 2 hours" in grown.output and "asrkd segment" in grown.output
+    assert Store.open(store).plan["num_too_long"] == 2
