@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
-from asrkd import checkpoint, files
 from asrkd import config as configs
-from asrkd.acoustic import AcousticModel, load_model
+from asrkd import files
+from asrkd.acoustic import AcousticModel, TrainedModel, load_model
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet, latency_ratio
 from asrkd.decoding.search import Search
@@ -64,8 +64,8 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         return
     best = dev_decoding(config, spec)
     model, data = best.model, Path(config.data)
-    finals = [checkpoint.read(run / "final.pt") for run in runs]
-    sizes = [final["num_parameters"] for final in finals]
+    facts = [TrainedModel.read(run).facts for run in runs]
+    sizes = [of_run["num_parameters"] for of_run in facts]
     result: dict = {
         "dev": best.rate,
         "insertion_penalty": best.penalty,
@@ -73,8 +73,8 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         "num_parameters": sum(sizes),
         "float_bytes": 4 * sum(sizes),
         "int8_bytes": sum(_int8_bytes(run) for run in runs),
-        "train_seconds": sum(final.get("train_seconds", 0.0) for final in finals),
-        "sent_share": finals[0].get("sent_share"),
+        "train_seconds": sum(of_run.get("train_seconds", 0.0) for of_run in facts),
+        "sent_share": facts[0].get("sent_share"),
         "target_bytes": _target_bytes(runs[0]),
         "real_time_factor": latency_ratio(model),
         "tests": {},

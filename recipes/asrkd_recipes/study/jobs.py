@@ -17,9 +17,9 @@ from pathlib import Path
 
 import yaml
 
-from asrkd import checkpoint
 from asrkd import config as configs
 from asrkd import text as texts
+from asrkd.acoustic import TrainedModel
 from asrkd.errors import AsrkdError, StoreError
 from asrkd.processes import check_guard, starting, why_ended
 from asrkd.training.config import TrainConfig
@@ -83,7 +83,7 @@ def train_all(
             for future in futures:
                 future.cancel()
     for name, job in waiting.items():
-        for warning in checkpoint.read(Path(job.run) / "final.pt").get("warnings", []):
+        for warning in TrainedModel.read(job.run).facts.get("warnings", []):
             _log.warning("%s: %s", name, warning)
 
 
