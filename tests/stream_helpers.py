@@ -46,6 +46,8 @@ def _same(first: Any, second: Any) -> bool:
         return torch.equal(first, second)
     if hasattr(first, "__dataclass_fields__"):
         return all(_same(getattr(first, item.name), getattr(second, item.name)) for item in fields(first))
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
     return bool(first == second)
 
 

@@ -32,6 +32,7 @@ from asrkd.store import Store
 from asrkd.store.rewrite import rewrite
 from asrkd.streaming.rows import Place
 from asrkd.targets.codecs import parse_codec
+from asrkd.targets.streams import POSTERIORS
 
 # Far below any score: a path of labels is the only one worth taking.
 _NEVER = -1e6
@@ -193,7 +194,7 @@ class ModelAligner:
             )
 
     def _soft_identity(self, codec: str) -> Any:
-        if self.store.identity.codec:
+        if POSTERIORS in self.store.identity.streams:
             raise ConfigError(
                 f"{self.store.root!r} has soft targets already; soft alignments go into a copy of a store of transcripts"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,12 +17,11 @@ from asrkd.labeling.layer import LayerEncoder
 from asrkd.labeling.reading import CutFeatures
 from asrkd.models.layer import tapped
 from asrkd.store.identity import Identity
-from asrkd.store.schema import LAYER
-from asrkd.targets.codecs import Codec, decode_entries
-from asrkd.targets.packed import pack
+from asrkd.targets.codecs import PosteriorCodec, decode_entries
 from asrkd.targets.random import frame_keys
 from asrkd.targets.select import Entries
 from asrkd.targets.statistics import FrameStatistics, frame_statistics, utterance_statistics
+from asrkd.targets.streams import HIDDEN, POSTERIORS
 
 # Frames whose posteriors are encoded together: bounds memory for long utterances.
 _ENCODE_FRAMES = 8192
@@ -30,11 +29,15 @@ _ENCODE_FRAMES = 8192
 
 @dataclass(frozen=True)
 class Encoded:
-    """What is kept of an utterance's posteriors, not packed yet, in the host's memory."""
+    """What is kept of an utterance in each stream, not packed yet, in the host's memory.
 
-    entries: Entries
+    Attributes:
+        streams: what the layouts of the streams pack.
+        frames: statistics of the posteriors.
+    """
+
+    streams: Mapping[str, Any]
     frames: FrameStatistics
-    layer: bytes | None = None
 
 
 def encode(
@@ -124,18 +127,19 @@ def pad(heard: Sequence[CutFeatures]) -> Tensor:
 
 def packed(encoded: Encoded, identity: Identity) -> dict[str, Any]:
     """The columns of an utterance's targets and statistics."""
-    codec = identity.target_codec
-    targets = decode_entries(codec, encoded.entries)
-    stored = {LAYER: encoded.layer} if encoded.layer is not None else {}
-    return pack(codec, encoded.entries) | vars(utterance_statistics(encoded.frames, targets)) | stored
+    targets = decode_entries(identity.posterior_codec, encoded.streams[POSTERIORS])
+    columns: dict[str, Any] = dict(vars(utterance_statistics(encoded.frames, targets)))
+    for name, kept in encoded.streams.items():
+        columns |= identity.layouts[name].pack(kept)
+    return columns
 
 
 def encoded_columns(key: str, log_probs: Tensor, identity: Identity) -> dict[str, Any]:
     """The columns of targets and statistics of one utterance, from its (T, V) log-posteriors."""
-    codec = identity.target_codec
+    codec = identity.posterior_codec
     keys = frame_keys(key, identity.teacher_fingerprint, len(log_probs), log_probs.device)
     entries, frames = _chunked(codec, log_probs, keys)
-    return packed(Encoded(entries, frames), identity)
+    return packed(Encoded({POSTERIORS: entries}, frames), identity)
 
 
 def _encode(
@@ -145,9 +149,9 @@ def _encode(
     teacher: AcousticModel,
     layer: LayerEncoder | None,
 ) -> list[Encoded]:
-    codec = identity.target_codec
+    codec = identity.posterior_codec
     given = torch.tensor([len(one.features) for one in heard])
-    stored: list[bytes] | list[None] = [None for _ in heard]
+    hidden: list[bytes] = []
     if layer is None:
         log_probs, lengths = teacher.log_probs(features, given)
     else:
@@ -155,9 +159,9 @@ def _encode(
             log_probs, lengths = teacher.log_probs(features, given)
         if teacher.one_by_one:
             ends = zip(outputs, lengths.tolist(), strict=True)
-            stored = [data for output, length in ends for data in layer.encode(output, [length], length)]
+            hidden = [data for output, length in ends for data in layer.encode(output, [length], length)]
         else:
-            stored = layer.encode(outputs[-1], lengths.tolist(), log_probs.shape[1])
+            hidden = layer.encode(outputs[-1], lengths.tolist(), log_probs.shape[1])
     rows, keys = [], []
     for one, frames, length in zip(heard, log_probs, lengths.tolist(), strict=True):
         what = f"cut {one.row['id']!r}: the teacher's output"
@@ -172,10 +176,15 @@ def _encode(
         _name_the_cut(codec, heard, rows, keys)
         raise
     sizes = [len(row) for row in rows]
-    return [Encoded(*parts) for parts in zip(entries.split(sizes), frames.split(sizes), stored, strict=True)]
+    streams: dict[str, Sequence[Any]] = {POSTERIORS: entries.split(sizes)} | ({HIDDEN: hidden} if layer else {})
+    of_utterances = zip(*streams.values(), strict=True)
+    statistics = frames.split(sizes)
+    return [
+        Encoded(dict(zip(streams, kept, strict=True)), one) for kept, one in zip(of_utterances, statistics, strict=True)
+    ]
 
 
-def _chunked(codec: Codec, log_probs: Tensor, keys: Tensor) -> tuple[Entries, FrameStatistics]:
+def _chunked(codec: PosteriorCodec, log_probs: Tensor, keys: Tensor) -> tuple[Entries, FrameStatistics]:
     """Encode frames, some thousands at a time, into the host's memory."""
     entries, frames = [], []
     for chunk, chunk_keys in zip(log_probs.split(_ENCODE_FRAMES), keys.split(_ENCODE_FRAMES), strict=True):
@@ -184,7 +193,9 @@ def _chunked(codec: Codec, log_probs: Tensor, keys: Tensor) -> tuple[Entries, Fr
     return Entries.cat(entries), FrameStatistics.cat(frames)
 
 
-def _name_the_cut(codec: Codec, heard: Sequence[CutFeatures], rows: Sequence[Tensor], keys: Sequence[Tensor]) -> None:
+def _name_the_cut(
+    codec: PosteriorCodec, heard: Sequence[CutFeatures], rows: Sequence[Tensor], keys: Sequence[Tensor]
+) -> None:
     """Raise the error of the first cut whose posteriors cannot be encoded, with its id."""
     for one, frames, key in zip(heard, rows, keys, strict=True):
         try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from asrkd.errors import ConfigError, MismatchError, ModelError, StoreError
 from asrkd.models.layer import layer_frames, tapped
 from asrkd.store import Store
 from asrkd.store.files import Files
+from asrkd.store.identity import Identity
 from asrkd.store.schema import CODEBOOKS
-from asrkd.targets.layer_codec import LayerCodec, fit_codebooks
+from asrkd.targets.layer_codec import Codebooks, Float16, HiddenCodec, fit_codebooks, nearest_centers
+from asrkd.targets.streams import HIDDEN
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class LayerEncoder:
     """What is stored of a layer: its name in the teacher's model, how it is stored, and the codebooks if that needs them."""
 
     name: str
-    codec: LayerCodec
+    codec: HiddenCodec
     codebooks: Tensor | None = None
 
     def encode(self, output: Tensor, lengths: Sequence[int], num_frames: int) -> list[bytes]:
@@ -51,10 +54,11 @@ def open_encoder(store: Store) -> LayerEncoder | None:
         StoreError: its codebooks are not there.
         MismatchError: they are not those that it was planned with.
     """
-    identity, codec = store.identity, store.identity.layer_codec
-    if codec is None:
+    identity = store.identity
+    if HIDDEN not in identity.streams:
         return None
-    if codec.kind != "codebooks":
+    codec = cast(HiddenCodec, identity.streams[HIDDEN])
+    if not codec.entries:
         return LayerEncoder(identity.layer, codec)
     if not store.files.exists(CODEBOOKS):
         raise StoreError(
@@ -68,8 +72,8 @@ def open_encoder(store: Store) -> LayerEncoder | None:
     return LayerEncoder(identity.layer, codec, torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False)))
 
 
-def plan_layer(new: Files, teacher: AcousticModel, layer: str, codebooks: str) -> dict[str, Any]:
-    """The fields of a new store's identity for a layer; its codebooks are copied into the store.
+def with_layer(identity: Identity, new: Files, teacher: AcousticModel, layer: str, codebooks: str) -> Identity:
+    """A new store's identity with the stream of a layer; its codebooks are copied into the store.
 
     Raises:
         ConfigError: the model has no such layer, or the file holds no codebooks for it.
@@ -77,7 +81,7 @@ def plan_layer(new: Files, teacher: AcousticModel, layer: str, codebooks: str) -
     """
     width = layer_outputs(teacher, torch.zeros(2, teacher.front_end.sampling_rate), layer)[0].shape[1]
     if not codebooks:
-        return {"layer": layer, "layer_codec": LayerCodec("float16", width)}
+        return _stored(identity, layer, Float16(width))
     try:
         with open(codebooks, "rb") as file:
             data = file.read()
@@ -92,8 +96,12 @@ def plan_layer(new: Files, teacher: AcousticModel, layer: str, codebooks: str) -
             f"{layer!r}; make them with asrkd label codebooks for this layer"
         )
     new.write(CODEBOOKS, data)
-    codec = LayerCodec("codebooks", books.shape[0], books.shape[1])
-    return {"layer": layer, "layer_codec": codec, "codebooks_fingerprint": fingerprint.of_bytes(data)}
+    return _stored(identity, layer, Codebooks(*books.shape[:2]), fingerprint.of_bytes(data))
+
+
+def _stored(identity: Identity, layer: str, codec: HiddenCodec, codebooks: str = "") -> Identity:
+    streams = {**identity.streams, HIDDEN: codec}
+    return dataclasses.replace(identity, streams=streams, layer=layer, codebooks_fingerprint=codebooks)
 
 
 def make_codebooks(
@@ -124,8 +132,7 @@ def make_codebooks(
             break
     frames = torch.cat(parts)[:max_frames] if parts else torch.empty(0, 1)
     books = fit_codebooks(frames, count, entries, seed=seed)
-    codec = LayerCodec("codebooks", count, entries)
-    indexes = torch.from_numpy(codec.decode(codec.encode(frames, books), len(frames)))
+    indexes = nearest_centers(frames, books)
     kept = torch.cat([book[indexes[:, number]] for number, book in enumerate(books)], dim=1)
     left = float((frames - kept).square().sum() / (frames - frames.mean(0)).square().sum().clamp_min(1e-12))
     sink = io.BytesIO()

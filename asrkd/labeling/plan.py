@@ -20,7 +20,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.transcripts import transcript_of
 from asrkd.corpus.where import Where
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
-from asrkd.labeling.layer import plan_layer
+from asrkd.labeling.layer import with_layer
 from asrkd.labeling.plan_lines import plan_line, unreadable
 from asrkd.labeling.reading import MAX_SECONDS
 from asrkd.labeling.seen_ids import SeenIds
@@ -29,7 +29,8 @@ from asrkd.store.delete import deleted_ids
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.plan import PlanTotals, write_planned
-from asrkd.targets.codecs import DEFAULT_CODEC, Codec, parse_codec
+from asrkd.targets.codecs import DEFAULT_CODEC, PosteriorCodec, parse_codec
+from asrkd.targets.streams import POSTERIORS
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def plan(
                 f"layer {layer!r} is given without a teacher, or with compile, which hides layers; leave one of them out"
             )
         loaded = load_model(teacher, autocast=autocast)
-        identity = dataclasses.replace(identity, **plan_layer(files, loaded, layer, codebooks))
+        identity = with_layer(identity, files, loaded, layer, codebooks)
     elif codebooks:
         raise ConfigError(f"codebooks {codebooks!r} are given without the layer that they are of; name it")
     units = _Units(files, PlanTotals.of([], []), unit_hours)
@@ -308,12 +309,12 @@ def _identity(
     return dataclasses.replace(identity, autocast=autocast, compile=compile)
 
 
-def teacher_identity(teacher: AcousticModel, *, codec: Codec | None, embed: str) -> Identity:
+def teacher_identity(teacher: AcousticModel, *, codec: PosteriorCodec, embed: str) -> Identity:
     """The identity of a store that this teacher labels."""
     return Identity(
         teacher=teacher.spec,
         teacher_fingerprint=teacher.fingerprint,
-        codec=codec,
+        streams={POSTERIORS: codec},
         inventory=teacher.inventory,
         front_end=teacher.front_end,
         subsampling_factor=teacher.subsampling_factor,
@@ -338,8 +339,8 @@ def check_teacher(store: Store, device: str = "cpu") -> AcousticModel | None:
             f"with {identity.teacher_fingerprint[:12]}; targets of two teachers must not be mixed. Restore the teacher, or "
             "plan a new store"
         )
-    found = teacher_identity(teacher, codec=identity.codec, embed=identity.embed)
-    kept = ("autocast", "compile", "layer", "layer_codec", "codebooks_fingerprint")
+    found = teacher_identity(teacher, codec=identity.posterior_codec, embed=identity.embed)
+    kept = ("streams", "autocast", "compile", "layer", "codebooks_fingerprint")
     identity.check(
         dataclasses.replace(found, **{name: getattr(identity, name) for name in kept}),
         what=f"teacher {teacher.spec!r}",

@@ -17,6 +17,7 @@ from asrkd.store.reader import Store
 from asrkd.targets.packed import as_stored
 from asrkd.targets.random import frame_keys
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import POSTERIORS
 
 # Total variation, mean over an utterance. Other batch shapes change a teacher's floats in the last digits, and with them a
 # sampled count here and there; a shift by one frame changes every frame.
@@ -40,7 +41,7 @@ def relabel(store: Store, teacher: AcousticModel, share: float, *, seed: int = 0
     if not 0 < share <= 1:
         raise ConfigError(f"the share to label again is {share}, but must be above 0 and at most 1")
     identity = store.identity
-    if not identity.codec:
+    if POSTERIORS not in identity.streams:
         raise StoreError(f"store {store.root!r} holds transcripts without targets, so there is nothing to compare")
     if not identity.embedding.column:
         raise StoreError(
@@ -102,7 +103,7 @@ def _problem(store: Store, row: dict[str, Any], teacher: AcousticModel) -> str:
     if length != row["num_frames"]:
         return f"has {length} frames, and {row['num_frames']} in the store"
     keys = frame_keys(row["id"], identity.teacher_fingerprint, length, log_probs.device)
-    stored, again = store.targets(row), as_stored(identity.target_codec, log_probs[0, :length], keys)
+    stored, again = store.targets(row), as_stored(identity.posterior_codec, log_probs[0, :length], keys)
     distance = _total_variation(stored, again)
     tolerance = TOLERANCE if identity.embedding.exact else LOSSY_TOLERANCE
     if distance > tolerance:

@@ -73,13 +73,13 @@ def card(store: Store, *, name: str, license: str | None = None) -> str:
         f"{utterances:,} utterances, {hours:.1f} hours, {found['frames']:,} frames, in {len(store.units())} Parquet shards of the "
         f"format `asrkd/v1`.\n"
     )
-    if identity.codec and identity.inventory:
+    if identity.inventory:
         shift = identity.frame_law.frame_shift / identity.front_end.sampling_rate * 1000
         parts.append(
             "## Soft targets\n\n"
             f"- Teacher: `{identity.teacher}`, fingerprint `{identity.teacher_fingerprint}`.\n"
             f"- Inventory: {len(identity.inventory):,} units, topology `{identity.inventory.topology_name}`, in `inventory.txt`.\n"
-            f"- Codec: `{identity.codec.spec}`; one frame every {shift:g} ms.\n"
+            f"- Codec: `{identity.posterior_codec.spec}`; one frame every {shift:g} ms.\n"
             + "".join(f"- {title}: {_quantiles(found[key])}.\n" for key, title in _STATISTICS.items() if key in found)
             + "\n```python\nfrom asrkd.store import Store\n\n"
             'store = Store.open(".")\nfor row in store.rows():\n    targets = store.targets(row)  # row_splits, ids, log_probs\n```\n'

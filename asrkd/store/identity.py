@@ -6,7 +6,7 @@ import copy
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from asrkd import fingerprint
 from asrkd.corpus.frame_law import FrameLaw
@@ -15,8 +15,8 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store.embedding import Embedding, parse_embedding
-from asrkd.targets.codecs import Codec, parse_codec
-from asrkd.targets.layer_codec import LayerCodec, parse_layer_codec
+from asrkd.targets.codecs import PosteriorCodec, stream_codec
+from asrkd.targets.streams import HIDDEN, POSTERIORS, Codec, Layout
 
 FORMAT = "asrkd/v1"
 AUTOCASTS = ("", "bfloat16", "float16")
@@ -26,24 +26,24 @@ AUTOCASTS = ("", "bfloat16", "float16")
 class Identity:
     """What a store's targets and features mean.
 
-    A store of transcripts only has no teacher, codec and inventory.
+    A store of transcripts only has no teacher, streams and inventory.
 
     Attributes:
         teacher: spec of the teacher, for people.
         teacher_fingerprint: hash of its weights, code identity, front end and inventory.
-        codec: how the targets are stored.
-        inventory: the classes that they are over.
+        streams: the codec of each stream of targets, by its name (`asrkd.targets.streams`).
+        inventory: the classes that posteriors are over.
         front_end: that the teacher, or a student of the features, was made for.
         subsampling_factor: of the teacher.
         embed: what a row carries besides targets, a spec (`asrkd.store.embedding`).
         autocast, compile: how the teacher computes, which changes the last digits: type of torch's autocast, and torch.compile.
-        layer, layer_codec: name of the teacher's layer whose output stands in the column `layer`, and how (`asrkd.targets.layer_codec`).
+        layer: name of the teacher's layer that the stream `hidden` is the output of.
         codebooks_fingerprint: of the codebooks that its indexes are of.
     """
 
     teacher: str = ""
     teacher_fingerprint: str = ""
-    codec: Codec | None = None
+    streams: Mapping[str, Codec] = field(default_factory=dict)
     inventory: Inventory | None = None
     front_end: AnyFrontEnd = field(default_factory=FrontEnd)
     subsampling_factor: int = 1
@@ -51,7 +51,6 @@ class Identity:
     autocast: str = ""
     compile: bool = False
     layer: str = ""
-    layer_codec: LayerCodec | None = None
     codebooks_fingerprint: str = ""
 
     def __post_init__(self) -> None:
@@ -60,9 +59,12 @@ class Identity:
             raise ConfigError(
                 f"autocast is {self.autocast!r}, but must be one of {', '.join(filter(None, AUTOCASTS))}, or empty"
             )
-        if bool(self.layer) != (self.layer_codec is not None):
+        for name, codec in self.streams.items():
+            if codec.stream != name:
+                raise ConfigError(f"targets {name!r} are given the codec {codec.spec!r}, which is for {codec.stream!r}")
+        if bool(self.layer) != (HIDDEN in self.streams):
             raise ConfigError("a store has a layer and its codec together, or neither")
-        if (self.codec is None) != (self.inventory is None):
+        if (POSTERIORS in self.streams) != (self.inventory is not None):
             raise ConfigError("a store has a codec and an inventory together (targets), or neither (transcripts only)")
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,19 +75,22 @@ class Identity:
     def _values(self) -> dict[str, Any]:
         # Once: it is compared with every shard, and there are thousands of units and shards.
         inventory = self.inventory
+        specs = {name: codec.spec for name, codec in self.streams.items()}
         values: dict[str, Any] = {
             "format": FORMAT,
             "teacher": self.teacher,
             "teacher_fingerprint": self.teacher_fingerprint,
-            "codec": self.codec.spec if self.codec else "",
+            "codec": specs.pop(POSTERIORS, ""),
             "topology": inventory.topology_name if inventory else "",
             "states_per_phone": inventory.states_per_phone if inventory else 1,
             "front_end": self.front_end.to_dict(),
             **{name: getattr(self, name) for name in ("subsampling_factor", "embed", "autocast", "compile")},
         }
-        if self.layer_codec:  # else as stores are that know of no layers
-            values |= {"layer": self.layer, "layer_codec": self.layer_codec.spec}
+        if self.layer:  # else as stores are that know of no layers
+            values |= {"layer": self.layer, "layer_codec": specs.pop(HIDDEN)}
             values["codebooks_fingerprint"] = self.codebooks_fingerprint
+        if specs:  # likewise
+            values["streams"] = dict(sorted(specs.items()))
         return values | {
             "num_units": len(self.units),
             "inventory_fingerprint": inventory.fingerprint if inventory else "",
@@ -105,15 +110,14 @@ class Identity:
         try:
             count, expected = given.pop("num_units"), given.pop("inventory_fingerprint")
             topology, states = given.pop("topology"), given.pop("states_per_phone")
-            codec, layer_codec = given.pop("codec"), given.pop("layer_codec", "")
+            specs = {POSTERIORS: given.pop("codec"), HIDDEN: given.pop("layer_codec", ""), **given.pop("streams", {})}
             found = cls(
-                codec=parse_codec(codec) if codec else None,
+                streams={name: stream_codec(name, spec) for name, spec in specs.items() if spec},
                 inventory=Inventory(tuple(units), topology, states) if units else None,
                 front_end=front_end_from_dict(given.pop("front_end")),
-                layer_codec=parse_layer_codec(layer_codec) if layer_codec else None,
                 **given,
             )
-        except (TypeError, KeyError, ConfigError) as error:
+        except (TypeError, AttributeError, KeyError, ConfigError) as error:
             raise StoreError(
                 f"the store's identity cannot be read ({error}); it is damaged or of a later version"
             ) from None
@@ -134,17 +138,23 @@ class Identity:
         return self.inventory.units if self.inventory else ()
 
     @property
-    def target_codec(self) -> Codec:
-        """The codec, of a store that must have one.
+    def posterior_codec(self) -> PosteriorCodec:
+        """The codec of the posteriors, of a store that must have them.
 
         Raises:
             StoreError: it holds transcripts only.
         """
-        if self.codec is None:
+        if POSTERIORS not in self.streams:
             raise StoreError(
                 "a store of transcripts holds no targets to encode or decode; label it with a teacher first"
             )
-        return self.codec
+        return cast(PosteriorCodec, self.streams[POSTERIORS])
+
+    @functools.cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """The columns of each stream, in the order of a shard's."""
+        order = dict.fromkeys([POSTERIORS, HIDDEN, *sorted(self.streams)])
+        return {name: self.streams[name].layout(len(self.units)) for name in order if name in self.streams}
 
     @functools.cached_property
     def embedding(self) -> Embedding:
@@ -160,7 +170,8 @@ class Identity:
 
     def check_dict(self, theirs: Mapping[str, Any], *, what: str) -> None:
         """The same for what `to_dict` returned, as it stands in a shard."""
-        for name, value in self._values.items():
+        for name in dict.fromkeys([*self._values, *theirs]):  # theirs may have a stream more
+            value = self._values.get(name)
             # The spec is a name for people: the same teacher may be named by another path.
             if name != "teacher" and theirs.get(name) != value:
                 raise MismatchError(

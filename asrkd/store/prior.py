@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from asrkd.errors import StoreError
 from asrkd.store.reader import Store
+from asrkd.targets.streams import POSTERIORS
 
 # A class that was never kept still has a finite score.
 FLOOR = 1e-5
@@ -21,7 +22,7 @@ def mean_posterior(store: Store) -> NDArray[np.float64]:
     Raises:
         StoreError: no store, a store without soft targets, or one without a finished frame.
     """
-    if not store.identity.codec:
+    if POSTERIORS not in store.identity.streams:
         raise StoreError(
             f"{store.root!r} has no soft targets to take priors from; give a store that a teacher has labeled"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +25,9 @@ from asrkd.store.quarantine import Quarantine
 from asrkd.store.schema import IDENTITY_KEY, INDEX, shard_name, unit_of
 from asrkd.store.snapshot import pinned
 from asrkd.store.threads import read_ahead
-from asrkd.targets.packed import unpack
+from asrkd.targets.packed import PackedTargets
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import POSTERIORS, Targets
 
 T = TypeVar("T")
 # A Parquet file ends with its footer's length (4 bytes, little-endian) and "PAR1".
@@ -56,7 +57,6 @@ class Store:
         """`units`: see only these finished work units; None for all that are there when they are asked for."""
         self.files, self.identity, self.plan, self._pinned = files, identity, plan, units
         self.quarantine = Quarantine(files)
-        self.codec = identity.codec
         # Parsed footers take some fifteen times their bytes, so only those that were used last are kept.
         self._checked: LruCache[pq.FileMetaData] = LruCache(_FOOTER_BYTES)
         self._footers: dict[int, str] = {}
@@ -249,8 +249,8 @@ class Store:
 
     @functools.cached_property
     def target_columns(self) -> list[str]:
-        """The packed columns of the targets."""
-        return list(self.codec.layout(len(self.identity.units)).columns) if self.codec else []
+        """The packed columns of the soft targets."""
+        return list(self.identity.layouts[POSTERIORS].columns) if POSTERIORS in self.identity.streams else []
 
     def targets(self, row: Mapping[str, Any]) -> SparseTargets:
         """The soft targets of a row that was read with `num_frames` and `target_columns`.
@@ -258,7 +258,7 @@ class Store:
         Raises:
             StoreError: the store has no targets, or the row is damaged.
         """
-        return self._unpack([row])
+        return cast(SparseTargets, self.stream(POSTERIORS, [row]))
 
     def all_targets(self) -> Iterator[SparseTargets]:
         """The soft targets of every row in order, those of a row group at a time.
@@ -269,13 +269,19 @@ class Store:
         for unit in self.walk():
             for group in range(self.metadata(unit).num_row_groups):
                 rows = rows_of_table(self.read_row_group(unit, group, ["num_frames", *self.target_columns]), copy=False)
-                yield self._unpack(rows)
+                yield cast(SparseTargets, self.stream(POSTERIORS, rows))
 
-    def _unpack(self, rows: Sequence[Mapping[str, Any]]) -> SparseTargets:
-        if self.codec is None:
-            raise StoreError(f"store {self.root!r} holds transcripts without targets; label it with a teacher first")
-        packed = [{name: row[name] for name in self.target_columns} for row in rows]
-        return unpack(self.codec, packed, [int(row["num_frames"]) for row in rows], len(self.identity.units))
+    def stream(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Targets:
+        """The targets of rows in one stream; they were read with `num_frames` and the columns of its layout (`identity.layouts`).
+
+        Raises:
+            StoreError: the store has no such stream, or a row is damaged.
+        """
+        layout = self.identity.layouts.get(name)
+        if layout is None:
+            what = ", ".join(self.identity.streams) or "transcripts without targets"
+            raise StoreError(f"store {self.root!r} holds {what}, and no {name}; label it with a teacher first")
+        return PackedTargets.join(layout, rows, [int(row["num_frames"]) for row in rows]).unpack()
 
     def _read(self, unit: int, row_group: int | None, columns: Sequence[str] | None) -> pa.Table:
         system, base = self.files.filesystem

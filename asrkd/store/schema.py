@@ -11,8 +11,6 @@ from asrkd.store.identity import Identity
 
 IDENTITY_KEY = b"asrkd.identity"
 UNIT_KEY = b"asrkd.unit"
-# The output of a teacher's layer, in stores that have one.
-LAYER = "layer"
 # What the indexes of a layer are of, in the store's folder: (C, K, D / C) float32 as numpy writes it.
 CODEBOOKS = "codebooks.npy"
 # Cheap columns, from which streams are planned.
@@ -41,13 +39,9 @@ _FIXED = [
 
 
 def shard_schema(identity: Identity) -> pa.Schema:
-    """The Arrow schema of a store's shards: the fixed columns, the codec's packed ones, and the teacher's layer if it is stored."""
-    packed = []
-    if identity.codec:
-        columns = identity.codec.layout(len(identity.units)).columns
-        packed = [pa.field(name, _packed_type(dtype)) for name, dtype in columns.items()]
-    layer = [pa.field(LAYER, pa.binary())] if identity.layer else []
-    return pa.schema(_FIXED + packed + layer)
+    """The Arrow schema of a store's shards: the fixed columns, and the packed ones of each stream of targets."""
+    columns = [column for layout in identity.layouts.values() for column in layout.columns.items()]
+    return pa.schema([*_FIXED, *(pa.field(name, _packed_type(dtype)) for name, dtype in columns)])
 
 
 def _packed_type(dtype: np.dtype) -> pa.DataType:

@@ -15,8 +15,9 @@ from asrkd.store.entries import read_entries
 from asrkd.store.plan import is_planned
 from asrkd.store.reader import Store, rows_of_table
 from asrkd.store.repeated_ids import RepeatedIds, id_hashes
-from asrkd.store.schema import CODEBOOKS, LAYER, UNIT_KEY, quarantine_name, shard_name, shard_schema
+from asrkd.store.schema import CODEBOOKS, UNIT_KEY, quarantine_name, shard_name, shard_schema
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import POSTERIORS
 
 
 def verify(root: str) -> list[str]:
@@ -143,9 +144,10 @@ def _row_problems(store: Store, row: dict[str, Any]) -> list[str]:
         store.identity.frame_law.check(row["num_samples"], row["num_frames"], what=what)
         if row["alignment"] is not None and len(row["alignment"]) != row["num_frames"]:
             return [f"{what} has an alignment of {len(row['alignment'])} frames instead of {row['num_frames']}"]
-        if store.identity.layer_codec and row[LAYER] is not None:
-            store.identity.layer_codec.decode(row[LAYER], row["num_frames"])
-        if not store.target_columns:
+        for name, layout in store.identity.layouts.items():
+            if name != POSTERIORS and any(row[column] is not None for column in layout.columns):
+                store.stream(name, [row])
+        if POSTERIORS not in store.identity.streams:
             return []
         targets = store.targets(row)
     except AsrkdError as error:

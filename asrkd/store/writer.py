@@ -16,7 +16,7 @@ from asrkd.store.schema import IDENTITY_KEY, UNIT_KEY, shard_name, shard_schema
 
 ROW_GROUP_ROWS = 64
 COMPRESSION_LEVEL = 9
-_BLOBS = ("target_", "audio", "features", "alignment", "text", "custom", "layer")
+_BLOBS = ("audio", "features", "alignment", "text", "custom")
 
 
 def write_shard(files: Files, unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity) -> int:
@@ -43,6 +43,7 @@ def shard_bytes(unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity
     features = "zstd" if identity.embedding.eight_bit else "none"
     compression = dict.fromkeys(_leaves(schema), "zstd") | {"audio.bytes": "none", "features": features}
     packed = [field.name for field in schema if field.name.startswith("target_") and pa.types.is_binary(field.type)]
+    blobs = (*_BLOBS, *(name for layout in identity.layouts.values() for name in layout.columns))
     buffer = io.BytesIO()
     with pq.ParquetWriter(
         buffer,
@@ -54,7 +55,7 @@ def shard_bytes(unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity
         column_encoding=dict.fromkeys(packed, "DELTA_LENGTH_BYTE_ARRAY"),
         write_page_checksum=True,
         # Lowest and highest values of blobs are long, and of no use.
-        write_statistics=[leaf for leaf in _leaves(schema) if not leaf.startswith(_BLOBS)],
+        write_statistics=[leaf for leaf in _leaves(schema) if not leaf.startswith(blobs)],
         # Parquet's own types say all; Arrow's copy of the schema takes 2 kB a shard and would hide the metadata below.
         store_schema=False,
     ) as writer:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd.errors import MismatchError
-from asrkd.targets.codecs import Codec
 from asrkd.targets.packed import PackedTargets
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import POSTERIORS, Columns, Layout, Targets
 from asrkd.targets.vocabulary_map import VocabularyMap
 
 IGNORE = -100
@@ -30,17 +30,15 @@ class Batch:
         features: (N, T, F) float32, padded with zeros.
         feature_lengths: (N,) int64.
         num_frames: (N,) int64 frames of the model's output by the frame law; what targets and alignment have.
-        targets: soft targets of the utterances where `has_targets`, in order; None if no utterance has any.
-        has_targets: (N,) bool.
+        streams: the targets in each stream that any utterance has, by its name: of the utterances where `has[name]`, in order.
+        has: (N,) bool for each of these streams, and those of `packed`.
         alignment: (N, max num_frames) int64 hard labels padded with -100; None if no utterance has any.
         texts, speakers: None where not known.
         custom: further fields of each cut.
         seconds: of audio, over all utterances.
         step: number of the global batch that this is part of.
         step_frames: output frames of the global batch, over all its batches and ranks.
-        packed: in place of `targets`, where they are unpacked by `to` on the device.
-        layer: (N, max num_frames, D) float32 what the teacher's layer gave, or (N, max num_frames, C) int64 its indexes, padded with zeros;
-            None if it is not read, or not there for every utterance.
+        packed: in place of `streams`, where targets are unpacked by `to` on the device.
         second_view: (N, T, F) float32 the same features under other masks, where the augmentation makes two views; else None.
     """
 
@@ -49,8 +47,8 @@ class Batch:
     features: Tensor
     feature_lengths: Tensor
     num_frames: Tensor
-    targets: SparseTargets | None
-    has_targets: Tensor
+    streams: Mapping[str, Targets]
+    has: Mapping[str, Tensor]
     alignment: Tensor | None
     texts: list[str | None]
     speakers: list[str | None]
@@ -58,12 +56,16 @@ class Batch:
     seconds: float
     step: int
     step_frames: int
-    packed: PackedTargets | None = None
-    layer: Tensor | None = None
+    packed: Mapping[str, PackedTargets] = field(default_factory=dict)
     second_view: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def targets(self) -> SparseTargets | None:
+        """The soft targets, of the stream `posteriors`; None if no utterance has any, or they are packed."""
+        return soft_targets(self.streams)
 
     @property
     def weight(self) -> float:
@@ -79,22 +81,30 @@ class Batch:
         Raises:
             StoreError: packed columns contradict each other.
         """
-        # By hand rather than dataclasses.asdict, which would copy every tensor on the way.
-        batch: Batch = _mapped(self, lambda tensor: tensor.to(where, non_blocking=True))
-        if batch.packed is None:
+        batch = self._mapped(lambda tensor: tensor.to(where, non_blocking=True))
+        if not batch.packed:
             return batch
-        return replace(batch, targets=batch.packed.unpack(), packed=None)
+        unpacked = {name: packed.unpack() for name, packed in batch.packed.items()}
+        return replace(batch, streams={**batch.streams, **unpacked}, packed={})
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory; a DataLoader with `pin_memory` calls this."""
-        return _mapped(self, Tensor.pin_memory)
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        # By hand rather than dataclasses.asdict, which would copy every tensor on the way.
+        changed: dict[str, Any] = {name: change(one) for name, one in vars(self).items() if isinstance(one, Tensor)}
+        changed["has"] = {name: change(mask) for name, mask in self.has.items()}
+        for targets in ("streams", "packed"):
+            changed[targets] = {name: one.map(change) for name, one in getattr(self, targets).items()}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
 class Utterance:
     """One utterance before padding: features (T, F), output frames by the frame law, and what the store knows.
 
-    `packed`: in place of `targets`, their columns as stored. `second_view`: (T, F), see `Batch`.
+    `streams`: its targets by stream. `packed`: in their place, their columns as stored. `second_view`: (T, F), see `Batch`.
 
     Raises:
         MismatchError: targets or alignment have another number of frames than the frame law gives.
@@ -105,22 +115,25 @@ class Utterance:
     features: Tensor
     num_frames: int
     seconds: float
-    targets: SparseTargets | None = None
+    streams: Mapping[str, Targets] = field(default_factory=dict)
     alignment: NDArray[np.integer] | None = None
     text: str | None = None
     speaker: str | None = None
     custom: dict[str, Any] = field(default_factory=dict)
-    packed: Mapping[str, Any] | None = None
-    layer: NDArray[Any] | None = None
+    packed: Mapping[str, Columns] = field(default_factory=dict)
     second_view: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.targets is not None:
-            self._check_frames("soft targets", self.targets.num_frames)
+        for name, targets in self.streams.items():
+            if targets.num_frames is not None:
+                self._check_frames(f"{name} targets", targets.num_frames)
         if self.alignment is not None:
             self._check_frames("an alignment", len(self.alignment))
-        if self.layer is not None:
-            self._check_frames("a layer", len(self.layer))
+
+    @property
+    def targets(self) -> SparseTargets | None:
+        """The soft targets, of the stream `posteriors`; None if it has none, or they are packed."""
+        return soft_targets(self.streams)
 
     def _check_frames(self, what: str, frames: int) -> None:
         if frames != self.num_frames:
@@ -131,13 +144,17 @@ class Utterance:
             )
 
 
+def soft_targets(streams: Mapping[str, Targets]) -> SparseTargets | None:
+    """The stream `posteriors`; None where it is not there."""
+    return cast(SparseTargets | None, streams.get(POSTERIORS))
+
+
 def collate(
     utterances: Sequence[Utterance],
     *,
     step: int = 0,
     step_frames: int | None = None,
-    codec: Codec | None = None,
-    num_classes: int = 0,
+    layouts: Mapping[str, Layout] | None = None,
     unpack: bool = False,
     vocabulary_map: VocabularyMap | None = None,
 ) -> Batch:
@@ -145,22 +162,27 @@ def collate(
 
     Args:
         step_frames: None for a global batch of these alone.
-        codec, num_classes: of packed targets.
+        layouts: of packed targets, by stream.
         unpack: whether packed targets are unpacked here, all at once; otherwise `Batch.to` does it.
-        vocabulary_map: for packed targets that are unpacked here.
+        vocabulary_map: for packed posteriors that are unpacked here.
 
     Raises:
         StoreError: packed columns do not belong together.
     """
-    soft = [utterance.targets for utterance in utterances if utterance.targets is not None]
-    rows = {number: one.packed for number, one in enumerate(utterances) if one.packed is not None}
-    packed = None
-    if codec and rows:
-        frames = [utterances[number].num_frames for number in rows]
-        packed = PackedTargets.join(codec, list(rows.values()), frames, num_classes)
+    streams, packed, has = {}, {}, {}
+    for name in dict.fromkeys(name for one in utterances for name in (*one.streams, *one.packed)):
+        has[name] = torch.tensor([name in one.streams or name in one.packed for one in utterances])
+        rows = [one for one in utterances if name in one.packed]
+        if not rows:
+            parts = [one.streams[name] for one in utterances if name in one.streams]
+            streams[name] = parts[0].cat(parts)
+            continue
+        layout = (layouts or {})[name]
+        packed[name] = PackedTargets.join(layout, [one.packed[name] for one in rows], [one.num_frames for one in rows])
         if unpack:
-            unpacked = packed.unpack()
-            soft, packed = [vocabulary_map(unpacked) if vocabulary_map else unpacked], None
+            streams[name] = packed.pop(name).unpack()
+            if name == POSTERIORS and vocabulary_map:
+                streams[name] = vocabulary_map(cast(SparseTargets, streams[name]))
     if step_frames is None:
         step_frames = sum(utterance.num_frames for utterance in utterances)
     return Batch(
@@ -169,11 +191,8 @@ def collate(
         features=_padded([utterance.features for utterance in utterances]),
         feature_lengths=torch.tensor([len(utterance.features) for utterance in utterances], dtype=torch.int64),
         num_frames=torch.tensor([utterance.num_frames for utterance in utterances], dtype=torch.int64),
-        targets=SparseTargets.cat(soft) if soft else None,
-        has_targets=torch.tensor(
-            [utterance.targets is not None or utterance.packed is not None for utterance in utterances],
-            dtype=torch.bool,
-        ),
+        streams=streams,
+        has=has,
         alignment=_pad_alignments(utterances),
         texts=[utterance.text for utterance in utterances],
         speakers=[utterance.speaker for utterance in utterances],
@@ -182,7 +201,6 @@ def collate(
         step=step,
         step_frames=step_frames,
         packed=packed,
-        layer=_pad_complete([None if one.layer is None else torch.from_numpy(one.layer) for one in utterances]),
         second_view=_pad_complete([one.second_view for one in utterances]),
     )
 
@@ -206,13 +224,3 @@ def _pad_complete(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 def _padded(parts: list[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
-
-
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, (SparseTargets, PackedTargets)):
-        return value.map(change)
-    if isinstance(value, Batch):
-        return Batch(**{item.name: _mapped(getattr(value, item.name), change) for item in fields(value)})
-    return value

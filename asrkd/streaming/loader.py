@@ -24,6 +24,7 @@ from asrkd.streaming.sampler import BatchKey, Sampler, SamplerProgress
 from asrkd.streaming.source import Source
 from asrkd.streaming.state import BatchKeys, from_state, to_state
 from asrkd.streaming.utterances import UtteranceReader
+from asrkd.targets.streams import POSTERIORS
 
 
 @dataclass
@@ -105,7 +106,9 @@ class Loader:
             )
         self.sources = dict(sources)
         if subsampling_factor is None:
-            labeled = [source.store.identity for source in self.sources.values() if source.store.identity.codec]
+            labeled = [
+                source.store.identity for source in self.sources.values() if POSTERIORS in source.store.identity.streams
+            ]
             subsampling_factor = labeled[0].subsampling_factor if labeled else 1
         augment = augment or Augment()
         utterances = UtteranceReader(

@@ -38,8 +38,7 @@ class BatchReader:
                 read,
                 step=key.step,
                 step_frames=key.step_frames,
-                codec=rows.store.codec,
-                num_classes=len(rows.store.identity.units),
+                layouts=rows.store.identity.layouts,
                 unpack=self._utterances.unpack,
                 vocabulary_map=rows.vocabulary_map,
             )

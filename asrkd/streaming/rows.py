@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, cast
 
 from asrkd.cache import LruCache
+from asrkd.errors import StoreError
 from asrkd.store.reader import Store, rows_of_table
-from asrkd.store.schema import LAYER
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.joined_audio import JoinedAudio
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import POSTERIORS, Columns, Targets
 from asrkd.targets.vocabulary_map import VocabularyMap
 
 # Work unit, row group, row within the row group.
@@ -47,14 +45,15 @@ class SourceRows:
         joined_audio: JoinedAudio | None,
         cache_bytes: int,
         disk_cache: DiskCache | None,
-        layer: bool = False,
+        streams: Sequence[str] = (POSTERIORS,),
     ) -> None:
         self.name, self.store = name, store
-        self._layer = store.identity.layer_codec if layer else None
+        # Each stream that is read and there, with the names of its columns.
+        layouts = store.identity.layouts
+        self._streams = {stream: tuple(layouts[stream].columns) for stream in layouts if stream in streams}
         self.vocabulary_map, self.frame_rate_map = vocabulary_map, frame_rate_map
         self.joined_audio = joined_audio
-        self._target_columns = tuple(store.target_columns)
-        self._fact_columns = (*_FACTS, *self._target_columns, *((LAYER,) if layer else ()))
+        self._fact_columns = (*_FACTS, *(column for columns in self._streams.values() for column in columns))
         self._groups: LruCache[list[dict[str, Any]]] = LruCache(cache_bytes)
         self._disk = disk_cache
 
@@ -76,35 +75,28 @@ class SourceRows:
         row["custom"] = json.loads(row["custom"]) if row["custom"] else {}
         return row
 
-    def has_targets(self, facts: Mapping[str, Any]) -> bool:
-        """Whether an utterance has soft targets."""
-        return bool(self._target_columns) and all(facts[column] is not None for column in self._target_columns)
+    def packed(self, facts: Mapping[str, Any]) -> dict[str, Columns]:
+        """The packed columns of each stream in which an utterance has targets."""
+        return {
+            stream: {column: facts[column] for column in columns}
+            for stream, columns in self._streams.items()
+            if all(facts[column] is not None for column in columns)
+        }
 
-    def targets(self, facts: Mapping[str, Any]) -> SparseTargets | None:
-        """Soft targets of an utterance over `units`, at the store's frame rate; None if it has none.
+    def targets(self, facts: Mapping[str, Any]) -> dict[str, Targets]:
+        """The targets of an utterance by stream, at the store's frame rate; posteriors are over `units`.
 
         Raises:
             StoreError: the row is damaged.
             MismatchError: the vocabulary map is for another teacher.
         """
-        if not self.has_targets(facts):
-            return None
-        targets = self.store.targets(facts)
-        return self.vocabulary_map(targets) if self.vocabulary_map else targets
-
-    def layer(self, facts: Mapping[str, Any]) -> NDArray[np.float32] | NDArray[np.int64] | None:
-        """(T, D) what the teacher's layer gave an utterance, or (T, C) its indexes; None where it is not read or not there.
-
-        Raises:
-            StoreError: the row is damaged.
-        """
-        if self._layer is None or facts[LAYER] is None:
-            return None
-        return self._layer.decode(facts[LAYER], facts["num_frames"])
-
-    def packed(self, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The packed columns of an utterance's targets, None if it has none."""
-        return {column: facts[column] for column in self._target_columns} if self.has_targets(facts) else None
+        try:
+            found = {stream: self.store.stream(stream, [facts]) for stream in self.packed(facts)}
+        except StoreError as error:
+            raise StoreError(f"utterance {facts['id']!r} of source {self.name!r}: {error}") from None
+        if self.vocabulary_map and POSTERIORS in found:
+            found[POSTERIORS] = self.vocabulary_map(cast(SparseTargets, found[POSTERIORS]))
+        return found
 
     def payload(self, place: Place, column: str) -> Any:
         """The `audio` struct (a dict) or the bytes of the `features` (not to be written to) of an utterance, see `asrkd.store.embedding`; None if not embedded."""

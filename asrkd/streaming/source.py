@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from asrkd.streaming.joined_audio import JoinedAudio
 from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.selection import Filter, Selection
 from asrkd.targets.frame_rate_map import FrameRateMap
+from asrkd.targets.streams import POSTERIORS
 from asrkd.targets.vocabulary_map import VocabularyMap
 
 _log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class Source:
         frame_rate_map: from the store's frames to the student's, None if they are the same.
         audio: a lhotse manifest (JSON Lines) with the audio of a store that embeds none, joined by id.
         disk_cache: of row groups and of the catalog, for an object store.
-        layer: whether to read what the teacher's layer gave.
+        streams: of targets, to read; posteriors where they are there, others must be.
 
     Raises:
         StoreError: no shard is finished, or one cannot be read.
@@ -66,15 +68,17 @@ class Source:
         frame_rate_map: FrameRateMap | None = None,
         audio: str = "",
         disk_cache: DiskCache | None = None,
-        layer: bool = False,
+        streams: Sequence[str] = (POSTERIORS,),
     ) -> None:
         self.name, self.repeat = name, repeat
         self.store = store
-        if layer and (not self.store.identity.layer or frame_rate_map):
-            raise ConfigError(
-                f"source {name!r}: what a layer of the teacher gave is wanted, but the store {store.root!r} has none, or a frame-rate map would "
-                "leave it behind; label it with --layer, for a student of the teacher's frame rate"
-            )
+        for stream in set(streams) - {POSTERIORS}:
+            codec = store.identity.streams.get(stream)
+            if codec is None or (codec.by_frame and frame_rate_map):
+                raise ConfigError(
+                    f"source {name!r}: {stream} targets are wanted, but the store {store.root!r} has none, or a frame-rate map would "
+                    "leave them behind; label it with them (hidden: --layer), for a student of the teacher's frame rate"
+                )
         joined = JoinedAudio(audio) if audio else None
         self.rows = SourceRows(
             name,
@@ -84,7 +88,7 @@ class Source:
             joined_audio=joined,
             cache_bytes=int((cache_mb or 0) * 1e6),
             disk_cache=disk_cache,
-            layer=layer,
+            streams=streams,
         )
         self._cache_mb = cache_mb
         chosen = filter or Filter()

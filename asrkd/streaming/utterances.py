@@ -17,11 +17,12 @@ from asrkd.corpus.augment import Augment, FeatureTransform, utterance_rng
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store.embedding import decode_audio
-from asrkd.streaming.batch import Utterance
+from asrkd.streaming.batch import Utterance, soft_targets
 from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.selection import Frames
 from asrkd.streaming.source import Source
 from asrkd.targets.frame_rates import FrameRates
+from asrkd.targets.streams import POSTERIORS
 
 _INT16 = np.float32(1.0 / 32768.0)
 
@@ -63,7 +64,7 @@ class UtteranceReader:
         """Refuse a source whose frames are not this student's (`MismatchError`), or that holds no input for it."""
         rows, identity, what = source.rows, source.store.identity, f"source {source.name!r}"
         # Transcripts alone have no frames of their own: only the front end's must fit.
-        law = self._law if identity.codec else self._front_end.frame_law(identity.subsampling_factor)
+        law = self._law if POSTERIORS in identity.streams else self._front_end.frame_law(identity.subsampling_factor)
         if rows.frame_rate_map:
             try:
                 rows.frame_rate_map.check(self._rates(rows))
@@ -76,7 +77,7 @@ class UtteranceReader:
                 f"length, shift, stacking and subsampling factor, set sources.{source.name}.frame_rate_map, or label the "
                 "corpus again"
             )
-        if not self.unpack and identity.codec:
+        if not self.unpack and identity.streams:
             changed = {
                 "a vocabulary map": rows.vocabulary_map is not None,
                 "a frame-rate map": rows.frame_rate_map is not None,
@@ -136,43 +137,41 @@ class UtteranceReader:
         num_frames = self._law.num_frames(facts["num_samples"])
         # Where their frames stay as they are, targets are left packed: a batch's are unpacked at once.
         packed = self._time_warp is None and rows.frame_rate_map is None
-        targets, alignment = None if packed else rows.targets(facts), facts["alignment"]
+        streams, alignment = {} if packed else rows.targets(facts), facts["alignment"]
         if rows.frame_rate_map:
             # Hard labels at another frame rate are nobody's.
             alignment = None
-            targets = targets and rows.frame_rate_map(targets, self._rates(rows), num_frames)
+            if (soft := soft_targets(streams)) is not None:
+                streams[POSTERIORS] = rows.frame_rate_map(soft, self._rates(rows), num_frames)
         utterance = Utterance(
             id=facts["id"],
             source=rows.name,
             features=features,
             num_frames=num_frames,
             seconds=facts["duration"],
-            targets=targets,
+            streams=streams,
             alignment=alignment,
             text=facts["text"],
             speaker=facts["speaker"],
             custom=facts["custom"],
-            packed=rows.packed(facts) if packed else None,
-            layer=rows.layer(facts),
+            packed=rows.packed(facts) if packed else {},
         )
         return utterance if rng is None else self._changed(utterance, rng)
 
     def _changed(self, utterance: Utterance, rng: np.random.Generator) -> Utterance:
         """After the augmentation of features; a time warp moves targets and labels with them."""
-        features, targets, alignment = utterance.features, utterance.targets, utterance.alignment
-        layer = utterance.layer
+        features, streams, alignment = utterance.features, utterance.streams, utterance.alignment
         if self._time_warp and (places := self._time_warp.draw(len(features), rng)) is not None:
             features = self._time_warp.features(features, places)
             moved = self._time_warp.frames(places, self._law.subsampling_factor, utterance.num_frames)
-            targets = targets and targets.frames(torch.from_numpy(moved))
+            streams = {name: targets.frames(torch.from_numpy(moved)) for name, targets in streams.items()}
             alignment = None if alignment is None else alignment[moved]
-            layer = None if layer is None else layer[moved]
         features = self._transformed(features, self._transforms, rng)
         clean, second = features, None
         if self._views:
             features, second = (self._transformed(clean, self._views, rng) for _ in range(2))
         return dataclasses.replace(
-            utterance, features=features, targets=targets, alignment=alignment, layer=layer, second_view=second
+            utterance, features=features, streams=streams, alignment=alignment, second_view=second
         )
 
     def _transformed(

@@ -62,9 +62,9 @@ class UtteranceView:
             raise IndexError(f"position {which} is not within the {len(self)} utterances of {self._source.name!r}")
         place = self._source.places(np.array([which % len(self)]))[0]
         utterance = self._reader.read(self._source.rows, place, epoch=self._epoch)
-        if utterance.packed is not None:
-            targets = self._source.rows.targets({**utterance.packed, "num_frames": utterance.num_frames})
-            utterance = dataclasses.replace(utterance, targets=targets, packed=None)
+        if utterance.packed:
+            rows = self._source.rows
+            utterance = dataclasses.replace(utterance, streams=rows.targets(rows.facts(place)), packed={})
         # The reader's may be the store's own memory.
         return dataclasses.replace(utterance, features=utterance.features.clone())
 

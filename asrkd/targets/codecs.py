@@ -8,40 +8,37 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd.errors import ConfigError, ModelError
 from asrkd.targets import select
-from asrkd.targets.layouts import Bytes, Floats, Layout
+from asrkd.targets.arrays import Array, Arrays, arrays_for
+from asrkd.targets.layer_codec import Codebooks, Float16
+from asrkd.targets.layouts import Bytes, Floats
 from asrkd.targets.packing import ByteLayout
 from asrkd.targets.select import HEAD_GRID, LOG_STEP, Entries
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import POSTERIORS, Codec
 
 # Of a labeling that names none.
 DEFAULT_CODEC = "topk:20"
 
 
-class Codec(Protocol):
+class PosteriorCodec(Codec, Protocol):
     """Keeps a part of each frame's posteriors.
 
     Attributes:
-        form: of its specs, as people read it: the name by which `CODECS` has it, and its arguments.
-        arguments: their types, in order; what it is made from.
         unbiased: the mean of the decoded probabilities over keys is the teacher's distribution, and nothing is missing.
     """
 
-    form: ClassVar[str]
-    arguments: ClassVar[tuple[type[int] | type[float], ...]]
     unbiased: ClassVar[bool]
 
-    @property
-    def spec(self) -> str:
-        """The name by which `parse_codec` makes an equal codec."""
-
-    def layout(self, num_classes: int) -> Layout:
+    def layout(self, num_classes: int) -> Bytes | Floats:
         """How the kept classes become columns."""
 
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
@@ -51,16 +48,24 @@ class Codec(Protocol):
         Raises ModelError for NaN.
         """
 
-    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
-        """Kept classes -> (E,) float32 log-probabilities, and (M,) float32 mass that is missing in each frame."""
+    def values(self, codes: Array, splits: Array, num_classes: int, arrays: Arrays) -> tuple[Array, Array]:
+        """What codes are worth: (E,) float32 log-probabilities, and (M,) float32 mass that is missing in each frame.
+
+        Args:
+            codes: (E,) of kept classes.
+            splits: (M + 1,) the entries of frame t are `splits[t]:splits[t + 1]`.
+            arrays: the kind of the arrays.
+        """
 
 
 @dataclass(frozen=True)
 class Dense:
     """Every class of every frame, as float32: exact, 4 V bytes a frame."""
 
+    stream: ClassVar[str] = POSTERIORS
     form: ClassVar[str] = "dense"
     arguments: ClassVar[tuple[type[int] | type[float], ...]] = ()
+    by_frame: ClassVar[bool] = True
     unbiased: ClassVar[bool] = True
 
     @property
@@ -70,11 +75,11 @@ class Dense:
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.everything(_checked(log_probs))
 
-    def layout(self, num_classes: int) -> Layout:
+    def layout(self, num_classes: int) -> Floats:
         return Floats(num_classes)
 
-    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
-        return entries.codes, _nothing(entries)
+    def values(self, codes: Array, splits: Array, num_classes: int, arrays: Arrays) -> tuple[Array, Array]:
+        return codes, arrays.zeros(len(splits) - 1, codes)
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,10 @@ class TopK:
     """
 
     k: int
+    stream: ClassVar[str] = POSTERIORS
     form: ClassVar[str] = "topk:K"
     arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int,)
+    by_frame: ClassVar[bool] = True
     unbiased: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -100,11 +107,11 @@ class TopK:
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.largest(_checked(log_probs), self.k)
 
-    def layout(self, num_classes: int) -> Layout:
-        return _bytes(num_classes, self.k, 2)
+    def layout(self, num_classes: int) -> Bytes:
+        return Bytes(ByteLayout(num_classes, self.k, 2), self)
 
-    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
-        return _log_values(entries)
+    def values(self, codes: Array, splits: Array, num_classes: int, arrays: Arrays) -> tuple[Array, Array]:
+        return _log_values(codes, splits, num_classes, arrays)
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,10 @@ class Nucleus:
 
     mass: float
     k_max: int
+    stream: ClassVar[str] = POSTERIORS
     form: ClassVar[str] = "nucleus:P:K_MAX"
     arguments: ClassVar[tuple[type[int] | type[float], ...]] = (float, int)
+    by_frame: ClassVar[bool] = True
     unbiased: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -129,11 +138,11 @@ class Nucleus:
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.nucleus(_checked(log_probs), self.mass, self.k_max)
 
-    def layout(self, num_classes: int) -> Layout:
-        return _bytes(num_classes, self.k_max, 2)
+    def layout(self, num_classes: int) -> Bytes:
+        return Bytes(ByteLayout(num_classes, self.k_max, 2), self)
 
-    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
-        return _log_values(entries)
+    def values(self, codes: Array, splits: Array, num_classes: int, arrays: Arrays) -> tuple[Array, Array]:
+        return _log_values(codes, splits, num_classes, arrays)
 
 
 @dataclass(frozen=True)
@@ -141,8 +150,10 @@ class Sampled:
     """`draws` independent draws from each frame's distribution, stored as counts: unbiased (`select.sampled`)."""
 
     draws: int
+    stream: ClassVar[str] = POSTERIORS
     form: ClassVar[str] = "sampled:N"
     arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int,)
+    by_frame: ClassVar[bool] = True
     unbiased: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -155,11 +166,12 @@ class Sampled:
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.sampled(_checked(log_probs), self.draws, _required(keys, self.spec))
 
-    def layout(self, num_classes: int) -> Layout:
-        return _bytes(num_classes, self.draws, 1)
+    def layout(self, num_classes: int) -> Bytes:
+        return Bytes(ByteLayout(num_classes, self.draws, 1), self)
 
-    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
-        return _count_table(self.draws, entries.ids.device).index_select(0, entries.codes), _nothing(entries)
+    def values(self, codes: Array, splits: Array, num_classes: int, arrays: Arrays) -> tuple[Array, Array]:
+        log_probs = arrays.constant(_count_table(self.draws), codes)[codes]
+        return log_probs, arrays.zeros(len(splits) - 1, codes)
 
 
 @dataclass(frozen=True)
@@ -172,8 +184,10 @@ class Hybrid:
 
     head: int
     draws: int
+    stream: ClassVar[str] = POSTERIORS
     form: ClassVar[str] = "hybrid:HEAD:N"
     arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int, int)
+    by_frame: ClassVar[bool] = True
     unbiased: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -187,90 +201,104 @@ class Hybrid:
     def encode(self, log_probs: Tensor, keys: Tensor | None = None) -> Entries:
         return select.hybrid(_checked(log_probs), self.head, self.draws, _required(keys, self.spec))
 
-    def layout(self, num_classes: int) -> Layout:
-        return _bytes(num_classes, self.head + self.draws, 1)
+    def layout(self, num_classes: int) -> Bytes:
+        return Bytes(ByteLayout(num_classes, self.head + self.draws, 1), self)
 
-    def values(self, entries: Entries) -> tuple[Tensor, Tensor]:
-        tables = _hybrid_tables(self.draws, entries.ids.device)
-        log_share, tail_share, in_head = (table.index_select(0, entries.codes) for table in tables)
-        left = 1.0 - _sums(tail_share, entries.counts)
-        # A frame without head entries may be left with a rounding error of 0, whose logarithm is not used.
-        log_left = left.clamp_min(0.5 / self.draws).log().repeat_interleave(entries.counts, output_size=len(in_head))
-        log_probs = log_share.addcmul_(in_head, log_left)
-        return log_probs.float(), _nothing(entries)
+    def values(self, codes: Array, splits: Array, num_classes: int, arrays: Arrays) -> tuple[Array, Array]:
+        tail_units, log_probs = (arrays.constant(one, codes) for one in _hybrid_tables(self.draws))
+        # More units than there are only in a damaged row, which must not be read outside the table.
+        units = _sums(tail_units[codes], splits, arrays).clip(0, self.draws)
+        places = arrays.repeat(256 * units, splits[1:] - splits[:-1], len(codes))
+        return log_probs[places + codes], arrays.zeros(len(units), codes)
 
 
-# What a spec may name; `parse_codec`, its errors and the help of `--codec` are made from it.
-CODECS: dict[str, type[Codec]] = {kind.form.split(":")[0]: kind for kind in (Dense, TopK, Nucleus, Sampled, Hybrid)}
+# What a spec may name; parsing, its errors and the help of `--codec` are made from it.
+CODECS: dict[str, type[Codec]] = {
+    kind.form.split(":")[0]: kind for kind in (Dense, TopK, Nucleus, Sampled, Hybrid, Float16, Codebooks)
+}
 
 
-def codec_forms() -> str:
-    """The forms of specs in a sentence."""
-    *forms, last = (kind.form for kind in CODECS.values())
-    return f"{', '.join(forms)} or {last}"
+def codec_forms(stream: str = POSTERIORS) -> str:
+    """The forms of specs of a stream in a sentence."""
+    *forms, last = (kind.form for kind in CODECS.values() if kind.stream == stream)
+    return f"{', '.join(forms)} or {last}" if forms else last
 
 
-def parse_codec(spec: str) -> Codec:
+def parse_codec(spec: str) -> PosteriorCodec:
+    """The codec of posteriors that a spec string names; raises what `stream_codec` raises."""
+    return cast(PosteriorCodec, stream_codec(POSTERIORS, spec))
+
+
+def stream_codec(stream: str, spec: str) -> Codec:
     """The codec that a spec string names.
 
     Raises:
-        ConfigError: the spec is of no known form, or a number in it cannot be.
+        ConfigError: the spec is of no known form of this stream, or a number in it cannot be.
     """
     name, *texts = spec.split(":")
+    kind = CODECS.get(name)
     try:
-        kind = CODECS[name]
-        values = [read(text) for read, text in zip(kind.arguments, texts, strict=True)]
-    except (KeyError, ValueError):
-        raise ConfigError(
-            f"codec {spec!r} is not known; give {codec_forms()}, for example 'topk:20' or 'hybrid:4:8'"
-        ) from None
-    return kind(*values)
+        if kind is not None and kind.stream == stream:
+            return kind(*(read(text) for read, text in zip(kind.arguments, texts, strict=True)))
+    except ValueError:
+        pass
+    if stream not in {known.stream for known in CODECS.values()}:
+        raise ConfigError(f"targets {stream!r} (codec {spec!r}) are not known; they are of a later version")
+    what = "codec" if stream == POSTERIORS else f"codec of {stream} targets"
+    raise ConfigError(f"{what} {spec!r} is not known; give {codec_forms(stream)}")
 
 
-def decode_entries(codec: Codec, entries: Entries, lengths: Tensor | None = None) -> SparseTargets:
-    """Kept classes of utterances of (U,) frames (None: of one utterance) as targets."""
-    return SparseTargets.of_counts(
-        entries.counts, entries.ids, *codec.values(entries), num_classes=entries.num_classes, lengths=lengths
-    )
+def decode_entries(codec: PosteriorCodec, entries: Entries) -> SparseTargets:
+    """Kept classes of one utterance as the targets that they will be, without packing them."""
+    arrays = arrays_for(entries.counts)
+    splits = arrays.splits(arrays.given(entries.counts))
+    log_probs, missing = codec.values(arrays.given(entries.codes), splits, entries.num_classes, arrays)
+    lengths = entries.counts.new_tensor([len(entries.counts)])
+    values = (arrays.tensor(log_probs), arrays.tensor(missing), entries.num_classes, lengths)
+    return SparseTargets(arrays.tensor(splits), entries.ids, *values)
 
 
-def _bytes(num_classes: int, max_count: int, code_bytes: int) -> Bytes:
-    return Bytes(ByteLayout(num_classes, max_count, code_bytes))
-
-
-def _log_values(entries: Entries) -> tuple[Tensor, Tensor]:
+def _log_values(codes: Array, splits: Array, num_classes: int, arrays: Arrays) -> tuple[Array, Array]:
     """Codes are log-probabilities; what is not kept is missing, and nothing is where every class is kept."""
-    log_probs = entries.codes.float().mul_(-LOG_STEP)
-    kept = _sums(log_probs.double().exp_(), entries.counts)
-    missing = torch.where(entries.counts < entries.num_classes, (1.0 - kept).clamp(0.0, 1.0), 0.0)
-    return log_probs, missing.float()
+    kept = _sums(arrays.constant(_masses(), codes)[codes], splits, arrays)
+    counts = splits[1:] - splits[:-1]
+    missing = arrays.floats((_WHOLE - kept).clip(0, _WHOLE) * (counts < num_classes))
+    return arrays.floats(codes) * -LOG_STEP, missing * (1 / _WHOLE)
+
+
+# Masses are summed in whole units, so that a frame's sum is the same in any company, on any device.
+_WHOLE = 1 << 44
+
+
+@functools.lru_cache(maxsize=1)
+def _masses() -> NDArray[np.int64]:
+    """(65536,) the mass of a code of `topk` or `nucleus`, in units of 2^-44; looking up is cheaper than exp."""
+    return np.rint(np.exp(np.arange(1 << 16) * -LOG_STEP) * _WHOLE).astype(np.int64)
 
 
 @functools.lru_cache(maxsize=16)
-def _count_table(draws: int, device: torch.device) -> Tensor:
-    """(256,) float32 log-probability of a code of `sampled`: of 1 to 256 draws."""
-    return torch.arange(1, 257, dtype=torch.float64, device=device).div_(draws).log_().float()
+def _count_table(draws: int) -> NDArray[np.float32]:
+    """(256,) log-probability of a code of `sampled`: of 1 to 256 draws."""
+    return np.log(np.arange(1, 257) / draws).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=16)
-def _hybrid_tables(draws: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """(256,) float64 of a code of `hybrid`: the log of its share (of the whole in the tail, of what the tail leaves in the head), its share
-    in the tail or 0, and 1 in the head or 0."""
-    units = torch.arange(1, 257, dtype=torch.float64, device=device)
+def _hybrid_tables(draws: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(256,) units of the tail that a code of `hybrid` is, 0 in the head; and (256 (draws + 1),) its log-probability in a frame whose tail has
+    n units, at 256 n: its share of the whole in the tail, of what the tail leaves in the head."""
+    units = np.arange(1, 257)
     in_tail = units <= draws
-    share = torch.where(in_tail, units / draws, (units - draws) / HEAD_GRID)
-    return share.log(), share * in_tail, (~in_tail).double()
+    log_share = np.log(np.where(in_tail, units / draws, (units - draws) / HEAD_GRID))
+    # Where the tail leaves nothing there is no head, and the value is not used.
+    log_left = np.log(np.maximum(1.0 - np.arange(draws + 1) / draws, 0.5 / draws))
+    log_probs = log_share + np.where(in_tail, 0.0, log_left[:, None])
+    return units * in_tail, log_probs.astype(np.float32).reshape(-1)
 
 
-def _nothing(entries: Entries) -> Tensor:
-    return torch.zeros(len(entries.counts), device=entries.ids.device)
-
-
-def _sums(values: Tensor, counts: Tensor) -> Tensor:
-    """(M,) the sum of each frame's values."""
-    if not len(values):
-        return values.new_zeros(len(counts))
-    return torch.segment_reduce(values, "sum", lengths=counts, initial=0.0)
+def _sums(values: Array, splits: Array, arrays: Arrays) -> Array:
+    """(M,) the sum of each frame's whole numbers."""
+    sums = arrays.splits(values)[splits]
+    return sums[1:] - sums[:-1]
 
 
 def _checked(log_probs: Tensor) -> Tensor:

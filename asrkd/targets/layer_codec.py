@@ -8,84 +8,95 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from asrkd.errors import ConfigError, StoreError
+from asrkd.errors import ConfigError
+from asrkd.targets.layouts import Vectors
+from asrkd.targets.streams import HIDDEN, Codec
 
 
-@dataclass(frozen=True)
-class LayerCodec:
-    """
+class HiddenCodec(Codec, Protocol):
+    """Stores a vector for every frame.
+
     Attributes:
-        kind: `float16` or `codebooks`.
-        width: values of a frame: D, or C.
-        entries: K of each codebook, at most 256; 0 for numbers.
+        width: items of a stored vector: D, or C.
+        entries: K of each codebook; 0 for numbers.
     """
-
-    kind: str
-    width: int
-    entries: int = 0
 
     @property
-    def spec(self) -> str:
-        """The name by which `parse_layer_codec` makes an equal codec."""
-        return f"{self.kind}:{self.width}" + (f":{self.entries}" if self.entries else "")
+    def width(self) -> int: ...
+
+    @property
+    def entries(self) -> int: ...
 
     def encode(self, frames: Tensor, codebooks: Tensor | None = None) -> bytes:
         """(T, D) a layer's output, on any device -> bytes.
 
         Args:
-            codebooks: (C, K, D / C) centers, for `codebooks`.
+            codebooks: (C, K, D / C) centers, for codecs with `entries`.
         """
-        if self.kind == "float16":
-            largest = torch.finfo(torch.float16).max
-            return frames.float().clamp(-largest, largest).to(torch.float16).cpu().numpy().astype("<f2").tobytes()
+
+    def layout(self, num_classes: int) -> Vectors:
+        """A column of bytes."""
+
+
+@dataclass(frozen=True)
+class Float16:
+    """D numbers of 16 bits a frame."""
+
+    width: int
+    stream: ClassVar[str] = HIDDEN
+    form: ClassVar[str] = "float16:D"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int,)
+    by_frame: ClassVar[bool] = True
+    entries: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ConfigError(f"D of {self.form!r} is {self.width}, but must be at least 1")
+
+    @property
+    def spec(self) -> str:
+        return f"float16:{self.width}"
+
+    def encode(self, frames: Tensor, codebooks: Tensor | None = None) -> bytes:
+        largest = torch.finfo(torch.float16).max
+        return frames.float().clamp(-largest, largest).to(torch.float16).cpu().numpy().astype("<f2").tobytes()
+
+    def layout(self, num_classes: int) -> Vectors:
+        return Vectors(self.width, np.dtype("<f2"), 0, self.spec)
+
+
+@dataclass(frozen=True)
+class Codebooks:
+    """C indexes into codebooks of K entries a frame, a byte each."""
+
+    width: int
+    entries: int
+    stream: ClassVar[str] = HIDDEN
+    form: ClassVar[str] = "codebooks:C:K"
+    arguments: ClassVar[tuple[type[int] | type[float], ...]] = (int, int)
+    by_frame: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or not 2 <= self.entries <= 256:
+            raise ConfigError(f"codec {self.spec!r} is {self.form}, but C must be at least 1, and K from 2 to 256")
+
+    @property
+    def spec(self) -> str:
+        return f"codebooks:{self.width}:{self.entries}"
+
+    def encode(self, frames: Tensor, codebooks: Tensor | None = None) -> bytes:
         if codebooks is None:
-            raise ConfigError(f"layer codec {self.spec!r} was given no codebooks")
+            raise ConfigError(f"codec {self.spec!r} was given no codebooks")
         return nearest_centers(frames, codebooks).to(torch.uint8).cpu().numpy().tobytes()
 
-    def decode(self, data: bytes, num_frames: int) -> NDArray[np.float32] | NDArray[np.int64]:
-        """(T, D) float32 numbers, or (T, C) int64 indexes.
-
-        Raises:
-            StoreError: the bytes are not those of so many frames, or an index is outside its codebook.
-        """
-        kind = np.dtype("<f2") if self.kind == "float16" else np.dtype(np.uint8)
-        if len(data) != num_frames * self.width * kind.itemsize:
-            raise StoreError(
-                f"column 'layer' has {len(data)} bytes, but {num_frames} frames of {self.spec!r} have {num_frames * self.width * kind.itemsize}; "
-                "the shard is damaged"
-            )
-        values = np.frombuffer(data, kind).reshape(num_frames, self.width)
-        if self.kind == "float16":
-            return values.astype(np.float32)
-        if len(values) and int(values.max()) >= self.entries:
-            raise StoreError(
-                f"column 'layer' has index {int(values.max())} of a codebook of {self.entries}; the shard is damaged"
-            )
-        return values.astype(np.int64)
-
-
-def parse_layer_codec(spec: str) -> LayerCodec:
-    """The codec that a spec names.
-
-    Raises:
-        ConfigError: the spec is of no known form.
-    """
-    kind, *numbers = spec.split(":")
-    try:
-        values = [int(number) for number in numbers]
-    except ValueError:
-        values = []
-    if kind == "float16" and len(values) == 1 and values[0] > 0:
-        return LayerCodec(kind, values[0])
-    if kind == "codebooks" and len(values) == 2 and values[0] > 0 and 2 <= values[1] <= 256:
-        return LayerCodec(kind, *values)
-    raise ConfigError(f"layer codec {spec!r} is not known; it is float16:D, or codebooks:C:K with K from 2 to 256")
+    def layout(self, num_classes: int) -> Vectors:
+        return Vectors(self.width, np.dtype(np.uint8), self.entries, self.spec)
 
 
 def nearest_centers(frames: Tensor, codebooks: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How kept classes become columns of a row, and the columns of many rows kept classes again."""
+"""How what is kept of utterances becomes columns of rows, and the columns of many rows targets again."""
 
 from __future__ import annotations
 
@@ -11,64 +11,53 @@ import torch
 from torch import Tensor
 
 from asrkd.errors import StoreError
-from asrkd.targets import device, packing
-from asrkd.targets.packing import ByteLayout, Columns
+from asrkd.targets import packing
+from asrkd.targets.arrays import Array, Arrays, arrays_for
+from asrkd.targets.packing import ByteLayout
 from asrkd.targets.select import Entries
+from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import Columns
+from asrkd.targets.vectors import FrameVectors
 
-LOG_PROBS = "target_log_probs"
+LOG_PROBS, LAYER = "target_log_probs", "layer"
 
 
-class Layout(Protocol):
-    """The packed columns of a codec, for a number of classes."""
+class Coded(Protocol):
+    """A codec that says what its codes are worth (`asrkd.targets.codecs.PosteriorCodec`)."""
 
-    @property
-    def columns(self) -> dict[str, np.dtype]:
-        """Names and types of items."""
-
-    def pack(self, entries: Entries) -> dict[str, Any]:
-        """The kept classes of one utterance -> columns."""
-
-    def join(self, rows: Sequence[Columns], lengths: Sequence[int]) -> dict[str, Tensor]:
-        """The columns of utterances, one after another.
-
-        Raises:
-            StoreError: a column is missing or has another size than the others say.
-        """
-
-    def unpack(self, columns: Mapping[str, Tensor], lengths: Tensor) -> Entries:
-        """Joined columns of utterances of (U,) frames -> kept classes, on the device of the columns.
-
-        Raises:
-            StoreError: the columns contradict each other.
-        """
+    def values(self, codes: Array, splits: Array, num_classes: int, arrays: Arrays) -> tuple[Array, Array]: ...
 
 
 @dataclass(frozen=True)
 class Bytes:
-    """Some classes of each frame, with codes: `asrkd.targets.packing`."""
+    """Posteriors: some classes of each frame, with the codes of a codec: `asrkd.targets.packing`."""
 
     layout: ByteLayout
+    codec: Coded
 
     @property
     def columns(self) -> dict[str, np.dtype]:
         return dict.fromkeys(self.layout.columns, np.dtype(np.uint8))
 
-    def pack(self, entries: Entries) -> dict[str, Any]:
-        counts, ids, codes = (part.cpu().numpy() for part in (entries.counts, entries.ids, entries.codes))
+    def pack(self, encoded: Entries) -> dict[str, Any]:
+        counts, ids, codes = (part.cpu().numpy() for part in (encoded.counts, encoded.ids, encoded.codes))
         return packing.pack_columns(counts, ids, codes, self.layout)
 
-    def join(self, rows: Sequence[Columns], lengths: Sequence[int]) -> dict[str, Tensor]:
-        return packing.join_columns(rows, lengths, self.layout)
+    def join(self, rows: Sequence[Columns], num_frames: Sequence[int]) -> dict[str, Tensor]:
+        return packing.join_columns(rows, num_frames, self.layout)
 
-    def unpack(self, columns: Mapping[str, Tensor], lengths: Tensor) -> Entries:
-        # On a CPU numpy is two to three times as fast as torch (tools/benchmarks/unpacking.py), most of it in sorting.
-        unpack = packing.unpack_columns if lengths.device.type == "cpu" else device.unpack_on_device
-        return Entries(*unpack(columns, lengths, self.layout), self.layout.num_classes)
+    def unpack(self, columns: Mapping[str, Tensor], num_frames: Tensor) -> SparseTargets:
+        arrays = arrays_for(num_frames)
+        given = {name: arrays.given(column) for name, column in columns.items()}
+        splits, ids, codes = packing.unpack_columns(given, arrays.given(num_frames), self.layout, arrays)
+        log_probs, missing = self.codec.values(codes, splits, self.layout.num_classes, arrays)
+        row_splits, ids, log_probs, missing = (arrays.tensor(one) for one in (splits, ids, log_probs, missing))
+        return SparseTargets(row_splits, ids, log_probs, missing, self.layout.num_classes, num_frames)
 
 
 @dataclass(frozen=True)
 class Floats:
-    """Every class of every frame, as float32."""
+    """Posteriors: every class of every frame, as float32."""
 
     num_classes: int
 
@@ -76,11 +65,11 @@ class Floats:
     def columns(self) -> dict[str, np.dtype]:
         return {LOG_PROBS: np.dtype(np.float32)}
 
-    def pack(self, entries: Entries) -> dict[str, Any]:
-        return {LOG_PROBS: entries.codes.cpu().numpy()}
+    def pack(self, encoded: Entries) -> dict[str, Any]:
+        return {LOG_PROBS: encoded.codes.cpu().numpy()}
 
-    def join(self, rows: Sequence[Columns], lengths: Sequence[int]) -> dict[str, Tensor]:
-        for row, frames in zip(rows, lengths, strict=True):
+    def join(self, rows: Sequence[Columns], num_frames: Sequence[int]) -> dict[str, Tensor]:
+        for row, frames in zip(rows, num_frames, strict=True):
             if row.get(LOG_PROBS) is None:
                 raise StoreError(f"column {LOG_PROBS!r} is not among {', '.join(row)}; the shard is of another codec")
             if len(row[LOG_PROBS]) != frames * self.num_classes:
@@ -90,9 +79,58 @@ class Floats:
         values = [np.asarray(row[LOG_PROBS], dtype=np.float32) for row in rows]
         return {LOG_PROBS: torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.float32), *values]))}
 
-    def unpack(self, columns: Mapping[str, Tensor], lengths: Tensor) -> Entries:
+    def unpack(self, columns: Mapping[str, Tensor], num_frames: Tensor) -> SparseTargets:
         values = columns[LOG_PROBS]
         frames = len(values) // self.num_classes
+        splits = torch.arange(0, len(values) + 1, self.num_classes, device=values.device)
         ids = torch.arange(self.num_classes, device=values.device).repeat(frames)
-        counts = torch.full((frames,), self.num_classes, dtype=torch.int64, device=values.device)
-        return Entries(counts, ids, values, self.num_classes)
+        return SparseTargets(splits, ids, values, values.new_zeros(frames), self.num_classes, num_frames)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The output of a layer: a vector for every frame, as bytes.
+
+    Attributes:
+        width: items of a vector.
+        item: type of a stored item, little-endian.
+        limit: items are indexes below it; 0 for numbers.
+        spec: of the codec, for people.
+    """
+
+    width: int
+    item: np.dtype
+    limit: int
+    spec: str
+
+    @property
+    def columns(self) -> dict[str, np.dtype]:
+        return {LAYER: np.dtype(np.uint8)}
+
+    def pack(self, encoded: bytes) -> dict[str, Any]:
+        return {LAYER: encoded}
+
+    def join(self, rows: Sequence[Columns], num_frames: Sequence[int]) -> dict[str, Tensor]:
+        size = self.width * self.item.itemsize
+        for row, frames in zip(rows, num_frames, strict=True):
+            if row.get(LAYER) is None:
+                raise StoreError(f"column {LAYER!r} is not among {', '.join(row)}; the shard is of another codec")
+            if len(row[LAYER]) != frames * size:
+                raise StoreError(
+                    f"column {LAYER!r} has {len(row[LAYER])} bytes, but {frames} frames of {self.spec!r} have {frames * size}; "
+                    "the shard is damaged"
+                )
+        joined = np.frombuffer(bytearray().join(row[LAYER] for row in rows), self.item)
+        # A tensor of numbers is of the machine's own byte order.
+        native = joined.astype(self.item.newbyteorder("="), copy=False)
+        return {LAYER: torch.from_numpy(native).view(-1, self.width)}
+
+    def unpack(self, columns: Mapping[str, Tensor], num_frames: Tensor) -> FrameVectors:
+        values = columns[LAYER]
+        if not self.limit:
+            return FrameVectors(values.float(), num_frames)
+        if len(values) and int(values.max()) >= self.limit:
+            raise StoreError(
+                f"column {LAYER!r} has index {int(values.max())} of a codebook of {self.limit}; the shard is damaged"
+            )
+        return FrameVectors(values.long(), num_frames)

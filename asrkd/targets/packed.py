@@ -1,18 +1,17 @@
-"""Packed targets: the twin of `SparseTargets`, as they are stored."""
+"""Packed targets: the twin of a stream's targets, as they are stored."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from asrkd.targets.codecs import Codec, decode_entries
-from asrkd.targets.packing import Columns
-from asrkd.targets.select import Entries
+from asrkd.targets.codecs import PosteriorCodec
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import Columns, Layout, Targets
 
 
 @dataclass(frozen=True)
@@ -23,57 +22,41 @@ class PackedTargets:
     of the unpacked ones.
 
     Attributes:
-        codec: that packed them.
-        num_classes: V.
+        layout: of the columns.
         lengths: (U,) int64 frames of each utterance.
         columns: by name, joined.
     """
 
-    codec: Codec
-    num_classes: int
+    layout: Layout
     lengths: Tensor
     columns: Mapping[str, Tensor]
 
     @classmethod
-    def join(cls, codec: Codec, rows: Sequence[Columns], num_frames: Sequence[int], num_classes: int) -> PackedTargets:
+    def join(cls, layout: Layout, rows: Sequence[Columns], num_frames: Sequence[int]) -> PackedTargets:
         """From the columns of several utterances.
 
         Raises:
             StoreError: a column is missing or has another size than the others say.
         """
-        columns = codec.layout(num_classes).join(rows, num_frames)
-        return cls(codec, num_classes, torch.tensor(num_frames, dtype=torch.int64), columns)
+        return cls(layout, torch.from_numpy(np.array(num_frames, dtype=np.int64)), layout.join(rows, num_frames))
 
-    def unpack(self) -> SparseTargets:
+    def unpack(self) -> Targets:
         """The targets, on the device of the columns.
 
         Raises:
             StoreError: the columns contradict each other.
         """
-        entries = self.codec.layout(self.num_classes).unpack(self.columns, self.lengths)
-        return decode_entries(self.codec, entries, self.lengths)
+        return self.layout.unpack(self.columns, self.lengths)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> PackedTargets:
         """With every tensor changed, e.g. moved to a device."""
         columns = {name: change(value) for name, value in self.columns.items()}
-        return PackedTargets(self.codec, self.num_classes, change(self.lengths), columns)
+        return PackedTargets(self.layout, change(self.lengths), columns)
 
 
-def pack(codec: Codec, entries: Entries) -> dict[str, Any]:
-    """The kept classes of one utterance -> columns."""
-    return codec.layout(entries.num_classes).pack(entries)
-
-
-def unpack(codec: Codec, rows: Sequence[Columns], num_frames: Sequence[int], num_classes: int) -> SparseTargets:
-    """The targets of several utterances from their columns.
-
-    Raises:
-        StoreError: the columns do not belong together.
-    """
-    return PackedTargets.join(codec, rows, num_frames, num_classes).unpack()
-
-
-def as_stored(codec: Codec, log_probs: Tensor, keys: Tensor | None = None) -> SparseTargets:
+def as_stored(codec: PosteriorCodec, log_probs: Tensor, keys: Tensor | None = None) -> SparseTargets:
     """What a reader of a store will get for (T, V) log-posteriors: encoded, packed and unpacked."""
     frames, classes = log_probs.shape
-    return unpack(codec, [pack(codec, codec.encode(log_probs, keys))], [frames], classes)
+    layout = codec.layout(classes)
+    columns = layout.join([layout.pack(codec.encode(log_probs, keys))], [frames])
+    return layout.unpack(columns, torch.tensor([frames]))

@@ -15,6 +15,8 @@ the new ones by ascending class id. Columns of bytes, one value an utterance:
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd.errors import StoreError
+from asrkd.targets.arrays import NUMPY, Array, Arrays
+from asrkd.targets.streams import Columns
 
-# Of one utterance, by name; as they are written, or as a table of rows has them.
-Columns = Mapping[str, Any]
 COUNTS, CARRIED, IDS, CODES = "target_counts", "target_carried", "target_ids", "target_codes"
 # How many bits of a byte are set.
 _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
@@ -41,17 +43,17 @@ class ByteLayout:
     max_count: int
     code_bytes: int
 
-    @property
+    @functools.cached_property
     def id_bytes(self) -> int:
         return max(1, (int(self.num_classes - 1).bit_length() + 7) // 8)
 
-    @property
+    @functools.cached_property
     def count_type(self) -> np.dtype:
         return np.dtype("<u1" if min(self.max_count, self.num_classes) < 256 else "<u2")
 
-    @property
+    @functools.cached_property
     def columns(self) -> list[str]:
-        return [COUNTS, CARRIED, *_planes(IDS, self.id_bytes), *_planes(CODES, self.code_bytes)]
+        return [COUNTS, CARRIED, *_names(IDS, self.id_bytes), *_names(CODES, self.code_bytes)]
 
 
 def pack_columns(
@@ -69,7 +71,7 @@ def pack_columns(
     # Where the frame before has the class, by its place in the ascending keys.
     places = np.searchsorted(keys, keys - layout.num_classes)
     carried = (places < len(keys)) & (keys[np.minimum(places, len(keys) - 1)] == keys - layout.num_classes)
-    origin = _origins(np.where(carried, places, np.arange(len(keys))))
+    origin = NUMPY.ends(np.where(carried, places, np.arange(len(keys))), len(counts))
     # "Carried in the order of the frame before, then new" is: by the frame in which the class came up, then by class.
     order = np.lexsort((ids, frames[origin], frames))
     goes_on = np.zeros(len(keys), dtype=bool)
@@ -91,26 +93,33 @@ def join_columns(rows: Sequence[Columns], num_frames: Sequence[int], layout: Byt
         StoreError: a column is missing or has another size than the others say.
     """
     parts = {name: [_column(row, name) for row in rows] for name in layout.columns}
-    frames = np.asarray(num_frames, dtype=np.int64)
-    _check_sizes(parts[COUNTS], frames * layout.count_type.itemsize, COUNTS)
+    _check_sizes(parts[COUNTS], [frames * layout.count_type.itemsize for frames in num_frames], COUNTS)
     joined = {name: np.frombuffer(bytearray().join(values), dtype=np.uint8) for name, values in parts.items()}
-    entries, known = _sizes(joined[COUNTS].view(layout.count_type), frames)
-    sizes = (known + 7) // 8
+    splits = NUMPY.splits(joined[COUNTS].view(layout.count_type))
+    ends = list(itertools.accumulate(num_frames, initial=0))
+    begins_and_ends = splits[ends].tolist()
+    # Entries with a bit: of all of an utterance's frames but the last.
+    lasts = splits[[max(end - 1, begin) for begin, end in itertools.pairwise(ends)]].tolist()
+    known = [last - begin for last, begin in zip(lasts, begins_and_ends, strict=False)]
+    sizes = [(count + 7) // 8 for count in known]
     _check_sizes(parts[CARRIED], sizes, CARRIED)
-    # Bits behind the last entry say nothing.
     bits = joined[CARRIED]
-    ends = np.cumsum(sizes)
-    used = sizes > 0
-    bits[ends[used] - 1] &= (255 >> (-known[used] % 8)).astype(np.uint8)
-    ones = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(_ONES[bits], dtype=np.int64)])
-    carried = ones[ends] - ones[ends - sizes]
+    bit_ends = list(itertools.accumulate(sizes, initial=0))
+    for count, end in zip(known, bit_ends[1:], strict=True):
+        if count % 8:  # bits behind the last entry say nothing
+            bits[end - 1] &= 255 >> (-count % 8)
+    ones = NUMPY.splits(_ONES[bits])[bit_ends].tolist()
+    entries = [end - begin for begin, end in itertools.pairwise(begins_and_ends)]
+    new = [count - (after - before) for count, (before, after) in zip(entries, itertools.pairwise(ones), strict=True)]
     for name in layout.columns[2:]:
-        _check_sizes(parts[name], entries - carried if name.startswith(IDS) else entries, name)
+        _check_sizes(parts[name], new if name.startswith(IDS) else entries, name)
     return {name: torch.from_numpy(values) for name, values in joined.items()}
 
 
-def unpack_columns(columns: Mapping[str, Tensor], lengths: Tensor, layout: ByteLayout) -> tuple[Tensor, Tensor, Tensor]:
-    """Counts (M,), ids (E,), int64, and codes (E,), by ascending id within a frame: the inverse of `pack_columns` and `join_columns`, on a CPU.
+def unpack_columns(
+    columns: Mapping[str, Array], lengths: Array, layout: ByteLayout, arrays: Arrays
+) -> tuple[Array, Array, Array]:
+    """Splits (M + 1,), ids (E,) and codes (E,), by ascending id within a frame: the inverse of `pack_columns` and `join_columns`.
 
     Args:
         columns: joined.
@@ -119,85 +128,77 @@ def unpack_columns(columns: Mapping[str, Tensor], lengths: Tensor, layout: ByteL
     Raises:
         StoreError: the columns contradict each other.
     """
-    arrays = {name: column.numpy() for name, column in columns.items()}
-    stored = arrays[COUNTS].view(layout.count_type)
-    counts, num_frames = stored.astype(np.int64), len(stored)
-    total = int(counts.sum())
-    frames = np.repeat(np.arange(num_frames), counts)
-    source = _carried(arrays[CARRIED], *_sizes(stored, lengths.numpy()))
-    carried = np.bincount(frames[source] + 1, minlength=num_frames)[:num_frames]
+    width = layout.count_type.itemsize
+    counts = arrays.integers([columns[COUNTS][number::width] for number in range(width)])
+    splits = arrays.splits(counts)
+    num_frames, total = len(counts), int(splits[-1])
+    frames = arrays.repeat(arrays.arange(num_frames, counts), counts, total)
+    source = _carried(columns[CARRIED], splits, lengths, arrays)
+    into = frames[source] + 1
+    carried = arrays.bincount(into, num_frames)
     new = counts - carried
-    if (new < 0).any():
-        frame = int(np.flatnonzero(new < 0)[0])
+    if num_frames and int(new.min()) < 0:
+        frame = int(arrays.nonzero(new < 0)[0])
         raise StoreError(
-            f"frame {frame} has {counts[frame]} entries, but {carried[frame]} are carried into it; the shard is damaged"
+            f"frame {frame} has {int(counts[frame])} entries, but {int(carried[frame])} are carried into it; the shard is damaged"
         )
-    # Carried entries come first in their frame, in the order of their sources.
-    is_new = _in_turn(carried, new)
-    origin = np.arange(total)
-    origin[~is_new] = source
-    steps = _joined(arrays, _planes(IDS, layout.id_bytes))
-    ids = np.zeros(total, dtype=np.int64)
-    ids[is_new] = _sums(steps, new)
-    ids = ids[_origins(origin)]
-    if total and int(ids.max()) >= layout.num_classes:
+    # Carried entries come first in their frame, in the order of their sources: entry i of those has before it, of its kind, i
+    # others, and of the other kind those of the frames before (a new one: and of its own frame).
+    new_splits = arrays.splits(new)
+    origin, ids = arrays.arange(total, counts), arrays.arange(total, counts)
+    origin[arrays.arange(len(source), counts) + new_splits[into]] = source
+    steps = arrays.integers(_planes(columns, IDS, layout.id_bytes))
+    places = arrays.arange(len(steps), counts) + arrays.repeat((splits - new_splits)[1:], new, len(steps))
+    new_ids = _ids(steps, new, new_splits, arrays)
+    if len(steps) and int(new_ids.max()) >= layout.num_classes:
         raise StoreError(
-            f"stored class id {int(ids.max())} is outside the {layout.num_classes} classes; the shard is damaged"
+            f"stored class id {int(new_ids.max())} is outside the {layout.num_classes} classes; the shard is damaged"
         )
+    ids[places] = new_ids
+    longest = int(lengths.max()) if len(lengths) else 0
+    ids = ids[arrays.ends(origin, longest)]
+    # Frame, class and code in one number: to sort numbers is several times as fast as to sort places by them.
     frames *= layout.num_classes
-    keys = ids + frames
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    if (keys[1:] == keys[:-1]).any():
+    code_bits = 8 * layout.code_bytes
+    keys = arrays.sort(((frames + ids) << code_bits) + arrays.integers(_planes(columns, CODES, layout.code_bytes)))
+    codes = keys & ((1 << code_bits) - 1)
+    keys >>= code_bits
+    if bool((keys[1:] == keys[:-1]).any()):
         raise StoreError("a class stands twice in a frame; the shard is damaged")
-    codes = _joined(arrays, _planes(CODES, layout.code_bytes))[order]
-    return torch.from_numpy(counts), torch.from_numpy(keys - frames), torch.from_numpy(codes)
+    keys -= frames
+    return splits, keys, codes
 
 
-def _sizes(counts: NDArray[Any], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(U,) entries of each utterance, and those with a bit: of all its frames but the last."""
-    ends = np.cumsum(lengths)
-    cumulated = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
-    starts = cumulated[ends - lengths]
-    return cumulated[ends] - starts, cumulated[np.maximum(ends - 1, ends - lengths)] - starts
-
-
-def _carried(data: NDArray[np.uint8], entries: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int64]:
+def _carried(data: Array, splits: Array, lengths: Array, arrays: Arrays) -> Array:
     """The entries, among those of all utterances, whose class the next frame has too."""
-    places = np.flatnonzero(np.unpackbits(data, bitorder="little").view(bool))
-    # Each utterance begins with a byte of its own.
-    bits = 8 * np.cumsum((known + 7) // 8)
-    found = np.searchsorted(places, np.concatenate([np.zeros(1, dtype=np.int64), bits]))
-    counts = found[1:] - found[:-1]
-    starts = np.cumsum(entries) - entries - (bits - 8 * ((known + 7) // 8))
-    source: NDArray[np.int64] = places + np.repeat(starts, counts)
-    return source
+    places = arrays.nonzero(arrays.bits(data))
+    if len(lengths) == 1:
+        return places
+    # Entries with a bit are those of all frames but an utterance's last; each utterance begins with a byte of its own.
+    ends = arrays.cumsum(lengths)
+    begins = ends - lengths
+    starts = splits[begins]
+    sizes = (splits[(ends - 1).clip(begins)] - starts + 7) // 8
+    ends_of_bits = arrays.cumsum(8 * sizes)
+    ones = arrays.searchsorted(places, ends_of_bits)
+    ones[1:] = ones[1:] - ones[:-1]
+    return places + arrays.repeat(starts - (ends_of_bits - 8 * sizes), ones, len(places))
 
 
-def _in_turn(no: NDArray[np.int64], yes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """no[0] times False, yes[0] times True, no[1] times False, ..."""
-    kinds, counts = np.zeros((len(no), 2), dtype=bool), np.empty((len(no), 2), dtype=np.int64)
-    kinds[:, 1] = True
-    counts[:, 0], counts[:, 1] = no, yes
-    return np.repeat(kinds.reshape(-1), counts.reshape(-1))
+def _ids(steps: Array, counts: Array, splits: Array, arrays: Arrays) -> Array:
+    """The inverse of `_steps`: one running sum, from which each frame takes off what the frames before have summed."""
+    sums = arrays.splits(steps + 1)
+    return sums[1:] - 1 - arrays.repeat(sums[splits[:-1]], counts, len(steps))
 
 
-def _check_sizes(values: Sequence[Any], sizes: NDArray[np.int64], name: str) -> None:
-    found, belong = [len(value) for value in values], sizes.tolist()
-    if found != belong:
-        number = next(number for number, size in enumerate(found) if size != belong[number])
-        raise StoreError(
-            f"column {name!r} has {found[number]} bytes where {belong[number]} belong; the shard is damaged"
-        )
+def _planes(columns: Mapping[str, Array], name: str, count: int) -> list[Array]:
+    return [columns[f"{name}_{number}"] for number in range(count)]
 
 
-def _origins(source: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Follow each entry's source to the end; an end is its own source. Doubles the distance in each round."""
-    while True:
-        further = source[source]
-        if np.array_equal(further, source):
-            return source
-        source = further
+def _check_sizes(values: Sequence[Any], sizes: Sequence[int], name: str) -> None:
+    for value, size in zip(values, sizes, strict=True):
+        if len(value) != size:
+            raise StoreError(f"column {name!r} has {len(value)} bytes where {size} belong; the shard is damaged")
 
 
 def _steps(ids: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -208,29 +209,13 @@ def _steps(ids: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int6
     return steps
 
 
-def _sums(steps: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The inverse of `_steps`: one running sum, from which each frame takes off what the frames before have summed."""
-    sums = np.cumsum(steps, dtype=np.int64)
-    sums += np.arange(len(steps))
-    before = np.concatenate([np.zeros(1, dtype=np.int64), sums + 1])[np.cumsum(counts) - counts]
-    return sums - np.repeat(before, counts)
-
-
-def _planes(name: str, count: int) -> list[str]:
+def _names(name: str, count: int) -> list[str]:
     return [f"{name}_{number}" for number in range(count)]
 
 
 def _split(values: NDArray[np.int64], count: int) -> list[NDArray[np.uint8]]:
     """The low, second, ... bytes of values."""
     return [(values >> (8 * number) & 255).astype(np.uint8) for number in range(count)]
-
-
-def _joined(columns: Mapping[str, NDArray[np.uint8]], planes: list[str]) -> NDArray[np.int32]:
-    """Little-endian integers from their planes of bytes."""
-    joined = np.zeros((len(columns[planes[0]]), 4), dtype=np.uint8)
-    for number, plane in enumerate(planes):
-        joined[:, number] = columns[plane]
-    return joined.view("<i4")[:, 0]
 
 
 def _first_entries(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -38,20 +38,20 @@ class SparseTargets:
     lengths: Tensor
 
     def __post_init__(self) -> None:
-        frames, entries = len(self.row_splits) - 1, len(self.ids)
-        if len(self.log_probs) != entries or len(self.missing) != frames:
+        frames, entries = self.row_splits.numel() - 1, self.ids.numel()
+        if self.log_probs.numel() != entries or self.missing.numel() != frames:
             raise MismatchError(
-                f"soft targets: {entries} ids, {len(self.log_probs)} log_probs, {frames} frames and "
-                f"{len(self.missing)} values of missing mass do not belong together"
+                f"soft targets: {entries} ids, {self.log_probs.numel()} log_probs, {frames} frames and "
+                f"{self.missing.numel()} values of missing mass do not belong together"
             )
         if self.row_splits.device.type != "cpu":
             return  # Looking at values would wait for the device.
-        if frames < 0 or int(self.row_splits[0]) != 0 or int(self.row_splits[-1]) != entries:
+        # By numpy, whose calls cost less: an utterance read alone is small.
+        splits, length = self.row_splits.numpy(), int(self.lengths.numpy().sum())
+        if frames < 0 or splits[0] != 0 or splits[-1] != entries:
             raise MismatchError(f"soft targets: row_splits do not cover the {entries} entries")
-        if int(self.lengths.sum()) != frames:
-            raise MismatchError(
-                f"soft targets: utterances of {int(self.lengths.sum())} frames have targets of {frames}"
-            )
+        if length != frames:
+            raise MismatchError(f"soft targets: utterances of {length} frames have targets of {frames}")
 
     @classmethod
     def of_counts(

@@ -67,7 +67,7 @@ def losses(trainer: Trainer, name: str) -> tuple[float, float]:
             total += output.logits.softmax(-1)[output.mask].double().sum(dim=0)
             frames += count
             # Without what takes memory.
-            light = dataclasses.replace(batch, features=torch.empty(0), targets=None, layer=None)
+            light = dataclasses.replace(batch, features=torch.empty(0), streams={}, has={})
             seen.append((light, output.logits.shape, output.lengths))
     mean = (total / total.sum()).clamp_min(1e-5).log().float()
     for batch, shape, lengths in seen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from asrkd.losses.features import codebook_cross_entropy, feature_cosine, featur
 from asrkd.losses.relations import attention_transfer, frame_similarity
 from asrkd.store.reader import Store
 from asrkd.streaming.batch import Batch
-from asrkd.targets.layer_codec import LayerCodec
+from asrkd.targets.layer_codec import HiddenCodec
+from asrkd.targets.streams import HIDDEN
+from asrkd.targets.vectors import FrameVectors
 from asrkd.training.student import Losses, Objective, Student, StudentOutput, run_model
 
 # Losses of layers that compare vectors, and those that compare similarities between frames.
@@ -44,7 +47,7 @@ class LayerObjective(nn.Module):
         projection: linear, to the teacher's width, or to the logits of all codebooks; None where similarities are compared.
     """
 
-    def __init__(self, settings: LayerLossConfig, codec: LayerCodec, width: int) -> None:
+    def __init__(self, settings: LayerLossConfig, codec: HiddenCodec, width: int) -> None:
         """
         Args:
             width: dimensions of the student's layer.
@@ -53,7 +56,7 @@ class LayerObjective(nn.Module):
             ConfigError: a loss that does not go with how the layer is stored.
         """
         super().__init__()
-        if (settings.loss == "codebooks") != (codec.kind == "codebooks"):
+        if (settings.loss == "codebooks") != bool(codec.entries):
             raise ConfigError(
                 f"layer_loss.loss: is {settings.loss!r}, but the store's layer is {codec.spec!r}; codebooks go with the loss 'codebooks', numbers with the others"
             )
@@ -67,14 +70,16 @@ class LayerObjective(nn.Module):
             MismatchError: the teacher's frames are others.
         """
         frames = student.output.layers[self.settings.layer]
-        if batch.layer is None:
+        hidden = cast(FrameVectors | None, batch.streams.get(HIDDEN))
+        if hidden is None or not bool(batch.has[HIDDEN].all()):
             return sum((0.0 * weight.sum() for weight in self.parameters()), start=frames.new_zeros(())), {}
-        if batch.layer.shape[:2] != frames.shape[:2]:
+        layer = hidden.padded()
+        if layer.shape[:2] != frames.shape[:2]:
             raise MismatchError(
-                f"the student's layer has (utterances, frames) {tuple(frames.shape[:2])}, the teacher's {tuple(batch.layer.shape[:2])}; "
+                f"the student's layer has (utterances, frames) {tuple(frames.shape[:2])}, the teacher's {tuple(layer.shape[:2])}; "
                 "they are of another frame rate"
             )
-        loss = self._compare(frames, batch.layer, student.output)
+        loss = self._compare(frames, layer, student.output)
         return loss, {f"{batch.source[0]}_layer": float(loss.detach())}
 
     def _compare(self, frames: Tensor, layer: Tensor, output: StudentOutput) -> Tensor:
@@ -117,7 +122,9 @@ def layer_terms(
     """
     if not settings.layer:
         return []
-    codecs = {store.identity.layer_codec for store in soft_stores if store.identity.layer_codec}
+    codecs = {
+        cast(HiddenCodec, store.identity.streams[HIDDEN]) for store in soft_stores if HIDDEN in store.identity.streams
+    }
     if len(codecs) != 1:
         raise ConfigError(
             f"layer_loss.layer: is {settings.layer!r}, but the soft sources have {len(codecs)} kinds of layers ({', '.join(sorted(codec.spec for codec in codecs)) or 'none'}); "

@@ -19,6 +19,7 @@ from asrkd.losses.hard import ctc_loss, frame_cross_entropy
 from asrkd.losses.soft import POLICIES, POLICY, soft_cross_entropy
 from asrkd.streaming.batch import Batch
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import POSTERIORS
 from asrkd.training.student import Losses, Student, StudentOutput
 
 
@@ -189,7 +190,7 @@ class FrameObjective:
 
     def _targets(self, num_frames: int, batch: Batch) -> SparseTargets:
         targets = batch.targets
-        if targets is None or not bool(batch.has_targets.all()):
+        if targets is None or not bool(batch.has[POSTERIORS].all()):
             raise MismatchError(
                 f"batch of source {batch.source[0]!r}: utterances without soft targets; label them first"
             )

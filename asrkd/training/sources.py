@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from asrkd.config import BY_CONTENT, setting
@@ -14,6 +14,7 @@ from asrkd.streaming.loader import LoaderConfig
 from asrkd.streaming.selection import BOUNDED, Filter
 from asrkd.streaming.source import Source
 from asrkd.targets.frame_rate_map import FrameRateMap
+from asrkd.targets.streams import POSTERIORS
 from asrkd.targets.vocabulary_map import VocabularyMap
 
 KINDS = ("labeled", "soft")
@@ -51,13 +52,13 @@ class SourceConfig:
 
 
 def open_sources(
-    settings: Mapping[str, SourceConfig], inventory: Inventory, loader: LoaderConfig, *, layer: bool = False
+    settings: Mapping[str, SourceConfig], inventory: Inventory, loader: LoaderConfig, *, streams: Sequence[str] = ()
 ) -> dict[str, Source]:
     """The sources of a config, for a student with this inventory.
 
     Args:
         loader: how they are read.
-        layer: whether soft sources give what the teacher's layer gave, too.
+        streams: of targets that soft sources give in addition to posteriors.
 
     Raises:
         ConfigError: no utterance of a store is left.
@@ -100,6 +101,6 @@ def open_sources(
             frame_rate_map=rate,
             audio=given.audio,
             disk_cache=disk_cache,
-            layer=layer and given.kind == "soft",
+            streams=(POSTERIORS, *streams) if given.kind == "soft" else (POSTERIORS,),
         )
     return sources

@@ -22,6 +22,7 @@ from asrkd.errors import AsrkdError
 from asrkd.models import rounded_weights
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
+from asrkd.targets.streams import HIDDEN
 from asrkd.training.callback import Callback
 from asrkd.training.callback_list import all_callbacks
 from asrkd.training.config import TrainConfig
@@ -92,7 +93,9 @@ class Trainer:
         self.front_end = FrontEnd.from_dict(config.front_end)
         self.lexicon, self.inventory = units_of(config.inventory)
         self.total_steps = sum(phase.steps for phase in config.schedule)
-        sources = open_sources(config.sources, self.inventory, config.loader, layer=bool(config.layer_loss.layer))
+        sources = open_sources(
+            config.sources, self.inventory, config.loader, streams=[HIDDEN] if config.layer_loss.layer else []
+        )
         augment = Augment.from_settings(
             self.front_end,
             config.consistency.masked(config.augment),

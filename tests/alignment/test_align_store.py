@@ -55,7 +55,7 @@ def test_soft_alignments_are_targets_that_agree_with_the_hard_ones(corpus: Path,
     )  # fmt: skip
     assert not verify(str(tmp_path / "soft"))
     store = Store.open(str(tmp_path / "soft"))
-    assert store.identity.target_codec.spec == "dense" and "given the transcripts" in store.identity.teacher
+    assert store.identity.posterior_codec.spec == "dense" and "given the transcripts" in store.identity.teacher
     right = []
     for row in store.rows():
         chances = np.exp(store.targets(row).to_dense())

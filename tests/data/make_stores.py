@@ -28,7 +28,7 @@ from asrkd.labeling.layer import make_codebooks
 from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
-from asrkd.targets.layer_codec import parse_layer_codec
+from asrkd.targets.streams import HIDDEN
 
 CODECS = ("dense", "topk:5", "topk:40", "nucleus:0.95:12", "sampled:22", "hybrid:0:12", "hybrid:4:8")
 LAYER = "forward_layers.0"
@@ -67,8 +67,7 @@ def main(out: Path) -> None:
         }
         parts["counts"] = [np.diff(np.asarray(one.row_splits)) for one in targets]
         if store.identity.layer:
-            decode = parse_layer_codec(store.identity.layer_codec).decode
-            parts["layer"] = [decode(row["layer"], row["num_frames"]) for row in rows]
+            parts["layer"] = [np.asarray(vars(store.stream(HIDDEN, [row]))["values"]) for row in rows]
         expected |= {f"{name}/{field}": np.concatenate(values) for field, values in parts.items()}
         shutil.move(name, out / name)
     np.savez_compressed(out / "expected.npz", **expected)

@@ -23,6 +23,7 @@ from asrkd.labeling.plan import plan, teacher_identity
 from asrkd.labeling.reading import CutFeatures, read_batch
 from asrkd.labeling.status import status
 from asrkd.store import Store
+from asrkd.store.embedding import parse_embedding
 from asrkd.store.verify import verify
 from asrkd.targets.codecs import parse_codec
 
@@ -52,7 +53,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> list[CutFeatures]:
     folder = tmp_path_factory.mktemp("cuts")
     make_cuts(folder, "some", 7)
     cuts = [cut.to_dict() for cut in CutSet.from_file(folder / "some.jsonl.gz")]
-    return read_batch(cuts, FrontEnd(), "none").heard
+    return read_batch(cuts, FrontEnd(), parse_embedding("none")).heard
 
 
 def test_a_device_that_is_too_small_gets_smaller_batches_and_the_same_comes_out(heard: list[CutFeatures]) -> None:

@@ -31,6 +31,7 @@ from asrkd.labeling.status import status
 from asrkd.store import Store
 from asrkd.store.verify import verify
 from asrkd.targets.codecs import parse_codec
+from asrkd.targets.streams import POSTERIORS
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +270,7 @@ def test_another_codec_or_front_end_is_another_identity(teacher: str) -> None:
     model = load_model(teacher)
     identity = planning.teacher_identity(model, codec=parse_codec("topk:20"), embed="none")
     for changes, name in (
-        ({"codec": parse_codec("topk:5")}, "codec"),
+        ({"streams": {POSTERIORS: parse_codec("topk:5")}}, "codec"),
         ({"subsampling_factor": 2}, "subsampling_factor"),
         ({"inventory": Inventory(("a", "b"), "ctc")}, "num_units"),
         ({"inventory": dataclasses.replace(model.inventory, units=identity.units[::-1])}, "inventory_fingerprint"),

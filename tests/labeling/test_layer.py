@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from asrkd.store.compact import compact
 from asrkd.store.identity import Identity
 from asrkd.store.schema import CODEBOOKS
 from asrkd.store.verify import verify
-from asrkd.targets.layer_codec import nearest_centers, parse_layer_codec
+from asrkd.targets.layer_codec import Codebooks, Float16, nearest_centers
+from asrkd.targets.streams import HIDDEN
+from asrkd.targets.vectors import FrameVectors
 from asrkd.training.trainer import Trainer
 
 
@@ -36,13 +39,19 @@ def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"checkpoint:{folder / 'run'}"
 
 
+def stored_layer(store: Store, row: dict[str, Any]) -> np.ndarray:
+    targets = store.stream(HIDDEN, [row])
+    assert isinstance(targets, FrameVectors)
+    return targets.values.numpy()
+
+
 def test_numbers_are_those_of_the_layer(corpus: Path, tmp_path: Path, teacher: str) -> None:
     root = str(tmp_path / "store")
     arguments = ["label", "plan", str(corpus / "unlabeled.jsonl.gz"), root, "--teacher", teacher, "--embed", "audio"]
     assert CliRunner().invoke(cli, [*arguments, "--layer", "lstm"]).exit_code == 0
     run(Local(Store.open(root)))
     store = Store.open(root)
-    assert store.identity.layer == "lstm" and store.identity.layer_codec == parse_layer_codec("float16:16")
+    assert store.identity.layer == "lstm" and store.identity.streams[HIDDEN] == Float16(16)
     assert verify(root) == []
     model = load_model(teacher)
     rows = list(store.rows(["id", "audio", "num_frames", "layer"]))
@@ -50,7 +59,7 @@ def test_numbers_are_those_of_the_layer(corpus: Path, tmp_path: Path, teacher: s
     for row in rows:
         samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
         (expected,) = layer_outputs(model, torch.from_numpy(samples)[None], "lstm")
-        found = parse_layer_codec("float16:16").decode(row["layer"], row["num_frames"])
+        found = stored_layer(store, row)
         np.testing.assert_allclose(found, expected.numpy(), rtol=2e-3, atol=1e-4)
 
 
@@ -71,13 +80,13 @@ def test_indexes_are_of_the_codebooks_and_the_bytes_of_any_number_of_workers(
         stores.append([path.read_bytes() for path in sorted(Path(root, "shards").iterdir())])
     assert stores[0] == stores[1] and len(stores[0]) > 1
     store = Store.open(str(tmp_path / "one"))
-    assert store.identity.layer_codec == parse_layer_codec("codebooks:4:8")
+    assert store.identity.streams[HIDDEN] == Codebooks(4, 8)
     centers, model = torch.from_numpy(np.load(books)), load_model(teacher)
     agree = total = 0
     for row in store.rows(["audio", "num_frames", "layer"]):
         samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
         (output,) = layer_outputs(model, torch.from_numpy(samples)[None], "lstm")
-        found = parse_layer_codec("codebooks:4:8").decode(row["layer"], row["num_frames"])
+        found = stored_layer(store, row)
         agree, total = agree + int((nearest_centers(output, centers).numpy() == found).sum()), total + found.size
     assert agree > 0.999 * total  # batches of other shapes round differently
     # The codebooks are the store's own: other ones are refused by name.

@@ -6,6 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers import make_teacher
+from target_helpers import pack
 
 from asrkd.acoustic import load_model
 from asrkd.cli import cli
@@ -19,7 +20,6 @@ from asrkd.store.files import Files
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import Sampled
-from asrkd.targets.packed import pack
 from asrkd.targets.select import Entries
 
 

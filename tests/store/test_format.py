@@ -19,6 +19,7 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from target_helpers import pack, unpack
 
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
@@ -26,9 +27,9 @@ from asrkd.store import Identity, Store, manifest
 from asrkd.store.files import Files
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
-from asrkd.targets.packed import pack, unpack
 from asrkd.targets.random import frame_keys
 from asrkd.targets.statistics import frame_statistics, utterance_statistics
+from asrkd.targets.streams import POSTERIORS
 
 LAW = FrontEnd().frame_law()
 CODECS = ("dense", "topk:4", "topk:300", "nucleus:0.9:12", "sampled:9", "hybrid:0:8", "hybrid:3:6")
@@ -38,7 +39,7 @@ def write_store(root: str, codec_spec: str, lengths: list[int], num_classes: int
     """A store of random targets that change slowly, with noise as audio."""
     codec = parse_codec(codec_spec)
     identity = Identity(
-        "checkpoint:t", "f" * 32, codec, Inventory(("<blk>", *(f"é{n}" for n in range(1, num_classes))), "ctc"), embed="audio",
+        "checkpoint:t", "f" * 32, {POSTERIORS: codec}, Inventory(("<blk>", *(f"é{n}" for n in range(1, num_classes))), "ctc"), embed="audio",
     )  # fmt: skip
     rows = []
     for number, length in enumerate(lengths):

@@ -12,6 +12,8 @@ import torch
 from asrkd.labeling.encoding import encoded_columns
 from asrkd.store import Store
 from asrkd.store.verify import verify
+from asrkd.targets.streams import HIDDEN
+from asrkd.targets.vectors import FrameVectors
 
 STORES = Path(__file__).parents[1] / "data" / "stores"
 NAMES = sorted(path.name for path in STORES.iterdir() if path.is_dir())
@@ -25,10 +27,10 @@ def expected() -> dict[str, np.ndarray]:
 
 
 def test_there_is_one_of_each_codec() -> None:
-    codecs = {Store.open(str(STORES / name)).identity.target_codec.spec.split(":")[0] for name in NAMES}
+    codecs = {Store.open(str(STORES / name)).identity.posterior_codec.spec.split(":")[0] for name in NAMES}
     assert codecs == {"dense", "topk", "nucleus", "sampled", "hybrid"}
-    layers = [Store.open(str(STORES / name)).identity.layer_codec for name in OF_A_LAYER]
-    assert {codec.kind for codec in layers if codec} == {"float16", "codebooks"}
+    layers = [Store.open(str(STORES / name)).identity.streams[HIDDEN] for name in OF_A_LAYER]
+    assert {codec.spec.split(":")[0] for codec in layers} == {"float16", "codebooks"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,10 +48,9 @@ def test_targets_are_those_that_were_stored(name: str, expected: dict[str, np.nd
 @pytest.mark.parametrize("name", OF_A_LAYER)
 def test_layers_are_those_that_were_stored(name: str, expected: dict[str, np.ndarray]) -> None:
     store = Store.open(str(STORES / name))
-    codec = store.identity.layer_codec
-    assert codec
-    found = np.concatenate([codec.decode(row["layer"], row["num_frames"]) for row in store.rows()])
-    np.testing.assert_array_equal(found, expected[f"{name}/layer"])
+    found = store.stream(HIDDEN, list(store.rows()))
+    assert isinstance(found, FrameVectors)
+    np.testing.assert_array_equal(found.values, expected[f"{name}/layer"])
 
 
 @pytest.mark.parametrize("name", NAMES)

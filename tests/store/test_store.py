@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from target_helpers import pack, unpack
 
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
@@ -24,14 +25,14 @@ from asrkd.store.rewrite import with_columns
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
-from asrkd.targets.packed import pack, unpack
 from asrkd.targets.statistics import frame_statistics, utterance_statistics
+from asrkd.targets.streams import POSTERIORS
 
 LAW = FrontEnd().frame_law()
 IDENTITY = Identity(
     teacher="checkpoint:t",
     teacher_fingerprint="f" * 32,
-    codec=parse_codec("topk:3"),
+    streams={POSTERIORS: parse_codec("topk:3")},
     inventory=Inventory(tuple("abcdef"), "ctc"),
 )
 
@@ -124,7 +125,7 @@ def test_only_the_columns_asked_for_are_read(root: str, monkeypatch: pytest.Monk
         ("teacher_fingerprint", "e" * 32),
         ("inventory", Inventory(tuple("abcdeg"), "ctc")),
         ("inventory", Inventory(tuple("abcdefg"), "ctc")),
-        ("codec", parse_codec("topk:2")),
+        ("streams", {POSTERIORS: parse_codec("topk:2")}),
         ("front_end", FrontEnd(stride=4)),
         ("subsampling_factor", 2),
     ],
@@ -132,6 +133,7 @@ def test_only_the_columns_asked_for_are_read(root: str, monkeypatch: pytest.Monk
 def test_a_shard_of_another_identity_is_refused_by_name(root: str, name: str, value: Any) -> None:
     write_shard(Files(root), 1, [], dataclasses.replace(IDENTITY, **{name: value}))
     shown = {6: "inventory_fingerprint", 7: "num_units"}[len(value)] if name == "inventory" else name
+    shown = "codec" if name == "streams" else shown
     with pytest.raises(MismatchError, match=f"part-00001.* has {shown} "):
         Store.open(root).index(["id"])
     assert any(shown in problem for problem in verify(root))
@@ -242,7 +244,7 @@ def test_a_handle_is_small_when_it_goes_to_another_process_and_opens_the_files_t
     data = pickle.dumps(store)
     assert len(data) < before + 100 < 4000
     again = pickle.loads(data)
-    assert again.identity == store.identity and again.identity.codec == store.codec
+    assert again.identity == store.identity
     assert [row["id"] for row in again.rows(["id"])] == [row["id"] for row in store.rows(["id"])]
     assert [again.footer_fingerprint(unit) for unit in again.units()] == [
         store.footer_fingerprint(unit) for unit in store.units()

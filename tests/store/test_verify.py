@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from target_helpers import pack, unpack
 
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
@@ -23,19 +24,19 @@ from asrkd.store.schema import shard_name
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
-from asrkd.targets.packed import pack, unpack
 from asrkd.targets.random import frame_keys
 from asrkd.targets.statistics import frame_statistics, utterance_statistics
+from asrkd.targets.streams import POSTERIORS
 
 LAW = FrontEnd().frame_law()
 IDENTITY = Identity(
-    "checkpoint:teacher", "f" * 64, parse_codec("hybrid:2:8"), Inventory(tuple(f"u{n}" for n in range(300)), "hmm"),
+    "checkpoint:teacher", "f" * 64, {POSTERIORS: parse_codec("hybrid:2:8")}, Inventory(tuple(f"u{n}" for n in range(300)), "hmm"),
     embed="audio",
 )  # fmt: skip
 
 
 def make_row(name: str, frames: int = 30) -> dict[str, Any]:
-    codec = IDENTITY.target_codec
+    codec = IDENTITY.posterior_codec
     generator = torch.Generator().manual_seed(int(name[1:]))
     log_probs = (torch.randn(frames, 300, generator=generator) * 3).log_softmax(1)
     packed = pack(codec, codec.encode(log_probs, frame_keys(name, "f", frames, torch.device("cpu"))))

@@ -20,7 +20,7 @@ from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
-from asrkd.targets.packed import pack
+from asrkd.targets.streams import POSTERIORS
 
 UNITS = ("SIL", "a_0", "b_0")
 
@@ -51,7 +51,7 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
         identity = Identity(
             teacher="checkpoint:t.pt" if soft else "",
             teacher_fingerprint="0" * 32 if soft else "",
-            codec=parse_codec(codec) if soft else None,
+            streams={POSTERIORS: parse_codec(codec)} if soft else {},
             inventory=Inventory(units, "hmm") if soft else None,
             front_end=front_end,
             subsampling_factor=1,
@@ -101,5 +101,5 @@ def _row(prefix: str, number: int, soft: bool, embed: str, front_end: FrontEnd, 
     if soft:
         scores = torch.from_numpy(rng.standard_normal((frames, classes)).astype(np.float32))
         codec = parse_codec("dense")
-        row.update(pack(codec, codec.encode(scores.log_softmax(dim=-1))))
+        row.update(codec.layout(classes).pack(codec.encode(scores.log_softmax(dim=-1))))
     return row

@@ -7,6 +7,7 @@ import torch
 from asrkd.errors import MismatchError
 from asrkd.streaming.batch import Utterance, collate
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import POSTERIORS
 
 
 def _soft(frames: int, seed: int) -> SparseTargets:
@@ -29,9 +30,9 @@ def _utterance(name: str, frames: int, **more: object) -> Utterance:
 
 def test_collate_against_a_plain_loop() -> None:
     utterances = [
-        _utterance("a", 4, targets=_soft(4, 0), text="x"),
+        _utterance("a", 4, streams={POSTERIORS: _soft(4, 0)}, text="x"),
         _utterance("b", 2, alignment=np.array([1, 2]), speaker="p"),
-        _utterance("c", 6, targets=_soft(6, 1), alignment=np.arange(6)),
+        _utterance("c", 6, streams={POSTERIORS: _soft(6, 1)}, alignment=np.arange(6)),
     ]
     batch = collate(utterances)
     assert len(batch) == 3 and batch.ids == ["a", "b", "c"] and batch.seconds == 4.5
@@ -41,7 +42,7 @@ def test_collate_against_a_plain_loop() -> None:
         assert torch.equal(batch.features[row, :length], utterance.features)
         assert not batch.features[row, length:].any()
     assert batch.feature_lengths.tolist() == batch.num_frames.tolist() == [4, 2, 6]
-    assert batch.has_targets.tolist() == [True, False, True]
+    assert batch.has[POSTERIORS].tolist() == [True, False, True]
     assert batch.alignment is not None
     assert batch.alignment.tolist() == [[-100] * 6, [1, 2] + [-100] * 4, list(range(6))]
     assert batch.targets is not None
@@ -66,14 +67,14 @@ def test_without_any_targets_there_are_none() -> None:
 
 def test_another_number_of_frames_is_refused_with_both_numbers() -> None:
     with pytest.raises(MismatchError, match="'a'.*5 frames.*4 frames"):
-        collate([_utterance("a", 4, targets=_soft(5, 0))])
+        collate([_utterance("a", 4, streams={POSTERIORS: _soft(5, 0)})])
     with pytest.raises(MismatchError, match="alignment of 3 frames.*4 frames"):
         collate([_utterance("a", 4, alignment=np.arange(3))])
 
 
 def test_to_moves_every_tensor() -> None:
-    batch = collate([_utterance("a", 4, targets=_soft(4, 0), alignment=np.arange(4))]).to("meta")
-    tensors = [batch.features, batch.feature_lengths, batch.num_frames, batch.has_targets, batch.alignment]
+    batch = collate([_utterance("a", 4, streams={POSTERIORS: _soft(4, 0)}, alignment=np.arange(4))]).to("meta")
+    tensors = [batch.features, batch.feature_lengths, batch.num_frames, batch.has[POSTERIORS], batch.alignment]
     assert batch.targets is not None
     tensors += [value for value in vars(batch.targets).values() if isinstance(value, torch.Tensor)]
     assert len(tensors) == 10

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from stream_helpers import FRONT_END, MIXTURE, NOISE, make_loader, same_batches
+from target_helpers import pack
 
 from asrkd.corpus.augment import Augment, Gain, SpecAugment, TimeWarp, utterance_rng
 from asrkd.errors import ConfigError, MismatchError, StoreError
@@ -18,7 +19,7 @@ from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.mixture import Phase
 from asrkd.targets.codecs import parse_codec
-from asrkd.targets.packed import pack
+from asrkd.targets.streams import POSTERIORS
 
 MakeStore = Callable[..., str]
 
@@ -58,7 +59,7 @@ def test_a_batch_holds_what_the_store_holds(roots: dict[str, str]) -> None:
             frames = int(batch.num_frames[number])
             assert frames == facts["num_frames"] == int(batch.feature_lengths[number])
             if batch.source[0] == "soft":
-                assert batch.targets is not None and batch.has_targets[number] and batch.alignment is None
+                assert batch.targets is not None and batch.has[POSTERIORS][number] and batch.alignment is None
                 dense = source.store.targets(facts).to_dense()
                 kept = batch.targets.log_probs[batch.targets.row_splits[row] : batch.targets.row_splits[row + frames]]
                 np.testing.assert_array_equal(kept.view(frames, -1).numpy(), dense)
@@ -430,7 +431,7 @@ def test_targets_unpacked_on_a_device_are_those_unpacked_by_readers(make_store: 
     for given in (roots, {"s": dense}):
         plain, packed = make_loader(given), make_loader(given, unpack_on_device=True)
         for one, other in zip(_take(plain.steps({"s": 1}), 8), _take(packed.steps({"s": 1}), 8), strict=True):
-            assert other.targets is None and other.packed is not None
+            assert other.targets is None and list(other.packed) == [POSTERIORS]
             moved = other.to("cpu")
             assert same_batches([one], [moved])
     with pytest.raises(ConfigError, match="source 's' has a time warp, which unpack_on_device"):

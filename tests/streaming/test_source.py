@@ -13,6 +13,7 @@ from asrkd.store import Store
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.selection import Filter
 from asrkd.streaming.source import Source
+from asrkd.targets.streams import POSTERIORS
 
 MakeStore = Callable[..., str]
 
@@ -28,7 +29,7 @@ def test_a_source_reads_every_row_of_every_shard(make_store: MakeStore, cache_mb
     assert source.group_sizes.tolist() == [64, 11, 64, 11]  # 75 rows a shard, 64 rows a row group
     facts = source.facts(149)
     assert facts["custom"] == {"number": 149} and facts["num_frames"] == source.num_frames[149]
-    assert source.rows.has_targets(facts)
+    assert list(source.rows.packed(facts)) == [POSTERIORS]
     assert source.store.targets(facts).num_frames == facts["num_frames"]
     assert source.hours == pytest.approx(sum(source.facts(i)["duration"] for i in range(150)) / 3600)
 

@@ -6,15 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from target_helpers import joined, pack, unpack
 
 from asrkd.errors import StoreError
-from asrkd.targets import device
-from asrkd.targets.codecs import Codec, Dense, Hybrid, Nucleus, Sampled, TopK, decode_entries
-from asrkd.targets.layouts import Bytes
-from asrkd.targets.packed import PackedTargets, pack, unpack
+from asrkd.targets import layouts
+from asrkd.targets.arrays import TORCH
+from asrkd.targets.codecs import Dense, Hybrid, Nucleus, PosteriorCodec, Sampled, TopK
+from asrkd.targets.packed import PackedTargets
 from asrkd.targets.random import frame_keys
 from asrkd.targets.select import Entries
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import Targets
 
 CPU = torch.device("cpu")
 CODECS = (
@@ -40,12 +42,11 @@ def _speech(frames: int, classes: int, seed: int) -> torch.Tensor:
     return logits.log_softmax(1)
 
 
-def as_on_a_device(packed: PackedTargets) -> SparseTargets:
+def as_on_a_device(packed: PackedTargets) -> Targets:
     """Unpacked with torch alone, which runs on a CPU too."""
-    layout = packed.codec.layout(packed.num_classes)
-    assert isinstance(layout, Bytes)
-    entries = Entries(*device.unpack_on_device(packed.columns, packed.lengths, layout.layout), packed.num_classes)
-    return decode_entries(packed.codec, entries, packed.lengths)
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(layouts, "arrays_for", lambda _: TORCH)
+        return packed.unpack()
 
 
 @pytest.mark.slow
@@ -56,14 +57,16 @@ def as_on_a_device(packed: PackedTargets) -> SparseTargets:
     codec=st.sampled_from(CODECS),
     seed=st.integers(0, 1000),
 )
-def test_a_batch_is_its_utterances_one_after_another(lengths: list[int], classes: int, codec: Codec, seed: int) -> None:
+def test_a_batch_is_its_utterances_one_after_another(
+    lengths: list[int], classes: int, codec: PosteriorCodec, seed: int
+) -> None:
     rows, alone = [], []
     for number, frames in enumerate(lengths):
         log_probs = _speech(frames, classes, seed + number)
         rows.append(pack(codec, codec.encode(log_probs, frame_keys(f"u{number}", "t", frames, CPU))))
         alone.append(unpack(codec, rows[-1:], [frames], classes))
     expected = SparseTargets.cat(alone)
-    packed = PackedTargets.join(codec, rows, lengths, classes)
+    packed = joined(codec, rows, lengths, classes)
     for batch in (packed.unpack(), as_on_a_device(packed)):
         assert batch.lengths.tolist() == lengths and batch.num_classes == classes
         for name in ("row_splits", "ids", "log_probs", "missing"):
@@ -77,14 +80,14 @@ def test_damage_is_refused_by_name() -> None:
     for name in rows[0]:
         broken = [rows[0], rows[1] | {name: rows[1][name] + b"\0"}]
         with pytest.raises(StoreError, match=f"column {name!r} has .* bytes where .* belong"):
-            PackedTargets.join(codec, broken, [9, 9], 50)
+            joined(codec, broken, [9, 9], 50)
         for lacking in ({key: value for key, value in rows[1].items() if key != name}, rows[1] | {name: None}):
             with pytest.raises(StoreError, match=f"column {name!r} is not among"):
-                PackedTargets.join(codec, [rows[0], lacking], [9, 9], 50)
+                joined(codec, [rows[0], lacking], [9, 9], 50)
     with pytest.raises(StoreError, match="column 'target_counts' has 9 bytes where 8 belong"):
-        PackedTargets.join(codec, rows, [9, 8], 50)
+        joined(codec, rows, [9, 8], 50)
     with pytest.raises(StoreError, match="column 'target_counts' has 9 bytes where 0 belong"):
-        PackedTargets.join(codec, rows, [9, 0], 50)
+        joined(codec, rows, [9, 0], 50)
 
 
 def test_contradictions_are_refused() -> None:
@@ -97,7 +100,7 @@ def test_contradictions_are_refused() -> None:
         ({"target_ids_0": bytes([5, 3, 5])}, "a class stands twice in a frame"),
         ({"target_ids_0": bytes([5, 3]), **counted}, "frame 1 has 1 entries, but 2 are carried into it"),
     ):
-        packed = PackedTargets.join(codec, [{**good, **change}], [2], 3000)
+        packed = joined(codec, [{**good, **change}], [2], 3000)
         for work in (PackedTargets.unpack, as_on_a_device):
             with pytest.raises(StoreError, match=message):
                 work(packed)
@@ -110,13 +113,13 @@ def test_bits_behind_the_last_entry_say_nothing() -> None:
     expected = unpack(codec, rows, [8, 8], 50)
     for row in rows:
         row["target_carried"] = row["target_carried"][:-1] + bytes([row["target_carried"][-1] | 0b11100000])
-    packed = PackedTargets.join(codec, rows, [8, 8], 50)
+    packed = joined(codec, rows, [8, 8], 50)
     for found in (packed.unpack(), as_on_a_device(packed)):
         assert torch.equal(found.ids, expected.ids) and torch.equal(found.log_probs, expected.log_probs)
 
 
 def test_dense_targets_are_packed_and_unpacked_by_the_same_calls() -> None:
     parts = [_speech(frames, 7, frames) for frames in (3, 0, 5)]
-    packed = PackedTargets.join(Dense(), [pack(Dense(), Dense().encode(part)) for part in parts], [3, 0, 5], 7)
+    packed = joined(Dense(), [pack(Dense(), Dense().encode(part)) for part in parts], [3, 0, 5], 7)
     found = packed.map(torch.clone).unpack()
     assert torch.equal(found.to_dense(), torch.cat(parts)) and found.lengths.tolist() == [3, 0, 5]

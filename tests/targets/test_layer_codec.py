@@ -9,7 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkd.errors import ConfigError, StoreError
-from asrkd.targets.layer_codec import LayerCodec, fit_codebooks, nearest_centers, parse_layer_codec
+from asrkd.targets.codecs import stream_codec
+from asrkd.targets.layer_codec import Codebooks, Float16, HiddenCodec, fit_codebooks, nearest_centers
+from asrkd.targets.packed import PackedTargets
+from asrkd.targets.streams import HIDDEN
+from asrkd.targets.vectors import FrameVectors
+
+
+def stored(codec: HiddenCodec, data: bytes, frames: int) -> torch.Tensor:
+    """What a reader of a store gets."""
+    layout = codec.layout(0)
+    packed = PackedTargets.join(layout, [layout.pack(data)], [frames])
+    targets = packed.unpack()
+    assert isinstance(targets, FrameVectors) and targets.lengths.tolist() == [frames]
+    return targets.values
 
 
 @settings(max_examples=50, deadline=None)
@@ -35,18 +48,18 @@ def test_the_nearest_center_of_each_part_is_stored(frames: int, books: int, entr
         for t in range(frames)
     ]
     assert nearest_centers(output, centers).tolist() == expected
-    codec = LayerCodec("codebooks", books, entries)
+    codec = Codebooks(books, entries)
     data = codec.encode(output, centers)
-    assert len(data) == frames * books and codec.decode(data, frames).tolist() == expected
+    assert len(data) == frames * books and stored(codec, data, frames).tolist() == expected
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 5), st.integers(1, 7), st.floats(1e-3, 1e6))
 def test_numbers_come_back_with_16_bits(frames: int, width: int, scale: float) -> None:
     output = scale * torch.randn(frames, width, generator=torch.Generator().manual_seed(0))
-    codec = LayerCodec("float16", width)
+    codec = Float16(width)
     data = codec.encode(output)
-    found = codec.decode(data, frames)
+    found = stored(codec, data, frames).numpy()
     assert len(data) == 2 * frames * width and found.dtype == np.float32 and np.isfinite(found).all()
     np.testing.assert_allclose(found, output.clamp(-65504, 65504).numpy(), rtol=1e-3, atol=1e-7)
 
@@ -72,16 +85,21 @@ def test_fitted_centers_are_the_means_of_their_frames() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    for spec in ("float16", "float16:0", "codebooks:4", "codebooks:4:257", "float32:4", "float16:x"):
-        with pytest.raises(ConfigError, match=f"layer codec '{spec}' is not known"):
-            parse_layer_codec(spec)
+    for spec in ("float16", "codebooks:4", "float32:4", "float16:x", "topk:20"):
+        with pytest.raises(
+            ConfigError, match=f"codec of hidden targets '{spec}' is not known; give float16:D or codebooks"
+        ):
+            stream_codec(HIDDEN, spec)
+    for spec, reason in (("float16:0", "D of 'float16:D' is 0"), ("codebooks:4:257", "K from 2 to 256")):
+        with pytest.raises(ConfigError, match=reason):
+            stream_codec(HIDDEN, spec)
     for spec in ("float16:320", "codebooks:8:256"):
-        assert parse_layer_codec(spec).spec == spec
+        assert stream_codec(HIDDEN, spec).spec == spec
     with pytest.raises(ConfigError, match="3 codebooks of 4 entries cannot be fitted to 10 frames of 8 dimensions"):
         fit_codebooks(torch.zeros(10, 8), 3, 4)
     with pytest.raises(ConfigError, match="has 6 dimensions, the codebooks are of 2 x 4"):
         nearest_centers(torch.zeros(1, 6), torch.zeros(2, 3, 4))
     with pytest.raises(StoreError, match="has 7 bytes, but 2 frames of 'float16:2' have 8"):
-        LayerCodec("float16", 2).decode(bytes(7), 2)
+        stored(Float16(2), bytes(7), 2)
     with pytest.raises(StoreError, match="index 9 of a codebook of 4"):
-        LayerCodec("codebooks", 2, 4).decode(bytes([0, 9]), 1)
+        stored(Codebooks(2, 4), bytes([0, 9]), 1)

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkd.errors import StoreError
-from asrkd.targets.packing import ByteLayout, Columns, join_columns, pack_columns, unpack_columns
+from asrkd.targets.arrays import NUMPY, TORCH
+from asrkd.targets.packing import ByteLayout, join_columns, pack_columns, unpack_columns
+from asrkd.targets.streams import Columns
 
 Frames = list[list[tuple[int, int]]]
 
@@ -60,7 +62,12 @@ def read_plainly(columns: dict, num_frames: int, layout: ByteLayout) -> Frames:
 
 
 def unpacked(columns: Columns, num_frames: int, layout: ByteLayout) -> tuple[torch.Tensor, ...]:
-    return unpack_columns(join_columns([columns], [num_frames], layout), torch.tensor([num_frames]), layout)
+    joined, lengths = join_columns([columns], [num_frames], layout), torch.tensor([num_frames])
+    splits, ids, codes = unpack_columns(joined, lengths, layout, TORCH)
+    arrays = {name: column.numpy() for name, column in joined.items()}
+    for one, other in zip(unpack_columns(arrays, lengths.numpy(), layout, NUMPY), (splits, ids, codes), strict=True):
+        np.testing.assert_array_equal(one, other)
+    return splits.diff(), ids, codes
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from asrkd.errors import ConfigError
 from asrkd.streaming.batch import Batch, Utterance, collate
 from asrkd.targets.codecs import Dense
 from asrkd.targets.packed import as_stored
+from asrkd.targets.streams import POSTERIORS
 from asrkd.training.consistency import ConsistencyConfig, ConsistencyObjective
 from asrkd.training.metrics import read_metrics
 from asrkd.training.objective import FrameObjective, SoftLossConfig
@@ -98,7 +99,7 @@ def test_loss_and_gradient_are_those_of_a_plain_loop(
             torch.randn(length, CLASSES),
             length,
             1.0,
-            targets=as_stored(Dense(), log_probs),
+            streams={POSTERIORS: as_stored(Dense(), log_probs)},
             text=text,
             second_view=torch.randn(length, CLASSES),
         )

@@ -96,7 +96,7 @@ def test_two_processes_make_the_updates_of_one(corpus: Path, stores: Path, tmp_p
 @pytest.mark.parametrize(
     ("store", "changes", "message"),
     [
-        ("plain", {}, "the store .* has none.*label it with --layer"),
+        ("plain", {}, "hidden targets are wanted, but the store .* has none.*--layer"),
         (
             "numbers",
             {"layer_loss": {"layer": "lstm", "loss": "l1"}},

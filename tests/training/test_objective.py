@@ -18,6 +18,7 @@ from asrkd.streaming.batch import Batch, Utterance, collate
 from asrkd.targets.codecs import TopK
 from asrkd.targets.packed import as_stored
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import POSTERIORS
 from asrkd.training.objective import FrameObjective, HardLossConfig, SoftLossConfig
 from asrkd.training.student import Losses, Objective, Student, StudentOutput
 
@@ -46,7 +47,7 @@ def batch_of(classes: int, *, labels: bool = True) -> tuple[Batch, Tensor]:
             torch.zeros(length, 2),
             length,
             1.0,
-            targets=as_stored(TopK(classes), log_probs),
+            streams={POSTERIORS: as_stored(TopK(classes), log_probs)},
             alignment=rng.integers(0, classes, length) if labels else None,
             text="AB C" if labels else None,
         )

@@ -30,7 +30,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -48,10 +47,11 @@ from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.inspect import store_statistics
 from asrkd.store.writer import COMPRESSION_LEVEL, write_shard
-from asrkd.targets.codecs import Codec, parse_codec
-from asrkd.targets.packed import as_stored, pack, unpack
+from asrkd.targets.codecs import PosteriorCodec, parse_codec
+from asrkd.targets.packed import as_stored
 from asrkd.targets.random import frame_keys
 from asrkd.targets.sparse import SparseTargets
+from asrkd.targets.streams import POSTERIORS
 
 BATCH = 4096
 DRAWS = (1, 4, 16, 64)
@@ -131,13 +131,13 @@ def best_of(count: int, work: Callable[[], object]) -> float:
     return min(found)
 
 
-def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
+def by_codec(codec: PosteriorCodec, parts: list[Tensor]) -> Stored:
     """A real store, written and read."""
     with tempfile.TemporaryDirectory() as folder:
         front_end = FrontEnd()
         law = front_end.frame_law()
         units = tuple(f"unit-{number}" for number in range(parts[0].shape[1]))
-        identity = Identity("benchmark", "0" * 32, codec, Inventory(units, "hmm"), front_end)
+        identity = Identity("benchmark", "0" * 32, {POSTERIORS: codec}, Inventory(units, "hmm"), front_end)
         frames = sum(len(part) for part in parts)
         names = [f"utterance-{number:05d}" for number in range(len(parts))]
         keys = [keys_of(name, len(part)) for name, part in zip(names, parts, strict=True)]
@@ -147,7 +147,8 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
         ]
         choosing = best_of(3, lambda: [codec.encode(*batch) for batch in together])
         entries = [codec.encode(part, key) for part, key in zip(parts, keys, strict=True)]
-        packing = best_of(3, lambda: [pack(codec, one) for one in entries])
+        layout = codec.layout(parts[0].shape[1])
+        packing = best_of(3, lambda: [layout.pack(one) for one in entries])
         rows = []
         for number, (name, part) in enumerate(zip(names, parts, strict=True)):
             samples = law.window + law.shift * (front_end.stride * len(part) - 1)
@@ -165,7 +166,7 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
                     "entropy": float(-torch.special.xlogy(part.exp(), part.exp()).sum(1).mean()),
                     "confidence": float(part.max(1).values.exp().mean()),
                 }
-                | pack(codec, entries[number])
+                | layout.pack(entries[number])
             )
         write_shard(Files(folder), 0, rows, identity)
         manifest.create(Files(folder), identity, {"num_units": 1, "num_cuts": len(parts), "hours": 0.0})
@@ -173,7 +174,7 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
         store = Store.open(folder)
         read = list(store.rows(["num_frames", *store.target_columns]))
         batches = [read[at : at + TOGETHER] for at in range(0, len(read), TOGETHER)]
-        unpacking = best_of(3, lambda: [unpacked(codec, batch, parts[0].shape[1]) for batch in batches])
+        unpacking = best_of(3, lambda: [store.stream(POSTERIORS, batch) for batch in batches])
         sizes = store_statistics(Store.open(folder))["bytes_per_frame"]
         return Stored(
             size / frames,
@@ -183,11 +184,6 @@ def by_codec(codec: Codec, parts: list[Tensor]) -> Stored:
             lambda draw: as_stored(codec, torch.cat(parts)[:BATCH], keys_of(f"draw-{draw}", BATCH)),
             codec.unbiased,
         )
-
-
-def unpacked(codec: Codec, rows: Sequence[dict[str, Any]], classes: int) -> SparseTargets:
-    """As the loader unpacks a batch."""
-    return unpack(codec, rows, [row["num_frames"] for row in rows], classes)
 
 
 def by_peer(name: str, parts: list[Tensor]) -> Stored:

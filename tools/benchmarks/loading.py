@@ -134,13 +134,13 @@ def write_asrkd(folder: Path, payload: str, count: int) -> None:
     from asrkd.store.identity import Identity
     from asrkd.store.writer import write_shard
     from asrkd.targets.codecs import parse_codec
-    from asrkd.targets.packed import pack
+    from asrkd.targets.streams import POSTERIORS
 
     codec = parse_codec(f"topk:{TOP}")
     identity = Identity(
         teacher="benchmark",
         teacher_fingerprint="0" * 32,
-        codec=codec,
+        streams={POSTERIORS: codec},
         inventory=Inventory(tuple(f"u{number}" for number in range(CLASSES)), "ctc"),
         front_end=FRONT_END,
         subsampling_factor=1,
@@ -162,7 +162,7 @@ def write_asrkd(folder: Path, payload: str, count: int) -> None:
                 "num_frames": frames,
                 "audio": {"bytes": flac(samples), "path": None} if payload == "audio" else None,
                 "features": features_of(samples).tobytes() if payload == "features" else None,
-                **pack(codec, codec.encode(scores)),
+                **codec.layout(scores.shape[1]).pack(codec.encode(scores)),
             }
         )
     for unit, part in enumerate(np.array_split(np.arange(count), 4)):

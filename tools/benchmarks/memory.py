@@ -21,8 +21,8 @@ from asrkd.store import Identity, Store, manifest
 from asrkd.store.files import Files
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
-from asrkd.targets.packed import pack
 from asrkd.targets.random import frame_keys
+from asrkd.targets.streams import POSTERIORS
 
 CLASSES, FRAMES, OF_A_UNIT = 3000, 100, 500
 
@@ -31,7 +31,7 @@ def fill(root: str, units: int, codec_spec: str) -> None:
     """Encode, pack and write units of random posteriors."""
     codec = parse_codec(codec_spec)
     inventory = Inventory(("<blk>", *(f"u{number}" for number in range(CLASSES - 1))), "ctc")
-    identity = Identity("random", "f" * 32, codec, inventory)
+    identity = Identity("random", "f" * 32, {POSTERIORS: codec}, inventory)
     law = identity.frame_law
     samples = law.window + law.shift * (3 * FRAMES - 1)
     log_probs = (4 * torch.randn(FRAMES, CLASSES, generator=torch.Generator().manual_seed(0))).log_softmax(1)
@@ -39,7 +39,8 @@ def fill(root: str, units: int, codec_spec: str) -> None:
         rows = []
         for number in range(OF_A_UNIT):
             key = f"{unit}-{number}"
-            packed = pack(codec, codec.encode(log_probs, frame_keys(key, "f" * 32, FRAMES, torch.device("cpu"))))
+            keys = frame_keys(key, "f" * 32, FRAMES, torch.device("cpu"))
+            packed = codec.layout(len(inventory)).pack(codec.encode(log_probs, keys))
             row = {"id": key, "recording_id": key, "start": 0.0, "duration": samples / 16000, "sampling_rate": 16000}
             rows.append(row | {"num_samples": samples, "num_frames": FRAMES} | packed)
         write_shard(Files(root), unit, rows, identity)

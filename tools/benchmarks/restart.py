@@ -26,7 +26,6 @@ from asrkd.store import Store
 from asrkd.store.files import Files
 from asrkd.store.plan import read_cuts
 from asrkd.store.writer import write_shard
-from asrkd.targets.packed import pack
 from asrkd.targets.random import frame_keys
 
 TEACHER = """
@@ -65,11 +64,11 @@ def write_manifest(path: Path, count: int, audio: Path) -> None:
 def finish_all_but_one(root: str) -> int:
     """Write the shards of every unit but the last; the number of their utterances."""
     store = Store.open(root)
-    codec, units = store.identity.target_codec, int(store.plan["num_units"])
+    codec, units = store.identity.posterior_codec, int(store.plan["num_units"])
     frames = store.identity.frame_law.num_frames(80000)
     log_probs = torch.randn(frames, len(store.identity.units)).log_softmax(1)
     keys = frame_keys("any", store.identity.teacher_fingerprint, frames, torch.device("cpu"))
-    packed = pack(codec, codec.encode(log_probs, keys))
+    packed = codec.layout(log_probs.shape[1]).pack(codec.encode(log_probs, keys))
     fixed: dict[str, Any] = {
         "start": 0.0,
         "duration": 5.0,

@@ -37,6 +37,7 @@ from asrkd.store.plan import PlanTotals, plan_name, to_line, write_planned
 from asrkd.store.schema import quarantine_name, shard_name
 from asrkd.store.writer import shard_bytes
 from asrkd.targets.codecs import parse_codec
+from asrkd.targets.streams import POSTERIORS
 
 SAMPLES, RATE, OF_A_UNIT = 16_000, 16_000, 50
 # Links of one file that a disk allows.
@@ -122,7 +123,7 @@ def row(identity: Identity, key: str, seed: int) -> dict[str, Any]:
     if identity.embed == "features":
         features = torch.randn(frames, identity.front_end.feature_dim, generator=generator)
         values |= {"features": features.numpy().tobytes(), "text": "a b a"}
-    if identity.codec is None:
+    if POSTERIORS not in identity.streams:
         return values
     log_probs = (3 * torch.randn(frames, len(identity.units), generator=generator)).log_softmax(1)
     return values | encoded_columns(key, log_probs, identity)
