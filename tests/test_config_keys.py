@@ -255,7 +255,8 @@ junk = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@pytest.mark.slow
+@settings(max_examples=200)
 @given(st.sampled_from(LEAVES), st.data())
 def test_any_value_is_kept_or_refused(key: Key, data: st.DataObject) -> None:
     value = data.draw(junk | of_kind(key.kind, key.declared))

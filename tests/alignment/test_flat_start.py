@@ -100,6 +100,7 @@ def test_a_wrong_transcript_among_a_hundred_is_found(model: PhoneModel) -> None:
     assert odd == [37]
 
 
+@pytest.mark.slow
 def test_the_model_is_the_same_when_it_is_made_again_and_read_again(model: PhoneModel, tmp_path: Path) -> None:
     again = flat_start([said.cepstra for said in TRAIN], [said.graph() for said in TRAIN], PHONES, RATE)
     again.save(tmp_path / "aligner.npz")

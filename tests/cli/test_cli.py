@@ -158,6 +158,7 @@ def test_a_store_is_described_and_verified(corpus: Path) -> None:
     assert "units      " in runner.invoke(cli, ["label", "status", store]).output
 
 
+@pytest.mark.slow
 def test_the_installed_command_runs(asrkd_command: Command) -> None:
     done = subprocess.run(asrkd_command("--version"), capture_output=True, text=True)
     assert done.returncode == 0 and "version" in done.stdout

@@ -142,6 +142,7 @@ def test_mp3_gives_any_stretch_to_the_sample(
     assert np.abs(audio.read(start, stop - start) - whole[:, start:stop]).max() < 1e-5
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 1000),
@@ -192,6 +193,7 @@ def test_mp3_of_any_making_gives_all_of_its_frames_or_both_numbers(
         assert np.abs(found[delay : delay + 2000] - first).max() < 1e-3
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(["OGG/VORBIS", "OGG/OPUS"]),

@@ -78,6 +78,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"letters:{tmp_path / 'words.txt'}"
 
 
+@pytest.mark.slow
 def test_a_tokenizer_of_ones_own_plans_aligns_trains_and_decodes(corpus: Path, tmp_path: Path, spec: str) -> None:
     tokenizer = read_tokenizer(spec)
     assert tokenizer.tokens == ("▁", *"ghilopuw")

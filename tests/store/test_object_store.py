@@ -75,7 +75,7 @@ def test_the_same_bytes_when_requests_fail_now_and_then(s3: S3Server, corpus: Pa
     assert read == [row["id"] for row in Store.open(str(local)).rows(["id"])]
 
 
-@pytest.mark.parametrize("fault", ["forbidden", "unavailable"])
+@pytest.mark.parametrize("fault", ["forbidden", pytest.param("unavailable", marks=pytest.mark.slow)])
 def test_a_unit_that_cannot_be_written_leaves_nothing_and_is_made_by_the_next_run(
     fault: str, s3: S3Server, corpus: Path, teacher: str, local: Path
 ) -> None:
