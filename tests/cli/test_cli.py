@@ -133,7 +133,7 @@ def test_what_cannot_be_decoded_is_said_before_the_model_runs(
     lexicon = corpus / "lexicon.txt"
     for said, arguments in {
         "k2": [lexicon, "--decoder", "k2"],
-        "needs k": [lexicon, "--grammar", tmp_path / "lm.arpa"],
+        "lm.arpa' cannot be read": [lexicon, "--grammar", tmp_path / "lm.arpa"],
         "insertion_penalty is 2": [lexicon, "--grammar", tmp_path / "lm.arpa", "--insertion-penalty", 2],
         "none.txt": [tmp_path / "none.txt"],
     }.items():

@@ -30,6 +30,7 @@ from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.labeling.reading import read_batch
 from asrkd.store import Store
+from asrkd.store.embedding import parse_embedding
 from asrkd.store.files import Files
 from asrkd.store.plan import read_cuts
 from asrkd.streaming import to_cuts
@@ -151,7 +152,9 @@ def test_any_composition_is_stored_as_lhotse_has_it(bases: list[MonoCut], data: 
         assert text_of(planned) == text_of(cut) == field_of(planned, "text") == expected_text(cut)
         for corpus in corpora:
             (planned,) = iterate_json(corpus)
-            batch = read_batch([json.loads(json.dumps(planned))], FrontEnd(sampling_rate=RATE), "audio")
+            batch = read_batch(
+                [json.loads(json.dumps(planned))], FrontEnd(sampling_rate=RATE), parse_embedding("audio")
+            )
             if is_silent:
                 assert "is padding alone" in batch.bad["composed"]
                 continue
@@ -232,7 +235,7 @@ def test_transforms_are_what_lhotse_does(bases: list[MonoCut], tmp_path: Path) -
     made = [one.with_id(str(number)) for number, one in enumerate(made)]
     CutSet.from_cuts(made).to_file(tmp_path / "cuts.jsonl")
     for planned, one in zip(iterate_json(tmp_path / "cuts.jsonl"), made, strict=True):
-        batch = read_batch([planned], FrontEnd(sampling_rate=RATE), "audio")
+        batch = read_batch([planned], FrontEnd(sampling_rate=RATE), parse_embedding("audio"))
         assert not batch.bad
         samples, _ = soundfile.read(io.BytesIO(batch.heard[0].row["audio"]["bytes"]), dtype="int16")
         if isinstance(one, MixedCut) and one.sampling_rate != RATE:

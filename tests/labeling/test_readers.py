@@ -31,6 +31,7 @@ from asrkd.labeling.readers import Readers
 from asrkd.labeling.reading import batches, read_batch
 from asrkd.labeling.status import status
 from asrkd.store import Store
+from asrkd.store.embedding import parse_embedding
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.verify import verify
@@ -74,7 +75,7 @@ def test_a_cut_that_kills_its_reader_is_bad_and_no_other(tmp_path: Path) -> None
     cuts = cuts_of(tmp_path, 8)
     deadly = Deadly(samples=cuts[3]["recording"]["num_samples"])
     same = [cut["id"] for cut in cuts if cut["recording"]["num_samples"] == deadly.samples]
-    readers: Readers[int] = Readers(deadly, "none", processes=2, seconds=60.0)
+    readers: Readers[int] = Readers(deadly, parse_embedding("none"), processes=2, seconds=60.0)
     try:
         found = list(readers.read([(0, cuts[:3]), (1, cuts[3:6]), (2, cuts[6:])]))
     finally:
@@ -116,7 +117,7 @@ def test_a_decoder_that_hangs_is_ended_and_its_cut_put_into_quarantine(tmp_path:
 @pytest.mark.timeout(60)
 def test_closing_does_not_wait_for_a_reader_that_hangs(tmp_path: Path) -> None:
     cuts = cuts_of(tmp_path, 2)
-    readers: Readers[int] = Readers(FrontEnd(), "none", processes=1, seconds=1000.0)
+    readers: Readers[int] = Readers(FrontEnd(), parse_embedding("none"), processes=1, seconds=1000.0)
     ends: list[BaseException] = []
 
     def consume() -> None:
@@ -149,7 +150,7 @@ def test_a_reader_that_cannot_start_is_nobodys_fault(tmp_path: Path) -> None:
         module = types.ModuleType("nowhere")
         module.Nowhere = Unknown  # type: ignore[attr-defined]
         patch.setitem(sys.modules, "nowhere", module)
-        readers: Readers[int] = Readers(Unknown(), "none", processes=1, seconds=60.0)
+        readers: Readers[int] = Readers(Unknown(), parse_embedding("none"), processes=1, seconds=60.0)
         try:
             with pytest.raises(
                 AsrkdError, match="a reader process ended with exit code 1, which its own message above explains"
