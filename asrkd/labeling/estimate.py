@@ -1,4 +1,4 @@
-"""What labeling a corpus will cost, from a short timed sample of it."""
+"""What a corpus will cost, from labeling to a student's epochs: a short timed sample of it, scaled up."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import random
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,9 @@ from asrkd.labeling.crew import ALONE, Crew, one_thread
 from asrkd.labeling.plan import plan
 from asrkd.labeling.worker import UnitResult
 from asrkd.store import Store
+from asrkd.store.catalog_writer import write_catalog
+from asrkd.store.inspect import column_bytes
+from asrkd.store.writer import ROW_GROUP_ROWS
 
 # The sample is drawn from so many cuts at the corpus's beginning: a corpus may be too large to be read for it.
 _POOL = 20_000
@@ -28,24 +32,64 @@ _WARM_UP = 0.2
 
 
 @dataclass(frozen=True)
+class Fleet:
+    """What is assumed of the machines; each device is taken to be as fast as the one that was measured, and never to wait or be lost.
+
+    Attributes:
+        nodes, devices_per_node: that label.
+        student_rtfx: seconds of audio that one device trains a student on in a second (`asrkd train --dry-run` tells); None if unknown.
+        student_devices: that train it.
+    """
+
+    nodes: int = 1
+    devices_per_node: int = 1
+    student_rtfx: float | None = None
+    student_devices: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "devices_per_node", "student_devices"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.student_rtfx is not None and not self.student_rtfx > 0:
+            raise ConfigError(f"student_rtfx is {self.student_rtfx}, but must be above 0")
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """What so many hours of audio cost.
+    """What a number of hours of audio cost.
 
     Attributes:
         hours: of audio, as asked.
-        sample_seconds: of audio that was labeled for it, behind the warm-up.
-        rtfx: seconds of audio in a second of one worker.
+        sample_seconds: measured: audio that was labeled for it, after the warm-up.
+        rtfx: measured: seconds of audio in a second of one worker.
         worker_hours: that one worker needs for all.
-        num_bytes: of all shards; `targets` and what rows carry besides.
+        days: that the assumed devices need for all.
+        utterances, frames: of the targets, if all is like the sample.
+        num_bytes: of all shards.
+        column_bytes: the same by column; `footers` is what is not in a column.
+        catalog_bytes: of the catalog.
         units: work units, each one shard.
+        label_requests: reads of plans and puts of shards, by labeling; reads of audio come on top.
+        epoch_requests: reads of row groups, by an epoch of a student: targets, and what is embedded.
+        epoch_days: of the student on its assumed devices; None if its speed is unknown.
+        epoch_bytes_per_second: that all readers of that epoch need together; None likewise.
     """
 
     hours: float
     sample_seconds: float
     rtfx: float
     worker_hours: float
+    days: float
+    utterances: float
+    frames: float
     num_bytes: float
+    column_bytes: dict[str, float]
+    catalog_bytes: float
     units: int
+    label_requests: float
+    epoch_requests: float
+    epoch_days: float | None
+    epoch_bytes_per_second: float | None
 
 
 def estimate(
@@ -61,6 +105,7 @@ def estimate(
     where: Sequence[Where] = (),
     sample_minutes: float = 5.0,
     crew: Crew = ALONE,
+    fleet: Fleet = Fleet(),  # noqa: B008  it does not change
     seed: int = 0,
 ) -> Estimate:
     """Label a random sample of a corpus on this machine, and scale what it took up to `hours`.
@@ -72,6 +117,7 @@ def estimate(
         hours: of audio to be labeled.
         sample_minutes: of audio to label for the estimate.
         crew: one worker, whose time is measured.
+        fleet: what is assumed of the machines.
         seed: of the sample.
 
     Raises:
@@ -93,21 +139,62 @@ def estimate(
             unit_hours=seconds * _WARM_UP / 3600,
         )  # fmt: skip
         results, elapsed = _timed(store, crew)
-    labeled = sum(result.seconds for result in results[1:])
-    if not labeled or elapsed <= 0:
-        raise CorpusError(
-            f"of {len(chosen)} sampled cuts too few can be labeled for an estimate; the first reason: "
-            f"{next((why for result in results for _, why in result.quarantined), 'the sample is one unit')}"
-        )
-    rtfx, stored = labeled / elapsed, sum(result.num_bytes for result in results[1:])
+        labeled = sum(result.seconds for result in results[1:])
+        if not labeled or elapsed <= 0:
+            raise CorpusError(
+                f"of {len(chosen)} sampled cuts too few can be labeled for an estimate; the first reason: "
+                f"{next((why for result in results for _, why in result.quarantined), 'the sample is one unit')}"
+            )
+        facts = _facts(store)
+    times, rtfx = hours * 3600 / labeled, labeled / elapsed
+    stored = sum(result.num_bytes for result in results[1:])
+    utterances, units = facts.utterances * times, math.ceil(hours / unit_hours)
+    columns = {name: size * times for name, size in facts.column_bytes.items()}
+    reads = 1 + (embed != "none")
+    speed = fleet.student_rtfx and fleet.student_rtfx * fleet.student_devices
     return Estimate(
         hours=hours,
         sample_seconds=labeled,
         rtfx=rtfx,
         worker_hours=hours / rtfx,
-        num_bytes=stored / labeled * hours * 3600,
-        units=math.ceil(hours / unit_hours),
+        days=hours / rtfx / (fleet.nodes * fleet.devices_per_node) / 24,
+        utterances=utterances,
+        frames=facts.frames * times,
+        num_bytes=stored * times,
+        column_bytes=columns | {"footers": stored * times - sum(columns.values())},
+        catalog_bytes=facts.catalog_bytes_per_utterance * utterances,
+        units=units,
+        label_requests=2.0 * units,
+        epoch_requests=reads * utterances / ROW_GROUP_ROWS,
+        epoch_days=hours / speed / 24 if speed else None,
+        epoch_bytes_per_second=stored * times / (hours * 3600 / speed) if speed else None,
     )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Of the sample after the warm-up."""
+
+    utterances: int
+    frames: int
+    column_bytes: dict[str, int]
+    catalog_bytes_per_utterance: float
+
+
+def _facts(store: Store) -> _Facts:
+    write_catalog(store)
+    # The catalog's description does not grow with the store.
+    catalog = sum(file.size for file in store.files.list("catalog", "") if not file.name.endswith(".json"))
+    sizes: Counter[str] = Counter()
+    utterances = frames = of_warm_up = 0
+    for unit in store.units():
+        rows = store.column(unit, "num_frames").to_numpy()
+        if unit == 0:
+            of_warm_up = len(rows)
+            continue
+        utterances, frames = utterances + len(rows), frames + int(rows.sum())
+        sizes.update(column_bytes(store.metadata(unit)))
+    return _Facts(utterances, frames, dict(sizes), catalog / max(utterances + of_warm_up, 1))
 
 
 def _timed(store: Store, crew: Crew) -> tuple[list[UnitResult], float]:

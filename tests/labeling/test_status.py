@@ -183,7 +183,8 @@ def test_an_estimate_is_what_the_whole_then_costs(corpus: Path, root: Path, tmp_
     found = estimate([cuts], hours=whole.hours, teacher=teacher, embed="none", unit_hours=0.001, sample_minutes=10.0)
     assert found.units == pytest.approx(whole.units, abs=2) and 10 < found.sample_seconds < whole.hours * 3600
     assert found.num_bytes == pytest.approx(whole.num_bytes, rel=0.5)
-    assert found.worker_hours == pytest.approx(whole.hours / found.rtfx)
+    assert found.worker_hours == pytest.approx(whole.hours / found.rtfx) == 24 * found.days
+    assert found.utterances == pytest.approx(whole.utterances, rel=0.3)
     arguments = [
         "estimate",
         cuts,
@@ -199,7 +200,21 @@ def test_an_estimate_is_what_the_whole_then_costs(corpus: Path, root: Path, tmp_
     shown = CliRunner().invoke(cli, arguments)
     assert shown.exit_code == 0 and "in 1000000 shards" in shown.output and "times real time" in shown.output
     values = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).output)
-    assert values["units"] == 1_000_000 and values["num_bytes"] > 1e9
+    assert values["units"] == 1_000_000 and values["num_bytes"] > 1e9 and values["epoch_days"] is None
+    assert sum(values["column_bytes"].values()) == pytest.approx(values["num_bytes"])
+    assert {"audio", "target_ids_0", "footers"} <= values["column_bytes"].keys()
+    assert 0 < values["catalog_bytes"] < 200 * values["utterances"] and values["label_requests"] == 2_000_000
+    fleet = ["--nodes", "4", "--devices-per-node", "8", "--student-rtfx", "500", "--student-devices", "16"]
+    shown = CliRunner().invoke(cli, [*arguments, *fleet]).output
+    days = 1_000_000 / 500 / 16 / 24
+    assert (
+        "4 nodes of 8 devices" in shown
+        and f"epoch      {days:.2f} days" in shown
+        and "measured on this machine" in shown
+    )
+    for wrong in (["--nodes", "0"], ["--student-rtfx", "0"], ["--student-devices", "0"]):
+        refused = CliRunner().invoke(cli, [*arguments, *wrong])
+        assert refused.exit_code != 0 and f"{wrong[0][2:].replace('-', '_')} is 0" in str(refused.exception)
     with pytest.raises(ConfigError, match="hours is 0"):
         estimate([cuts], hours=0, teacher=teacher, embed="none")
     with pytest.raises(ConfigError, match="workers is 2"):
