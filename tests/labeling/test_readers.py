@@ -54,7 +54,7 @@ def test_readers_read_what_a_loop_reads_in_its_order(tmp_path: Path, processes: 
         readers.close()
     assert [tag for tag, _ in found] == list(range(7))
     for (_, batch), part in zip(found, parts, strict=True):
-        expected = read_batch(part, front_end, "audio")
+        expected = read_batch(part, front_end, parse_embedding("audio"))
         assert [one.row for one in batch.heard] == [one.row for one in expected.heard] and batch.bad == {}
         for one, other in zip(batch.heard, expected.heard, strict=True):
             np.testing.assert_array_equal(one.features, other.features)
