@@ -11,6 +11,7 @@ from asrkd.alignment.model_align import ModelAligner
 from asrkd.alignment.phone_align import PhoneAligner, load_phone_model
 from asrkd.alignment.summary import ODDITY, Summary, UtteranceProgress
 from asrkd.corpus.inventory import Inventory, InventoryConfig
+from asrkd.corpus.text_rules import TextRules
 from asrkd.corpus.tokenizer import read_tokenizer, rules_of
 from asrkd.errors import ConfigError
 from asrkd.sequence.dependency import import_k2
@@ -41,6 +42,7 @@ def align_store(
     out: str,
     lexicon: str | Path | None,
     *,
+    rules: TextRules | None = None,
     states_per_phone: int = InventoryConfig.states_per_phone,
     model: str | None = None,
     device: str = "cpu",
@@ -63,6 +65,7 @@ def align_store(
 
     Args:
         lexicon: spec of the tokenizer; with a model it may be None for the one that the model brings.
+        rules: of the normalization of transcripts; by default those that the model brings, or NFC alone.
         model: spec of the model, of any kind (`asrkd.acoustic.load_model`).
         device: where it runs.
         oddity: without a model, how many deviations worse than the middle utterance one may fit its transcript.
@@ -97,7 +100,7 @@ def align_store(
     if lexicon is None and acoustic_model is not None:
         words = acoustic_model.text_tokenizer()
     else:
-        words = read_tokenizer(str(lexicon), rules_of(acoustic_model.tokenizer if acoustic_model else None))
+        words = read_tokenizer(str(lexicon), rules or rules_of(acoustic_model.tokenizer if acoustic_model else None))
     total = store.num_rows()
     if acoustic_model is not None:
         by_model = ModelAligner(

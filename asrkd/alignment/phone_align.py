@@ -20,6 +20,7 @@ from asrkd.alignment.summary import ODDITY, Example, Summary, UtteranceProgress,
 from asrkd.alignment.timeline import of_phone_path
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer
+from asrkd.corpus.tokens import Tokens
 from asrkd.corpus.topology import SILENCE
 from asrkd.errors import CorpusError, MismatchError
 from asrkd.store import Store
@@ -44,7 +45,8 @@ class PhoneAligner:
     def __init__(self, store: Store, words: Tokenizer, inventory: Inventory, *, oddity: float = ODDITY) -> None:
         self.store, self.words, self.inventory = store, words, inventory
         self.speech = Speech(store)
-        self.phones = tuple(phone for phone in words.tokens if phone != SILENCE)
+        # Not the tokens of the tokenizer, whose table may have a blank.
+        self.phones = tuple(name for name in Tokens.of(inventory).names if name != SILENCE)
         self.oddity = oddity
         self.summary = Summary(0.01, STATES)
         self.left_out = LeftOut()

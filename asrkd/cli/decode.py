@@ -46,15 +46,15 @@ def decode_command(
     acoustic_model.check_blank_penalty(blank_penalty)
     search = options.search_of(acoustic_model, device=device, **search_with)
     test_set = EvaluationSet.read(cuts)
-    for key, reference in test_set.references.items():
+    for key in test_set.references:
         files.check_id(key)
-        test_set.references[key] = search.reference(reference)
+    references = search.references(test_set.references)
     scores = AcousticScores(acoustic_model, test_set, acoustic_scale=acoustic_scale, blank_penalty=blank_penalty)
     texts = search.texts(scores)
     files.write_hypotheses(folder / f"hyp-{name}.txt", texts)
-    files.write_hypotheses(folder / f"ref-{name}.txt", test_set.references)
+    files.write_hypotheses(folder / f"ref-{name}.txt", references)
     files.write_speakers(folder / f"utt2spk-{name}.txt", test_set.speakers)
-    scored = align_words(test_set.references, texts, test_set.speakers)
+    scored = align_words(references, texts, test_set.speakers)
     files.write_scores(folder, name, scored)
     click.echo(files.summary(scored))
     click.echo(

@@ -210,6 +210,13 @@ def vocabulary(tokenizer: Tokenizer) -> dict[str, list[tuple[str, ...]]]:
     return {word: spell(plain, word)[0] for word in tokenizer.words}
 
 
+def searched(tokenizer: Tokenizer, transcript: str) -> list[str]:
+    """A transcript as a search through `vocabulary` finds it: its words, or without a list of words its tokens."""
+    if tokenizer.words is not None:
+        return text.words(text.normal(normalized(tokenizer, transcript)))
+    return [token for spellings in spell(tokenizer, transcript) for token in spellings[0]]
+
+
 def _parse(spec: str) -> tuple[str, str]:
     """The kind and argument of a spec; the kind of a path alone is told by its name."""
     kind, colon, argument = spec.partition(":")

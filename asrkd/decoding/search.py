@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -148,9 +148,9 @@ class Search:
             self.seconds += time.perf_counter() - began
             yield from found
 
-    def reference(self, transcript: str) -> str:
-        """A transcript as text that is found is compared with it: by the rules of the tokenizer."""
-        return self._normalize(transcript)
+    def references(self, transcripts: Mapping[str, str]) -> dict[str, str]:
+        """Transcripts as text that is found is compared with them: normalized by the rules of the tokenizer."""
+        return {key: self._normalize(transcript) for key, transcript in transcripts.items()}
 
     def texts(self, scores: Iterable[tuple[str, NDArray[np.float32]]]) -> dict[str, str]:
         """The text of each utterance by its id; as `decode`."""

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from asrkd.acoustic import AcousticModel
 from asrkd.config import check, setting
-from asrkd.corpus.tokenizer import normalized
 from asrkd.decoding.search import Search
 from asrkd.errors import CorpusError
 from asrkd.evaluation.wer import score, total
@@ -79,7 +78,7 @@ class DevWer(Callback):
             (one.id, model.scores_of(one.log_probs, acoustic_scale=settings.acoustic_scale).numpy())
             for one in utterances
         )
-        references = {one.id: normalized(trainer.lexicon, one.text) for one in utterances}
+        references = self._search.references({one.id: one.text for one in utterances})
         figures["dev_wer"] = total(score(references, texts, {one.id: one.speaker for one in utterances})).rate
 
 

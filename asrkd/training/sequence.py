@@ -12,7 +12,7 @@ from torch import Tensor
 from asrkd import files, text
 from asrkd.config import BY_CONTENT, check, setting
 from asrkd.corpus.inventory import Inventory
-from asrkd.corpus.tokenizer import Tokenizer, vocabulary
+from asrkd.corpus.tokenizer import Tokenizer, searched, vocabulary
 from asrkd.corpus.tokens import Tokens
 from asrkd.errors import CorpusError
 from asrkd.graphs import k2_graph, ngram_graph, topology_of, word_loop_graph
@@ -162,7 +162,7 @@ class SequenceObjective:
             ignore = [0] if settings.ignore_silence else []
             given = self._alignment(scores, lengths, batch)
             return smbr(scores, lengths, self._word_graph, given, beam=self._beam, ignore=ignore)
-        words = [[self._words[word] for word in text.words(text.normal(transcript))] for transcript in texts]
+        words = [[self._words[word] for word in searched(self.lexicon, transcript)] for transcript in texts]
         return mwer(scores, lengths, self._word_graph, words, beam=self._beam, num_paths=settings.num_paths)
 
     def _text(self, batch: Batch, number: int) -> str:

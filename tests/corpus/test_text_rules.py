@@ -13,7 +13,15 @@ from asrkd.corpus.characters import Characters, table_of_characters
 from asrkd.corpus.inventory import Inventory, InventoryConfig
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.text_rules import TextRules
-from asrkd.corpus.tokenizer import normalized, spell, tokenizer_from_dict, tokenizer_to_dict, vocabulary, with_rules
+from asrkd.corpus.tokenizer import (
+    normalized,
+    searched,
+    spell,
+    tokenizer_from_dict,
+    tokenizer_to_dict,
+    vocabulary,
+    with_rules,
+)
 from asrkd.corpus.units import Units, tokenizer_of_units
 from asrkd.errors import ConfigError, CorpusError
 
@@ -109,3 +117,13 @@ def test_configs_that_cannot_be(values: dict, why: str) -> None:
     with pytest.raises(ConfigError) as error:
         config.from_dict(InventoryConfig, values)
     assert why in str(error.value)
+
+
+def test_what_a_search_is_to_find() -> None:
+    rules = TextRules(case="lower", punctuation="remove")
+    lexicon = with_rules(Lexicon.from_pairs([("low", ["l"]), ("up", ["u"])]), rules)
+    assert searched(lexicon, "Low, UP!") == ["low", "up"]
+    characters = with_rules(Characters.of(("<blk>", "▁", *"lopuw")), rules)
+    assert searched(characters, "Low, UP!") == ["▁", "l", "o", "w", "▁", "u", "p"]
+    for tokenizer, said in ((lexicon, "low up"), (characters, "Up low")):
+        assert set(searched(tokenizer, said)) <= set(vocabulary(tokenizer))

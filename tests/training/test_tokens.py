@@ -109,6 +109,18 @@ def test_students_of_tokens_train_learn_from_a_teacher_and_are_decoded(
     assert align_store(Store.open(labeled), str(aligned), None, model=f"checkpoint:{tmp_path / 'student'}").count > 0
 
 
+@pytest.mark.slow
+def test_a_flat_start_of_characters(corpus: Path, tmp_path: Path) -> None:
+    make_tokens([str(corpus / "labeled.jsonl.gz")], str(tmp_path / "tokens"), "characters")
+    aligned = str(tmp_path / "aligned")
+    spec, labeled = f"lang:{tmp_path / 'tokens'}", Store.open(str(corpus / "stores/labeled"))
+    assert align_store(labeled, aligned, spec, states_per_phone=1, max_unaligned=0.6).count >= 10
+    # The blank of the table is no class of an hmm.
+    states = Inventory.from_lexicon(read_lang(str(tmp_path / "tokens")), "hmm", states_per_phone=1)
+    first = next(label for row in Store.open(aligned).rows() for label in row["alignment"] if label)
+    assert states.units[first] == "▁_0" and "<blk>_0" not in states.units
+
+
 def test_a_checkpoint_has_the_tokenizer_whole(corpus: Path, tmp_path: Path) -> None:
     make_tokens([str(corpus / "labeled.jsonl.gz")], str(tmp_path / "tokens"), "characters")
     inventory = {"lexicon": f"lang:{tmp_path / 'tokens'}", "text": {"punctuation": "remove"}}

@@ -37,7 +37,7 @@ class Alignment:
         progress: StageProgress,
     ) -> None:
         self.config, self.stores, self.train_config, self.progress = config, stores, train_config, progress
-        self.lexicon = Path(config.data) / "lexicon.txt"
+        self.lexicon = config.tokenizer
 
     def run(self) -> None:
         """Align what is not aligned yet; nothing to do for a topology that trains on transcripts."""
@@ -96,6 +96,7 @@ class Alignment:
             store,
             str(out),
             self.lexicon,
+            rules=self.config.text,
             states_per_phone=self.config.states_per_phone,
             save=save,
             saved=saved,

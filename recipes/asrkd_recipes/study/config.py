@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from asrkd.acoustic.lattice import LatticeSettings
 from asrkd.config import changed, check, same_as, setting
 from asrkd.corpus.augment import AugmentConfig
 from asrkd.corpus.inventory import InventoryConfig
+from asrkd.corpus.text_rules import TextRules
 from asrkd.corpus.topology import make_topology
 from asrkd.decoding.decode import BEAM
 from asrkd.models.build import ModelConfig
@@ -144,6 +146,10 @@ class StudyConfig:
     """`inventory.topology` of every training."""
     states_per_phone: int = same_as(InventoryConfig, "states_per_phone")
     """`inventory.states_per_phone` of every training."""
+    lexicon: str = ""
+    """Lexicon of the words, or the spec of another tokenizer (docs/tokens.md), of every training; an empty name takes `lexicon.txt` of `data`."""
+    text: TextRules = setting(TextRules)
+    """`inventory.text` of every training."""
     align_rounds: int = setting(0, at_least=0)
     """Align the sets again up to N times, for `hmm`, by a teacher trained on the labels of the round before; a round that does not lower the word error rate on dev is the last and is not taken (`align-rounds.json` next to the stores says which was)."""
     tests: dict[str, str] = setting(dict)
@@ -177,6 +183,11 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def tokenizer(self) -> str:
+        """The spec of what spells transcripts."""
+        return self.lexicon or str(Path(self.data) / "lexicon.txt")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.align_rounds and not make_topology(self.topology).needs_alignment:

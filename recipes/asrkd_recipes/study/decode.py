@@ -12,9 +12,9 @@ from torch import nn
 from asrkd import config as configs
 from asrkd import files
 from asrkd.acoustic import AcousticModel, TrainedModel, load_model
-from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet, latency_ratio
-from asrkd.decoding.search import Search
+from asrkd.decoding.search import Search, best_decoder
 from asrkd.errors import ConfigError
 from asrkd.evaluation.files import write_hypotheses, write_scores
 from asrkd.evaluation.wer import by_speaker, score, total
@@ -40,16 +40,19 @@ def dev_decoding(config: StudyConfig, spec: str) -> DevDecoding:
     """Choose the insertion penalty, and whether phones may be left early, on dev."""
     model = load_model(spec)
     data, settings = Path(config.data), config.decoding
-    lexicon = Lexicon.read(data / "lexicon.txt")
+    lexicon = read_tokenizer(config.tokenizer, config.text)
     dev = EvaluationSet.read(str(data / "dev.jsonl.gz"))
     # Held, because they are searched again and again.
     scores = list(_scores(model, dev, settings))
     # With one state a phone, or none, there is nothing to leave early.
     early = settings.leave_early if model.inventory.states_per_phone > 1 else [False]
+    greedy = best_decoder(model.inventory, lexicon, None)[0] == "greedy"
+    # The best class of each frame costs nothing.
+    penalties = [0.0] if greedy else settings.insertion_penalties
     tried = []
-    for leave_early, penalty in itertools.product(early, settings.insertion_penalties):
+    for leave_early, penalty in itertools.product(early, penalties):
         search = Search(lexicon, model, insertion_penalty=penalty, leave_early=leave_early, beam=settings.beam)
-        errors = total(score(dev.references, search.texts(scores), dev.speakers))
+        errors = total(score(search.references(dev.references), search.texts(scores), dev.speakers))
         tried.append(DevDecoding(model, search, penalty, leave_early, errors.rate))
     return min(tried, key=lambda trial: (trial.rate, trial.leave_early, abs(trial.penalty)))
 
@@ -82,7 +85,7 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
     for name, cuts in config.tests.items():
         test_set = EvaluationSet.read(str(data / f"{cuts}.jsonl.gz"))
         texts = best.search.texts(_scores(model, test_set, config.decoding))
-        scored = score(test_set.references, texts, test_set.speakers)
+        scored = score(best.search.references(test_set.references), texts, test_set.speakers)
         write_hypotheses(out / f"hyp-{name}.txt", texts)
         write_scores(out, name, scored)
         result["tests"][name] = {speaker: list(vars(errors).values()) for speaker, errors in by_speaker(scored).items()}

@@ -38,7 +38,7 @@ class Study:
         self.data = Path(config.data)
         self.workers = workers
         self.progress: StageProgress = progress or (lambda label, done, total, note: None)
-        self.lexicon = self.data / "lexicon.txt"
+        self.lexicon = config.tokenizer
         self.stores = Stores(config, workers, self.progress)
 
     def run(self, stage: str = STAGES[0], stop_stage: str = STAGES[-1]) -> None:
@@ -282,7 +282,9 @@ class Study:
             threads=1,
             model=system.model,
             front_end=system.front_end,
-            inventory=InventoryConfig(str(self.lexicon), self.config.topology, self.config.states_per_phone),
+            inventory=InventoryConfig(
+                self.lexicon, self.config.topology, self.config.states_per_phone, text=self.config.text
+            ),
             sources=sources,
             schedule=schedule,
             soft_loss=self.config.soft_loss,

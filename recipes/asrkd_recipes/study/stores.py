@@ -68,7 +68,7 @@ class Stores:
     ) -> None:
         """Label the untranscribed set with a teacher's posteriors, or those of its lattices."""
         if targets == "lattice":
-            content = {"teacher": teacher, "lexicon": str(self.data / "lexicon.txt"), "exact": True}
+            content = {"teacher": teacher, "lexicon": self.config.tokenizer, "exact": True}
             teacher = f"lattice:{self._written(f'{name}.yaml', content | dataclasses.asdict(self.config.lattice))}"
         self.fill(
             name, self.unlabeled, teacher=teacher, codec=codec or self.config.codec, layer=layer, codebooks=codebooks

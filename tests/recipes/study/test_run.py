@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from helpers import make_cuts
 
 from asrkd import checkpoint
 from asrkd import config as configs
+from asrkd.corpus.text_rules import TextRules
+from asrkd.corpus.train_tokens import make_tokens
 from asrkd.errors import ConfigError
 from asrkd.store import Store
 from asrkd_recipes.study.config import StudyConfig
@@ -270,3 +273,22 @@ def test_a_worker_that_waits_for_a_training_does_not_outlive_its_parent(tmp_path
         assert worker.is_running()
         process.kill()
     assert psutil.wait_procs([worker], timeout=20)[1] == []
+
+
+@pytest.mark.slow
+def test_a_study_of_characters(data: Path, tmp_path: Path) -> None:
+    make_tokens([str(data / "labeled.jsonl.gz")], str(tmp_path / "tokens"), "characters", rules=TextRules(case="upper"))
+    own = study(
+        data, tmp_path / "work", topology="ctc", lexicon=f"lang:{tmp_path / 'tokens'}", text={"case": "upper"},
+        decoding={"insertion_penalties": [0.0, 2.0]},
+    )  # fmt: skip
+    own.run()
+    results = read_results([tmp_path / "work"])
+    assert results
+    # No costs are tried where the best class of each frame is taken.
+    result = json.loads(next((tmp_path / "work").rglob("result.json")).read_text())
+    assert result["insertion_penalty"] == 0.0
+    said = next((tmp_path / "work").rglob("hyp-test.txt")).read_text()
+    assert Store.open(str(tmp_path / "work/stores/soft")).identity.inventory.units[:2] == ("<blk>", "▁")  # type: ignore[union-attr]
+    words = " ".join(line.partition(" ")[2] for line in said.splitlines())
+    assert words == words.upper()
