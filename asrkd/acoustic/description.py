@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from asrkd import text
+from asrkd.acoustic.model import AcousticModel
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import AsrkdError, ModelError
@@ -55,6 +56,18 @@ def read_description(spec: str, path: Path) -> Description:
         raise
     except (AsrkdError, ArithmeticError, TypeError, ValueError) as error:
         raise ModelError(f"{where}: {error}") from None
+
+
+def description_of(model: AcousticModel) -> dict[str, Any]:
+    """What `read_description` reads, of a model."""
+    described: dict[str, Any] = {
+        "front_end": model.front_end.to_dict(),
+        "inventory": model.inventory.to_dict(),
+        "subsampling_factor": model.subsampling_factor,
+    }
+    if model.log_prior is not None:
+        described["log_prior"] = model.log_prior.tolist()
+    return described
 
 
 def _inventory(values: Any, where: str) -> Inventory:

@@ -9,6 +9,7 @@ from asrkd.cli.command import run_command
 from asrkd.cli.decode import decode_command, score_command
 from asrkd.cli.demo import demo_command
 from asrkd.cli.estimate import estimate_command
+from asrkd.cli.export import export
 from asrkd.cli.label import label
 from asrkd.cli.options import check_number_options
 from asrkd.cli.segment import segment_command
@@ -33,6 +34,7 @@ def cli(context: click.Context, debug: bool) -> None:
       asrkd align STORE OUT              hard labels for the hmm topology, from nothing but transcripts
       asrkd train CONFIG                 teacher or student
       asrkd decode SPEC CUTS OUT         text and word error rate
+      asrkd export sherpa SPEC OUT       a student for sherpa-onnx
     """
     context.obj = {"debug": debug}
 
@@ -49,6 +51,7 @@ for command in (
     weigh_command,
     decode_command,
     score_command,
+    export,
 ):
     cli.add_command(command)
 check_number_options(cli)

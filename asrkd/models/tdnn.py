@@ -69,7 +69,7 @@ class TDNNStudent(nn.Module):
         padding = torch.arange(features.shape[1], device=features.device)[None] >= feature_lengths[:, None]
         features = features.masked_fill(padding[..., None], 0.0)
         features = functional.pad(features, (0, 0, 0, self.output_delay))
-        hidden, _ = self._hidden(features, self.initial_state(len(features))[:-1])
+        hidden, _ = self._hidden(features, self.initial_state(features.shape[0])[:-1])
         return self._logits(hidden[:, self.output_delay :]), feature_lengths
 
     def initial_state(self, batch_size: int = 1) -> StreamState:

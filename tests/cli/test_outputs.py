@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+from export.students import student
 from graph_helpers import run_settings
 from helpers import make_teacher
 
@@ -21,6 +22,8 @@ from asrkd import config as configs
 from asrkd.alignment.align_store import align_store
 from asrkd.cli import cli
 from asrkd.cli.command import run_command
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
 from asrkd.labeling.job import run as label
 from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
@@ -62,6 +65,8 @@ def place(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     Trainer(config).train()
     (folder / "ensemble.yaml").write_text(f"teachers: [{{spec: 'checkpoint:{folder}/run'}}]\n")
     (folder / "hyp.txt").write_text("a x\n")
+    units = Inventory(("<blk>", "a", "b"), "ctc", 1)
+    student("TDNNStudent", FrontEnd.from_dict({"preset": "sherpa"}), units, folder / "student.pt")
     return found
 
 
@@ -72,6 +77,8 @@ MAKES: dict[str, Arguments] = {
     "align": lambda p, out: ["align", p.corpus / "stores/labeled", out, "--lexicon", p.lexicon, "--states-per-phone", 1],
     "decode": lambda p, out: ["decode", p / "run", p.corpus / "labeled.jsonl.gz", out, "--lexicon", p.lexicon],
     "demo": lambda p, out: ["demo", out],
+    "export onnx": lambda p, out: ["export", "onnx", p / "run", out, "--type", "float32"],
+    "export sherpa": lambda p, out: ["export", "sherpa", f"checkpoint:{p / 'student.pt'}", out],
     "label codebooks": lambda p, out: [
         "label", "codebooks", p.corpus / "unlabeled.jsonl.gz", out, "--teacher", p.teacher, "--layer", "output",
         "--count", 1, "--entries", 2, "--max-frames", 50,

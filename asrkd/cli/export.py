@@ -1,0 +1,144 @@
+"""`asrkd export`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from asrkd.acoustic import AcousticModel, load_model
+from asrkd.cli import options
+from asrkd.corpus.audio import read_audio
+from asrkd.corpus.cut_json import to_cut
+from asrkd.corpus.cuts import iterate_json
+from asrkd.corpus.tokenizer import read_tokenizer
+from asrkd.decoding.units import searchable, spelling_of
+from asrkd.errors import CorpusError
+from asrkd.export.onnx_export import TYPES, export_onnx
+from asrkd.export.sherpa import check_sherpa, export_sherpa
+from asrkd.export.sherpa_check import Comparison, compare_with_sherpa
+from asrkd.graphs import ngram_graph, word_loop_graph
+
+OUT = click.argument("out", type=click.Path(path_type=Path))
+REDUCE_RANGE = click.option(
+    "--reduce-range",
+    is_flag=True,
+    help="7-bit weights in int8 graphs, for CPUs without VNNI, where sums of 8-bit products may overflow.",
+)
+
+
+@click.group("export")
+def export() -> None:
+    """Students for other runtimes: ONNX graphs, or a folder for sherpa-onnx."""
+
+
+@export.command("onnx", cls=options.ModelCommand)
+@click.argument("model", metavar="SPEC")
+@OUT
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    type=click.Choice(TYPES),
+    default=TYPES,
+    help="Of the weights; may be repeated. The first is model.onnx.",
+)
+@REDUCE_RANGE
+def onnx_command(model: str, out: Path, types: tuple[str, ...], reduce_range: bool) -> None:
+    """Write a model as ONNX graphs into a new folder OUT.
+
+    model.onnx takes whole utterances; with model.onnx.json next to it, onnx:OUT/model.onnx is a model of asrkd. stream.onnx takes chunks and
+    the state, where the model streams. Each graph is run and compared with the model.
+    """
+    acoustic_model = load_model(model)
+    written, missing = export_onnx(acoustic_model, out, types=types, reduce_range=reduce_range)
+    for one in written:
+        click.echo(
+            f"{one.name:<22} {one.num_bytes / 1e6:8.2f} MB  {one.rtfx:8,.0f} x real time on one thread  logits within {one.difference:.2g}"
+        )
+    for name, why in missing.items():
+        click.echo(f"no {name}.onnx: {why}", err=True)
+
+
+@export.command("sherpa", cls=options.ModelCommand)
+@click.argument("model", metavar="SPEC")
+@OUT
+@click.option(
+    "--lexicon", type=click.Path(dir_okay=False), help="Words of the graph HLG.fst; without one text is greedy."
+)
+@click.option(
+    "--grammar", type=click.Path(dir_okay=False), help="ARPA language model of the graph; default: a loop of the words."
+)
+@click.option("--insertion-penalty", default=0.0, help="Cost of every word of the loop, in nats.")
+@click.option("--acoustic-scale", default=1.0, help="Multiplies the scores, with a graph.")
+@click.option("--leave-early", is_flag=True, help="Let an hmm phone end after any of its states, with a graph.")
+@click.option("--check", "cuts", help="Cuts that sherpa-onnx and asrkd both decode, to compare their words.")
+@click.option("--num-check", type=click.IntRange(1), default=20, help="How many of them.")
+@REDUCE_RANGE
+def sherpa_command(
+    model: str,
+    out: Path,
+    lexicon: str | None,
+    grammar: str | None,
+    insertion_penalty: float,
+    acoustic_scale: float,
+    leave_early: bool,
+    cuts: str | None,
+    num_check: int,
+    reduce_range: bool,
+) -> None:
+    """Write a streaming student into a new folder OUT that sherpa-onnx runs.
+
+    The student must have been trained with `front_end: {preset: sherpa}`, to which `mean_norm: causal` may be added. OUT/README.md has the calls.
+    """
+    if grammar and insertion_penalty:
+        raise click.UsageError("--insertion-penalty is for the loop of words; a grammar has costs of its own")
+    if lexicon is None and (grammar or insertion_penalty or leave_early or acoustic_scale != 1.0):
+        raise click.UsageError(
+            "--grammar, --insertion-penalty, --leave-early and --acoustic-scale are for a graph: give --lexicon"
+        )
+    acoustic_model = load_model(model)
+    graph = None
+    if lexicon is not None:
+        words = searchable(spelling_of(read_tokenizer(lexicon), acoustic_model.inventory), grammar)
+        if grammar is None:
+            graph = word_loop_graph(
+                words, acoustic_model.inventory, insertion_penalty=insertion_penalty, leave_early=leave_early
+            )
+        else:
+            graph = ngram_graph(words, acoustic_model.inventory, grammar, leave_early=leave_early)
+    check_sherpa(acoustic_model, graph)
+    # Read before anything is written: a manifest that cannot be read leaves no folder.
+    utterances = list(_utterances(cuts, acoustic_model, num_check)) if cuts else []
+    written = export_sherpa(acoustic_model, out, graph=graph, acoustic_scale=acoustic_scale, reduce_range=reduce_range)
+    for name, size in written.sizes.items():
+        speed = f"  {written.rtfx[name]:8,.0f} x real time on one thread" if name in written.rtfx else ""
+        click.echo(f"{name:<20} {size / 1e6:8.2f} MB{speed}")
+    for warning in written.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if not utterances:
+        click.echo("sherpa-onnx was not tried on speech: give --check CUTS")
+        return
+    found = compare_with_sherpa(out, acoustic_model, utterances, graph=graph, acoustic_scale=acoustic_scale)
+    click.echo(_said(found, "words" if graph else "tokens"))
+
+
+def _utterances(cuts: str, model: AcousticModel, count: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    for cut in itertools.islice(iterate_json(cuts), count):
+        if "unreadable" in cut:
+            raise CorpusError(cut["unreadable"])
+        yield cut["id"], read_audio(to_cut(cut), model.front_end.sampling_rate)
+
+
+def _said(found: Comparison, what: str) -> str:
+    lines = [
+        f"sherpa-onnx: {found.errors} of {found.tokens} {what} differ from asrkd's ({found.share:.2%}), in {len(found.differing)} of {found.utterances} utterances; "
+        f"{found.unexplained} where asrkd, too, hears silence behind the utterance"
+    ]
+    for key, ours, theirs in found.differing[:5]:
+        lines += [f"  {key}", f"    asrkd        {ours}", f"    sherpa-onnx  {theirs}"]
+    return "\n".join(lines)

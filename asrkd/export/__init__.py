@@ -1,0 +1,1 @@
+"""Students for other runtimes: ONNX graphs, and folders that sherpa-onnx runs."""

@@ -1,0 +1,292 @@
+"""What is exported of a model: modules of tensors alone, whole utterances or chunks with their state."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Of the layer that sherpa-onnx takes the model for: the smallest.
+SHERPA_ENCODER_DIM = 4
+
+
+class UtteranceGraph(nn.Module):
+    """Whole utterances: (N, T, F), (N,) -> logits (N, T', V), (N,)."""
+
+    inputs: tuple[str, ...] = ("features", "feature_lengths")
+    outputs: tuple[str, ...] = ("logits", "logit_lengths")
+
+    model: Any
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = exportable(model)
+
+    def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """As the model's own."""
+        return self.model(features, feature_lengths)
+
+
+class StreamGraph(nn.Module):
+    """A chunk: (N, C, F) and the state -> logits (N, C', V) and the next state, as `StreamingModel.stream`."""
+
+    model: Any
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = exportable(model)
+        count = len(self.model.initial_state(1))
+        self.inputs = ("features", *(f"state_{n}" for n in range(count)))
+        self.outputs = ("logits", *(f"next_state_{n}" for n in range(count)))
+
+    def forward(self, features: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """As the model's `stream`, with the tensors of the state one by one."""
+        logits, after = self.model.stream(features, state)
+        return logits, *after
+
+
+def exportable(model: nn.Module) -> nn.Module:
+    """A copy on the CPU in evaluation, without what ONNX has no operator for: LSTMs with a projection become loops."""
+    copied = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    for name, module in list(copied.named_modules()):
+        if isinstance(module, nn.LSTM) and module.proj_size:
+            parent, _, leaf = name.rpartition(".")
+            setattr(copied.get_submodule(parent), leaf, ProjectedLSTM(module))
+    return copied
+
+
+class ProjectedLSTM(nn.Module):
+    """`torch.nn.LSTM` with a projection (Sak et al. 2014), batch first and in one direction, frame by frame.
+
+    ONNX's LSTM has no projection, whose output the next frame reads.
+    """
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.proj_size = lstm.input_size, lstm.hidden_size, lstm.proj_size
+        self.num_layers = lstm.num_layers
+        self.layers = nn.ModuleList(_ProjectedLayer(lstm, n) for n in range(lstm.num_layers))
+
+    def forward(
+        self, frames: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """(N, T, F), ((L, N, P), (L, N, H)) -> (N, T, P) and the next state, as `torch.nn.LSTM`."""
+        hidden_after, cell_after = [], []
+        for number, layer in enumerate(self.layers):
+            if state is None:
+                hidden = frames.new_zeros(frames.shape[0], self.proj_size)
+                cell = frames.new_zeros(frames.shape[0], self.hidden_size)
+            else:
+                hidden, cell = state[0][number], state[1][number]
+            frames, hidden, cell = layer(frames, hidden, cell)
+            hidden_after.append(hidden)
+            cell_after.append(cell)
+        return frames, (torch.stack(hidden_after), torch.stack(cell_after))
+
+
+class _ProjectedLayer(nn.Module):
+    def __init__(self, lstm: nn.LSTM, number: int) -> None:
+        super().__init__()
+
+        def weight(name: str) -> nn.Parameter:
+            return nn.Parameter(getattr(lstm, f"{name}_l{number}").detach().clone(), requires_grad=False)
+
+        self.of_input, self.of_hidden = weight("weight_ih"), weight("weight_hh")
+        self.bias = nn.Parameter(weight("bias_ih") + weight("bias_hh"), requires_grad=False)
+        self.project = weight("weight_hr")
+
+    def forward(self, frames: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gates = functional.linear(frames, self.of_input, self.bias)
+        return _scripted_steps()(gates, hidden, cell, self.of_hidden, self.project)
+
+
+@functools.cache
+def _scripted_steps() -> Any:
+    """A loop over frames that is not unrolled: scripted where it is needed, not at import."""
+    return torch.jit.script(_projected_steps)
+
+
+def _projected_steps(
+    gates: Tensor, hidden: Tensor, cell: Tensor, of_hidden: Tensor, project: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    outputs: list[Tensor] = []
+    for n in range(gates.size(1)):
+        enter, keep, new, show = (gates[:, n] + torch.matmul(hidden, of_hidden.t())).chunk(4, dim=1)
+        cell = torch.sigmoid(keep) * cell + torch.sigmoid(enter) * torch.tanh(new)
+        hidden = torch.matmul(torch.sigmoid(show) * torch.tanh(cell), project.t())
+        outputs.append(hidden)
+    return torch.stack(outputs, dim=1), hidden, cell
+
+
+class SherpaOnline(nn.Module):
+    """A chunk of log-mel as sherpa-onnx's online type `zipformer2_ctc` reads it, with everything behind its filterbank inside.
+
+    x (N, T, mels) and the caches of one layer of a Zipformer -> log_probs (N, T / stack, V) and the next caches. Of sherpa-onnx's online CTC
+    models this is the one that gets its default features, a batch and a decoding graph (`nemo_ctc` gets those of NeMo). Its first cache, the
+    keys, has any width: here it holds the frames of `left_padding`, the model's state and the sums of the causal mean, flattened. The last
+    one, `processed_lens`, counts output frames. The others are zeros that pass through.
+
+    Outputs before the model's output delay are silence or blank.
+
+    Args:
+        model: streams.
+        stack: log-mel frames joined into one.
+        causal_mean: subtract the mean of this and all earlier frames.
+        num_mels: of the filterbank.
+        offset: (V,) added to the log-posteriors: minus the log-prior of an `hmm` model, else zeros.
+        scale: multiplies the sum; a graph in sherpa-onnx is searched at a fixed scale of 1.
+
+    Attributes:
+        num_state: width of the keys.
+    """
+
+    inputs = (
+        "x",
+        "cached_key_0",
+        "cached_nonlin_attn_0",
+        "cached_val1_0",
+        "cached_val2_0",
+        "cached_conv1_0",
+        "cached_conv2_0",
+        "embed_states",
+        "processed_lens",
+    )
+    outputs = ("log_probs", *(f"new_{name}" for name in inputs[1:]))
+
+    model: Any
+    output_delay: int
+
+    def __init__(
+        self, model: nn.Module, *, stack: int, causal_mean: bool, num_mels: int, offset: Tensor, scale: float
+    ) -> None:
+        super().__init__()
+        self.model = exportable(model)
+        self.stack, self.causal_mean, self.num_mels, self.scale = stack, causal_mean, num_mels, scale
+        self.output_delay = self.model.output_delay
+        self.offset: Tensor
+        self.before_start: Tensor
+        self.register_buffer("offset", offset.float())
+        # One class certain: the first, silence or blank.
+        before = torch.full((len(offset),), -1e4)
+        before[0] = 0.0
+        self.register_buffer("before_start", before)
+        parts = self.model.initial_state(1)[:-1]
+        self.shapes = [
+            (num_mels,),
+            (self.model.left_padding, stack * num_mels),
+            *(tuple(part.shape[1:]) for part in parts),
+        ]
+        self.sizes = [math.prod(shape) for shape in self.shapes]
+        self.num_state = sum(self.sizes)
+
+    def initial_caches(self, batch_size: int) -> tuple[Tensor, ...]:
+        """Zeros, of the sizes that sherpa-onnx makes of the metadata."""
+        return (
+            torch.zeros(1, batch_size, self.num_state),
+            torch.zeros(1, batch_size, 1, 3 * SHERPA_ENCODER_DIM // 4),
+            torch.zeros(1, batch_size, 1),
+            torch.zeros(1, batch_size, 1),
+            torch.zeros(batch_size, SHERPA_ENCODER_DIM, 1),
+            torch.zeros(batch_size, SHERPA_ENCODER_DIM, 1),
+            torch.zeros(batch_size, 128, 3, 19),
+            torch.zeros(batch_size, dtype=torch.int64),
+        )
+
+    @property
+    def metadata(self) -> dict[str, int]:
+        """From which sherpa-onnx knows the sizes of the caches."""
+        return {
+            "encoder_dims": SHERPA_ENCODER_DIM,
+            "query_head_dims": self.num_state,
+            "value_head_dims": 1,
+            "num_heads": 1,
+            "num_encoder_layers": 1,
+            "cnn_module_kernels": 3,
+            "left_context_len": 1,
+        }
+
+    def axes(self) -> dict[str, dict[int, str]]:
+        """Where the batch is, of each input and output."""
+        places = [0, 1, 1, 1, 1, 0, 0, 0, 0]
+        return {
+            name: {place: "batch"}
+            for names in (self.inputs, self.outputs)
+            for name, place in zip(names, places, strict=True)
+        }
+
+    def forward(
+        self,
+        frames: Tensor,
+        key: Tensor,
+        nonlin: Tensor,
+        value1: Tensor,
+        value2: Tensor,
+        conv1: Tensor,
+        conv2: Tensor,
+        embed: Tensor,
+        position: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """See the class."""
+        sums, held, *state = (
+            part.unflatten(1, shape) for part, shape in zip(key[0].split(self.sizes, dim=1), self.shapes, strict=True)
+        )
+        if self.causal_mean:
+            running = frames.cumsum(dim=1) + sums[:, None]
+            upto = position[:, None] * self.stack + torch.arange(1, frames.shape[1] + 1)
+            sums = running[:, -1]
+            frames = frames - running / upto[..., None].to(frames.dtype)
+        features = frames.reshape(frames.shape[0], -1, self.stack * self.num_mels)
+        num_rows = features.shape[1]
+        features = torch.cat([held, features], dim=1)
+        features, held = features[:, :num_rows], features[:, num_rows:]
+        logits, after = self.model.stream(features, (*state, position))
+        scores = self.scale * (logits.log_softmax(-1) + self.offset)
+        rows = position[:, None] + torch.arange(num_rows)
+        scores = torch.where((rows >= self.output_delay)[..., None], scores, self.before_start)
+        key = torch.cat([part.flatten(1) for part in (sums, held, *after[:-1])], dim=1)[None]
+        return scores, key, nonlin, value1, value2, conv1, conv2, embed, after[-1]
+
+
+class SherpaOffline(nn.Module):
+    """Whole utterances of log-mel as sherpa-onnx's offline type `zipformer_ctc` reads them.
+
+    x (N, T, mels), x_lens (N,) -> log_probs (N, T / stack, V), log_probs_len (N,).
+
+    Args:
+        model, stack, offset, scale: as in `SherpaOnline`.
+        mean_norm: as in `FrontEnd`.
+    """
+
+    inputs = ("x", "x_lens")
+    outputs = ("log_probs", "log_probs_len")
+
+    model: Any
+
+    def __init__(self, model: nn.Module, *, stack: int, mean_norm: str, offset: Tensor, scale: float) -> None:
+        super().__init__()
+        self.model = exportable(model)
+        self.stack, self.mean_norm, self.scale = stack, mean_norm, scale
+        self.register_buffer("offset", offset.float())
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        places = torch.arange(frames.shape[1])
+        inside = places[None] < lengths[:, None]
+        # What lies behind an utterance's end is sherpa-onnx's padding.
+        frames = frames.masked_fill(~inside[..., None], 0.0)
+        if self.mean_norm == "utterance":
+            frames = frames - frames.sum(dim=1, keepdim=True) / lengths[:, None, None].to(frames.dtype)
+        elif self.mean_norm == "causal":
+            frames = frames - frames.cumsum(dim=1) / (places + 1).to(frames.dtype)[:, None]
+        missing = (self.stack - frames.shape[1] % self.stack) % self.stack
+        frames = torch.cat([frames, frames.new_zeros(1, 1, 1).expand(frames.shape[0], missing, frames.shape[2])], dim=1)
+        features = frames.reshape(frames.shape[0], -1, self.stack * frames.shape[2])
+        # A stack that is not whole is no frame.
+        num_features = torch.div(lengths, self.stack, rounding_mode="floor")
+        logits, out_lengths = self.model(features, num_features)
+        return self.scale * (logits.log_softmax(-1) + self.offset), out_lengths

@@ -1,0 +1,245 @@
+"""`asrkd export sherpa`: a folder that sherpa-onnx runs, opened and tried by sherpa-onnx itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asrkd import files
+from asrkd.acoustic import AcousticModel
+from asrkd.acoustic.description import description_of
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.topology import BLANK
+from asrkd.errors import ConfigError, DependencyError, ModelError
+from asrkd.export.folder import new_folder
+from asrkd.export.graphs import SherpaOffline, SherpaOnline
+from asrkd.export.onnx_export import measured_rtfx, stream_facts, torch_network
+from asrkd.export.onnx_file import Inputs, import_onnx, write_graph, write_int8
+from asrkd.export.sherpa_readme import readme
+from asrkd.graphs import DecodingGraph
+from asrkd.models import stream_layout
+from asrkd.models.streaming import StreamLayout
+
+# What sherpa-onnx takes a frame of a CTC model for, in its times and endpoint rules.
+SHERPA_FRAME_MS = 40.0
+# Of the front end that its C API and mobile bindings can compute; stacking and mean are in the graph.
+_FIXED = ("frame_length_ms", "frame_shift_ms", "low_freq", "high_freq", "snip_edges", "full_scale", "filterbank")
+# Frames of features a chunk: a third of a second.
+_CHUNK_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class SherpaFolder:
+    """What was written.
+
+    Attributes:
+        out: the folder.
+        sizes: bytes of each graph, by file name.
+        rtfx: seconds of audio a second of computation on one thread, of the graphs that run chunk by chunk.
+        warnings: what a user should know.
+    """
+
+    out: Path
+    sizes: dict[str, int] = field(default_factory=dict)
+    rtfx: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check_sherpa(model: AcousticModel, graph: DecodingGraph | None) -> StreamLayout:
+    """Refuse a model that sherpa-onnx cannot run.
+
+    Raises:
+        ConfigError: with what to train instead.
+        ModelError: an `hmm` model without priors.
+        DependencyError: sherpa-onnx or onnx is missing.
+    """
+    import_sherpa()
+    import_onnx()
+    layout = stream_layout(torch_network(model), "be exported for sherpa-onnx, which decodes as one speaks")
+    front_end = log_mel_front_end(model)
+    reference = FrontEnd.from_dict({"preset": "sherpa"})
+    other = [name for name in _FIXED if getattr(front_end, name) != getattr(reference, name)]
+    if other:
+        told = ", ".join(f"{name} is {getattr(front_end, name)!r}, not {getattr(reference, name)!r}" for name in other)
+        raise ConfigError(
+            f"model {model.spec!r} has a front end that sherpa-onnx cannot compute ({told}); train a student with `front_end: {{preset: sherpa}}`, to "
+            f"which mean_norm: causal may be added"
+        )
+    if front_end.mean_norm == "utterance":
+        raise ConfigError(
+            f"model {model.spec!r} subtracts the mean of whole utterances, which a stream does not have; train with mean_norm: causal or none"
+        )
+    if front_end.stack != front_end.stride:
+        raise ConfigError(
+            f"model {model.spec!r} joins {front_end.stack} frames every {front_end.stride}, but the graph for sherpa-onnx takes each frame once; train with "
+            "stack and stride alike"
+        )
+    model.check_prior()
+    if not model.inventory.topology.collapses_repeats and graph is None:
+        raise ConfigError(
+            f"model {model.spec!r} is of topology {model.inventory.topology_name!r}, whose classes spell nothing without a graph; give --lexicon"
+        )
+    if graph is not None:
+        graph.check(model.inventory)
+    spaces = [unit for unit in model.inventory.units if not unit or any(character.isspace() for character in unit)]
+    if spaces:
+        raise ConfigError(
+            f"unit {spaces[0]!r} holds a space, which separates names from numbers in tokens.txt; name the units without spaces"
+        )
+    return layout
+
+
+def export_sherpa(
+    model: AcousticModel,
+    out: Path,
+    *,
+    graph: DecodingGraph | None = None,
+    acoustic_scale: float = 1.0,
+    reduce_range: bool = False,
+) -> SherpaFolder:
+    """Write a folder for sherpa-onnx: `model.onnx` and `model.int8.onnx` as its online type `zipformer2_ctc` (see `SherpaOnline`);
+    `offline.onnx` and `offline.int8.onnx` as its offline type `zipformer_ctc`, where the model has such a graph; `tokens.txt`; with a graph
+    `HLG.fst` and `words.txt`; `model.json`; and a README with the calls.
+
+    Stacking, causal mean, output delay, log-softmax and, for `hmm`, prior and scale are inside the graphs.
+
+    Args:
+        out: a folder that is not there, or empty.
+        graph: searched by sherpa-onnx; without one its text is greedy.
+        acoustic_scale: of the scores, with a graph.
+
+    Raises:
+        ConfigError, ModelError, DependencyError: see `check_sherpa`, or `out` is not empty.
+    """
+    layout = check_sherpa(model, graph)
+    found = SherpaFolder(out)
+    front_end = log_mel_front_end(model)
+    frame_ms = front_end.frame_shift_ms * front_end.stride * model.subsampling_factor
+    if frame_ms != SHERPA_FRAME_MS:
+        found.warnings.append(
+            f"a frame is {frame_ms:g} ms, but sherpa-onnx counts {SHERPA_FRAME_MS:g} ms: its times are {SHERPA_FRAME_MS / frame_ms:.2f} times too "
+            f"long, and its endpoint rules want seconds times {SHERPA_FRAME_MS / frame_ms:.2f}; train with stack and stride 4"
+        )
+    offset = torch.zeros(len(model.inventory))
+    if model.inventory.topology.needs_prior and model.log_prior is not None:
+        offset = -model.log_prior.cpu()
+    scaled: dict[str, Any] = {"offset": offset, "scale": acoustic_scale if graph is not None else 1.0}
+    with new_folder(out) as folder:
+        window = _write_online(folder / "model.onnx", model, layout, scaled, found)
+        write_int8(folder / "model.onnx", folder / "model.int8.onnx", reduce_range=reduce_range)
+        _write_offline(folder, model, scaled, found, reduce_range=reduce_range)
+        names = [BLANK, *model.inventory.units[1:]]
+        files.write(folder / "tokens.txt", "".join(f"{name} {number}\n" for number, name in enumerate(names)))
+        if graph is not None:
+            graph.fst.write(str(folder / "HLG.fst"))
+            files.write(folder / "words.txt", "".join(f"{word} {number}\n" for number, word in enumerate(graph.words)))
+        facts = description_of(model) | {
+            "stream": stream_facts(model, layout),
+            "window_frames": window,
+            "acoustic_scale": scaled["scale"],
+        }
+        files.write(folder / "model.json", json.dumps(facts, indent=1, ensure_ascii=False))
+        offline = (folder / "offline.onnx").is_file()
+        files.write(folder / "README.md", readme(model, window=window, graph=graph is not None, offline=offline))
+        found.sizes.update({path.name: path.stat().st_size for path in sorted(folder.glob("*.onnx"))})
+    return found
+
+
+def log_mel_front_end(model: AcousticModel) -> FrontEnd:
+    """The front end of a model that reads log-mel.
+
+    Raises:
+        ConfigError: it reads samples.
+    """
+    if not isinstance(model.front_end, FrontEnd):
+        raise ConfigError(
+            f"model {model.spec!r} reads samples, but sherpa-onnx gives log-mel; train a student with `front_end: {{preset: sherpa}}`"
+        )
+    return model.front_end
+
+
+def import_sherpa() -> Any:
+    """The package.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
+    try:
+        import sherpa_onnx
+    except ImportError:
+        raise DependencyError(
+            "exporting for sherpa-onnx needs it, to try what was written: pip install 'asrkd[export]'"
+        ) from None
+    return sherpa_onnx
+
+
+def _write_online(
+    path: Path, model: AcousticModel, layout: StreamLayout, scaled: dict[str, Any], found: SherpaFolder
+) -> int:
+    """Write the graph of chunks; returns log-mel frames a chunk."""
+    front_end = log_mel_front_end(model)
+    per_chunk = -(-_CHUNK_FRAMES // layout.chunk_frames) * layout.chunk_frames
+    window = per_chunk * front_end.stack
+    graph = SherpaOnline(
+        torch_network(model),
+        stack=front_end.stack,
+        causal_mean=front_end.mean_norm == "causal",
+        num_mels=front_end.num_mels,
+        **scaled,
+    )
+    cases: list[Inputs] = [
+        _chunk(graph, batch, window, start=start) for batch, start in ((2, 0), (1, 0), (3, per_chunk))
+    ]
+    metadata: dict[str, object] = {
+        "model_type": "zipformer2",
+        "version": "1",
+        "model_author": "asrkd",
+        "comment": "a streaming student; its state is in cached_key_0",
+        "T": window,
+        "decode_chunk_len": window,
+        **graph.metadata,
+        "asrkd": json.dumps(description_of(model), ensure_ascii=False),
+    }
+    write_graph(graph, path, cases, graph.axes(), {name: str(value) for name, value in metadata.items()})
+    seconds = window * front_end.frame_shift_ms / 1000
+    found.rtfx[path.name] = measured_rtfx(path, _chunk(graph, 1, window, start=per_chunk), graph.inputs, seconds)
+    return window
+
+
+def _write_offline(
+    folder: Path, model: AcousticModel, scaled: dict[str, Any], found: SherpaFolder, *, reduce_range: bool
+) -> None:
+    front_end = log_mel_front_end(model)
+    graph = SherpaOffline(torch_network(model), stack=front_end.stack, mean_norm=front_end.mean_norm, **scaled)
+    cases: list[Inputs] = []
+    for lengths in ((101, 64), (160,), (47, 12, 90)):
+        frames = torch.randn(len(lengths), max(lengths), front_end.num_mels, generator=torch.Generator().manual_seed(7))
+        cases.append((frames, torch.tensor(lengths)))
+    axes = {name: {0: "batch"} for name in (*graph.inputs, *graph.outputs)}
+    axes["x"][1], axes["log_probs"][1] = "frames", "output_frames"
+    metadata = {
+        "model_type": "zipformer_ctc",
+        "version": "1",
+        "model_author": "asrkd",
+        "asrkd": json.dumps(description_of(model), ensure_ascii=False),
+    }
+    path = folder / "offline.onnx"
+    try:
+        write_graph(graph, path, cases, axes, metadata, only_tracing=True)
+    except ModelError as error:
+        found.warnings.append(f"no offline graph: {error}")
+        return
+    write_int8(path, folder / "offline.int8.onnx", reduce_range=reduce_range)
+
+
+def _chunk(graph: SherpaOnline, batch_size: int, window: int, *, start: int) -> Inputs:
+    generator = torch.Generator().manual_seed(batch_size)
+    frames = torch.randn(batch_size, window, graph.num_mels, generator=generator)
+    key, *others, position = graph.initial_caches(batch_size)
+    if start:
+        key = torch.randn(key.shape, generator=generator)
+    return frames, key, *others, position + start

@@ -1,0 +1,84 @@
+"""The README of a folder for sherpa-onnx: the exact calls."""
+
+from __future__ import annotations
+
+from asrkd.acoustic import AcousticModel
+
+_ONLINE = """
+```sh
+sherpa-onnx --zipformer2-ctc-model=model.onnx --tokens=tokens.txt {graph_option}audio.wav
+```
+
+```python
+import sherpa_onnx, soundfile
+
+{python}
+samples, rate = soundfile.read("audio.wav", dtype="float32")
+stream = recognizer.create_stream()
+stream.accept_waveform(rate, samples)
+stream.accept_waveform(rate, [0.0] * int({tail:.2f} * rate))  # the last frames come late
+stream.input_finished()
+while recognizer.is_ready(stream):
+    recognizer.decode_stream(stream)
+print({result})
+```
+
+```c
+SherpaOnnxOnlineRecognizerConfig config = {{0}};
+config.model_config.zipformer2_ctc.model = "model.onnx";
+config.model_config.tokens = "tokens.txt";
+config.feat_config.sample_rate = {rate};
+config.feat_config.feature_dim = {mels};
+config.decoding_method = "greedy_search";
+{c_graph}const SherpaOnnxOnlineRecognizer *recognizer = SherpaOnnxCreateOnlineRecognizer(&config);
+```
+"""
+_RECOGNIZER = 'recognizer = sherpa_onnx.OnlineRecognizer.from_zipformer2_ctc(tokens="tokens.txt", model="model.onnx", sample_rate={rate}, feature_dim={mels}{graph})'
+_OFFLINE = """
+Whole files, without streaming:
+
+```python
+recognizer = sherpa_onnx.OfflineRecognizer.from_zipformer_ctc(model="offline.onnx", tokens="tokens.txt", sample_rate={rate}, feature_dim={mels}{graph})
+stream = recognizer.create_stream()
+stream.accept_waveform(rate, samples)
+recognizer.decode_stream(stream)
+print(stream.result.text)
+```
+"""
+
+
+def readme(model: AcousticModel, *, window: int, graph: bool, offline: bool) -> str:
+    """Markdown.
+
+    Args:
+        window: log-mel frames a chunk.
+        graph: whether HLG.fst is there.
+        offline: whether offline.onnx is there.
+    """
+    law = model.front_end.frame_law(model.subsampling_factor)
+    rate = model.front_end.sampling_rate
+    delay = getattr(model.network, "output_delay", 0)
+    frame = law.shift * law.stride / rate
+    names = {"rate": rate, "mels": model.front_end.feature_dim // law.stack}
+    words = (
+        'The text of a result is its tokens; its words are numbers in `words.txt`: `json.loads(recognizer.get_result_as_json_string(stream))["words"]`.\n'
+        if graph
+        else ""
+    )
+    text = f"""# A streaming student for sherpa-onnx
+
+Written by `asrkd export sherpa` from `{model.spec}`. {len(model.inventory)} classes, topology `{model.inventory.topology_name}`, a frame every {1000 * frame:g} ms,
+{1000 * delay * frame:g} ms of lookahead, chunks of {10 * window} ms. The graphs take sherpa-onnx's default features ({names["mels"]} mel bins at {rate} Hz);
+everything else is inside. `model.int8.onnx` takes the place of `model.onnx` anywhere.
+{words}"""
+    text += _ONLINE.format(
+        graph_option="--ctc-graph=HLG.fst " if graph else "",
+        python=_RECOGNIZER.format(graph=', ctc_graph="HLG.fst"' if graph else "", **names),
+        result="recognizer.get_result_as_json_string(stream)" if graph else "recognizer.get_result(stream)",
+        c_graph='config.ctc_fst_decoder_config.graph = "HLG.fst";\n' if graph else "",
+        tail=delay * frame + window / 100 + 0.1,
+        **names,
+    )
+    if offline:
+        text += _OFFLINE.format(graph=', ctc_graph="HLG.fst"' if graph else "", **names)
+    return text

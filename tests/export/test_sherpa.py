@@ -1,0 +1,126 @@
+"""Folders for sherpa-onnx, run by sherpa-onnx."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from export.students import student
+from numpy.typing import NDArray
+
+from asrkd.acoustic import AcousticModel, load_model
+from asrkd.corpus.audio import read_audio
+from asrkd.corpus.cut_json import to_cut
+from asrkd.corpus.cuts import iterate_json
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.tokenizer import read_tokenizer
+from asrkd.decoding.greedy import greedy_decode
+from asrkd.errors import ConfigError, ModelError
+from asrkd.export.sherpa import check_sherpa, export_sherpa
+from asrkd.export.sherpa_check import compare_with_sherpa, heard_online, offline_recognizer, online_recognizer
+from asrkd.graphs import word_loop_graph
+
+pytest.importorskip("sherpa_onnx")
+
+Utterances = list[tuple[str, NDArray[np.float32]]]
+
+
+@pytest.fixture(scope="module")
+def utterances(corpus: Path) -> Utterances:
+    cuts = list(iterate_json(str(corpus / "labeled.jsonl.gz")))[:6]
+    samples = [read_audio(to_cut(cut), 16000) for cut in cuts]
+    return [("long", np.concatenate([*samples, *samples[::-1]])), *zip("abc", samples, strict=False)]
+
+
+@pytest.fixture(scope="module")
+def lexicon(corpus: Path) -> Path:
+    return corpus / "lexicon.txt"
+
+
+def model_of(name: str, folder: Path, lexicon: Path, topology: str = "ctc", **front_end: Any) -> AcousticModel:
+    words = read_tokenizer(str(lexicon))
+    inventory = Inventory.from_lexicon(words, topology, states_per_phone=1)
+    settings = FrontEnd.from_dict({"preset": "sherpa", "mean_norm": "causal", **front_end})
+    return load_model(student(name, settings, inventory, folder / "final.pt", log_prior=topology == "hmm"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "mean_norm"), [("LSTMStudent", "causal"), ("TDNNStudent", "none"), ("EmformerStudent", "causal")]
+)
+def test_sherpa_makes_the_same_tokens_as_one_speaks(
+    name: str, mean_norm: str, utterances: Utterances, lexicon: Path, tmp_path: Path
+) -> None:
+    model = model_of(name, tmp_path, lexicon, mean_norm=mean_norm)
+    export_sherpa(model, tmp_path / "out")
+    found = compare_with_sherpa(tmp_path / "out", model, utterances)
+    assert found.tokens > 10 and found.unexplained <= 1
+
+
+@pytest.mark.slow
+def test_sherpa_makes_the_same_tokens_of_whole_files(utterances: Utterances, lexicon: Path, tmp_path: Path) -> None:
+    model = model_of("TDNNStudent", tmp_path, lexicon)
+    export_sherpa(model, tmp_path / "out")
+    recognizer = offline_recognizer(tmp_path / "out")
+    for _, samples in utterances:
+        stream = recognizer.create_stream()
+        stream.accept_waveform(16000, samples)
+        recognizer.decode_stream(stream)
+        features = model.front_end(torch.from_numpy(samples))[None]
+        log_probs = model.log_probs(features, torch.tensor([features.shape[1]]))[0][0].numpy()
+        assert abs(len(stream.result.tokens) - len(greedy_decode(log_probs, model.inventory).words)) <= 2
+        assert (
+            list(stream.result.tokens)[:-2]
+            == list(greedy_decode(log_probs, model.inventory).words)[: len(stream.result.tokens) - 2]
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["ctc", "hmm"])
+def test_sherpa_finds_the_words_of_a_graph(
+    topology: str, utterances: Utterances, lexicon: Path, tmp_path: Path
+) -> None:
+    model = model_of("LSTMStudent", tmp_path, lexicon, topology)
+    graph = word_loop_graph(read_tokenizer(str(lexicon)), model.inventory)
+    export_sherpa(model, tmp_path / "out", graph=graph, acoustic_scale=0.5)
+    found = compare_with_sherpa(tmp_path / "out", model, utterances, graph=graph, acoustic_scale=0.5)
+    assert found.tokens > 3 and found.unexplained == 0
+    assert (tmp_path / "out/words.txt").read_text().splitlines()[1] == f"{graph.words[1]} 1"
+
+
+@pytest.mark.slow
+def test_streams_of_one_recognizer_do_not_mix(utterances: Utterances, lexicon: Path, tmp_path: Path) -> None:
+    """sherpa-onnx joins streams to a batch, each at its own place."""
+    model = model_of("LSTMStudent", tmp_path, lexicon)
+    export_sherpa(model, tmp_path / "out")
+    recognizer = online_recognizer(tmp_path / "out")
+    alone = [heard_online(recognizer, samples, 16000, 1.0, None) for _, samples in utterances[:3]]
+    streams = []
+    for _, samples in utterances[:3]:
+        streams.append(recognizer.create_stream())
+        streams[-1].accept_waveform(16000, np.concatenate([samples, np.zeros(16000, dtype=np.float32)]))
+        streams[-1].input_finished()
+    while ready := [stream for stream in streams if recognizer.is_ready(stream)]:
+        recognizer.decode_streams(ready)
+    assert [list(recognizer.tokens(stream)) for stream in streams] == alone
+
+
+def test_what_sherpa_cannot_run_is_one_line(lexicon: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="a front end that sherpa-onnx cannot compute .*full_scale is 32768.0, not 1.0"
+    ):
+        check_sherpa(model_of("TDNNStudent", tmp_path, lexicon, full_scale=32768.0), None)
+    with pytest.raises(ConfigError, match="subtracts the mean of whole utterances"):
+        check_sherpa(model_of("TDNNStudent", tmp_path, lexicon, mean_norm="utterance"), None)
+    with pytest.raises(ConfigError, match="joins 4 frames every 2"):
+        check_sherpa(model_of("TDNNStudent", tmp_path, lexicon, stride=2), None)
+    hmm = model_of("TDNNStudent", tmp_path, lexicon, "hmm")
+    with pytest.raises(ConfigError, match="spell nothing without a graph; give --lexicon"):
+        check_sherpa(hmm, None)
+    with pytest.raises(ModelError, match="brings none"):
+        check_sherpa(dataclasses.replace(hmm, log_prior=None), None)
