@@ -43,6 +43,7 @@ ORDER = (
     "training",
     "alignment",
     "segmentation",
+    "transcription",
     "export",
     "report",
     "asrkd_recipes",

@@ -16,6 +16,7 @@ from asrkd.cli.segment import segment_command
 from asrkd.cli.store import store
 from asrkd.cli.tokens import tokens_command
 from asrkd.cli.train import align_command, train_command, weigh_command
+from asrkd.cli.transcribe import transcribe_command
 
 
 @click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -34,6 +35,7 @@ def cli(context: click.Context, debug: bool) -> None:
       asrkd align STORE OUT              hard labels for the hmm topology, from nothing but transcripts
       asrkd train CONFIG                 teacher or student
       asrkd decode SPEC CUTS OUT         text and word error rate
+      asrkd transcribe SPEC AUDIO...     text of audio without transcripts
       asrkd export sherpa SPEC OUT       a student for sherpa-onnx
     """
     context.obj = {"debug": debug}
@@ -50,6 +52,7 @@ for command in (
     train_command,
     weigh_command,
     decode_command,
+    transcribe_command,
     score_command,
     export,
 ):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -65,6 +66,13 @@ class EvaluationSet:
         return found
 
 
+class Utterances(NamedTuple):
+    """Cuts to give acoustic scores of, in lhotse's JSON form, and what they are of, for messages."""
+
+    name: str
+    cuts: Sequence[CutJson]
+
+
 class AcousticScores:
     """A model's acoustic scores of a test set, (utterance id, (T, V) float32) pairs that are computed as they are iterated.
 
@@ -85,7 +93,7 @@ class AcousticScores:
     def __init__(
         self,
         model: AcousticModel,
-        test_set: EvaluationSet,
+        test_set: EvaluationSet | Utterances,
         *,
         acoustic_scale: float = 1.0,
         prior_scale: float = 1.0,

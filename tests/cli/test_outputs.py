@@ -76,6 +76,7 @@ Arguments = Callable[[Place, Path], list[object]]
 MAKES: dict[str, Arguments] = {
     "align": lambda p, out: ["align", p.corpus / "stores/labeled", out, "--lexicon", p.lexicon, "--states-per-phone", 1],
     "decode": lambda p, out: ["decode", p / "run", p.corpus / "labeled.jsonl.gz", out, "--lexicon", p.lexicon],
+    "transcribe": lambda p, out: ["transcribe", p / "run", p.corpus / "unlabeled.jsonl.gz", "--out", out, "--lexicon", p.lexicon],
     "demo": lambda p, out: ["demo", out],
     "export onnx": lambda p, out: ["export", "onnx", p / "run", out, "--type", "float32"],
     "export sherpa": lambda p, out: ["export", "sherpa", f"checkpoint:{p / 'student.pt'}", out],
@@ -141,7 +142,9 @@ def ended(
     said = capsys.readouterr().err
     assert stop.value.code in (1, 2) and "Traceback" not in said, said
     lines = [
-        line for line in said.splitlines() if not re.match(r"(align|label|retry|train|plan|decode)[^:]*: \d", line)
+        line
+        for line in said.splitlines()
+        if not re.match(r"((align|label|retry|train|plan|decode)[^:]*: \d|decoder )", line)
     ]
     if stop.value.code == 1:
         assert len(lines) == 1 and lines[0].startswith("asrkd: "), said
@@ -207,7 +210,7 @@ def test_a_file_where_a_folder_belongs_and_the_reverse(
     command: str, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tmp_path / ("out.jsonl" if command == "segment" else "out")
-    if command in ("label codebooks", "segment", "weigh"):
+    if command in ("label codebooks", "segment", "transcribe", "weigh"):
         made.mkdir()
         (made / "kept").write_text("precious\n")
     else:
