@@ -210,6 +210,12 @@ def vocabulary(tokenizer: Tokenizer) -> dict[str, list[tuple[str, ...]]]:
     return {word: spell(plain, word)[0] for word in tokenizer.words}
 
 
+def units_are_no_text(tokenizer: Tokenizer) -> bool:
+    """Whether all that is known are names of units, without a sign of word boundaries among them."""
+    plain = tokenizer.tokenizer if isinstance(tokenizer, Normalized) else tokenizer
+    return isinstance(plain, Units) and not plain.have_boundaries
+
+
 def searched(tokenizer: Tokenizer, transcript: str) -> list[str]:
     """A transcript as a search through `vocabulary` finds it: its words, or without a list of words its tokens."""
     if tokenizer.words is not None:

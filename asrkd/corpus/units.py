@@ -29,6 +29,11 @@ class Units:
     complete: ClassVar[bool] = True
     kind: ClassVar[str] = "units"
 
+    @property
+    def have_boundaries(self) -> bool:
+        """Whether they are pieces of words, so that a path of them is text."""
+        return any(boundary in token for token in self.tokens for boundary in BOUNDARIES)
+
     @classmethod
     def read(cls, path: str) -> Units | Characters:
         """Of an `inventory.txt`, one unit a line.
@@ -60,7 +65,7 @@ class Units:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of pieces, or the names of units."""
         names = [token for token in map(self.tokens.__getitem__, ids) if token not in SPECIAL]
-        if not any(boundary in token for token in self.tokens for boundary in BOUNDARIES):
+        if not self.have_boundaries:
             return " ".join(names)
         joined = "".join(names)
         for boundary in BOUNDARIES:

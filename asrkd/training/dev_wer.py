@@ -12,8 +12,9 @@ from torch import Tensor
 
 from asrkd.acoustic import AcousticModel
 from asrkd.config import check, setting
+from asrkd.corpus.tokenizer import units_are_no_text
 from asrkd.decoding.search import Search
-from asrkd.errors import CorpusError
+from asrkd.errors import ConfigError, CorpusError
 from asrkd.evaluation.wer import score, total
 from asrkd.training.callback import Callback
 from asrkd.training.dev import dev_batches
@@ -40,10 +41,19 @@ class DevDecodingConfig:
 
 
 class DevWer(Callback):
-    """Measures `dev_wer`, a share, of the averaged model, as `dev_decoding` of the config says."""
+    """Measures `dev_wer`, a share, of the averaged model, as `dev_decoding` of the config says.
+
+    Raises:
+        ConfigError: units of a store that are no text.
+    """
 
     def __init__(self, trainer: Trainer) -> None:
         settings, factor = trainer.config.dev_decoding, trainer.config.model.subsampling_factor
+        if units_are_no_text(trainer.lexicon):
+            raise ConfigError(
+                f"dev_decoding.every: is {settings.every}, but the units of the store {trainer.config.inventory.store!r} are names, not text that could be "
+                "compared with transcripts; set it to 0, or name the lexicon or tokenizer of the teacher by inventory.lexicon in place of inventory.store"
+            )
         # The averaged student is one module from the beginning to the end of a training, so the search is made once.
         self._model = AcousticModel(
             trainer.averaged_students[0],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from asrkd.acoustic import TrainedModel
+from asrkd.corpus.units import Units
 from asrkd.models import count_parameters
 from asrkd.training.callback import Callback
 from asrkd.training.prior import mean_output
@@ -47,5 +48,6 @@ def _save(trainer: Trainer, model: nn.Module, path: Path) -> None:
             "sent_share": trainer.parallel.traffic().get("sent_share"),
             "warnings": trainer.warnings,
         },
-        trainer.lexicon,
+        # Units alone are in the inventory already, and names of states are no text.
+        None if trainer.lexicon.kind == Units.kind else trainer.lexicon,
     ).save(path)

@@ -19,6 +19,7 @@ from asrkd.corpus.tokenizer import (
     spell,
     tokenizer_from_dict,
     tokenizer_to_dict,
+    units_are_no_text,
     vocabulary,
     with_rules,
 )
@@ -94,6 +95,11 @@ def test_units_of_a_teacher_are_read_as_far_as_they_say_what_they_are() -> None:
     assert pieces.decode([0, 2, 3, 1, 4, 3, 0]) == "then n"
     phones = tokenizer_of_units(Inventory(("SIL", "a_0", "a_1", "b_0", "b_1"), "hmm", 2))
     assert isinstance(phones, Units) and phones.tokens == ("SIL", "a", "b") and phones.decode([1, 2, 1]) == "a b a"
+    assert [units_are_no_text(with_rules(one, TextRules())) for one in (characters, pieces, phones)] == [
+        False,
+        False,
+        True,
+    ]
     # Phones of one letter are no characters: no word boundary is among them.
     single = tokenizer_of_units(Inventory(("<blk>", "a", "b"), "ctc"))
     with pytest.raises(

@@ -19,7 +19,7 @@ from asrkd.alignment.align_store import align_store
 from asrkd.cli import cli
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lang import read_lang
-from asrkd.corpus.tokenizer import normalized
+from asrkd.corpus.tokenizer import normalized, read_tokenizer
 from asrkd.corpus.train_tokens import make_tokens
 from asrkd.errors import ConfigError, CorpusError
 from asrkd.labeling.job import run
@@ -170,6 +170,23 @@ def test_units_of_a_store(corpus: Path, tmp_path: Path) -> None:
     labeled = str(corpus / "stores/labeled")
     with pytest.raises(ConfigError, match="is a store of transcripts, which has no units"):
         Trainer(settings(corpus, tmp_path / "run", inventory={"store": labeled}))
+    # Of phones: the student learns, but what it finds is no text without their lexicon.
+    changes: dict = {"schedule": [{"steps": 1, "mixture": {"labeled": 1}}], "dev": None}
+    Trainer(settings(corpus, tmp_path / "teacher", **changes)).train()
+    cuts = corpus / "labeled.jsonl.gz"
+    soft = stored(cuts, tmp_path / "soft", teacher=f"checkpoint:{tmp_path / 'teacher'}", codec="topk:4")
+    changes |= {
+        "sources": {"soft": {"store": soft, "kind": "soft"}},
+        "schedule": [{"steps": 1, "mixture": {"soft": 1}}],
+    }
+    student = settings(corpus, tmp_path / "student", inventory={"store": soft}, **changes)
+    Trainer(student).train()
+    assert TrainedModel.read(tmp_path / "student").tokenizer is None
+    assert Trainer(student).inventory == Inventory.from_lexicon(read_tokenizer(str(corpus / "lexicon.txt")), "ctc")
+    with_dev = changes | {"dev": labeled, "dev_decoding": {"every": 1}, "soft_loss": {"alpha": 1}}
+    with pytest.raises(CorpusError, match="nothing says how '.*' is spelled with the .* units of a teacher"):
+        Trainer(settings(corpus, tmp_path / "other", inventory={"store": soft}, **with_dev))
+    invoke("decode", tmp_path / "student", cuts, tmp_path / "out", "--lexicon", corpus / "lexicon.txt")
 
 
 @pytest.mark.parametrize(
