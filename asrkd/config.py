@@ -309,9 +309,10 @@ def changed(config: T, values: Mapping[str, Any], place: str = "") -> T:
     try:
         plain = _plain(values, "")
         merged = _resolved(asdict(cast(Any, config)), lambda merged: merged.merge_with(plain))
+        return cast(T, _section(type(config), merged, ""))
     except _WrongValue as error:
-        raise wrong_value(error.key, error.why, place) from None
-    return section(type(config), merged, place)
+        # Of the section that the caller is.
+        raise wrong_value(_joined(place, error.key), error.why) from None
 
 
 def section(cls: type[T], values: Any, place: str) -> T:

@@ -245,6 +245,27 @@ def test_the_full_key_is_named_wherever_the_section_is(key: Key) -> None:
             config.from_dict(key.config, BASES[key.config], [f"{key.name}={json.dumps(value)}"])
 
 
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"soft_los": {}}, "soft_los: there is no such key"),
+        ({"seed": "one"}, "seed: must be a whole number, not 'one'"),
+        ({"optimizer": {"momentum": 2}}, "optimizer.momentum: must be at least 0 and below 1, not 2"),
+        ({"front_end": {"num_mels": 0}}, "front_end.num_mels: must be at least 4, not 0"),
+        ({"front_end": {"preset": "x"}}, "front_end.preset: must be one of .*, not 'x'"),
+        ({"model": {"args": {"dropout": math.nan}}}, "model.args.dropout: must not be nan"),
+        ({"sequence": {"min_active": 5, "max_active": 4}}, "sequence.min_active: must be below max_active"),
+        ({"keep_best": object()}, "keep_best: must be a value of YAML, not <object"),
+        ({"seed": "${nothing}"}, "seed: .*'nothing'"),
+    ],
+)
+def test_keys_of_a_training_within_a_study(train: dict[str, Any], said: str) -> None:
+    key = next(key for key in KEYS if key.name == "variants.v.train")
+    with pytest.raises(ConfigError, match=f"^variants.v.train.{said}") as caught:
+        config.section(StudyConfig, key.set_to(train), "")
+    assert "\n" not in str(caught.value)
+
+
 # Without the marks of OmegaConf.
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="$?"), max_size=4)
 numbers = st.integers() | st.floats() | st.integers(-3, 3) | st.floats(-1, 2)

@@ -59,6 +59,14 @@ def study(data: Path, work: Path, **changes: Any) -> Study:
     return Study(configs.from_dict(StudyConfig, values | changes))
 
 
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study whose students are trained."""
+    work = tmp_path_factory.mktemp("trained")
+    study(data, work).run(stop_stage="students")
+    return work
+
+
 def sources(run: Path) -> dict[str, str]:
     content = yaml.safe_load((run / "config.yaml").read_text())["sources"]
     return {name: source["store"] for name, source in content.items()}
@@ -237,9 +245,11 @@ def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
         ({"many": {"unlabeled_speakers": 9}}, "many.unlabeled_speakers is 9 and without_speakers 0, but the"),
     ],
 )
-def test_variants_that_cannot_be(data: Path, tmp_path: Path, variants: dict[str, Any], message: str) -> None:
+def test_variants_that_cannot_be(data: Path, trained: Path, variants: dict[str, Any], message: str) -> None:
+    before = sorted(trained.rglob("*"))
     with pytest.raises(ConfigError, match=message):
-        study(data, tmp_path, variants=variants).run()
+        study(data, trained, variants=variants).run()
+    assert sorted(trained.rglob("*")) == before
 
 
 def test_an_unknown_stage_is_refused(data: Path, tmp_path: Path) -> None:
