@@ -94,15 +94,18 @@ class Characters:
         """
         ids, spelled = self._ids, []
         for place, word in enumerate(text.words(transcript)):
-            if missing := [character for character in dict.fromkeys(word) if character not in ids]:
+            try:
+                spelling = [ids[character] for character in word]
+            except KeyError:
+                missing = [character for character in dict.fromkeys(word) if character not in ids]
                 raise CannotSpell(
                     f"{what}: {word!r} has {', '.join(map(repr, missing))}, not among the {len(ids)} characters of the tokenizer, so {transcript!r} "
                     "cannot be spelled; normalize the text (inventory.text), or leave out the cut",
                     missing,
-                )
+                ) from None
             begin = self.boundary == WORD_BEGIN or place
             mark = () if self._boundary_id is None or not begin else (self._boundary_id,)
-            spelled.append([(*mark, *(ids[character] for character in word))])
+            spelled.append([(*mark, *spelling)])
         return spelled
 
     def decode(self, ids: Sequence[int]) -> str:
