@@ -31,6 +31,9 @@ class Arrays(Protocol):
     def arange(self, stop: int, like: Array) -> Array:
         """(stop,) int64 0, 1, ... on the device of `like`."""
 
+    def tile(self, stop: int, times: int, like: Array) -> Array:
+        """(stop * times,) int64 0, 1, ..., again and again, on the device of `like`."""
+
     def zeros(self, size: int, like: Array) -> Array:
         """(size,) float32 on the device of `like`."""
 
@@ -80,6 +83,9 @@ class _Numpy:
 
     def arange(self, stop: int, like: Array) -> Array:
         return np.arange(stop)
+
+    def tile(self, stop: int, times: int, like: Array) -> Array:
+        return np.tile(np.arange(stop), times)
 
     def zeros(self, size: int, like: Array) -> Array:
         return np.zeros(size, dtype=np.float32)
@@ -144,6 +150,9 @@ class _Torch:
 
     def arange(self, stop: int, like: Array) -> Array:
         return torch.arange(stop, device=like.device)
+
+    def tile(self, stop: int, times: int, like: Array) -> Array:
+        return torch.arange(stop, device=like.device).repeat(times)
 
     def zeros(self, size: int, like: Array) -> Array:
         return torch.zeros(size, device=like.device)

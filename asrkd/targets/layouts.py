@@ -77,13 +77,14 @@ class Floats:
                     f"column {LOG_PROBS!r} has {len(row[LOG_PROBS])} items where {frames * self.num_classes} belong; the shard is damaged"
                 )
         values = [np.asarray(row[LOG_PROBS], dtype=np.float32) for row in rows]
-        return {LOG_PROBS: torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.float32), *values]))}
+        return {LOG_PROBS: torch.from_numpy(np.concatenate(values) if values else np.zeros(0, dtype=np.float32))}
 
     def unpack(self, columns: Mapping[str, Tensor], num_frames: Tensor) -> SparseTargets:
         values = columns[LOG_PROBS]
         frames = len(values) // self.num_classes
         splits = torch.arange(0, len(values) + 1, self.num_classes, device=values.device)
-        ids = torch.arange(self.num_classes, device=values.device).repeat(frames)
+        arrays = arrays_for(values)
+        ids = arrays.tensor(arrays.tile(self.num_classes, frames, values))
         return SparseTargets(splits, ids, values, values.new_zeros(frames), self.num_classes, num_frames)
 
 
