@@ -170,7 +170,7 @@ def _remove_old(files: Files, entries: Mapping[str, Mapping[str, Any]], *earlier
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove the temporary files of writers of this machine that are dead."""
-    for path in folder.glob(f".catalog-*.{socket.gethostname()}-*.tmp"):
+    for path in folder.glob(f".catalog*.{socket.gethostname()}-*.tmp"):
         pid = path.name.split("-")[-2]
         try:
             os.kill(int(pid), 0)

@@ -11,6 +11,7 @@ has written to (`Private_Dirty` of /proc/self/smaps_rollup); importing torch alo
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -131,6 +132,7 @@ def show(name: str, found: list[dict[str, Any]]) -> None:
 
 def serve(folder: str, link: Connection, latency: float) -> None:
     """moto's S3 with the files of a folder but for its shards; answers with the number of requests."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
     from s3_server import BUCKET, S3Server
 
