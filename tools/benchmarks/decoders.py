@@ -1,65 +1,103 @@
-"""kaldi-decoder and k2 on one graph and one test set: the same words, the same scores, and how fast.
+"""Greedy, beam and graph (and k2, where it is installed) on one CTC model and test set: word error rate, speed, memory.
 
-    python tools/benchmarks/decoders.py RUN CUTS --lexicon FILE
+    python tools/benchmarks/decoders.py MODEL CUTS --lexicon FILE [--grammar ARPA] [--utterances N]
 
-Times are of the search alone, on one thread; k2 gets 32 utterances at a time. The scores are those of the finished training run RUN.
+Each decoder runs in a process of its own: the time is CPU time of making the search and of searching, on one thread, and the memory is the peak of the whole
+process, with the library and the scores. The scores are made once. Greedy finds tokens, so its rate is of tokens (phones, pieces) where the lexicon has words: the
+references are then the first pronunciation of each word.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import time
+from importlib.util import find_spec
+from itertools import islice
+from typing import Any
 
 import click
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from asrkd.acoustic import load_model
-from asrkd.corpus.lexicon import Lexicon
-from asrkd.decoding.decode import graph_decode
+from asrkd.corpus.tokenizer import Tokenizer, read_tokenizer, spell
 from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
-from asrkd.decoding.k2_decode import K2Decoder
-from asrkd.decoding.search import K2_BATCH
+from asrkd.decoding.search import Search
 from asrkd.evaluation.wer import score, total
-from asrkd.graphs import word_loop_graph
 from asrkd.report.tables import text_table
-from asrkd.sequence.lattice import Beam
+
+Scores = list[tuple[str, NDArray[np.float32]]]
+
+
+def searched(spec: str, lexicon: str, options: dict[str, Any], scores: Scores, result: multiprocessing.Queue) -> None:
+    """Put texts, CPU seconds of making the search and of searching, and bytes."""
+    torch.set_num_threads(1)
+    model, tokenizer = load_model(spec), read_tokenizer(lexicon)
+    began = time.process_time()
+    search = Search(tokenizer, model, **options)
+    made = time.process_time()
+    texts = search.texts(scores)
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result.put((texts, made - began, time.process_time() - made, peak))
+
+
+def tokens_of(references: dict[str, str], tokenizer: Tokenizer) -> dict[str, str]:
+    """The first pronunciations, as text."""
+    return {
+        key: " ".join(token for spellings in spell(tokenizer, text) for token in spellings[0])
+        for key, text in references.items()
+    }
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("model")
 @click.argument("cuts")
-@click.option("--lexicon", required=True, type=click.Path(dir_okay=False))
+@click.option("--lexicon", required=True)
+@click.option("--grammar", type=click.Path(dir_okay=False))
+@click.option("--utterances", type=int, default=None, help="Of the beginning; default: all.")
 @click.option("--acoustic-scale", default=1.0)
-@click.option("--beam", default=24.0)
-@click.option("--max-active", default=7000)
-def main(run: str, cuts: str, lexicon: str, acoustic_scale: float, beam: float, max_active: int) -> None:
-    """Print both, and where they differ."""
+@click.option("--beam", default=16.0)
+@click.option("--beam-size", default=50)
+def main(
+    model: str,
+    cuts: str,
+    lexicon: str,
+    grammar: str | None,
+    utterances: int | None,
+    acoustic_scale: float,
+    beam: float,
+    beam_size: int,
+) -> None:
+    """Print the table."""
     torch.set_num_threads(1)
-    model = load_model(f"checkpoint:{run}")
-    test_set = EvaluationSet.read(cuts)
-    scores = AcousticScores(model, test_set, acoustic_scale=acoustic_scale)
-    graph = word_loop_graph(Lexicon.read(lexicon), model.inventory)
-    of_utterances = dict(scores)
-    keys, frames = list(of_utterances), list(of_utterances.values())
-    began = time.perf_counter()
-    ours = [graph_decode(one, graph, beam=beam, max_active=max_active) for one in frames]
-    kaldi_seconds = time.perf_counter() - began
-    search = K2Decoder(graph, beam=Beam.of_search(beam, max_active))
-    began = time.perf_counter()
-    theirs = []
-    for at in range(0, len(frames), K2_BATCH):
-        theirs += [one for (one,) in search.decode(frames[at : at + K2_BATCH])]
-    k2_seconds = time.perf_counter() - began
-    rows = []
-    for name, found, seconds in (("kaldi-decoder", ours, kaldi_seconds), ("k2", theirs, k2_seconds)):
-        texts = {key: " ".join(one.words) for key, one in zip(keys, found, strict=True)}
-        rate = total(score(test_set.references, texts, test_set.speakers)).rate
+    test_set, acoustic_model, tokenizer = EvaluationSet.read(cuts), load_model(model), read_tokenizer(lexicon)
+    made = AcousticScores(acoustic_model, test_set, acoustic_scale=acoustic_scale)
+    scores = list(islice(made, utterances))
+    law = acoustic_model.front_end.frame_law(acoustic_model.subsampling_factor)
+    seconds = sum(len(one) for _, one in scores) * law.frame_shift / acoustic_model.front_end.sampling_rate
+    references = {key: test_set.references[key] for key, _ in scores}
+    settings = {"grammar": grammar, "beam": beam}
+    runs: dict[str, dict[str, Any]] = {"greedy": {}, "beam": settings | {"beam_size": beam_size}, "graph": settings}
+    if find_spec("k2"):
+        runs["k2"] = settings
+    spawn, rows = multiprocessing.get_context("spawn"), []
+    for decoder, options in runs.items():
+        result: multiprocessing.Queue = spawn.Queue()
+        process = spawn.Process(target=searched, args=(model, lexicon, options | {"decoder": decoder}, scores, result))
+        process.start()
+        texts, making, searching, peak = result.get()
+        process.join()
+        of_tokens = decoder == "greedy" and tokenizer.words is not None
+        expected = tokens_of(references, tokenizer) if of_tokens else references
+        rate = total(score(expected, texts, test_set.speakers)).rate
+        what = "tokens" if of_tokens else "words"
         rows.append(
-            [name, f"{100 * rate:.2f}", f"{scores.audio_seconds / seconds:.0f}", f"{kaldi_seconds / seconds:.2f}"]
+            [decoder, f"{100 * rate:.2f} ({what})", f"{seconds / searching:.0f}", f"{making:.1f}", f"{peak / 1e6:.0f}"]
         )
-    click.echo(text_table(["decoder", "WER %", "search RTFx", "of kaldi-decoder's"], rows))
-    same = sum(one.words == other.words for one, other in zip(ours, theirs, strict=True))
-    apart = max(abs(one.score - other.score) for one, other in zip(ours, theirs, strict=True))
-    click.echo(f"the same words: {same} of {len(keys)} utterances; scores at most {apart:.1e} apart")
+    click.echo(f"{len(scores)} utterances, {seconds:.0f} s")
+    click.echo(text_table(["decoder", "error rate %", "search RTFx", "made in CPU s", "peak MB"], rows))
 
 
 if __name__ == "__main__":
