@@ -62,6 +62,8 @@ def test_filters(make_store: MakeStore) -> None:
         Source("s", Store.open(root), filter=Filter({"confidence": (2.0, None)}))
     with pytest.raises(ConfigError, match="speaker"):
         Filter({"speaker": (None, None)})
+    with pytest.raises(ConfigError, match=r"bounds of 'confidence' are \(0.9, 0.1\)"):
+        Filter({"confidence": (0.9, 0.1)})
 
 
 def test_the_fingerprint_follows_the_data_and_the_filter(make_store: MakeStore) -> None:
