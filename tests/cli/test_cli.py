@@ -57,6 +57,7 @@ def test_the_command_line_is_as_documented() -> None:
         "store verify",
         "tokens",
         "train",
+        "transcribe",
         "weigh",
     ]
 
