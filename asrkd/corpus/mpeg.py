@@ -96,7 +96,7 @@ class MpegAudio:
         """
         self._data, self._what = data, what
         kind, offsets, sizes = _walk(data, what)
-        mono = {data[at + 3] >> 6 == 3 for at in offsets}
+        mono = {_is_mono(data, at) for at in offsets}
         if len(mono) > 1:
             raise CorpusError(f"{what} changes between mono and stereo; decode it to WAV or FLAC")
         self.sampling_rate, self.channels = kind.sampling_rate, 1 if mono.pop() else 2
@@ -183,7 +183,11 @@ def _walk(data: bytes, what: str) -> tuple[_Kind, list[int], list[int]]:
     at, end = 0, len(data)
     while at + 4 <= end:
         found = _HEADERS.get(data[at : at + 3])
-        if found is None or (kind is not None and found[0] is not kind and not _follows(data, at)):
+        # Where a header was cut off, its last byte may be of what comes behind.
+        other = (
+            offsets and found is not None and (found[0] is not kind or _is_mono(data, at) != _is_mono(data, offsets[0]))
+        )
+        if found is None or (other and not _follows(data, at)):
             at = _resynchronized(data, at)
             continue
         if kind is None:
@@ -204,6 +208,10 @@ def _walk(data: bytes, what: str) -> tuple[_Kind, list[int], list[int]]:
     if kind is None or not offsets:
         raise CorpusError(f"{what} holds no frame of MPEG audio of a known bit rate; decode it to WAV or FLAC")
     return kind, offsets, sizes
+
+
+def _is_mono(data: bytes, at: int) -> bool:
+    return data[at + 3] >> 6 == 3
 
 
 def _follows(data: bytes, at: int) -> bool:
