@@ -103,7 +103,6 @@ def _told(found: Estimate, fleet: Fleet) -> list[str]:
         f"  sample     {found.sample_seconds / 60:.1f} minutes at {found.rtfx:.1f} times real time",
         f"  bytes      {found.num_bytes / hours / 1e6:.2f} MB an hour: "
         + ", ".join(f"{name} {size / hours / 1e6:.2f}" for name, size in largest if size >= 0.001 * found.num_bytes),
-        f"  catalog    {found.catalog_bytes / found.utterances:.0f} bytes an utterance",
         f"scaled to {hours:g} hours, assuming that they are like the sample",
         f"  work       {found.worker_hours:.2f} hours of one worker like this one",
         f"  store      {found.num_bytes / 1e9:.3f} GB in {found.units} shards: {found.utterances:.3g} utterances, {found.frames:.3g} frames",

@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.where import Where
 from asrkd.errors import ConfigError, CorpusError
@@ -21,7 +23,7 @@ from asrkd.labeling.crew import ALONE, Crew, one_thread
 from asrkd.labeling.plan import plan
 from asrkd.labeling.worker import UnitResult
 from asrkd.store import Store
-from asrkd.store.catalog_writer import write_catalog
+from asrkd.store.index import COLUMNS, GROUP_COLUMNS, SHARD
 from asrkd.store.inspect import column_bytes
 from asrkd.store.writer import ROW_GROUP_ROWS
 
@@ -162,7 +164,7 @@ def estimate(
         frames=facts.frames * times,
         num_bytes=stored * times,
         column_bytes=columns | {"footers": stored * times - sum(columns.values())},
-        catalog_bytes=facts.catalog_bytes_per_utterance * utterances,
+        catalog_bytes=_catalog_bytes(units, utterances),
         units=units,
         label_requests=2.0 * units,
         epoch_requests=reads * utterances / ROW_GROUP_ROWS,
@@ -178,23 +180,22 @@ class _Facts:
     utterances: int
     frames: int
     column_bytes: dict[str, int]
-    catalog_bytes_per_utterance: float
 
 
 def _facts(store: Store) -> _Facts:
-    write_catalog(store)
-    # The catalog's description does not grow with the store.
-    catalog = sum(file.size for file in store.files.list("catalog", "") if not file.name.endswith(".json"))
     sizes: Counter[str] = Counter()
-    utterances = frames = of_warm_up = 0
-    for unit in store.units():
+    utterances = frames = 0
+    for unit in range(1, store.num_units):
         rows = store.column(unit, "num_frames").to_numpy()
-        if unit == 0:
-            of_warm_up = len(rows)
-            continue
         utterances, frames = utterances + len(rows), frames + int(rows.sum())
         sizes.update(column_bytes(store.metadata(unit)))
-    return _Facts(utterances, frames, dict(sizes), catalog / max(utterances + of_warm_up, 1))
+    return _Facts(utterances, frames, dict(sizes))
+
+
+def _catalog_bytes(shards: int, utterances: float) -> float:
+    """By its format: numbers of fixed sizes for each shard, row group and utterance."""
+    sizes = [sum(np.dtype(kind).itemsize for kind in columns.values()) for columns in (COLUMNS, GROUP_COLUMNS)]
+    return SHARD.itemsize * shards + sizes[0] * utterances + sizes[1] * utterances / ROW_GROUP_ROWS
 
 
 def _timed(store: Store, crew: Crew) -> tuple[list[UnitResult], float]:
