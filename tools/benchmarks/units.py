@@ -226,7 +226,7 @@ def picture(path: str, small: dict[str, Cost], large: dict[str, Cost]) -> None:
     axes.bar(places + 0.2, [one.megabytes for one in large.values()], 0.4, label="the store")
     axes.set_xticks(places, list(large))
     axes.set_ylabel("most resident memory, MB")
-    axes.legend(frameon=False)
+    canvas.legend(loc="outside upper center", ncols=2, frameon=False)
     canvas.savefig(path, dpi=120)
 
 
