@@ -46,7 +46,7 @@ def cuts_of(folder: Path, count: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("processes", [0, 1, 3])
 def test_readers_read_what_a_loop_reads_in_its_order(tmp_path: Path, processes: int) -> None:
     cuts, front_end = cuts_of(tmp_path, 14), FrontEnd()
-    readers: Readers[int] = Readers(front_end, "audio", processes=processes, seconds=60.0)
+    readers: Readers[int] = Readers(front_end, parse_embedding("audio"), processes=processes, seconds=60.0)
     parts = [cuts[at : at + 2] for at in range(0, 14, 2)]
     try:
         found = list(readers.read(enumerate(parts)))

@@ -26,7 +26,8 @@ def test_peers_come_closer_to_each_other_and_go_on_exactly(corpus: Path, tmp_pat
         Trainer(config(name, weight)).train()
     for stop in (7, 30):
         Trainer(config("parts", 20.0)).train(stop_at=stop)
-    features, lengths = torch.randn(1, 50, Trainer(config("apart", 0.0)).front_end.feature_dim), torch.tensor([50])
+    width = Trainer(config("apart", 0.0)).front_end.feature_dim
+    features, lengths = torch.randn(8, 50, width, generator=torch.Generator().manual_seed(0)), torch.full((8,), 50)
     distances = {}
     for name in ("apart", "together"):
         first, second = (load_model(f"checkpoint:{tmp_path / name / file}") for file in ("final.pt", "peer-2.pt"))
