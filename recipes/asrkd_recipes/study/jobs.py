@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from asrkd import config as configs
 from asrkd import text as texts
 from asrkd.acoustic import TrainedModel
 from asrkd.errors import AsrkdError, StoreError
+from asrkd.labeling.stop import Terminated, terminated_by_signal
 from asrkd.processes import check_guard, starting, why_ended
 from asrkd.training.config import TrainConfig
 from asrkd.training.inputs import inputs
@@ -79,6 +81,12 @@ def train_all(
             raise AsrkdError(
                 f"{why_ended(started, name='training')}. Start again to go on from its checkpoint"
             ) from None
+        except (KeyboardInterrupt, Terminated):
+            # Each ends at once, and goes on from its checkpoint; waiting for its last update could take hours.
+            for child in started:
+                if child.pid is not None:
+                    os.kill(child.pid, signal.SIGTERM)
+            raise
         finally:
             for future in futures:
                 future.cancel()
@@ -115,7 +123,7 @@ def _train(text: str, parent: int, processes: int = 1) -> None:
         if os.getppid() != parent:
             raise SystemExit("the process that started this training is gone")
 
-    with _training:
+    with _training, terminated_by_signal():
         stop_with_parent()  # the next training may have been in the queue already
         if processes == 1:
             Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train(stop_with_parent)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from training_helpers import settings
 
+from asrkd import config as configs
 from asrkd.training.metrics import read_metrics
 from asrkd_recipes.study.jobs import train_all
 
@@ -26,3 +32,41 @@ def test_a_training_of_one_process_decodes_the_dev_set_and_its_warnings_are_told
     assert [line["step"] for line in read_metrics(tmp_path / "run") if "dev_wer" in line] == [2, 4]
     # Four updates are too few for any.
     assert "student: the result does not fit its own training set" in caplog.text
+
+
+SCRIPT = """import sys
+from asrkd import config
+from asrkd.cli.command import run_command
+from asrkd.training.config import TrainConfig
+from asrkd_recipes.study.jobs import train_all
+import click
+
+@click.command()
+@click.argument("file")
+def main(file):
+    train_all({"student": config.load(TrainConfig, file)}, 1, lambda *_: None)
+
+if __name__ == "__main__":
+    run_command(main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_study_that_is_stopped_ends_its_trainings(corpus: Path, tmp_path: Path, signal_number: int) -> None:
+    job = settings(corpus, tmp_path / "run", schedule=[{"steps": 1_000_000, "mixture": {"labeled": 1}}], eval_steps=10)
+    (tmp_path / "train.yaml").write_text(configs.to_yaml(job))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", tmp_path / "train.yaml"], stderr=subprocess.PIPE
+    )
+    metrics = tmp_path / "run/metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal_number)
+    said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 128 + signal_number and said.startswith("stopped"), said
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
