@@ -26,7 +26,7 @@ from asrkd.targets.sparse import SparseTargets
 from asrkd.targets.streams import POSTERIORS, Codec
 
 # Of a labeling that names none.
-DEFAULT_CODEC = "topk:20"
+DEFAULT_CODEC = "hybrid:0:12"
 
 
 class PosteriorCodec(Codec, Protocol):

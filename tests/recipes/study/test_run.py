@@ -150,7 +150,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert [one["spec"].rsplit("/", 1)[1] for one in members] == ["teacher-1", "distilled"]
     coarse, usual = (Store.open(stores[name]).identity for name in ("coarse", "pseudo"))
     specs = [identity.streams["posteriors"].spec for identity in (coarse, usual)]
-    assert (*specs, coarse.teacher) == ("topk:2", "topk:20", usual.teacher)
+    assert (*specs, coarse.teacher) == ("topk:2", "hybrid:0:12", usual.teacher)
     assert stores.pop("coarse") != stores["pseudo"]
     assert len(set(stores.values())) == 1
     assert configs_of["pseudo"]["soft_loss"]["targets"] == "top"
