@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing.util
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asrkd.labeling.plan import plan
-from asrkd.processes import ended, leave_when_done
+from asrkd.processes import ended
 from asrkd.store import Store
 
 RUN = "from asrkd.labeling.crew import Crew\nfrom asrkd.labeling.job import run\nfrom asrkd.labeling.local import Local\nfrom asrkd.store import Store\n"
@@ -85,25 +82,33 @@ def test_a_script_from_the_standard_input_starts_processes(store: str) -> None:
     assert len(Store.open(store).units()) == Store.open(store).plan["num_units"]
 
 
-def _work(error: bool) -> None:
+CHILD = """import atexit, multiprocessing, os, sys
+from multiprocessing.util import Finalize
+from asrkd.processes import leave_when_done
+
+def work(error):
     leave_when_done()
     atexit.register(os._exit, 7)  # what the end of the interpreter would come to
-    multiprocessing.util.Finalize(None, print, ("finalized",), exitpriority=0)
+    Finalize(None, print, ("finalized",), exitpriority=0)
     if error:
         raise ValueError("told")
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("error", [False, True])
-def test_a_child_leaves_when_its_work_is_done_and_tells_its_errors(
-    error: bool, capfd: pytest.CaptureFixture[str]
-) -> None:
-    child = multiprocessing.get_context("spawn").Process(target=_work, args=(error,))
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=work, args=("error" in sys.argv,))
     child.start()
     child.join()
-    out, err = capfd.readouterr()
-    assert (child.exitcode == 0) == (not error) and ("ValueError: told" in err) == error
-    assert out == "finalized\n"
+    sys.exit(child.exitcode)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["well", "error"])
+def test_a_child_leaves_when_its_work_is_done_and_tells_its_errors(ending: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(CHILD)
+    found = subprocess.run([sys.executable, tmp_path / "script.py", ending], capture_output=True, text=True)
+    assert (found.returncode == 0) == (ending == "well")
+    assert ("ValueError: told" in found.stderr) == (ending == "error")
+    assert found.stdout == "finalized\n"
 
 
 def test_how_a_process_ended() -> None:
