@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from asrkd.errors import AsrkdError
+from asrkd.errors import AsrkdError, ConfigError
 
 _ADVICE = {
     errno.ENOSPC: "free space there, or choose another place",
@@ -80,10 +82,7 @@ def publish(
     if path.is_symlink():
         path = path.resolve()
     folder = path.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:  # which `move` raises for another reason
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
+    _make(folder)
     temporary = folder / f".{_short(path.name)}.{writer(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp"
     try:
         with open(temporary, "wb") as stream:
@@ -100,6 +99,42 @@ def publish(
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def new_folder(out: str | Path) -> Iterator[Path]:
+    """A folder to write in, which becomes `out` where the block ends without an error; otherwise nothing is left.
+
+    Raises:
+        ConfigError: `out` is a folder that is not empty.
+        AsrkdError: it is a file, or cannot be made.
+    """
+    out = Path(out)
+    try:
+        if _is_there(out):
+            if not out.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if any(out.iterdir()):
+                raise ConfigError(f"folder {str(out)!r} is not empty, and what it holds would be lost; give a new one")
+        _make(out.parent)
+        work = out.parent / f".{_short(out.name)}.{writer(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp"
+        work.mkdir()
+    except OSError as error:
+        raise refused(error, out) from None
+    try:
+        yield work
+        work.replace(out)
+    except OSError as error:
+        raise refused(error, out) from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # which a caller raises for another reason
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
 
 
 def _fill(stream: IO[bytes], content: str | bytes | Callable[[IO[bytes]], object]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from asrkd import text
 from asrkd.acoustic.model import AcousticModel
 from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.tokenizer import Tokenizer, tokenizer_from_dict, tokenizer_to_dict
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import AsrkdError, ModelError
 
@@ -22,6 +23,7 @@ class Description(NamedTuple):
     inventory: Inventory
     subsampling_factor: int
     log_prior: Tensor | None = None
+    tokenizer: Tokenizer | None = None
 
 
 def description_path(path: Path) -> Path:
@@ -31,7 +33,7 @@ def description_path(path: Path) -> Path:
 
 def read_description(spec: str, path: Path) -> Description:
     """The description of the model `path`: `front_end`, `inventory` (`units`, `topology`, `states_per_phone`), and optionally
-    `subsampling_factor` and `log_prior` (a natural logarithm for each class).
+    `subsampling_factor`, `log_prior` (a natural logarithm for each class) and `tokenizer` (as `asrkd export` writes it).
 
     Raises:
         ModelError: it cannot be read, or does not describe a model.
@@ -51,7 +53,10 @@ def read_description(spec: str, path: Path) -> Description:
     try:
         front_end = front_end_from_dict(_mapping(values["front_end"], f"{where}: front_end"))
         inventory = _inventory(values["inventory"], f"{where}: inventory")
-        return Description(front_end, inventory, factor, _log_prior(values.get("log_prior"), f"{where}: log_prior"))
+        log_prior = _log_prior(values.get("log_prior"), f"{where}: log_prior")
+        spelled = values.get("tokenizer")
+        tokenizer = tokenizer_from_dict(_mapping(spelled, f"{where}: tokenizer")) if spelled else None
+        return Description(front_end, inventory, factor, log_prior, tokenizer)
     except ModelError:
         raise
     except (AsrkdError, ArithmeticError, TypeError, ValueError) as error:
@@ -67,6 +72,8 @@ def description_of(model: AcousticModel) -> dict[str, Any]:
     }
     if model.log_prior is not None:
         described["log_prior"] = model.log_prior.tolist()
+    if model.tokenizer is not None:
+        described["tokenizer"] = tokenizer_to_dict(model.tokenizer)
     return described
 
 

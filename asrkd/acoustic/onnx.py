@@ -63,7 +63,7 @@ def onnx(request: Request) -> AcousticModel:
         logits, out_lengths = session.run(list(OUTPUTS), fed)
         return torch.from_numpy(logits).to(device), torch.from_numpy(out_lengths).to(device)
 
-    front_end, inventory, factor, log_prior = described
+    front_end, inventory, factor, log_prior, tokenizer = described
     files = sorted(file for file in path.parent.glob(f"{path.name}*") if file != description_path(path))
     weights = [[file.name[len(path.name) :], fingerprint.of_file(file)] for file in files]
     return AcousticModel(
@@ -75,6 +75,7 @@ def onnx(request: Request) -> AcousticModel:
         identity(weights, "onnx", front_end, inventory, factor),
         device,
         log_prior=log_prior,
+        tokenizer=tokenizer,
         one_by_one=one_by_one,
     )
 

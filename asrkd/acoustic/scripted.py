@@ -15,7 +15,7 @@ from asrkd.errors import ModelError
 def torchscript(request: Request) -> AcousticModel:
     """Raises `ModelError` for a module or a description that cannot be used."""
     spec, path = request.spec, request.path
-    front_end, inventory, factor, log_prior = read_description(spec, path)
+    front_end, inventory, factor, log_prior, tokenizer = read_description(spec, path)
     try:
         network = torch.jit.load(str(path), map_location=request.device).eval()
         identified = identity(fingerprint.of_file(path), "torchscript", front_end, inventory, factor)
@@ -24,4 +24,14 @@ def torchscript(request: Request) -> AcousticModel:
             f"model {spec!r}: torch {torch.__version__} cannot load {str(path)!r} as TorchScript ({one_line(error)}); give what "
             "torch.jit.save wrote, for this version of torch"
         ) from None
-    return AcousticModel(network, front_end, inventory, factor, spec, identified, request.device, log_prior=log_prior)
+    return AcousticModel(
+        network,
+        front_end,
+        inventory,
+        factor,
+        spec,
+        identified,
+        request.device,
+        log_prior=log_prior,
+        tokenizer=tokenizer,
+    )

@@ -15,13 +15,11 @@ from asrkd.cli import options
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cut_json import to_cut
 from asrkd.corpus.cuts import iterate_json
-from asrkd.corpus.tokenizer import read_tokenizer
-from asrkd.decoding.units import searchable, spelling_of
+from asrkd.decoding.search import Search, best_decoder
 from asrkd.errors import CorpusError
 from asrkd.export.onnx_export import TYPES, export_onnx
-from asrkd.export.sherpa import check_sherpa, export_sherpa
-from asrkd.export.sherpa_check import Comparison, compare_with_sherpa
-from asrkd.graphs import ngram_graph, word_loop_graph
+from asrkd.export.sherpa import export_sherpa
+from asrkd.export.sherpa_check import Comparison
 
 OUT = click.argument("out", type=click.Path(path_type=Path))
 REDUCE_RANGE = click.option(
@@ -67,11 +65,12 @@ def onnx_command(model: str, out: Path, types: tuple[str, ...], reduce_range: bo
 @export.command("sherpa", cls=options.ModelCommand)
 @click.argument("model", metavar="SPEC")
 @OUT
-@click.option(
-    "--lexicon", type=click.Path(dir_okay=False), help="Words of the graph HLG.fst; without one text is greedy."
-)
+@options.LEXICON
 @click.option(
     "--grammar", type=click.Path(dir_okay=False), help="ARPA language model of the graph; default: a loop of the words."
+)
+@click.option(
+    "--greedy", is_flag=True, help="No graph HLG.fst, though a ctc model has a lexicon: its tokens are the text."
 )
 @click.option("--insertion-penalty", default=0.0, help="Cost of every word of the loop, in nats.")
 @click.option("--acoustic-scale", default=1.0, help="Multiplies the scores, with a graph.")
@@ -84,6 +83,7 @@ def sherpa_command(
     out: Path,
     lexicon: str | None,
     grammar: str | None,
+    greedy: bool,
     insertion_penalty: float,
     acoustic_scale: float,
     leave_early: bool,
@@ -95,36 +95,36 @@ def sherpa_command(
 
     The student must have been trained with `front_end: {preset: sherpa}`, to which `mean_norm: causal` may be added. OUT/README.md has the calls.
     """
-    if grammar and insertion_penalty:
-        raise click.UsageError("--insertion-penalty is for the loop of words; a grammar has costs of its own")
-    if lexicon is None and (grammar or insertion_penalty or leave_early or acoustic_scale != 1.0):
-        raise click.UsageError(
-            "--grammar, --insertion-penalty, --leave-early and --acoustic-scale are for a graph: give --lexicon"
-        )
     acoustic_model = load_model(model)
+    tokenizer = options.tokenizer_of(acoustic_model, lexicon)
     graph = None
-    if lexicon is not None:
-        words = searchable(spelling_of(read_tokenizer(lexicon), acoustic_model.inventory), grammar)
-        if grammar is None:
-            graph = word_loop_graph(
-                words, acoustic_model.inventory, insertion_penalty=insertion_penalty, leave_early=leave_early
-            )
-        else:
-            graph = ngram_graph(words, acoustic_model.inventory, grammar, leave_early=leave_early)
-    check_sherpa(acoustic_model, graph)
-    # Read before anything is written: a manifest that cannot be read leaves no folder.
-    utterances = list(_utterances(cuts, acoustic_model, num_check)) if cuts else []
-    written = export_sherpa(acoustic_model, out, graph=graph, acoustic_scale=acoustic_scale, reduce_range=reduce_range)
+    if not greedy and best_decoder(acoustic_model.inventory, tokenizer, grammar)[0] != "greedy":
+        search = Search(
+            tokenizer,
+            acoustic_model,
+            decoder="graph",
+            grammar=grammar,
+            insertion_penalty=insertion_penalty,
+            leave_early=leave_early,
+        )
+        graph = search.graph
+    written = export_sherpa(
+        acoustic_model,
+        out,
+        graph=graph,
+        acoustic_scale=acoustic_scale,
+        reduce_range=reduce_range,
+        utterances=_utterances(cuts, acoustic_model, num_check) if cuts else (),
+    )
     for name, size in written.sizes.items():
         speed = f"  {written.rtfx[name]:8,.0f} x real time on one thread" if name in written.rtfx else ""
         click.echo(f"{name:<20} {size / 1e6:8.2f} MB{speed}")
     for warning in written.warnings:
         click.echo(f"warning: {warning}", err=True)
-    if not utterances:
+    if written.comparison is None:
         click.echo("sherpa-onnx was not tried on speech: give --check CUTS")
-        return
-    found = compare_with_sherpa(out, acoustic_model, utterances, graph=graph, acoustic_scale=acoustic_scale)
-    click.echo(_said(found, "words" if graph else "tokens"))
+    else:
+        click.echo(_said(written.comparison, "words" if graph else "tokens"))
 
 
 def _utterances(cuts: str, model: AcousticModel, count: int) -> Iterator[tuple[str, NDArray[np.float32]]]:

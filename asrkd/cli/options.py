@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from asrkd.acoustic import KINDS, AcousticModel
-from asrkd.corpus.tokenizer import read_tokenizer, rules_of
+from asrkd.corpus.tokenizer import Tokenizer, read_tokenizer, rules_of
 from asrkd.decoding.decode import BEAM, MAX_ACTIVE
 from asrkd.decoding.evaluation_set import AcousticScores
 from asrkd.decoding.search import DECODERS, Search, best_decoder
@@ -183,6 +183,11 @@ def with_search(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def tokenizer_of(model: AcousticModel, lexicon: str | None) -> Tokenizer | None:
+    """What the option names, read by the rules of the model's own tokenizer, or that one."""
+    return read_tokenizer(lexicon, rules_of(model.tokenizer)) if lexicon else model.tokenizer
+
+
 def search_of(
     model: AcousticModel, *, lexicon: str | None, decoder: str | None, device: str, **settings: Any
 ) -> Search:
@@ -191,7 +196,7 @@ def search_of(
     Raises:
         AsrkdError: as `read_tokenizer` and `Search`.
     """
-    tokenizer = read_tokenizer(lexicon, rules_of(model.tokenizer)) if lexicon else model.tokenizer
+    tokenizer = tokenizer_of(model, lexicon)
     search = Search(tokenizer, model, decoder=decoder, device=device, **settings)
     if decoder is None:
         why = best_decoder(model.inventory, tokenizer, settings["grammar"])[1]

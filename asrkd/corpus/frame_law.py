@@ -49,7 +49,7 @@ class FrameLaw:
 
     @property
     def cell(self) -> tuple[int, int]:
-        """What the first frame stands for, as (begin, length) in half samples; the next frame's cell begins where it ends.
+        """The samples that the first frame covers, as (begin, length) in half samples; the next frame's cell begins where it ends.
 
         A window's cell is `shift` samples around its middle. That of a frame begins with its first window's, or, where stacks overlap, so that it has their middle.
         """

@@ -39,7 +39,7 @@ def make_tokens(cuts: Iterable[str], out: str, kind: str, *, size: int = 500, ru
         The number of tokens.
 
     Raises:
-        CorpusError: no transcripts, or too few of them for so many tokens.
+        CorpusError: no transcripts, or too few of them for `size` tokens.
         ConfigError: an unknown kind, or tokens are in the folder already.
         AsrkdError: the folder cannot be written to.
         DependencyError: sentencepiece is needed and not installed.

@@ -157,8 +157,8 @@ def _sentences(
 ) -> Any:
     """What flashlight asks for the score of each token: an `LM` of its own.
 
-    A prefix of tokens is at one or several places of the lexicon's tree; its score is that of the best. Within a word the best score that a word
-    below could have stands in for the word's own, so that the beam compares like with like.
+    A prefix of tokens is at one or several places of the lexicon's tree; its score is that of the best. Within a word the best score of any word that
+    begins so is used in place of the word's own, so that the beam compares like with like.
     """
     from flashlight.lib.text.decoder import LM
 

@@ -21,7 +21,7 @@ from asrkd.decoding.k2_decode import K2Decoder
 from asrkd.decoding.units import searchable, spelling_of
 from asrkd.decoding.words import TimedWord, timed_words
 from asrkd.errors import ConfigError
-from asrkd.graphs import ngram_graph, word_loop_graph
+from asrkd.graphs import DecodingGraph, ngram_graph, word_loop_graph
 from asrkd.sequence.lattice import Beam
 
 DECODERS = ("greedy", "beam", "graph", "k2")
@@ -133,6 +133,17 @@ class Search:
             self._graph = ngram_graph(self.tokenizer, model.inventory, grammar, leave_early=leave_early)
         if decoder == "k2":
             self._k2 = K2Decoder(self._graph, device=device, beam=Beam.of_search(beam, max_active))
+
+    @property
+    def graph(self) -> DecodingGraph:
+        """The graph that `graph` and `k2` search.
+
+        Raises:
+            ConfigError: another decoder, which has none.
+        """
+        if self.decoder not in ("graph", "k2"):
+            raise ConfigError(f"decoder {self.decoder!r} searches no graph; take graph or k2")
+        return self._graph
 
     def decode(self, scores: Iterable[tuple[str, NDArray[np.float32]]]) -> Iterator[Decoded]:
         """What is found in utterances of ids and (T, V) acoustic scores (`AcousticModel.scores`), which are taken and dropped one by one.

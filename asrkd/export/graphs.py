@@ -258,8 +258,7 @@ class SherpaOffline(nn.Module):
     x (N, T, mels), x_lens (N,) -> log_probs (N, T / stack, V), log_probs_len (N,).
 
     Args:
-        model, stack, offset, scale: as in `SherpaOnline`.
-        mean_norm: as in `FrontEnd`.
+        model, stack, causal_mean, offset, scale: as in `SherpaOnline`.
     """
 
     inputs = ("x", "x_lens")
@@ -267,10 +266,10 @@ class SherpaOffline(nn.Module):
 
     model: Any
 
-    def __init__(self, model: nn.Module, *, stack: int, mean_norm: str, offset: Tensor, scale: float) -> None:
+    def __init__(self, model: nn.Module, *, stack: int, causal_mean: bool, offset: Tensor, scale: float) -> None:
         super().__init__()
         self.model = exportable(model)
-        self.stack, self.mean_norm, self.scale = stack, mean_norm, scale
+        self.stack, self.causal_mean, self.scale = stack, causal_mean, scale
         self.register_buffer("offset", offset.float())
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -279,9 +278,7 @@ class SherpaOffline(nn.Module):
         inside = places[None] < lengths[:, None]
         # What lies behind an utterance's end is sherpa-onnx's padding.
         frames = frames.masked_fill(~inside[..., None], 0.0)
-        if self.mean_norm == "utterance":
-            frames = frames - frames.sum(dim=1, keepdim=True) / lengths[:, None, None].to(frames.dtype)
-        elif self.mean_norm == "causal":
+        if self.causal_mean:
             frames = frames - frames.cumsum(dim=1) / (places + 1).to(frames.dtype)[:, None]
         missing = (self.stack - frames.shape[1] % self.stack) % self.stack
         frames = torch.cat([frames, frames.new_zeros(1, 1, 1).expand(frames.shape[0], missing, frames.shape[2])], dim=1)

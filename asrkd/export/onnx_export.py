@@ -17,7 +17,6 @@ from asrkd.acoustic import AcousticModel
 from asrkd.acoustic.description import description_of, description_path
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, ModelError
-from asrkd.export.folder import new_folder
 from asrkd.export.graphs import StreamGraph, UtteranceGraph
 from asrkd.export.onnx_file import (
     Graph,
@@ -85,7 +84,7 @@ def export_onnx(
     network = torch_network(model)
     written: list[Written] = []
     missing: dict[str, str] = {}
-    with new_folder(out) as folder:
+    with files.new_folder(out) as folder:
         for name, write in (("model", _write_utterance), ("stream", _write_stream)):
             source = folder / f"{name}.float32.onnx"
             try:
@@ -113,17 +112,27 @@ def torch_network(model: AcousticModel) -> nn.Module:
     network = model.network
     if not isinstance(network, nn.Module) or isinstance(network, torch.jit.ScriptModule):
         raise ConfigError(
-            f"model {model.spec!r} is not a network of torch in Python; export a run of asrkd train, or another checkpoint:"
+            f"model {model.spec!r} is not a network of torch in Python; export a run of asrkd train (checkpoint:RUN)"
         )
-    if not model.own and not isinstance(model.front_end, FrontEnd):
-        raise ConfigError(
-            f"model {model.spec!r} reads samples; models that read the features of a front end are exported"
-        )
+    log_mel_front_end(model)
     if any(type(module).__module__.startswith("torch.ao.") for module in network.modules()):
         raise ConfigError(
             f"model {model.spec!r} has 8-bit weights of torch, which ONNX has not; export the run itself, with --type int8"
         )
     return network
+
+
+def log_mel_front_end(model: AcousticModel) -> FrontEnd:
+    """The front end of a model that reads log-mel.
+
+    Raises:
+        ConfigError: it reads samples.
+    """
+    if not isinstance(model.front_end, FrontEnd):
+        raise ConfigError(
+            f"model {model.spec!r} reads samples; models that read the features of a front end are exported"
+        )
+    return model.front_end
 
 
 def measured_rtfx(path: Path, cases: Inputs, names: Sequence[str], seconds: float) -> float:

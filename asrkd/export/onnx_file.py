@@ -77,10 +77,17 @@ def write_graph(
     with torch.no_grad():
         expected = [graph(*inputs) for inputs in cases]
     exporters = (("TorchScript", _by_tracing), ("torch.export", _by_export))
-    for name, export in exporters[:1] if only_tracing else exporters:
+    for name, settings in exporters[:1] if only_tracing else exporters:
         try:
             with _quietly(), torch.no_grad():
-                export(graph, path, cases[0], axes)
+                torch.onnx.export(
+                    graph,
+                    cases[0],
+                    str(path),
+                    input_names=list(graph.inputs),
+                    output_names=list(graph.outputs),
+                    **settings(graph, axes),
+                )
             difference = max(
                 _difference(outputs, run_graph(path, inputs, graph.inputs))
                 for inputs, outputs in zip(cases, expected, strict=True)
@@ -185,37 +192,17 @@ def _fold_constants(source: Path, target: Path) -> None:
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
 
 
-def _by_tracing(graph: Graph, path: Path, inputs: Inputs, axes: Axes) -> None:
-    torch.onnx.export(
-        graph,
-        inputs,
-        str(path),
-        dynamo=False,
-        input_names=list(graph.inputs),
-        output_names=list(graph.outputs),
-        dynamic_axes={name: dict(own) for name, own in axes.items()},
-        opset_version=17,
-    )
+def _by_tracing(graph: Graph, axes: Axes) -> dict[str, Any]:
+    return {"dynamo": False, "dynamic_axes": {name: dict(own) for name, own in axes.items()}, "opset_version": 17}
 
 
-def _by_export(graph: Graph, path: Path, inputs: Inputs, axes: Axes) -> None:
+def _by_export(graph: Graph, axes: Axes) -> dict[str, Any]:
     shapes = [dict.fromkeys(axes.get(name, {}), torch.export.Dim.AUTO) for name in graph.inputs]
-    parameters = list(inspect.signature(graph.forward).parameters.values())
     by_name: dict[str, Any] = {}
-    for number, parameter in enumerate(parameters):
+    for number, parameter in enumerate(inspect.signature(graph.forward).parameters.values()):
         rest = parameter.kind is inspect.Parameter.VAR_POSITIONAL
         by_name[parameter.name] = tuple(shapes[number:]) if rest else shapes[number]
-    torch.onnx.export(
-        graph,
-        inputs,
-        str(path),
-        dynamo=True,
-        input_names=list(graph.inputs),
-        output_names=list(graph.outputs),
-        dynamic_shapes=by_name,
-        external_data=False,
-        verbose=False,
-    )
+    return {"dynamo": True, "dynamic_shapes": by_name, "external_data": False, "verbose": False}
 
 
 def _difference(expected: Sequence[Tensor], found: Sequence[np.ndarray]) -> float:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from asrkd import files
 from asrkd.acoustic import AcousticModel
 from asrkd.acoustic.description import description_of
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.topology import BLANK
-from asrkd.errors import ConfigError, DependencyError, ModelError
-from asrkd.export.folder import new_folder
+from asrkd.errors import ConfigError, ModelError
 from asrkd.export.graphs import SherpaOffline, SherpaOnline
-from asrkd.export.onnx_export import measured_rtfx, stream_facts, torch_network
+from asrkd.export.onnx_export import log_mel_front_end, measured_rtfx, stream_facts, torch_network
 from asrkd.export.onnx_file import Inputs, import_onnx, write_graph, write_int8
+from asrkd.export.sherpa_check import Comparison, compare_with_sherpa, import_sherpa
 from asrkd.export.sherpa_readme import readme
 from asrkd.graphs import DecodingGraph
 from asrkd.models import stream_layout
@@ -32,7 +36,7 @@ _FIXED = ("frame_length_ms", "frame_shift_ms", "low_freq", "high_freq", "snip_ed
 _CHUNK_FRAMES = 8
 
 
-@dataclass(frozen=True)
+@dataclass
 class SherpaFolder:
     """What was written.
 
@@ -41,12 +45,14 @@ class SherpaFolder:
         sizes: bytes of each graph, by file name.
         rtfx: seconds of audio a second of computation on one thread, of the graphs that run chunk by chunk.
         warnings: what a user should know.
+        comparison: with asrkd's own search; None without utterances to compare on.
     """
 
     out: Path
     sizes: dict[str, int] = field(default_factory=dict)
     rtfx: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    comparison: Comparison | None = None
 
 
 def check_sherpa(model: AcousticModel, graph: DecodingGraph | None) -> StreamLayout:
@@ -78,6 +84,11 @@ def check_sherpa(model: AcousticModel, graph: DecodingGraph | None) -> StreamLay
             f"model {model.spec!r} joins {front_end.stack} frames every {front_end.stride}, but the graph for sherpa-onnx takes each frame once; train with "
             "stack and stride alike"
         )
+    if model.subsampling_factor != 1:
+        raise ConfigError(
+            f"model {model.spec!r} has an output for every {model.subsampling_factor} frames, but the graph for sherpa-onnx has one for each; train with a "
+            "larger stack and stride in place of a model that subsamples"
+        )
     model.check_prior()
     if not model.inventory.topology.collapses_repeats and graph is None:
         raise ConfigError(
@@ -100,6 +111,7 @@ def export_sherpa(
     graph: DecodingGraph | None = None,
     acoustic_scale: float = 1.0,
     reduce_range: bool = False,
+    utterances: Iterable[tuple[str, NDArray[np.float32]]] = (),
 ) -> SherpaFolder:
     """Write a folder for sherpa-onnx: `model.onnx` and `model.int8.onnx` as its online type `zipformer2_ctc` (see `SherpaOnline`);
     `offline.onnx` and `offline.int8.onnx` as its offline type `zipformer_ctc`, where the model has such a graph; `tokens.txt`; with a graph
@@ -111,14 +123,17 @@ def export_sherpa(
         out: a folder that is not there, or empty.
         graph: searched by sherpa-onnx; without one its text is greedy.
         acoustic_scale: of the scores, with a graph.
+        reduce_range: see `write_int8`.
+        utterances: id and samples; sherpa-onnx and asrkd search them before the folder gets its name.
 
     Raises:
-        ConfigError, ModelError, DependencyError: see `check_sherpa`, or `out` is not empty.
+        ConfigError, ModelError, DependencyError: see `check_sherpa` and `compare_with_sherpa`.
+        AsrkdError: `out` is not a new folder, or cannot be written.
     """
     layout = check_sherpa(model, graph)
     found = SherpaFolder(out)
     front_end = log_mel_front_end(model)
-    frame_ms = front_end.frame_shift_ms * front_end.stride * model.subsampling_factor
+    frame_ms = front_end.frame_shift_ms * front_end.stride
     if frame_ms != SHERPA_FRAME_MS:
         found.warnings.append(
             f"a frame is {frame_ms:g} ms, but sherpa-onnx counts {SHERPA_FRAME_MS:g} ms: its times are {SHERPA_FRAME_MS / frame_ms:.2f} times too "
@@ -128,7 +143,7 @@ def export_sherpa(
     if model.inventory.topology.needs_prior and model.log_prior is not None:
         offset = -model.log_prior.cpu()
     scaled: dict[str, Any] = {"offset": offset, "scale": acoustic_scale if graph is not None else 1.0}
-    with new_folder(out) as folder:
+    with files.new_folder(out) as folder:
         window = _write_online(folder / "model.onnx", model, layout, scaled, found)
         write_int8(folder / "model.onnx", folder / "model.int8.onnx", reduce_range=reduce_range)
         _write_offline(folder, model, scaled, found, reduce_range=reduce_range)
@@ -145,36 +160,13 @@ def export_sherpa(
         files.write(folder / "model.json", json.dumps(facts, indent=1, ensure_ascii=False))
         offline = (folder / "offline.onnx").is_file()
         files.write(folder / "README.md", readme(model, window=window, graph=graph is not None, offline=offline))
+        heard = iter(utterances)
+        if first := next(heard, None):
+            found.comparison = compare_with_sherpa(
+                folder, model, itertools.chain([first], heard), graph=graph, acoustic_scale=acoustic_scale
+            )
         found.sizes.update({path.name: path.stat().st_size for path in sorted(folder.glob("*.onnx"))})
     return found
-
-
-def log_mel_front_end(model: AcousticModel) -> FrontEnd:
-    """The front end of a model that reads log-mel.
-
-    Raises:
-        ConfigError: it reads samples.
-    """
-    if not isinstance(model.front_end, FrontEnd):
-        raise ConfigError(
-            f"model {model.spec!r} reads samples, but sherpa-onnx gives log-mel; train a student with `front_end: {{preset: sherpa}}`"
-        )
-    return model.front_end
-
-
-def import_sherpa() -> Any:
-    """The package.
-
-    Raises:
-        DependencyError: it is not installed.
-    """
-    try:
-        import sherpa_onnx
-    except ImportError:
-        raise DependencyError(
-            "exporting for sherpa-onnx needs it, to try what was written: pip install 'asrkd[export]'"
-        ) from None
-    return sherpa_onnx
 
 
 def _write_online(
@@ -214,7 +206,9 @@ def _write_offline(
     folder: Path, model: AcousticModel, scaled: dict[str, Any], found: SherpaFolder, *, reduce_range: bool
 ) -> None:
     front_end = log_mel_front_end(model)
-    graph = SherpaOffline(torch_network(model), stack=front_end.stack, mean_norm=front_end.mean_norm, **scaled)
+    graph = SherpaOffline(
+        torch_network(model), stack=front_end.stack, causal_mean=front_end.mean_norm == "causal", **scaled
+    )
     cases: list[Inputs] = []
     for lengths in ((101, 64), (160,), (47, 12, 90)):
         frames = torch.randn(len(lengths), max(lengths), front_end.num_mels, generator=torch.Generator().manual_seed(7))

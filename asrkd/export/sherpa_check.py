@@ -17,8 +17,8 @@ from asrkd.acoustic import AcousticModel
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.greedy import greedy_decode
-from asrkd.errors import ModelError
-from asrkd.export.sherpa import import_sherpa, log_mel_front_end
+from asrkd.errors import DependencyError, ModelError
+from asrkd.export.onnx_export import log_mel_front_end
 from asrkd.graphs import DecodingGraph
 
 # Beam and states a frame of sherpa-onnx's search.
@@ -47,6 +47,21 @@ class Comparison:
     def share(self) -> float:
         """Of tokens that differ."""
         return self.errors / max(self.tokens, 1)
+
+
+def import_sherpa() -> Any:
+    """The package.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
+    try:
+        import sherpa_onnx
+    except ImportError:
+        raise DependencyError(
+            "exporting for sherpa-onnx needs it, to try what was written: pip install 'asrkd[export]'"
+        ) from None
+    return sherpa_onnx
 
 
 def online_recognizer(folder: str | Path, *, graph: bool = False, model: str = "model.onnx") -> Any:
@@ -120,7 +135,7 @@ def compare_with_sherpa(
     recognizer = online_recognizer(folder, graph=graph is not None, model=file)
     facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     delay, window = facts["stream"]["output_delay"], facts["window_frames"]
-    frame = front_end.frame_shift_ms * front_end.stride * model.subsampling_factor / 1000
+    frame = front_end.frame_shift_ms * front_end.stride / 1000
     tail = delay * frame + window * front_end.frame_shift_ms / 1000 + 0.1
 
     def searched(audio: NDArray[np.float32], rows: int | None = None) -> list[str]:

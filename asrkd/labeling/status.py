@@ -20,7 +20,7 @@ from asrkd.store.threads import read_ahead
 
 # Speed is that of the last hour.
 _WINDOW_SECONDS = 3600.0
-# Of the cuts in quarantine, so many are named; `quarantine/` has all.
+# At most this many cuts in quarantine are named; `quarantine/` has all of them.
 MOST_NAMED = 1000
 # Kinds of reasons that are told apart.
 _MOST_KINDS = 1000

@@ -39,7 +39,7 @@ SHARD = np.dtype(
     + [("kept", "<i8"), ("frames", "<i8"), ("longest", "<i8"), ("seconds", "<f8"), ("all_seconds", "<f8")]
 )
 _HASHED = ("id", "speaker")
-# An object store answers many requests as fast as one; so many shards are read at a time.
+# Shards read at a time: an object store answers many requests as fast as one.
 _AT_A_TIME = 16
 _COPIED_ROWS = 1 << 20
 

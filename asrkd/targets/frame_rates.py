@@ -17,7 +17,7 @@ Places = NDArray[np.int64]
 class FrameRates:
     """The frame laws of a teacher and of a student, of audio at one sampling rate.
 
-    Below M and N are the frames that the teacher and the student have of one utterance. A frame stands for its cell (`FrameLaw.cell`). The teacher's first and
+    Below, M and N are the numbers of frames of the teacher and of the student in an utterance. A frame covers its cell (`FrameLaw.cell`). The teacher's first and
     last cell reach as far as the student's do, for the laws round differently.
     """
 

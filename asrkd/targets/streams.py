@@ -80,4 +80,4 @@ class Codec(Protocol):
         """The name by which `parse_codec` makes an equal codec."""
 
     def layout(self, num_classes: int) -> Layout:
-        """Its columns, in a store with an inventory of so many classes (0: with none)."""
+        """Its columns in a store whose inventory has `num_classes` classes (0: no inventory)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from export.students import STUDENTS, student
 from asrkd.acoustic import load_model
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.errors import ConfigError
 from asrkd.export.onnx_export import export_onnx
 from asrkd.export.onnx_file import open_session
@@ -88,6 +90,19 @@ def test_smaller_types_are_smaller_and_describe_themselves(exported: tuple[str, 
         facts = json.loads(session.get_modelmeta().custom_metadata_map["asrkd"])
         assert facts["stream"]["output_delay"] == network.output_delay
         assert facts == json.loads(Path(f"{path}.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_graph_brings_the_tokenizer_of_its_student(tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").write_text("<blk> 0\na 1\nb 2\n<space> 3\n")
+    tokenizer = read_tokenizer(f"characters:{tmp_path / 'tokens.txt'}")
+    inventory = Inventory.from_lexicon(tokenizer, "ctc")
+    spec = student("TDNNStudent", FRONT_END, inventory, tmp_path / "final.pt")
+    model = dataclasses.replace(load_model(spec), tokenizer=tokenizer)
+    export_onnx(model, tmp_path / "out", types=["float32"])
+    (tmp_path / "tokens.txt").unlink()
+    read = load_model(f"onnx:{tmp_path}/out/model.onnx").tokenizer
+    assert read is not None and read.tokens == tokenizer.tokens and read.decode([0, 1]) == tokenizer.decode([0, 1])
 
 
 def test_what_cannot_be_exported_is_one_line(tmp_path: Path) -> None:

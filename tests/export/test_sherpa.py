@@ -22,7 +22,7 @@ from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.decoding.greedy import greedy_decode
 from asrkd.errors import ConfigError, ModelError
 from asrkd.export.sherpa import check_sherpa, export_sherpa
-from asrkd.export.sherpa_check import compare_with_sherpa, heard_online, offline_recognizer, online_recognizer
+from asrkd.export.sherpa_check import heard_online, offline_recognizer, online_recognizer
 from asrkd.graphs import word_loop_graph
 
 pytest.importorskip("sherpa_onnx")
@@ -57,9 +57,8 @@ def test_sherpa_makes_the_same_tokens_as_one_speaks(
     name: str, mean_norm: str, utterances: Utterances, lexicon: Path, tmp_path: Path
 ) -> None:
     model = model_of(name, tmp_path, lexicon, mean_norm=mean_norm)
-    export_sherpa(model, tmp_path / "out")
-    found = compare_with_sherpa(tmp_path / "out", model, utterances)
-    assert found.tokens > 10 and found.unexplained <= 1
+    found = export_sherpa(model, tmp_path / "out", utterances=utterances).comparison
+    assert found is not None and found.tokens > 10 and found.unexplained <= 1
 
 
 @pytest.mark.slow
@@ -87,9 +86,8 @@ def test_sherpa_finds_the_words_of_a_graph(
 ) -> None:
     model = model_of("LSTMStudent", tmp_path, lexicon, topology)
     graph = word_loop_graph(read_tokenizer(str(lexicon)), model.inventory)
-    export_sherpa(model, tmp_path / "out", graph=graph, acoustic_scale=0.5)
-    found = compare_with_sherpa(tmp_path / "out", model, utterances, graph=graph, acoustic_scale=0.5)
-    assert found.tokens > 3 and found.unexplained == 0
+    found = export_sherpa(model, tmp_path / "out", graph=graph, acoustic_scale=0.5, utterances=utterances).comparison
+    assert found is not None and found.tokens > 3 and found.unexplained == 0
     assert (tmp_path / "out/words.txt").read_text().splitlines()[1] == f"{graph.words[1]} 1"
 
 
@@ -119,8 +117,20 @@ def test_what_sherpa_cannot_run_is_one_line(lexicon: Path, tmp_path: Path) -> No
         check_sherpa(model_of("TDNNStudent", tmp_path, lexicon, mean_norm="utterance"), None)
     with pytest.raises(ConfigError, match="joins 4 frames every 2"):
         check_sherpa(model_of("TDNNStudent", tmp_path, lexicon, stride=2), None)
+    with pytest.raises(ConfigError, match="has an output for every 2 frames"):
+        check_sherpa(dataclasses.replace(model_of("TDNNStudent", tmp_path, lexicon), subsampling_factor=2), None)
     hmm = model_of("TDNNStudent", tmp_path, lexicon, "hmm")
     with pytest.raises(ConfigError, match="spell nothing without a graph; give --lexicon"):
         check_sherpa(hmm, None)
     with pytest.raises(ModelError, match="brings none"):
         check_sherpa(dataclasses.replace(hmm, log_prior=None), None)
+
+
+def test_words_that_differ_leave_no_folder(
+    utterances: Utterances, lexicon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of("TDNNStudent", tmp_path, lexicon)
+    monkeypatch.setattr("asrkd.export.sherpa_check.heard_online", lambda *_: ["another"] * 50)
+    with pytest.raises(ModelError, match="sherpa-onnx makes other tokens of model.onnx"):
+        export_sherpa(model, tmp_path / "out", utterances=utterances)
+    assert [path.name for path in tmp_path.iterdir()] == ["final.pt"]

@@ -4,6 +4,7 @@ python tools/benchmarks/alignments.py reference STORE REFERENCE.tsv --lexicon FI
 python tools/benchmarks/alignments.py reference STORE SLOWER.tsv --lexicon FILE --slowed 0.9
 python tools/benchmarks/alignments.py agree REFERENCE.tsv SLOWER.tsv
 python tools/benchmarks/alignments.py compare REFERENCE.tsv STORE... --lexicon FILE [--states-per-phone N]
+python tools/benchmarks/alignments.py exchanged STORE ALIGNER.npz --lexicon FILE
 
 A reference has a line `id, word, start, end` (seconds) for each word, with these names in the first line, separated by tabs. Whatever made
 the alignment column of a store can be compared: for an older version of asrkd, align with a checkout of it and compare with this one.
@@ -23,8 +24,12 @@ from torchaudio.functional import resample
 
 from asrkd.alignment.forced import transcript_graph, viterbi
 from asrkd.alignment.frames import centers
+from asrkd.alignment.phone_align import PhoneAligner
+from asrkd.alignment.phone_model import PhoneModel
+from asrkd.alignment.summary import ODDITY, deviations
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.errors import CorpusError
 from asrkd.report.tables import text_table
 from asrkd.store import Store
@@ -181,6 +186,38 @@ def reference(store: str, out: Path, lexicon: str, slowed: float) -> None:
                 start, end = (slowed * (_SPHINX_SHIFT * at + _SPHINX_FIRST) for at in edges)
                 stream.write(f"{row['id']}\t{word}\t{start:.4f}\t{end:.4f}\n")
     click.echo(f"aligned {done} utterances, {failed} did not fit")
+
+
+@main.command()
+@click.argument("store")
+@click.argument("aligner", type=click.Path(exists=True))
+@click.option("--lexicon", required=True)
+@click.option("--every", default=3, help="One utterance in this many gets the transcript of another.")
+def exchanged(store: str, aligner: str, lexicon: str, every: int) -> None:
+    """What `align --from` leaves out of a store: of its own transcripts, and of ones exchanged at random."""
+    words = read_tokenizer(lexicon)
+    model = PhoneModel.load(aligner)
+    judge = PhoneAligner(Store.open(store), words, Inventory.from_lexicon(words, "hmm", states_per_phone=2))
+    spoken = [judge.speech.read(place) for unit in judge.store.units() for place in judge.speech.places(unit)]
+    usual = judge.usual(model)
+    rng = np.random.default_rng(0)
+    scores: dict[str, list[float]] = {"own": [], "exchanged": []}
+    for number, one in enumerate(spoken):
+        texts = {"own": one.text}
+        if number % every == 0 and (other := spoken[rng.integers(len(spoken))].text) != one.text:
+            texts["exchanged"] = other
+        for kind, text in texts.items():
+            try:
+                graph = judge.graph(one.id, text, len(one.cepstra), model.phones)
+            except CorpusError:
+                continue  # cannot be aligned at all, which is told
+            scores[kind].append(model.align([one.cepstra], [graph])[0].gain)
+    for kind, gains in scores.items():
+        for name, measure_of in (("this set", usual), ("the aligner's own", model.usual)):
+            odd = sum(deviations(gain, measure_of) > ODDITY for gain in gains)
+            click.echo(
+                f"{kind:<10} judged by {name:<18} {odd:5d} of {len(gains)} left out ({odd / max(len(gains), 1):.1%})"
+            )
 
 
 if __name__ == "__main__":
