@@ -1,7 +1,11 @@
-"""The configs in README and docs are read by the readers that users' files go through."""
+"""The configs in README and docs are read by the readers that users' files go through; the Python of the README is run."""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -9,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from click.testing import CliRunner
+from helpers import make_cuts
 from omegaconf import OmegaConf
 
 from asrkd import config
 from asrkd.acoustic.ensemble import EnsembleSettings
 from asrkd.acoustic.lattice import LatticeSettings
+from asrkd.cli import cli
 from asrkd.errors import ConfigError
 from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import StudyConfig
@@ -49,6 +57,11 @@ def inline() -> Iterator[tuple[str, str]]:
                 r"`([a-z_]+: \{[^`]*\})`|(?<![\w.-])((?:[a-z_]+\.)+[a-z_]+=[^\s`,;]*[^\s`,;.])", line
             ):
                 yield f"{page.name}:{number}", code[0] or code[1]
+
+
+def code(page: Path) -> list[str]:
+    """Every block of Python."""
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M)
 
 
 def read(content: Mapping[str, Any]) -> Any:
@@ -104,3 +117,46 @@ def test_the_pages_have_configs() -> None:
 def test_a_config_that_cannot_be_used_is_found(content: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         read(content)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if code(page)], ids=lambda page: page.name)
+def test_what_python_on_a_page_imports_is_there(page: Path) -> None:
+    names = [
+        (node.module, alias.name)
+        for block in code(page)
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "asrkd"
+        for alias in node.names
+    ]
+    for module, name in names:
+        assert hasattr(importlib.import_module(module or ""), name), f"from {module} import {name}"
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher of its first block labels a corpus; the loop of its second trains on that store."""
+    own_model, own_loop = code(ROOT / "README.md")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "readme_teacher.py").write_text(own_model)
+    cuts = make_cuts(tmp_path, "speech", 5, text=False)
+    for arguments in (
+        ["plan", str(cuts), "exp/soft", "--teacher", "python:readme_teacher:my_teacher", "--codec", "topk:2"],
+        ["run", "exp/soft"],
+    ):
+        run = CliRunner().invoke(cli, ["label", *arguments])
+        assert run.exit_code == 0, run.output
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(own_model, names)
+    names["model"] = names["my_teacher"]().network.train()
+    # The snippet's loop has no end.
+    exec(
+        own_loop.replace(
+            'for step in loader.steps({"soft": 1}):', 'for step in itertools.islice(loader.steps({"soft": 1}), 2):'
+        ),
+        names | {"itertools": itertools},
+    )
+    gradients = [parameter.grad for parameter in names["model"].parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert json.loads(json.dumps(state["loader"])) == state["loader"]
