@@ -11,6 +11,7 @@ from asrkd.cli.demo import demo_command
 from asrkd.cli.estimate import estimate_command
 from asrkd.cli.export import export
 from asrkd.cli.label import label
+from asrkd.cli.live import live_command
 from asrkd.cli.options import check_number_options
 from asrkd.cli.segment import segment_command
 from asrkd.cli.store import store
@@ -36,6 +37,7 @@ def cli(context: click.Context, debug: bool) -> None:
       asrkd train CONFIG                 teacher or student
       asrkd decode SPEC CUTS OUT         text and word error rate
       asrkd transcribe SPEC AUDIO...     text of audio without transcripts
+      asrkd live SPEC FILE|-|microphone  words while they are spoken
       asrkd export sherpa SPEC OUT       a student for sherpa-onnx
     """
     context.obj = {"debug": debug}
@@ -53,6 +55,7 @@ for command in (
     weigh_command,
     decode_command,
     transcribe_command,
+    live_command,
     score_command,
     export,
 ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import kaldi_decoder
 import numpy as np
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from asrkd.acoustic import AcousticModel
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.live_front_end import LiveFrontEnd
 from asrkd.decoding.decode import BEAM, MAX_ACTIVE, Hypothesis, check_scores, hypothesis_of, search_options
+from asrkd.decoding.greedy import check_blank, greedy_decode
 from asrkd.errors import ConfigError
 from asrkd.graphs import DecodingGraph
 from asrkd.models import FeatureStream, stream_layout
@@ -38,6 +40,57 @@ class EndpointRules:
         for name, value in vars(self).items():
             if not value > 0:
                 raise ConfigError(f"endpoint rules: {name} is {value}, but must be above 0 seconds")
+
+
+class LiveSearch(Protocol):
+    """A search that is fed with chunks of acoustic scores.
+
+    Attributes:
+        num_frames: of the running utterance so far.
+    """
+
+    num_frames: int
+
+    def restart(self) -> None:
+        """Begin an utterance."""
+
+    def accept(self, scores: NDArray[np.float32]) -> None:
+        """Go on with (C, V) acoustic scores (`AcousticModel.scores_of`)."""
+
+    def best(self, *, ended: bool = False) -> Hypothesis:
+        """The best path so far; with `ended`, of the whole utterance."""
+
+
+class LiveGreedy:
+    """Greedy decoding of CTC, fed with chunks; the tokens are those of `greedy_decode` of all frames at once.
+
+    Raises:
+        MismatchError: a model without a blank.
+    """
+
+    def __init__(self, inventory: Inventory) -> None:
+        check_blank(inventory)
+        self._inventory = inventory
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin an utterance."""
+        self._scores: list[NDArray[np.float32]] = []
+        self.num_frames = 0
+
+    def accept(self, scores: NDArray[np.float32]) -> None:
+        """Go on with (C, V) acoustic scores.
+
+        Raises:
+            MismatchError: V is not the inventory's.
+            CorpusError: NaN among the scores.
+        """
+        self._scores.append(check_scores(scores, self._inventory))
+        self.num_frames += len(scores)
+
+    def best(self, *, ended: bool = False) -> Hypothesis:
+        """The tokens so far, which does not depend on whether the utterance has ended."""
+        return greedy_decode(np.concatenate(self._scores), self._inventory)
 
 
 class LiveDecoder:
@@ -97,7 +150,7 @@ class LiveHypothesis:
     """What a recognizer has made of the audio so far.
 
     Attributes:
-        words: of the running utterance, or of the one that has just ended.
+        words: of the running utterance, or of the one that has just ended; tokens, where the search finds those.
         ended: whether the utterance has ended; the next chunk begins another.
         seconds: of audio since the utterance began.
     """
@@ -113,27 +166,30 @@ class LiveRecognizer:
     Model and features run on over endpoints, as they did over the words of an utterance in training; the decoder begins again.
 
     Args:
-        acoustic_scale, prior_scale: as in `AcousticModel.scores`.
+        search: `LiveDecoder` or `LiveGreedy`; `Search.live` gives one.
+        acoustic_scale, prior_scale, blank_penalty: as in `AcousticModel.scores`.
 
     Raises:
-        ConfigError: a model that cannot stream, or a front end that needs the whole utterance.
+        ConfigError: a model that cannot stream, a front end that needs the whole utterance, or a blank penalty for a model without blank.
         ModelError: a model that needs priors has none.
     """
 
     def __init__(
         self,
         model: AcousticModel,
-        decoder: LiveDecoder,
+        search: LiveSearch,
         rules: EndpointRules | None = None,
         *,
         acoustic_scale: float = 1.0,
         prior_scale: float = 1.0,
+        blank_penalty: float = 0.0,
     ) -> None:
         model.check_prior()
-        self._scales = {"acoustic_scale": acoustic_scale, "prior_scale": prior_scale}
+        model.check_blank_penalty(blank_penalty)
+        self._scales = {"acoustic_scale": acoustic_scale, "prior_scale": prior_scale, "blank_penalty": blank_penalty}
         network: Any = model.network
         stream_layout(network, "run on live audio")
-        self.model, self.decoder, self.rules = model, decoder, rules or EndpointRules()
+        self.model, self.search, self.rules = model, search, rules or EndpointRules()
         if not isinstance(model.front_end, FrontEnd):
             raise ConfigError("the model reads whole utterances of samples, so it cannot run on live audio")
         if model.front_end.filterbank == "whisper":
@@ -149,7 +205,7 @@ class LiveRecognizer:
     def _begin(self) -> None:
         self._front_end = LiveFrontEnd(self._front_end_settings)
         self._stream = FeatureStream(self._network)
-        self.decoder.restart()
+        self.search.restart()
 
     @torch.inference_mode()
     def accept(self, samples: Tensor) -> LiveHypothesis:
@@ -165,13 +221,13 @@ class LiveRecognizer:
         return found
 
     def _advance(self, logits: Tensor, *, last: bool) -> LiveHypothesis:
-        self.decoder.accept(self.model.scores_of(logits[0].log_softmax(-1), **self._scales).numpy())
-        if not self.decoder.num_frames:
+        self.search.accept(self.model.scores_of(logits[0].log_softmax(-1), **self._scales).numpy())
+        if not self.search.num_frames:
             return LiveHypothesis((), last, 0.0)
-        seconds = self.decoder.num_frames * self.frame_seconds
-        found = self.decoder.best(ended=last)
+        seconds = self.search.num_frames * self.frame_seconds
+        found = self.search.best(ended=last)
         if not last and is_endpoint(found, self.rules, self.frame_seconds):
-            words = self.decoder.best(ended=True).words
-            self.decoder.restart()
+            words = self.search.best(ended=True).words
+            self.search.restart()
             return LiveHypothesis(words, True, seconds)
         return LiveHypothesis(found.words, last, seconds)

@@ -18,6 +18,7 @@ from asrkd.decoding.beam import BeamDecoder, BeamSettings
 from asrkd.decoding.decode import BEAM, MAX_ACTIVE, Hypothesis, graph_decode, graph_n_best, search_options
 from asrkd.decoding.greedy import check_blank, greedy_decode
 from asrkd.decoding.k2_decode import K2Decoder
+from asrkd.decoding.live import LiveDecoder, LiveGreedy, LiveSearch
 from asrkd.decoding.units import searchable, spelling_of
 from asrkd.decoding.words import TimedWord, timed_words
 from asrkd.errors import ConfigError
@@ -159,6 +160,20 @@ class Search:
             self.seconds += time.perf_counter() - began
             yield from found
 
+    def live(self) -> LiveSearch:
+        """The same search for audio that is still coming in.
+
+        Raises:
+            ConfigError: a decoder that searches whole utterances.
+        """
+        if self.decoder == "greedy":
+            return LiveGreedy(self._inventory)
+        if self.decoder == "graph":
+            return LiveDecoder(self._graph, beam=self._beam, max_active=self._max_active)
+        raise ConfigError(
+            f"decoder {self.decoder!r} searches whole utterances, so it gives no words while they are spoken; take greedy or graph"
+        )
+
     def references(self, transcripts: Mapping[str, str]) -> dict[str, str]:
         """Transcripts as text that is found is compared with them: normalized by the rules of the tokenizer."""
         return {key: self._normalize(transcript) for key, transcript in transcripts.items()}
@@ -188,11 +203,11 @@ class Search:
     def _decoded(self, key: str, scores: NDArray[np.float32], found: Sequence[Hypothesis]) -> Decoded:
         best, *others = found
         words = timed_words(best.words, best.classes, scores, self._frame_seconds, self._inventory, self.tokenizer)
-        alternatives = tuple((self._text(one.words), one.score) for one in others)
-        return Decoded(key, self._text(best.words), tuple(words), best.score, alternatives)
+        alternatives = tuple((self.text(one.words), one.score) for one in others)
+        return Decoded(key, self.text(best.words), tuple(words), best.score, alternatives)
 
-    def _text(self, words: Sequence[str]) -> str:
-        """The text of words, which are tokens where the tokenizer has no list of words."""
+    def text(self, words: Sequence[str]) -> str:
+        """The text of words that were found, which are tokens where the tokenizer has no list of words."""
         if self.tokenizer.words is None:
             return decode_names(self.tokenizer, words)
         return " ".join(words)

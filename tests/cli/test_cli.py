@@ -43,6 +43,7 @@ def test_the_command_line_is_as_documented() -> None:
         "label run",
         "label status",
         "label work",
+        "live",
         "score",
         "segment",
         "store",
@@ -69,7 +70,7 @@ def test_help(path: tuple[str, ...]) -> None:
     assert len(result.output.splitlines()) >= 6  # a sentence of what it does, at least
 
 
-@pytest.mark.parametrize("command", ["label plan", "label codebooks", "estimate", "align", "decode"])
+@pytest.mark.parametrize("command", ["label plan", "label codebooks", "estimate", "align", "decode", "live"])
 def test_commands_that_take_a_model_say_what_each_kind_is(command: str) -> None:
     result = CliRunner().invoke(cli, [*command.split(), "--help"])
     said = " ".join(result.output.split())

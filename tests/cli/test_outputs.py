@@ -109,6 +109,7 @@ SHOWS: dict[str, Arguments] = {
         "estimate", p.corpus / "unlabeled.jsonl.gz", "--hours", 1, "--teacher", p.teacher, "--readers", 0,
         "--sample-minutes", 0.1,
     ],
+    "live": lambda p, _: ["live", p / "run", next((p.corpus / "audio").rglob("*.flac")), "--lexicon", p.lexicon],
     "label status": lambda p, _: ["label", "status", p / "finished"],
     "score": lambda p, _: ["score", p / "hyp.txt", p / "hyp.txt"],
     "store card": lambda p, _: ["store", "card", p / "finished", "--name", "x"],

@@ -80,7 +80,7 @@ def test_a_student_on_chunks_of_audio_hears_the_words_of_the_whole(kind: str) ->
         samples = 0.3 * torch.randn(9000, generator=torch.Generator().manual_seed(seed)) * torch.linspace(0, 1, 9000)
         features = front_end(samples)[None]
         log_probs, _ = live.model.log_probs(features, torch.tensor([features.shape[1]]))
-        whole = graph_decode(log_probs[0].numpy(), live.decoder.graph, beam=12.0)
+        whole = graph_decode(log_probs[0].numpy(), live.search.graph, beam=12.0)
         for chunk in samples.split(700):
             assert not live.accept(chunk).ended
         found = live.finish()

@@ -65,7 +65,7 @@ def whole(recognizer: LiveRecognizer, samples: torch.Tensor, scale: float, beam:
     began = time.perf_counter()
     features = recognizer.model.front_end(samples)[None]
     scores, _ = recognizer.model.scores(features, torch.tensor([features.shape[1]]), acoustic_scale=scale)
-    graph = recognizer.decoder.graph
+    graph = recognizer.search.graph
     found = graph_decode(scores[0].numpy(), graph, beam=beam)
     return time.perf_counter() - began, found
 
