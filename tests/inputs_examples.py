@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -607,6 +608,56 @@ def _(folder: Path) -> str:
 @example("a corpus at a URI (`s3://`, `hf://`)")
 def _(folder: Path) -> str:
     return refusals(lambda uri: plan(uri, str(folder / "store"), embed="audio"), "s3://b/c.jsonl", "hf://datasets/a/b")
+
+
+@example("a path that shows two forms")
+def _(folder: Path) -> str:
+    wav(folder / "corpus/a.wav")
+    (folder / "corpus/wav.scp").write_text("a a.wav\n")
+    (folder / "corpus/tarred_audio_manifest.json").write_text('{"audio_filepath": "a.wav"}\n')
+    return refusals(lambda path: plan(path, str(folder / "store"), embed="audio"), str(folder / "corpus"))
+
+
+@example("a Kaldi `wav.scp` with a command (a pipe)")
+def _(folder: Path) -> str:
+    wav(folder / "corpus/a.wav")
+    (folder / "corpus/wav.scp").write_text("a corpus/a.wav\nb touch ran; cat corpus/a.wav |\n")
+    found = refusals(lambda path: plan(path, str(folder / "store"), embed="audio"), str(folder / "corpus"))
+    assert not Path("ran").exists()
+    return found
+
+
+@example("a segment of length 0, beyond its recording, or of one that `wav.scp` lacks")
+def _(folder: Path) -> str:
+    wav(folder / "corpus/a.wav")
+    (folder / "corpus/wav.scp").write_text("a a.wav\n")
+    for segment in ("a 0.1 0.1", "a 0.3 0.9", "b 0 0.1"):
+        (folder / "corpus/segments").write_text(f"good a 0 0.2\nodd {segment}\n")
+        outcome, _ = label(str(folder / "corpus"), folder / segment.replace(" ", ""), odd="odd")
+        assert outcome == "quarantined"
+    return outcome
+
+
+@example("a NeMo line whose offset lies beyond its file, or whose tar lacks its member")
+def _(folder: Path) -> str:
+    wav(folder / "a.wav")
+    with tarfile.open(folder / "audio_0.tar", "w") as tar:
+        tar.add(folder / "a.wav", "a.wav")
+    for name, odd in (
+        ("m", {"audio_filepath": "a.wav", "offset": 3, "duration": 1}),
+        ("manifest_0", {"audio_filepath": "b.wav"}),
+    ):
+        lines = [{"audio_filepath": "a.wav", "id": "good"}, odd | {"id": "odd"}]
+        (folder / f"{name}.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        outcome, _ = label(str(folder / f"{name}.json"), folder / name, odd="odd")
+        assert outcome == "quarantined"
+    return outcome
+
+
+@example("a NeMo shard without its tar file")
+def _(folder: Path) -> str:
+    (folder / "m.json").write_text('{"audio_filepath": "a.wav", "shard_id": 0}\n')
+    return refusals(lambda path: plan(path, str(folder / "store"), embed="audio"), str(folder / "m.json"))
 
 
 @example("an index of an array beyond its count (lists, steps, tasks submitted again)")

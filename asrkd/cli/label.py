@@ -86,7 +86,7 @@ def plan_command(
 ) -> None:
     """Cut one or more corpora, CUTS, into work units and freeze them in the new STORE.
 
-    CUTS is a lhotse manifest (.jsonl, .jsonl.gz), a Shar folder, a folder of audio, or a .tsv/.csv table.
+    CUTS is a lhotse manifest, a Shar folder, a NeMo manifest, a Kaldi data folder, a .tsv/.csv table or a folder of audio (docs/corpora.md).
     """
     settings = config.load(FrontEnd, front_end) if front_end else None
     show = _PlanProgress()

@@ -47,7 +47,7 @@ def segment_command(
 ) -> None:
     """Split long recordings into segments with speech, as a manifest OUT (.jsonl or .jsonl.gz) of cuts.
 
-    CUTS is a lhotse manifest or Shar folder, a folder of audio files, or a .tsv or .csv table, as for `asrkd label plan`,
+    CUTS is a corpus of any form, as for `asrkd label plan`,
     which reads OUT. Audio of any rate is resampled for the detector alone. The report beside OUT has a line for each cut:
     the share that was kept, or why it could not be read. Run the same command again to resume after a crash.
     """

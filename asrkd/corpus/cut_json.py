@@ -14,7 +14,7 @@ from lhotse.cut.set import deserialize_cut
 from lhotse.utils import is_valid_url
 
 from asrkd.corpus.audio import wrong_times
-from asrkd.corpus.shar import read_member
+from asrkd.corpus.places import read_place
 from asrkd.errors import CorpusError
 
 CutJson = Mapping[str, Any]
@@ -63,7 +63,7 @@ def checked(item: Any, what: str, line: int = 0) -> dict[str, Any]:
 
 
 def to_cut(cut: CutJson) -> Cut:
-    """The cut that can be read, with audio that lies in a Shar folder in memory.
+    """The cut that can be read, with audio that lies inside a larger file in memory.
 
     Raises:
         CorpusError: it is not a cut, or its audio comes from where it may not be read.
@@ -210,11 +210,11 @@ def _check_channels(cut: dict[str, Any], recording: dict[str, Any]) -> None:
 
 
 def _open_sources(recording: dict[str, Any]) -> None:
-    """Put audio of Shar folders into memory; nothing that a manifest names is ever run."""
+    """Put audio that lies inside larger files into memory; nothing that a manifest names is ever run."""
     for source in recording["sources"]:
         kind, value = source["type"], source["source"]
-        if kind == "shar":
-            source |= {"type": "memory", "source": read_member(value)}
+        if kind in ("shar", "inside"):
+            source |= {"type": "memory", "source": read_place(value)}
         elif kind == "command":
             raise CorpusError(
                 f"its audio is the output of the command {value!r}, and asrkd runs no command of a manifest; run it, and give "

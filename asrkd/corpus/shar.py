@@ -20,9 +20,6 @@ from asrkd.corpus.audio import Unreadable
 from asrkd.errors import CorpusError
 
 _NAME = re.compile(r"(?P<field>[^.]+)(?:\.(?P<shard>.+))?\.(?P<kind>tar|tar\.gz|jsonl|jsonl\.gz)")
-_BLOCK = tarfile.BLOCKSIZE
-# A member's header repeats at most so much of its name.
-_SHORT_NAME = 100
 
 
 def is_shar(folder: Path) -> bool:
@@ -49,36 +46,6 @@ def shar_cuts(folder: Path) -> Iterator[Any]:
             for reader in readers.values():
                 reason = reader.attach(cut) or reason
             yield Unreadable(cut["id"], reason) if reason else cut
-
-
-def read_member(place: Any) -> bytes:
-    """The bytes of a tar member, by what `shar_cuts` wrote into the cut's source.
-
-    Raises:
-        CorpusError: the file is missing or has changed, or this names no place.
-    """
-    try:
-        tar, member, offset, size = place["tar"], place["member"], int(place["offset"]), int(place["size"])
-        if offset < _BLOCK or size < 0:
-            raise ValueError
-    except (KeyError, TypeError, ValueError):
-        raise CorpusError(
-            "its recording is a Shar placeholder without audio; give the Shar folder, with recording.*.tar, in place of its cuts"
-        ) from None
-    try:
-        with open(tar, "rb") as file:
-            file.seek(offset - _BLOCK)
-            header, data = file.read(_BLOCK), file.read(size)
-    except OSError as error:
-        raise CorpusError(f"{str(tar)!r} cannot be read: {error.strerror}; restore it, or plan again") from None
-    try:
-        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-        same = info.size == size and (info.name == member or len(member) >= _SHORT_NAME or not member.isascii())
-    except tarfile.HeaderError:
-        same = False
-    if not same or len(data) < size:
-        raise CorpusError(f"{str(tar)!r} no longer holds {member!r} where it was planned; restore it, or plan again")
-    return data
 
 
 def _shards(folder: Path) -> dict[str, dict[str, Path]]:

@@ -25,13 +25,14 @@ def absolute_sources(cut: dict[str, Any], manifest: Path) -> None:
             if isinstance(source, dict) and source.get("type") == "file":
                 path = source.get("source")
                 if isinstance(path, str) and not path.startswith("/"):
-                    source["source"] = _absolute(path, manifest)
+                    source["source"] = absolute_path(path, manifest)
     for track in cut.get("tracks") or ():
         if isinstance(track, dict) and isinstance(track.get("cut"), dict):
             absolute_sources(track["cut"], manifest)
 
 
-def _absolute(path: str, manifest: Path) -> str:
+def absolute_path(path: str, manifest: Path) -> str:
+    """A path that a manifest names, from the current folder, or where nothing is there from the manifest's own."""
     beside = os.path.join(os.path.dirname(os.path.abspath(manifest)), path)
     return os.path.normpath(beside) if not _is_there(path) and _is_there(beside) else os.path.abspath(path)
 

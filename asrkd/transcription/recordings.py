@@ -9,9 +9,8 @@ from asrkd.corpus.audio import Unreadable, whole_recording
 from asrkd.corpus.channels import recording_cut
 from asrkd.corpus.cut_json import CutJson
 from asrkd.corpus.cuts import iterate_json
+from asrkd.corpus.forms import names_corpus
 from asrkd.errors import CorpusError
-
-_CORPORA = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".yaml", ".yaml.gz", ".tsv", ".csv")
 
 
 def recordings(paths: Sequence[str], channel: int | None = None) -> Iterator[CutJson]:
@@ -37,11 +36,11 @@ def recordings(paths: Sequence[str], channel: int | None = None) -> Iterator[Cut
 
 
 def _cuts(path: str, channel: int | None) -> Iterator[CutJson]:
-    if Path(path).is_dir() or not Path(path).exists() or path.lower().endswith(_CORPORA):
-        if not Path(path).exists() and "://" not in path:
-            raise CorpusError(f"{path!r} does not exist; give an audio file, a folder of audio, a manifest or a table")
+    if names_corpus(path):
         yield from iterate_json(path, channel)
         return
+    if not Path(path).exists():
+        raise CorpusError(f"{path!r} does not exist; give an audio file, a folder of audio, a manifest or a table")
     recording = whole_recording(Path(path), Path(path).stem)
     found = recording if isinstance(recording, Unreadable) else recording_cut(recording, recording.id, channel=channel)
     yield {"id": found.id, "unreadable": found.reason} if isinstance(found, Unreadable) else found.to_dict()
