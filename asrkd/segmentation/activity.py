@@ -19,16 +19,31 @@ _RANGE_DB = 20.0
 _QUIETEST_DB = -60.0
 
 
-def silero_scores(blocks: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(num_frames,) Silero's probability of speech, in 0..1."""
-    model = SileroScores()
-    parts = [model.accept(block) for block in blocks]
-    return np.concatenate([*parts, model.finish()])
+def activity(
+    blocks: Iterator[NDArray[np.float32]], *, use_silero: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(num_frames,) scores of speech in 0..1, by Silero or by `energy_scores`, and (num_frames,) levels as `level_db`.
+
+    Raises:
+        ConfigError: silero-vad or onnxruntime is missing.
+    """
+    model = SileroScores() if use_silero else None
+    scores: list[NDArray[np.float32]] = []
+
+    def watched() -> Iterator[NDArray[np.float32]]:
+        for block in blocks:
+            if model is not None:
+                scores.append(model.accept(block))
+            yield block
+
+    levels = level_db(watched())
+    if model is None:
+        return energy_scores(levels), levels
+    return np.concatenate([*scores, model.finish()]), levels
 
 
-def energy_scores(blocks: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+def energy_scores(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     """(num_frames,) how far the level is above the noise floor around, in 0..1: 0.5 is 10 dB."""
-    levels = level_db(blocks)
     half = round(_FLOOR_SECONDS / FRAME_SECONDS)
     floors = np.empty_like(levels)
     # The floor of all frames of a second is that of its middle.

@@ -21,7 +21,7 @@ from asrkd import files, processes, text
 from asrkd.corpus.cut_json import CutJson, to_cut
 from asrkd.corpus.cuts import iterate_json
 from asrkd.errors import AsrkdError, CorpusError
-from asrkd.segmentation.activity import energy_scores, silero_scores
+from asrkd.segmentation.activity import activity
 from asrkd.segmentation.samples import blocks
 from asrkd.segmentation.segments import segments
 from asrkd.segmentation.settings import SegmentSettings
@@ -90,11 +90,10 @@ def segment_cut(cut: CutJson, settings: SegmentSettings) -> SegmentedCut:
                 f"cut {cut['id']!r} is mixed of several recordings, and segments are parts of one; segment its recordings, or label it "
                 "as it is"
             )
-        samples = blocks(to_cut(cut), SAMPLING_RATE)
-        scores = silero_scores(samples) if settings.vad == "silero" else energy_scores(samples)
+        scores, levels = activity(blocks(to_cut(cut), SAMPLING_RATE), use_silero=settings.vad == "silero")
     except CorpusError as error:
         return SegmentedCut(cut["id"], seconds, unreadable=" ".join(str(error).split()))
-    times = segments(scores, seconds, settings)
+    times = segments(scores, levels, seconds, settings)
     tag = settings.fingerprint[:8]
     parts = tuple(_part(cut, round(begin, 3), min(round(end, 3), seconds), tag) for begin, end in times)
     return SegmentedCut(cut["id"], seconds, parts)

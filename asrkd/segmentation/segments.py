@@ -15,14 +15,20 @@ _HYSTERESIS = 0.15
 # A cut is made in the middle of the stretch of this length with the lowest scores.
 _PAUSE_SECONDS = 0.3
 
+# A border that is this much louder than the quietest frame within reach is moved outward to the next one that is nearly as quiet as that.
+_REACH_SECONDS, _LOUD_DB, _QUIET_DB = 0.5, 3.0, 2.0
+
 Times = list[tuple[float, float]]
 
 
-def segments(scores: NDArray[np.float32], seconds: float, settings: SegmentSettings) -> Times:
+def segments(
+    scores: NDArray[np.float32], levels: NDArray[np.float32], seconds: float, settings: SegmentSettings
+) -> Times:
     """(begin, end) in seconds of the segments of a recording, in order, none over another.
 
     Args:
         scores: (num_frames,) of speech, one for each `FRAME_SECONDS`.
+        levels: (num_frames,) in decibels.
         seconds: length of the recording.
     """
     # The last frame may be silence that completes it; a sliver of audio in it belongs to the frame before.
@@ -34,7 +40,7 @@ def segments(scores: NDArray[np.float32], seconds: float, settings: SegmentSetti
         spoken = _joined(speech(scores, settings.threshold), settings)
     cut = [part for begin, end in spoken for part in _cut(scores, begin, end, settings)]
     times = [(begin * FRAME_SECONDS, seconds if end == count else end * FRAME_SECONDS) for begin, end in cut]
-    return _padded(times, seconds, settings)
+    return _ended_in_quiet(_padded(times, seconds, settings), levels[:count], seconds, settings.max_seconds)
 
 
 def speech(scores: NDArray[np.float32], threshold: float) -> list[tuple[int, int]]:
@@ -92,3 +98,25 @@ def _padded(times: Times, seconds: float, settings: SegmentSettings) -> Times:
             left += min(settings.min_seconds - (end - begin + left + right), before - left) if before > left else 0.0
         padded.append((max(0.0, begin - left), min(seconds, end + right)))
     return padded
+
+
+def _ended_in_quiet(times: Times, levels: NDArray[np.float32], seconds: float, longest: float) -> Times:
+    """Segments that end in speech which the scores miss (soft beginnings and ends of words) reach to the quiet behind it."""
+    moved: Times = []
+    for i, (begin, end) in enumerate(times):
+        reach = min(_REACH_SECONDS, max(0.0, longest - (end - begin)) / 2)
+        first = max(moved[-1][1] if moved else 0.0, begin - reach)
+        last = min(times[i + 1][0] if i + 1 < len(times) else seconds, end + reach)
+        before = levels[math.ceil(first / FRAME_SECONDS - 1e-6) : math.floor(begin / FRAME_SECONDS) + 1]
+        behind = levels[math.ceil(end / FRAME_SECONDS - 1e-6) - 1 : math.floor(last / FRAME_SECONDS + 1e-6)]
+        left = _steps_to_quiet(before[::-1]) if begin > first else 0
+        right = _steps_to_quiet(behind) if end < last else 0
+        moved.append((max(first, begin - left * FRAME_SECONDS), min(last, end + right * FRAME_SECONDS)))
+    return moved
+
+
+def _steps_to_quiet(levels: NDArray[np.float32]) -> int:
+    """Frames from the first to where a border belongs."""
+    if not len(levels) or levels[0] <= levels.min() + _LOUD_DB:
+        return 0
+    return int(np.argmax(levels <= levels.min() + _QUIET_DB))

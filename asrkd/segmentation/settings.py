@@ -9,6 +9,8 @@ from asrkd import fingerprint
 from asrkd.errors import ConfigError
 
 VADS = ("silero", "energy", "none")
+# Raised where the same settings come to give other segments.
+_RULES = 2
 
 
 @dataclass(frozen=True)
@@ -21,17 +23,18 @@ class SegmentSettings:
         threshold: score from which on a frame is speech, in 0..1; speech ends 0.15 below it.
         min_speech: shorter bursts are not speech.
         merge: speech that lies no further apart becomes one segment.
-        pad: audio kept before and behind speech, where it does not belong to the next segment.
+        pad: audio kept before and behind speech, where it does not belong to the next segment; up to half a second more where it would end
+            in sound that fades.
         min_seconds: shorter segments are widened into what surrounds them.
         max_seconds: longer ones are cut, where a speech pause is likeliest.
     """
 
     vad: str = "silero"
-    threshold: float = 0.3
-    min_speech: float = 0.1
+    threshold: float = 0.6
+    min_speech: float = 0.25
     merge: float = 0.3
     pad: float = 0.2
-    min_seconds: float = 1.0
+    min_seconds: float = 0.5
     max_seconds: float = 30.0
 
     def __post_init__(self) -> None:
@@ -59,7 +62,8 @@ class SegmentSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values, with the detector's version."""
-        values = {name: float(value) if name != "vad" else value for name, value in asdict(self).items()}
+        values: dict[str, Any] = {"rules": _RULES}
+        values |= {name: float(value) if name != "vad" else value for name, value in asdict(self).items()}
         if self.vad == "silero":
             from asrkd.segmentation.silero import version
 

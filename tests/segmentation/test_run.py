@@ -163,7 +163,8 @@ def test_wrong_inputs(recordings: Path, tmp_path: Path, monkeypatch: pytest.Monk
     for settings, message in (
         ({"vad": "webrtc"}, "vad is 'webrtc'"),
         ({"threshold": 1.0}, "threshold is 1.0"),
-        ({"max_seconds": 1.5}, "max_seconds is 1.5 and min_seconds 1.0"),
+        ({"min_seconds": 1.0, "max_seconds": 1.5}, "max_seconds is 1.5 and min_seconds 1.0"),
+        ({"max_seconds": 0.0}, "max_seconds is 0.0"),
         ({"pad": 8.0}, "pad is 8.0"),
         ({"merge": -1.0}, "merge is -1.0"),
     ):

@@ -15,8 +15,9 @@ from silero_vad.sequence_vad import SileroVADSequence
 
 from asrkd.corpus.audio import read_audio
 from asrkd.segmentation import samples as samples_module
-from asrkd.segmentation.activity import energy_scores, level_db, silero_scores
+from asrkd.segmentation.activity import activity, energy_scores, level_db
 from asrkd.segmentation.samples import blocks
+from asrkd.segmentation.silero import SHIFT, WINDOW
 
 
 @pytest.fixture
@@ -47,15 +48,28 @@ def test_blocks_of_part_of_a_recording_with_two_channels(short_blocks: None, tmp
     np.testing.assert_array_equal(np.concatenate(list(blocks(cut, 16000))), read_audio(cut, 16000))
 
 
-def test_scores_of_blocks_are_the_packages_own() -> None:
+@pytest.mark.parametrize("count", [300, 512, 16000 * 9 + 77, 512 * 128, 512 * 128 + 1, 512 * (128 + 96)])
+def test_scores_of_blocks_are_the_packages_own_in_windows(count: int) -> None:
     generator = np.random.default_rng(1)
-    audio = (0.3 * generator.standard_normal(16000 * 9 + 77)).astype(np.float32)
+    audio = (0.3 * generator.standard_normal(count)).astype(np.float32)
     audio *= np.sin(np.arange(len(audio)) / 4000).astype(np.float32)
     model = SileroVADSequence(str(files("silero_vad.data").joinpath("silero_vad_16k_sequence.onnx")))
-    sizes = [1, 511, 512, 513, 40_000, 3]
-    cuts = np.cumsum(sizes)
-    found = silero_scores(iter(np.split(audio, cuts)))
-    np.testing.assert_allclose(found, model.audio_forward(audio), rtol=0, atol=1e-5)
+    expected = np.zeros(-(-count // 512), np.float32)
+    # Each window as a recording of its own, but for the 64 samples that the model sees of what is before it.
+    for first in range(0, max(1, len(expected) - (WINDOW - SHIFT)), SHIFT):
+        part = audio[max(0, first - 1) * 512 : (first + WINDOW) * 512]
+        frames = np.pad(part, (0, -len(part) % 512)).reshape(-1, 512)
+        contexts = np.concatenate([np.zeros((1, 64), np.float32), frames[:-1, -64:]])
+        own = np.concatenate([contexts, frames], axis=1)[bool(first) :]
+        zeros = np.zeros((1, 1, 128), np.float32)
+        scores = model.session.run(["speech_probs"], {"input": own, "h": zeros, "c": zeros})[0].reshape(-1)
+        expected[first : first + WINDOW] = np.maximum(expected[first : first + WINDOW], scores)
+    if count < 512 * WINDOW:
+        np.testing.assert_allclose(expected, model.audio_forward(audio), rtol=0, atol=1e-5)
+    for sizes in ([], [1, 511, 512, 513, 40_000, 3]):
+        found, levels = activity(iter(np.split(audio, np.cumsum(sizes))), use_silero=True)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        assert len(levels) == len(found)
 
 
 def test_energy_is_measured_against_the_noise_floor() -> None:
@@ -63,8 +77,8 @@ def test_energy_is_measured_against_the_noise_floor() -> None:
     audio = (0.001 * generator.standard_normal(16000 * 60)).astype(np.float32)
     audio[16000 * 20 : 16000 * 30] *= 30.0  # 30 dB above
     audio[16000 * 40 :] *= 10.0  # the noise gets louder and stays so
-    scores = energy_scores(iter(np.split(audio, [5000, 500_000])))
+    scores = energy_scores(level_db(iter(np.split(audio, [5000, 500_000]))))
     assert len(scores) == -(-len(audio) // 512) == len(level_db(iter([audio])))
     at = lambda begin, end: scores[int(begin / 0.032) : int(end / 0.032)]  # noqa: E731
     assert (at(21, 29) > 0.9).all() and (at(1, 19) < 0.5).mean() > 0.99 and (at(56, 60) < 0.5).mean() > 0.99
-    assert energy_scores(iter([np.zeros(16000, np.float32)])).max() == 0.0
+    assert energy_scores(level_db(iter([np.zeros(16000, np.float32)]))).max() == 0.0

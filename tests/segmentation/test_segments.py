@@ -45,8 +45,9 @@ def test_what_holds_of_any_scores(
     shortest, longest, pad = lengths
     chosen = SegmentSettings(vad, min_speech=0.1, merge=0.3, pad=pad, min_seconds=shortest, max_seconds=longest)
     scores = scores_of(seed, count, roughness)
+    levels = 60 * scores_of(seed + 1, count, 2.0) - 80
     seconds = count * FRAME_SECONDS - short
-    found = segments(scores, seconds, chosen)
+    found = segments(scores, levels, seconds, chosen)
     assert all(0 <= begin < end <= seconds for begin, end in found)
     assert all(end <= begin + 1e-9 for (_, end), (begin, _) in zip(found, found[1:], strict=False))
     assert all(end - begin <= longest + 1e-6 for begin, end in found)
@@ -59,7 +60,7 @@ def test_what_holds_of_any_scores(
         covered[-1] = True
     for begin, end in found:
         covered[int(round(begin / FRAME_SECONDS - 1e-6)) : int(np.ceil(end / FRAME_SECONDS - 1e-6))] = True
-    spoken = [(0, count)] if vad == "none" else speech(scores, 0.5)
+    spoken = [(0, count)] if vad == "none" else speech(scores, chosen.threshold)
     for begin, end in spoken:
         if (min(end, seconds / FRAME_SECONDS - 0.1) - begin) * FRAME_SECONDS >= 0.1:
             assert covered[begin:end].all()
@@ -70,7 +71,9 @@ def test_a_long_stretch_is_cut_in_its_pauses() -> None:
     pauses = [400, 790, 1200, 1650]
     for at in pauses:
         scores[at - 5 : at + 6] = 0.4  # above where speech ends
-    found = segments(scores, 2000 * FRAME_SECONDS, SegmentSettings(max_seconds=16.0, pad=0.0))
+    found = segments(
+        scores, np.zeros(2000, np.float32), 2000 * FRAME_SECONDS, SegmentSettings(max_seconds=16.0, pad=0.0)
+    )
     edges = [end / FRAME_SECONDS for _, end in found[:-1]]
     assert len(found) >= 4
     # Wherever a pause lies within reach, the cut is in it.
@@ -84,7 +87,19 @@ def test_gaps_and_bursts() -> None:
     scores[4 * second + 5 : 6 * second] = 1  # a gap of 160 ms
     scores[10 * second : 10 * second + 2] = 1  # 64 ms
     scores[15 * second : 15 * second + 8] = 1  # 256 ms: widened to a second
-    found = segments(scores, 20.0, SegmentSettings())
+    found = segments(scores, np.zeros_like(scores), 20.0, SegmentSettings(min_seconds=1.0))
     assert len(found) == 2
     np.testing.assert_allclose(found[0], (2 * second * FRAME_SECONDS - 0.2, 6 * second * FRAME_SECONDS + 0.2))
     assert abs(found[1][1] - found[1][0] - 1.0) < 1e-6
+
+
+def test_a_segment_ends_where_a_fading_sound_does() -> None:
+    scores, levels = np.zeros(300, np.float32), np.full(300, -70, np.float32)
+    scores[100:200] = 1
+    levels[90:200] = -20  # begins 90 ms before the padding does
+    levels[200:215] = -40  # and fades for half a second
+    ((begin, end),) = segments(scores, levels, 300 * FRAME_SECONDS, SegmentSettings(pad=0.224))
+    np.testing.assert_allclose((begin, end), (89 * FRAME_SECONDS, 216 * FRAME_SECONDS))
+    loud = np.full(300, -20, np.float32)  # there is no quiet to end in
+    ((begin, end),) = segments(scores, loud, 300 * FRAME_SECONDS, SegmentSettings(pad=0.224))
+    np.testing.assert_allclose((begin, end), (93 * FRAME_SECONDS, 207 * FRAME_SECONDS))

@@ -1,25 +1,32 @@
-"""Speech that segmentation keeps, its speed and its memory, on long recordings with known speech.
+"""Speech that segmentation keeps, its speed, its memory and its restarts, on long recordings with known speech.
 
-    python tools/benchmarks/segmenting.py SPEECH_FOLDER NOISE_FOLDER [--minutes 10] [--recordings 10] [--hours 1 10]
+    python tools/benchmarks/segmenting.py CORPORA [--part test] [--minutes 10] [--recordings 10] [--hours 0.1667 10] [--kills 5] [KEY=VALUE ...]
 
-Joins clips of speech (audio files of a folder) with gaps of 1 to 15 s into recordings, over noise (audio files of the other folder, repeated) at
-20 and at 5 dB below the speech, and segments them by each detector. The truth is where a clip is within 25 dB of its loudest 32 ms,
-pauses of up to 0.3 s included. Prints, for each detector and level:
+CORPORA holds `speechocean762`, `picovoice-coffee` and `noise` (`utts.tsv` with id, path, speaker; the part by `split.tsv` or by the column `part`).
+Sentences of the part's speakers are joined to long recordings, every other one at 44.1 kHz, with something between them: pauses of 0.3 to 0.8 s, or 1 to 20 s of silence, of noise, or of
+music-like audio (synthesized chords, a melody with harmonics and vibrato, a beat: no recording of music is at hand). Under everything lies a background noise. Background, noise and
+music have the level that is given below the speech (20 and 5 dB, power of the speech frames). Noise for the part `test` is not that for `train`, on which the defaults were tuned.
 
-- the share of speech that is in segments, and of kept audio that is not speech;
-- borders that lie in speech, of all;
-- CPU seconds as times real time, beside that of reading the audio alone.
+The truth: frames of 10 ms of a sentence within 25 dB of its loudest, bursts under 50 ms left out; what is joined over pauses under 0.3 s is one run. Sentences whose own background is
+not 35 dB below their loudest frame are not used, since there is no telling where they are speech. Prints, for each detector and level:
 
-Then the peak memory of `asrkd segment` on one recording of each of the given hours.
+- the share of speech that is in segments (asked of silero: 99 % at 20 dB, 97 % at 5 dB);
+- the share of the kept audio that is not speech (5 %), also without the padding and short pauses around speech, which are kept on purpose;
+- borders that lie in a run, each of which cuts a word although 0.3 s of silence is at its end (0);
+- audio seconds a CPU second (200), beside reading and resampling alone.
+
+Then the peak memory of `asrkd segment` on one recording of each of the given hours, and whether a run killed at random times and repeated writes the same bytes.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,123 +37,265 @@ from numpy.typing import NDArray
 
 from asrkd.corpus.cut_json import to_cut
 from asrkd.corpus.cuts import iterate_json
-from asrkd.segmentation.activity import FRAME_SECONDS, level_db
 from asrkd.segmentation.run import segment_corpus
 from asrkd.segmentation.samples import blocks
 from asrkd.segmentation.settings import SegmentSettings
 
 RATE = 16000
+HOP = 160  # a frame of the truth
+PAUSE = 30  # frames
+LEVEL = 0.05  # RMS of speech
+TEST_NOISE = ("pico_kitchen", "dude_miaowing")
+Audio = NDArray[np.float32]
+Flags = NDArray[np.bool_]
 
 
-def audio(folder: Path) -> list[Path]:
-    kinds = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in kinds)
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def read(path: Path) -> NDArray[np.float32]:
+def sentences(corpora: Path, part: str) -> list[Path]:
+    """Audio files of the part's speakers; training is every speaker of neither dev nor test."""
+    wanted = ("test",) if part == "test" else ("labelled", "unlabelled")
+    natural = corpora / "speechocean762"
+    speakers = {row["speaker"] for row in rows(natural / "split.tsv") if row["part"] in wanted}
+    found = [natural / row["path"] for row in rows(natural / "utts.tsv") if row["speaker"] in speakers]
+    coffee = corpora / "picovoice-coffee"
+    return found + [coffee / row["path"] for row in rows(coffee / "utts.tsv") if row["part"] in wanted]
+
+
+def noises(corpora: Path, part: str) -> list[Audio]:
+    files = sorted((corpora / "noise/audio").glob("*.flac"))
+    chosen = [file for file in files if (file.stem in TEST_NOISE) == (part == "test") and "rir" not in file.stem]
+    return [read(file) for file in chosen]
+
+
+def read(path: Path) -> Audio:
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     return torchaudio.functional.resample(torch.from_numpy(samples.mean(axis=1)), rate, RATE).numpy()
 
 
-def spoken_frames(clip: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(num_frames,) where a clip is speech, pauses of up to 0.3 s included."""
-    levels = level_db(iter([clip]))
-    spoken = levels > levels.max() - 25
-    at = np.flatnonzero(spoken)
-    for before, after in zip(at[:-1], at[1:], strict=True):
-        if (after - before - 1) * FRAME_SECONDS <= 0.3:
-            spoken[before:after] = True
-    return spoken
+def levels(samples: Audio) -> NDArray[np.float64]:
+    frames = samples[: len(samples) // HOP * HOP].reshape(-1, HOP)
+    return 10 * np.log10(frames.var(axis=1).astype(np.float64) + 1e-12)
+
+
+def runs(flags: Flags) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.r_[0, flags.astype(np.int8), 0]))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def spoken(level: NDArray[np.float64]) -> Flags:
+    """Which frames of a sentence are speech."""
+    flags: Flags = level > level.max() - 25
+    for begin, end in runs(flags):
+        if end - begin < 5:
+            flags[begin:end] = False
+    return flags
+
+
+def music(seconds: float, generator: np.random.Generator) -> Audio:
+    """Chords of three voices, a melody with vibrato and eight harmonics, and a beat."""
+    count = round(seconds * RATE)
+    time_ = np.arange(count) / RATE
+    out = np.zeros(count)
+    beat = generator.uniform(0.3, 0.6)
+    scale = 220 * 2 ** (np.array([0, 2, 4, 5, 7, 9, 11, 12]) / 12)
+
+    def tone(frequency: float, begin: float, length: float, gain: float, vibrato: float) -> None:
+        at = slice(round(begin * RATE), min(count, round((begin + length) * RATE)))
+        own = time_[at] - begin
+        phase = 2 * np.pi * frequency * own + vibrato * np.sin(2 * np.pi * 5.5 * own)
+        envelope = np.minimum(own / 0.02, 1) * np.exp(-own / (0.7 * length))
+        for harmonic in range(1, 9):
+            out[at] += gain / harmonic**1.2 * np.sin(harmonic * phase) * envelope
+
+    for number in range(int(seconds / beat)):
+        begin = number * beat
+        if number % 4 == 0:
+            root = int(generator.integers(5))
+            for voice in (0, 2, 4):
+                tone(scale[(root + voice) % 8] / 2, begin, 4 * beat, 0.5, 0.0)
+        tone(
+            scale[generator.integers(8)] * generator.choice([1, 2]), begin, beat * generator.choice([0.5, 1]), 1.0, 0.6
+        )
+        hit = slice(round(begin * RATE), min(count, round((begin + 0.08) * RATE)))
+        out[hit] += generator.standard_normal(hit.stop - hit.start) * np.exp(-np.arange(hit.stop - hit.start) / 300)
+    return out.astype(np.float32)
+
+
+def scaled(samples: Audio, level: float) -> Audio:
+    return samples * np.float32(level / max(1e-9, float(np.sqrt(np.square(samples, dtype=np.float64).mean()))))
+
+
+def excerpt(source: Audio, count: int, generator: np.random.Generator) -> Audio:
+    if len(source) <= count:
+        source = np.tile(source, -(-(count + 1) // len(source)))
+    begin = int(generator.integers(len(source) - count))
+    return source[begin : begin + count]
 
 
 def make(
-    folder: Path,
-    speech: list[Path],
-    noise: list[NDArray[np.float32]],
-    seconds: float,
-    count: int,
-    snr: float,
-    seed: int,
-) -> dict[str, NDArray[np.bool_]]:
-    """Write recordings; the frames of each that are speech."""
+    folder: Path, speech: list[Path], noise: list[Audio], seconds: float, count: int, below: float, seed: int
+) -> dict[str, Flags]:
+    """Write recordings; which frames of each are speech."""
     generator = np.random.default_rng(seed)
     truth = {}
+    quiet = LEVEL / 10 ** (below / 20)
     for number in range(count):
-        parts, flags, length = [], [], 0
-        while length < seconds * RATE:
-            gap = round(generator.uniform(1, 15) / FRAME_SECONDS)
+        parts: list[Audio] = []
+        flags: list[Flags] = []
+        while sum(map(len, parts)) < seconds * RATE:
+            kind = generator.choice(["pause", "silence", "noise", "music"])
+            gap = round(generator.uniform(0.31, 0.8) if kind == "pause" else generator.uniform(1, 20), 2)
+            filler = np.zeros(round(gap * RATE), np.float32)
+            if kind == "noise":
+                filler = scaled(excerpt(noise[generator.integers(len(noise))], len(filler), generator), quiet)
+            elif kind == "music":
+                filler = scaled(music(gap, generator), quiet)
             clip = read(speech[generator.integers(len(speech))])
-            clip = clip[: len(clip) // 512 * 512] / max(1e-6, float(np.abs(clip).max())) * 0.3
-            parts += [np.zeros(gap * 512, np.float32), clip]
-            flags += [np.zeros(gap, bool), spoken_frames(clip)]
-            length += len(parts[-1]) + len(parts[-2])
-        whole, spoken = np.concatenate(parts), np.concatenate(flags)
-        power = np.square(whole.reshape(-1, 512)[spoken]).mean()
-        background = noise[generator.integers(len(noise))]
-        background = np.tile(background, -(-len(whole) // len(background)))[: len(whole)]
-        background = background * np.sqrt(power / np.square(background).mean() / 10 ** (snr / 10))
-        soundfile.write(folder / f"{number}.flac", np.clip(whole + background, -1, 1), RATE)
-        truth[f"{number}.flac"] = spoken
+            clip = clip[: len(clip) // HOP * HOP]
+            level = levels(clip)
+            if np.percentile(level, 5) > level.max() - 35:
+                continue
+            said = spoken(level)
+            clip = clip * np.float32(LEVEL / np.sqrt(np.square(clip.reshape(-1, HOP)[said]).mean()))
+            parts += [filler[: len(filler) // HOP * HOP], clip]
+            flags += [np.zeros(len(filler) // HOP, bool), said]
+        whole = np.concatenate(parts)
+        whole += scaled(excerpt(noise[generator.integers(len(noise))], len(whole), generator), quiet)
+        rate = 44100 if number % 2 else RATE
+        whole = torchaudio.functional.resample(torch.from_numpy(whole), RATE, rate).numpy()
+        soundfile.write(folder / f"{number}.flac", np.clip(whole, -1, 1), rate)
+        truth[f"{number}"] = np.concatenate(flags)
     return truth
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def judge(folder: Path, truth: dict[str, Flags], vad: str, settings: dict[str, float], where: Path) -> str:
+    out = where / f"{vad}.jsonl"
+    out.unlink(missing_ok=True)
+    out.with_name(f"{vad}.report.jsonl").unlink(missing_ok=True)
+    spent = cpu_seconds(lambda: segment_corpus(folder, out, SegmentSettings(vad, **settings)))  # type: ignore[arg-type]
+    kept = {key: np.zeros(len(flags), bool) for key, flags in truth.items()}
+    whole = {key: joined(flags) for key, flags in truth.items()}
+    borders = cuts = 0
+    for cut in iterate_json(out):
+        key = cut["recording"]["id"]
+        first, last = (round(at * 100) for at in (cut["start"], cut["start"] + cut["duration"]))
+        kept[key][first:last] = True
+        for edge in (first, last):
+            borders += 1
+            # A word is cut where 20 ms to either side are speech: a border at its very edge cuts nothing.
+            cuts += bool(0 < edge < len(whole[key]) and whole[key][max(0, edge - 2) : edge + 2].all())
+    around = {key: np.convolve(flags, np.ones(2 * PAUSE + 1), "same") > 0 for key, flags in whole.items()}
+    total, all_kept = sum(map(np.sum, truth.values())), sum(map(np.sum, kept.values()))
+    share = sum((kept[key] & truth[key]).sum() for key in truth) / total
+    without = sum((kept[key] & ~whole[key]).sum() for key in truth) / all_kept
+    far = sum((kept[key] & ~around[key]).sum() for key in truth) / all_kept
+    hours = sum(map(len, truth.values())) / 360000
+    return (
+        f"speech kept {share:.2%}; of kept audio {without:.1%} is without speech, {far:.1%} further than 0.3 s from speech; "
+        f"borders in words {cuts} of {borders}; {hours * 3600 / spent:.0f} x real time"
+    )
+
+
+def joined(flags: Flags) -> Flags:
+    """Speech with the pauses under 0.3 s in it."""
+    at = np.flatnonzero(flags)
+    whole = flags.copy()
+    for before, after in zip(at[:-1], at[1:], strict=True):
+        if after - before <= PAUSE:
+            whole[before:after] = True
+    return whole
+
+
+def memory(speech: list[Path], hours: float) -> float:
+    """Peak resident megabytes of the command on one recording."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "recordings"
+        folder.mkdir()
+        clip = np.concatenate([read(path) for path in speech[:100]])
+        with soundfile.SoundFile(folder / "long.flac", "w", RATE, 1) as stream:
+            for _ in range(max(1, round(hours * 3600 * RATE / len(clip)))):
+                stream.write(clip)
+        watched = (
+            "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        )
+        command = [sys.executable, "-m", "asrkd", "segment", str(folder), f"{name}/out.jsonl"]
+        done = subprocess.run([sys.executable, "-c", watched, *command], check=True, capture_output=True, text=True)
+        return int(done.stdout.split()[-1]) / 1024
+
+
+def killed(folder: Path, where: Path, kills: int) -> bool:
+    """Whether a run that was killed again and again writes what an undisturbed one does."""
+    names = [where / "whole.jsonl", where / "killed.jsonl"]
+    commands = [[sys.executable, "-m", "asrkd", "segment", str(folder), str(name)] for name in names]
+    subprocess.run(commands[0], check=True, capture_output=True)
+    generator = np.random.default_rng(0)
+    for number in range(kills):
+        process = subprocess.Popen(commands[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        unfinished = where / "killed.jsonl.unfinished"
+        before = unfinished.stat().st_size if unfinished.is_file() else 0
+        while process.poll() is None and (not unfinished.is_file() or unfinished.stat().st_size <= before):
+            time.sleep(0.05)
+        time.sleep(float(generator.uniform(0, 0.5)))
+        process.kill()
+        process.wait()
+        if names[1].is_file():
+            print(f"finished after {number} kills")
+            break
+    subprocess.run(commands[1], check=True, capture_output=True)
+    return all(
+        (where / f"whole{suffix}").read_bytes() == (where / f"killed{suffix}").read_bytes()
+        for suffix in (".jsonl", ".report.jsonl")
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("speech", type=Path)
-    parser.add_argument("noise", type=Path)
+    parser.add_argument("corpora", type=Path)
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of the segmentation, e.g. pad=0.1")
+    parser.add_argument("--part", choices=["test", "train"], default="test")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--recordings", type=int, default=10)
-    parser.add_argument("--hours", type=float, nargs="*", default=[1, 10])
+    parser.add_argument("--vads", nargs="*", default=["silero", "energy"])
+    parser.add_argument("--hours", type=float, nargs="*", default=[1 / 6, 10])
+    parser.add_argument("--kills", type=int, default=5)
     options = parser.parse_args()
+    settings = {key: float(value) for key, _, value in (one.partition("=") for one in options.settings)}
     torch.set_num_threads(1)
-    speech, noise = audio(options.speech), [read(path) for path in audio(options.noise)]
-    for snr in (20, 5):
+    speech, noise = sentences(options.corpora, options.part), noises(options.corpora, options.part)
+    for below in (20, 5):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "recordings"
             folder.mkdir()
-            truth = make(folder, speech, noise, options.minutes * 60, options.recordings, snr, seed=snr)
-            hours = sum(map(len, truth.values())) * FRAME_SECONDS / 3600
-            begun = time.process_time()
-            for cut in iterate_json(folder):
-                for _ in blocks(to_cut(cut), RATE):
-                    pass
-            reading = hours * 3600 / (time.process_time() - begun)
-            for vad in ("silero", "energy"):
-                out = Path(name) / f"{vad}.jsonl"
-                begun = time.process_time()
-                segment_corpus(folder, out, SegmentSettings(vad))
-                speed = hours * 3600 / (time.process_time() - begun)
-                kept = {key: np.zeros(len(spoken), bool) for key, spoken in truth.items()}
-                borders = cut_speech = 0
-                for cut in iterate_json(out):
-                    key = next(key for key in truth if cut["recording"]["sources"][0]["source"].endswith(f"/{key}"))
-                    first, last = (round(at / FRAME_SECONDS) for at in (cut["start"], cut["start"] + cut["duration"]))
-                    kept[key][first:last] = True
-                    for edge in (first, last):
-                        borders += 1
-                        cut_speech += bool(truth[key][max(0, edge - 1) : edge + 1].all()) and 0 < edge < len(truth[key])
-                speech_kept = sum((kept[key] & truth[key]).sum() for key in truth) / sum(map(np.sum, truth.values()))
-                without = sum((kept[key] & ~truth[key]).sum() for key in truth) / sum(map(np.sum, kept.values()))
-                print(
-                    f"{snr:2d} dB {vad:7s} speech kept {speech_kept:.2%}, kept audio without speech {without:.1%} of "
-                    f"{sum(map(np.sum, kept.values())) * FRAME_SECONDS / 3600:.2f} h, borders in speech {cut_speech} of {borders}, "
-                    f"{speed:.0f} x real time (reading alone {reading:.0f} x)"
-                )
-    for hours in options.hours:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / "recordings"
-            folder.mkdir()
-            clip = np.concatenate([read(path) for path in speech[:20]])
-            with soundfile.SoundFile(folder / "long.flac", "w", RATE, 1) as stream:
-                for _ in range(round(hours * 3600 * RATE / len(clip))):
-                    stream.write(clip)
-            watched = (
-                "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
-                "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+            truth = make(folder, speech, noise, options.minutes * 60, options.recordings, below, seed=below)
+            hours = sum(map(len, truth.values())) / 360000
+
+            def reading(folder: Path = folder) -> None:
+                for cut in iterate_json(folder):
+                    for _ in blocks(to_cut(cut), RATE):
+                        pass
+
+            said = sum(map(np.sum, truth.values())) / 360000
+            print(
+                f"{below} dB: {hours:.2f} h, {said:.2f} h speech; read alone {hours * 3600 / cpu_seconds(reading):.0f} x"
             )
-            command = [sys.executable, "-m", "asrkd", "segment", str(folder), f"{name}/out.jsonl"]
-            done = subprocess.run([sys.executable, "-c", watched, *command], check=True, capture_output=True, text=True)
-            print(f"{hours:g} h in one recording: peak memory {int(done.stdout.split()[-1]) / 1024:.0f} MB")
+            for vad in options.vads:
+                print(f"{below:2d} dB {vad:7s} {judge(folder, truth, vad, settings, Path(name))}", flush=True)
+            if below == 5 and options.kills:
+                same = killed(folder, Path(name), options.kills)
+                print(f"killed {options.kills} times: {'the same files' if same else 'OTHER FILES'}", flush=True)
+    for hours in options.hours:
+        print(f"{hours:.2f} h in one recording: peak memory {memory(speech, hours):.0f} MB", flush=True)
 
 
 if __name__ == "__main__":
