@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import soundfile
 from helpers import make_teacher
 from lhotse import CutSet, Recording, SupervisionSegment
@@ -658,6 +660,37 @@ def _(folder: Path) -> str:
 def _(folder: Path) -> str:
     (folder / "m.json").write_text('{"audio_filepath": "a.wav", "shard_id": 0}\n')
     return refusals(lambda path: plan(path, str(folder / "store"), embed="audio"), str(folder / "m.json"))
+
+
+@example("a sample of a tar file without its audio, or a tar file that ends early")
+def _(folder: Path) -> str:
+    wav(folder / "good.wav")
+    (folder / "odd.txt").write_text("no audio")
+    with tarfile.open(folder / "s.tar", "w") as tar:
+        tar.add(folder / "good.wav", "good.wav")
+        tar.add(folder / "odd.txt", "odd.txt")
+    (folder / "t.tar").write_bytes((folder / "s.tar").read_bytes()[:-10240])
+    assert label(str(folder / "t.tar"), folder / "t", odd="t.tar")[0] == "quarantined"
+    return label(str(folder / "s.tar"), folder / "s", odd="odd")[0]
+
+
+@example("a dataset without a column `audio`")
+def _(folder: Path) -> str:
+    pq.write_table(pa.table({"speech": ["a.wav"], "text": ["a"]}), folder / "d.parquet")
+    return refusals(lambda path: plan(path, str(folder / "store"), embed="audio"), str(folder / "d.parquet"))
+
+
+@example("a dataset's folder with several splits, or without a file of one")
+def _(folder: Path) -> str:
+    for names in (("train-00000-of-00001", "test-00000-of-00001"), ("train-00001-of-00002",)):
+        (folder / names[0]).mkdir()
+        for name in names:
+            pq.write_table(pa.table({"audio": ["a.wav"]}), folder / names[0] / f"{name}.parquet")
+    return refusals(
+        lambda path: plan(str(path), str(folder / "store"), embed="audio"),
+        folder / "train-00000-of-00001",
+        folder / "train-00001-of-00002",
+    )
 
 
 @example("an index of an array beyond its count (lists, steps, tasks submitted again)")

@@ -86,7 +86,8 @@ def plan_command(
 ) -> None:
     """Cut one or more corpora, CUTS, into work units and freeze them in the new STORE.
 
-    CUTS is a lhotse manifest, a Shar folder, a NeMo manifest, a Kaldi data folder, a .tsv/.csv table or a folder of audio (docs/corpora.md).
+    CUTS is a manifest of lhotse or NeMo, a Shar or Kaldi folder, a Hugging Face dataset, tar files of webdataset, a .tsv/.csv table (also of Common
+    Voice) or a folder of audio: docs/corpora.md.
     """
     settings = config.load(FrontEnd, front_end) if front_end else None
     show = _PlanProgress()

@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from asrkd.corpus import nemo
+from asrkd.corpus.arrow_dataset import arrow_cuts, arrow_files, is_arrow
 from asrkd.corpus.audio import Unreadable
+from asrkd.corpus.common_voice import common_voice_cuts, is_common_voice
 from asrkd.corpus.cut_json import checked
+from asrkd.corpus.dataset_columns import NAMES
 from asrkd.corpus.folders import audio_files, folder_cuts
 from asrkd.corpus.kaldi import is_kaldi, kaldi_cuts
 from asrkd.corpus.lhotse_manifest import MANIFESTS, OTHER_MANIFESTS, manifest_cuts
+from asrkd.corpus.parquet_dataset import parquet_cuts, parquet_files, split_files
 from asrkd.corpus.patterns import expand, is_pattern
 from asrkd.corpus.shar import is_shar, shar_cuts
 from asrkd.corpus.tables import table_cuts
+from asrkd.corpus.webdataset_tars import webdataset_cuts, webdataset_tars
 from asrkd.errors import CorpusError
 
 Cuts = Iterable[Any]
@@ -81,6 +86,34 @@ def _shar(corpus: Corpus) -> Callable[[], Cuts]:
     return lambda: (cut if isinstance(cut, Unreadable) else checked(cut, what) for cut in shar_cuts(corpus.path))
 
 
+def _parquet(corpus: Corpus) -> Callable[[], Cuts]:
+    files = [file for path in corpus.files() for file in (split_files(path) if path.is_dir() else [path])]
+    if not files:
+        raise CorpusError(
+            f"folder {str(corpus.path)!r} holds no Parquet files (*.parquet, data/*.parquet); correct the path"
+        )
+    return lambda: parquet_cuts(files, corpus.options)
+
+
+def _arrow(corpus: Corpus) -> Callable[[], Cuts]:
+    files = [file for path in corpus.files() for file in arrow_files(path)]
+    return lambda: arrow_cuts(files, corpus.options)
+
+
+def _is_webdataset(path: Path) -> bool:
+    if not path.is_dir():
+        return path.suffix == ".tar"
+    # The tar files of these two lie next to what names their members.
+    return bool(webdataset_tars(path)) and not is_shar(path) and not _is_nemo(path)
+
+
+def _webdataset(corpus: Corpus) -> Callable[[], Cuts]:
+    tars = [tar for path in corpus.files() for tar in (webdataset_tars(path) if path.is_dir() else [path])]
+    if not tars:
+        raise CorpusError(f"folder {str(corpus.path)!r} holds no tar files (*.tar); correct the path")
+    return lambda: webdataset_cuts(tars)
+
+
 def _nemo(corpus: Corpus) -> Callable[[], Cuts]:
     manifests = [one / nemo.TARRED_MANIFEST if one.is_dir() else one for one in corpus.files()]
     return lambda: nemo.nemo_cuts(manifests, corpus.options)
@@ -108,9 +141,31 @@ FORMS: dict[str, Form] = {
         lambda path: path.is_dir() and is_kaldi(path),
         lambda corpus: lambda: kaldi_cuts(corpus.path),
     ),
+    "parquet": Form(
+        "a dataset in Parquet files with a column audio",
+        lambda path: path.suffix == ".parquet" or (path.is_dir() and bool(parquet_files(path))),
+        _parquet,
+        options=tuple(NAMES),
+    ),
+    "arrow": Form(
+        "a dataset by datasets.save_to_disk",
+        is_arrow,
+        _arrow,
+        options=tuple(NAMES),
+    ),
+    "webdataset": Form(
+        "tar files of webdataset (KEY.flac, KEY.txt or KEY.json)",
+        _is_webdataset,
+        _webdataset,
+    ),
+    "commonvoice": Form(
+        "a .tsv table of Common Voice (path, sentence)",
+        is_common_voice,
+        lambda corpus: lambda: common_voice_cuts(corpus.path),
+    ),
     "table": Form(
         "a .tsv or .csv table with a column audio",
-        lambda path: path.suffix in (".tsv", ".csv"),
+        lambda path: path.suffix in (".tsv", ".csv") and not is_common_voice(path),
         lambda corpus: lambda: table_cuts(corpus.path, corpus.channel),
     ),
 }

@@ -17,7 +17,7 @@ from asrkd import text
 from asrkd.corpus.audio import Unreadable
 from asrkd.corpus.places import inside, placed_recording
 from asrkd.corpus.sources import absolute_path
-from asrkd.corpus.utterances import Utterance, cut_json, file_recording
+from asrkd.corpus.utterances import CorpusUtterance, cut_json, file_recording
 from asrkd.errors import CorpusError
 
 _ARCHIVED = re.compile(r"(?P<file>.+):(?P<offset>\d+)")
@@ -59,13 +59,13 @@ def kaldi_cuts(folder: Path) -> Iterator[dict[str, Any] | Unreadable]:
 _FACTS = {"text": "text", "speaker": "utt2spk", "language": "utt2lang", "gender": "utt2gender"}
 
 
-def _spoken(folder: Path) -> Iterator[tuple[Utterance, str, str]]:
+def _spoken(folder: Path) -> Iterator[tuple[CorpusUtterance, str, str]]:
     """(utterance with its times, its recording, its line as a reason names it)."""
     path = folder / "segments"
     if not path.is_file():
         path = folder / "wav.scp"
         for number, key, _ in _entries(path):
-            yield Utterance(key), key, f"{str(path)!r} line {number}"
+            yield CorpusUtterance(key), key, f"{str(path)!r} line {number}"
         return
     for number, key, value in _entries(path):
         line, fields = f"{str(path)!r} line {number}", text.words(value)
@@ -80,7 +80,11 @@ def _spoken(folder: Path) -> Iterator[tuple[Utterance, str, str]]:
                 raise CorpusError(f"{line}: channel is {fields[3]!r}, but must be a number from 0")
             channel = int(fields[3])
         # An end of -1 is that of the recording.
-        yield Utterance(key, start, None if end == -1 else round(end - start, 9), channel=channel), fields[0], line
+        yield (
+            CorpusUtterance(key, start, None if end == -1 else round(end - start, 9), channel=channel),
+            fields[0],
+            line,
+        )
 
 
 def _seconds(value: str, line: str) -> float:

@@ -16,7 +16,7 @@ from asrkd.corpus.patterns import expand
 from asrkd.corpus.places import inside, placed_recording
 from asrkd.corpus.sources import absolute_path
 from asrkd.corpus.tars import DamagedTar, tar_members
-from asrkd.corpus.utterances import Utterance, as_text, cut_json, file_recording
+from asrkd.corpus.utterances import CorpusUtterance, as_text, cut_json, file_recording
 from asrkd.errors import CorpusError
 
 SUFFIXES = (".json", ".json.gz", ".jsonl", ".jsonl.gz")
@@ -104,7 +104,7 @@ class _Reader:
             # Without an offset it is the whole recording, whose rounded duration is no reason to cut it.
             if abs(duration - recording["duration"]) <= _WHOLE:
                 duration = None
-        utterance = Utterance(
+        utterance = CorpusUtterance(
             name,
             start=float(start or 0.0),
             duration=duration,

@@ -1,8 +1,8 @@
 """Audio that lies inside a larger file: where it is, what its header says, and its bytes alone.
 
 A recording of a plan names such a place as its source, so that whoever labels a unit reads the audio of that unit and nothing else:
-`{"type": "inside", "source": {"file", "offset", "size", "kind"}}`, and for a member of a tar file also `member`.
-(A Shar folder's are of the type `shar` and have `tar` for `file`: lhotse's own name for them.)
+`{"type": "inside", "source": {"file", "offset", "size"}}`, for a member of a tar file also `member`; in a column of Parquet that is compressed
+`{"file", "row_group", "row", "column", "size"}`. (A Shar folder's are of the type `shar` and have `tar` for `file`: lhotse's own name for them.)
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import soundfile
 
 from asrkd.corpus.audio import Unreadable
+from asrkd.corpus.parquet_values import read_value
 from asrkd.corpus.sound import UnknownFormat, open_sound
 from asrkd.errors import CorpusError
 
@@ -33,6 +34,8 @@ def read_place(place: Any) -> bytes:
     Raises:
         CorpusError: the file is missing or has changed, or this names no place.
     """
+    if isinstance(place, dict) and "row_group" in place:
+        return read_value(place)
     try:
         file, offset, size = str(place.get("tar") or place["file"]), int(place["offset"]), int(place["size"])
         member = place.get("member")

@@ -29,7 +29,7 @@ _REASONS = {
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
 
-def table_rows(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def table_rows(path: Path, columns: Collection[str], needs: str = "audio") -> Iterator[tuple[int, dict[str, str]]]:
     """(number of the line, value by column) of each row; rows without a single value are passed over.
 
     Column names are compared without regard to case and to blanks around them. Empty fields
@@ -38,6 +38,7 @@ def table_rows(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict
     Args:
         path: the table; `.csv` is RFC 4180, anything else separated by tabs.
         columns: names that the header may have.
+        needs: the one that it must have.
 
     Raises:
         CorpusError: no header, an unknown column, a column twice, a row that does not fit the header, an unclosed quotation
@@ -48,7 +49,7 @@ def table_rows(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict
     rows = _quoted_rows(lines, what) if separator == "," else ((number, line.split("\t")) for number, line in lines)
     filled = (row for row in rows if any(field.strip() for field in row[1]))
     _, names = next(filled, (0, []))
-    names = _checked(names, separator, columns, what)
+    names = _checked(names, separator, columns, needs, what)
     quoted = 0
     for number, fields in filled:
         while len(fields) > len(names) and not fields[-1].strip():
@@ -106,7 +107,7 @@ def _quoted_rows(lines: Iterable[tuple[int, str]], what: str) -> Iterator[tuple[
         yield first, fields
 
 
-def _checked(names: list[str], separator: str, columns: Collection[str], what: str) -> list[str]:
+def _checked(names: list[str], separator: str, columns: Collection[str], needs: str, what: str) -> list[str]:
     """The columns of a header."""
     cleaned = [name.strip().lower() for name in names]
     while cleaned and not cleaned[-1]:
@@ -114,7 +115,7 @@ def _checked(names: list[str], separator: str, columns: Collection[str], what: s
     if not cleaned:
         raise CorpusError(f"{what} is empty; its first line names the columns: {', '.join(columns)}")
     unknown = [name for name, clean in zip(names, cleaned, strict=False) if clean not in columns]
-    if "audio" in cleaned and not unknown:
+    if needs in cleaned and not unknown:
         twice = [name for name, count in Counter(cleaned).items() if count > 1]
         if twice:
             raise CorpusError(f"{what} has the column {twice[0]!r} more than once; name each column once")
@@ -125,6 +126,6 @@ def _checked(names: list[str], separator: str, columns: Collection[str], what: s
         hint = ". Quotation marks are text there"
     kinds = "a .csv is separated by commas, a .tsv by tabs and has no quoting"
     raise CorpusError(
-        f"{what} has the columns {names}; it needs 'audio' and may have {', '.join(name for name in columns if name != 'audio')}"
+        f"{what} has the columns {names}; it needs {needs!r} and may have {', '.join(name for name in columns if name != needs)}"
         + (f"{hint}: {kinds}" if hint else "")
     )

@@ -14,7 +14,7 @@ ROUNDING = 0.0051
 
 
 @dataclass(frozen=True)
-class Utterance:
+class CorpusUtterance:
     """What a corpus says of an utterance.
 
     Attributes:
@@ -37,7 +37,9 @@ class Utterance:
     custom: Mapping[str, Any] | None = None
 
 
-def cut_json(said: Utterance, recording: Mapping[str, Any] | Unreadable, what: str) -> dict[str, Any] | Unreadable:
+def cut_json(
+    said: CorpusUtterance, recording: Mapping[str, Any] | Unreadable, what: str
+) -> dict[str, Any] | Unreadable:
     """The cut of an utterance.
 
     Args:

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import soundfile
+import webdataset
 from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.kaldi import export_to_kaldi
 
@@ -157,6 +160,76 @@ def _json_lines(path: Path, lines: list[dict[str, Any]]) -> str:
     return str(path)
 
 
+def dataset(corpus: list[Spoken], folder: Path, *, embed: bool = True) -> datasets.Dataset:
+    """The dataset of audio files, with their bytes in it, or their paths alone."""
+    paths = files(corpus, folder / "audio")
+    rows = {
+        "id": [one.id for one in corpus],
+        "audio": [str(paths[one.id]) for one in corpus],
+        "text": [one.text for one in corpus],
+        "speaker": [one.speaker for one in corpus],
+        "split": [number % 3 for number in range(len(corpus))],
+    }
+    made = datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio())
+    if not embed:
+        return made
+    return made.with_format("arrow").map(datasets.table.embed_table_storage, batched=True).with_format(None)
+
+
+def _parquet(corpus: list[Spoken], folder: Path) -> str:
+    dataset(corpus, folder).to_parquet(folder / "train.parquet", batch_size=2)
+    return str(folder / "train.parquet")
+
+
+def _parquet_snappy(corpus: list[Spoken], folder: Path) -> str:
+    """Compressed, in the folder of a repository, as earlier versions wrote it."""
+    (folder / "data").mkdir()
+    table = pq.read_table(_parquet(corpus, folder))
+    Path(folder / "train.parquet").unlink()
+    for number, part in enumerate((table.slice(0, 2), table.slice(2))):
+        pq.write_table(
+            part, folder / f"data/train-{number:05d}-of-00002.parquet", compression="snappy", row_group_size=2
+        )
+    return str(folder)
+
+
+def _parquet_of_paths(corpus: list[Spoken], folder: Path) -> str:
+    dataset(corpus, folder, embed=False).to_parquet(folder / "train.parquet")
+    return str(folder / "train.parquet")
+
+
+def _arrow(corpus: list[Spoken], folder: Path) -> str:
+    dataset(corpus, folder).save_to_disk(str(folder / "disk"), num_shards=2)
+    return str(folder / "disk")
+
+
+def _arrow_split(corpus: list[Spoken], folder: Path) -> str:
+    datasets.DatasetDict({"train": dataset(corpus, folder)}).save_to_disk(str(folder / "disk"))
+    return str(folder / "disk")
+
+
+def _webdataset(corpus: list[Spoken], folder: Path, *, as_json: bool = False) -> str:
+    """By webdataset's own writer, in shards of two."""
+    with webdataset.ShardWriter(f"{folder}/shard-%03d.tar", maxcount=2, verbose=0) as writer:
+        for one in corpus:
+            said = {"json": {"text": one.text, "speaker": one.speaker}} if as_json else {"txt": one.text}
+            writer.write({"__key__": one.id, "flac": audio_bytes(one.samples, "flac"), **said})
+    return f"{folder}/shard-{{000..{(len(corpus) - 1) // 2:03d}}}.tar"
+
+
+def _webdataset_json(corpus: list[Spoken], folder: Path) -> str:
+    _webdataset(corpus, folder, as_json=True)
+    return str(folder)
+
+
+def _common_voice(corpus: list[Spoken], folder: Path) -> str:
+    files(corpus, folder / "clips", "flac")
+    header = "client_id\tpath\tsentence_id\tsentence\tup_votes\tage\tgender\taccents\tlocale\tsegment\n"
+    rows = (f"{one.speaker}\t{one.id}.flac\tx\t{one.text}\t2\t\t\t\tar\t\n" for one in corpus)
+    (folder / "train.tsv").write_text(header + "".join(rows), encoding="utf-8")
+    return str(folder / "train.tsv")
+
+
 Writer = Callable[[list[Spoken], Path], str]
 WRITERS: dict[str, Writer] = {
     "lhotse": _lhotse,
@@ -166,4 +239,12 @@ WRITERS: dict[str, Writer] = {
     "nemo, tarred, folder": _nemo_tarred_folder,
     "kaldi": _kaldi,
     "kaldi, archive": _kaldi_archive,
+    "webdataset": _webdataset,
+    "webdataset, json": _webdataset_json,
+    "commonvoice": _common_voice,
+    "parquet": _parquet,
+    "parquet, compressed": _parquet_snappy,
+    "parquet, paths": _parquet_of_paths,
+    "arrow": _arrow,
+    "arrow, split": _arrow_split,
 }
