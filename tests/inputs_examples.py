@@ -669,7 +669,7 @@ def _(folder: Path) -> str:
     with tarfile.open(folder / "s.tar", "w") as tar:
         tar.add(folder / "good.wav", "good.wav")
         tar.add(folder / "odd.txt", "odd.txt")
-    (folder / "t.tar").write_bytes((folder / "s.tar").read_bytes()[:17000])
+    (folder / "t.tar").write_bytes((folder / "s.tar").read_bytes()[:18200])
     assert label(str(folder / "t.tar"), folder / "t", odd="t.tar")[0] == "quarantined"
     return label(str(folder / "s.tar"), folder / "s", odd="odd")[0]
 
