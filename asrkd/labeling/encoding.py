@@ -151,6 +151,7 @@ def _encode(
 ) -> list[Encoded]:
     codec = identity.posterior_codec
     given = torch.tensor([len(one.features) for one in heard])
+    parts = [one.own_frames(identity.frame_law) for one in heard]
     hidden: list[bytes] = []
     if layer is None:
         log_probs, lengths = teacher.log_probs(features, given)
@@ -158,18 +159,18 @@ def _encode(
         with tapped(cast(nn.Module, teacher.network), layer.name) as outputs:
             log_probs, lengths = teacher.log_probs(features, given)
         if teacher.one_by_one:
-            ends = zip(outputs, lengths.tolist(), strict=True)
-            hidden = [data for output, length in ends for data in layer.encode(output, [length], length)]
+            alone = zip(outputs, parts, lengths.tolist(), strict=True)
+            hidden = [data for output, part, length in alone for data in layer.encode(output, [part], length)]
         else:
-            hidden = layer.encode(outputs[-1], lengths.tolist(), log_probs.shape[1])
+            hidden = layer.encode(outputs[-1], parts, log_probs.shape[1])
     rows, keys = [], []
-    for one, frames, length in zip(heard, log_probs, lengths.tolist(), strict=True):
+    for one, part, frames, length in zip(heard, parts, log_probs, lengths.tolist(), strict=True):
         what = f"cut {one.row['id']!r}: the teacher's output"
-        identity.frame_law.check(one.row["num_samples"], length, what=what)
+        identity.frame_law.check(one.num_samples, length, what=what)
         if length > len(frames):
             raise ModelError(f"{what} has {len(frames)} frames of logits, but says {length}; correct the teacher")
-        rows.append(frames[:length])
-        keys.append(frame_keys(one.row["id"], identity.teacher_fingerprint, length, frames.device))
+        rows.append(frames[part])
+        keys.append(frame_keys(one.row["id"], identity.teacher_fingerprint, part.stop - part.start, frames.device))
     try:
         entries, frames = _chunked(codec, torch.cat(rows), torch.cat(keys))
     except ModelError:

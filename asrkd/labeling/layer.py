@@ -34,17 +34,17 @@ class LayerEncoder:
     codec: HiddenCodec
     codebooks: Tensor | None = None
 
-    def encode(self, output: Tensor, lengths: Sequence[int], num_frames: int) -> list[bytes]:
+    def encode(self, output: Tensor, parts: Sequence[slice], num_frames: int) -> list[bytes]:
         """The bytes of each utterance of a batch.
 
         Args:
             output: (N, T, D) of the layer.
-            lengths: frames of the logits of each utterance.
+            parts: the frames of each utterance that are stored.
             num_frames: of the padded logits.
         """
-        frames = layer_frames(output, len(lengths), num_frames, name=self.name)
+        frames = layer_frames(output, len(parts), num_frames, name=self.name)
         books = None if self.codebooks is None else self.codebooks.to(frames.device)
-        return [self.codec.encode(one[:length], books) for one, length in zip(frames, lengths, strict=True)]
+        return [self.codec.encode(one[part], books) for one, part in zip(frames, parts, strict=True)]
 
 
 def open_encoder(store: Store) -> LayerEncoder | None:

@@ -19,6 +19,7 @@ from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.transcripts import transcript_of
 from asrkd.corpus.where import Where
+from asrkd.corpus.windows import OWNS, check_frame_shift
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling.layer import with_layer
 from asrkd.labeling.plan_lines import plan_line, unreadable
@@ -100,7 +101,7 @@ def plan(
         raise ConfigError(f"codebooks {codebooks!r} are given without the layer that they are of; name it")
     units = _Units(files, PlanTotals.of([], []), unit_hours)
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
-    _fill(units, corpora, where, progress, is_labeled=teacher is None, channel=channel)
+    _fill(units, corpora, where, progress, identity=identity, channel=channel)
     if units.num_cuts and units.num_cuts == units.num_unreadable:
         raise CorpusError(f"none of {units.num_cuts} cuts can be used; the first: {units.first_reason}")
     if not units.num_cuts:
@@ -145,8 +146,8 @@ def grow(
         known.add([*(cut["id"] for cut in planned if "unreadable" not in cut), *deleted_ids(store.files, number)])
         unreadable.update(cut["id"] for cut in planned if "unreadable" in cut)
     units = _Units(store.files, PlanTotals.of(counts, seconds), unit_hours)
-    corpora, is_labeled = [cuts] if isinstance(cuts, str) else list(cuts), not store.identity.teacher
-    _fill(units, corpora, where, progress, known, unreadable, is_labeled=is_labeled, channel=channel)
+    corpora = [cuts] if isinstance(cuts, str) else list(cuts)
+    _fill(units, corpora, where, progress, known, unreadable, identity=store.identity, channel=channel)
     if not units.num_cuts:
         return store, 0
     added = units.summary()
@@ -228,7 +229,7 @@ def _fill(
     known: SeenIds | None = None,
     unreadable: Collection[str] = (),
     *,
-    is_labeled: bool,
+    identity: Identity,
     channel: int | None,
 ) -> None:
     """Add every cut that meets the conditions and is not known; of the `unreadable` ids only those that are so no more.
@@ -253,7 +254,9 @@ def _fill(
                     continue
                 # A cut that cannot be used has no fields to be judged by; labeling puts it into quarantine.
                 problem = transcript_of(cut).problem if cut.get("supervisions") or "tracks" in cut else ""
-                if problem and is_labeled:
+                if OWNS in (cut.get("custom") or ()):
+                    problem = problem or _problem_of_window(identity)
+                if problem and not identity.teacher:
                     cut = {"id": cut["id"], "unreadable": f"cut {cut['id']!r} {problem}"}
                 if cut["id"] in unreadable:
                     cut = plan_line(cut)[0]  # by which it may be unreadable still
@@ -264,6 +267,18 @@ def _fill(
                     units.add(cut)
             if progress:
                 progress(units.num_cuts, units.seconds / 3600)
+
+
+def _problem_of_window(identity: Identity) -> str:
+    """Why a window cannot be in a store of transcripts.
+
+    Raises:
+        ConfigError: a teacher whose frames windows do not share.
+    """
+    if identity.teacher:
+        check_frame_shift(identity.frame_law, identity.front_end.sampling_rate)
+        return ""
+    return "is a window that overlaps others, for a teacher alone; a store of transcripts takes segments"
 
 
 def _seconds(cut: Mapping[str, Any]) -> float:

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from asrkd.corpus.audio import read_audio, refuse_silence
 from asrkd.corpus.cut_json import CutJson, custom_json, main_track, to_cut
+from asrkd.corpus.frame_law import FrameLaw
 from asrkd.corpus.transcripts import speaker_of, text_of
 from asrkd.corpus.waveform import AnyFrontEnd
+from asrkd.corpus.windows import owned_samples
 from asrkd.errors import CorpusError
 from asrkd.store.embedding import Embedding
 
@@ -25,10 +27,24 @@ MAX_SECONDS = 7200.0
 
 @dataclass(frozen=True)
 class CutFeatures:
-    """An utterance that was read: its columns before there are targets, and its (T, F) float32 features."""
+    """An utterance that was read.
+
+    Attributes:
+        row: its columns before there are targets.
+        features: (T, F) float32, that the teacher is given.
+        num_samples: that they are made of; of a window more than what the row has.
+        first_sample: of these, that the row begins with.
+    """
 
     row: dict[str, Any]
     features: NDArray[np.float32]
+    num_samples: int
+    first_sample: int = 0
+
+    def own_frames(self, law: FrameLaw) -> slice:
+        """Which of the teacher's frames are the row's."""
+        first = self.first_sample // law.frame_shift
+        return slice(first, first + law.num_frames(self.row["num_samples"]))
 
 
 @dataclass(frozen=True)
@@ -75,18 +91,31 @@ def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embedding: Embedding) -> Cu
     # Features are made from 16-bit samples, which FLAC holds, so that a student can make the same.
     samples = np.clip(np.rint(read_audio(cut, rate) * 32768.0), -32768, 32767).astype(np.int16)
     refuse_silence(samples, f"cut {cut.id!r}")
-    features = front_end(torch.from_numpy(samples.astype(np.float32) / 32768.0)).numpy()
+    features = _features(samples, front_end)
     if not front_end.frame_law().num_features(len(samples)):
         raise CorpusError(f"cut {cut.id!r} has {len(samples)} samples, too few for one frame; leave it out")
+    heard, num_samples, first, text = features, len(samples), 0, text_of(cut_json)
+    window = owned_samples(cut_json, num_samples, front_end.frame_law(), rate)
+    if window is not None:
+        # Its text would be that of the whole window.
+        first, text = window.first, None
+        samples = samples[first : first + window.count]
+        features = _features(samples, front_end) if embedding.column == "features" else features
     row: dict[str, Any] = {
         "id": cut.id,
         "recording_id": str(main_track(cut_json)["recording"]["id"]),
-        "start": float(cut.start),
+        "start": float(cut.start) + first / rate,
         "duration": len(samples) / rate,
         "sampling_rate": rate,
         "num_samples": len(samples),
         "speaker": speaker_of(cut_json),
-        "text": text_of(cut_json),
+        "text": text,
         "custom": custom_json(cut_json),
     }
-    return CutFeatures(row | embedding.columns(cut.id, samples, features, front_end), features)
+    columns = embedding.columns(cut.id, samples, features, front_end)
+    return CutFeatures(row | columns, heard, num_samples, first)
+
+
+def _features(samples: NDArray[np.int16], front_end: AnyFrontEnd) -> NDArray[np.float32]:
+    features: NDArray[np.float32] = front_end(torch.from_numpy(samples.astype(np.float32) / 32768.0)).numpy()
+    return features

@@ -20,11 +20,12 @@ import torch
 from asrkd import files, processes, text
 from asrkd.corpus.cut_json import CutJson, to_cut
 from asrkd.corpus.cuts import iterate_json
+from asrkd.corpus.windows import OWNS, windows_of
 from asrkd.errors import AsrkdError, CorpusError
 from asrkd.segmentation.activity import activity
 from asrkd.segmentation.samples import blocks
 from asrkd.segmentation.segments import segments
-from asrkd.segmentation.settings import SegmentSettings
+from asrkd.segmentation.settings import SegmentSettings, WindowSettings
 from asrkd.segmentation.silero import SAMPLING_RATE
 
 MANIFESTS = (".jsonl", ".jsonl.gz")
@@ -50,7 +51,7 @@ class SegmentedCut:
 
     def to_dict(self) -> dict[str, Any]:
         """As in the report: its length, what was kept of it, and the reason where nothing could be."""
-        kept = sum(part["duration"] for part in self.parts)
+        kept = sum(map(_seconds_of, self.parts))
         report = {"id": self.cut, "seconds": self.seconds, "segments": len(self.parts), "kept_seconds": round(kept, 3)}
         share = {"kept": round(kept / self.seconds, 4) if self.seconds else 0.0}
         return report | ({"unreadable": self.unreadable} if self.unreadable else share)
@@ -75,7 +76,7 @@ class SegmentTally:
         self.kept_seconds += report["kept_seconds"]
 
 
-def segment_cut(cut: CutJson, settings: SegmentSettings) -> SegmentedCut:
+def segment_cut(cut: CutJson, settings: SegmentSettings | WindowSettings) -> SegmentedCut:
     """Where the segments of a cut are, found while its audio is read block by block.
 
     Raises:
@@ -90,6 +91,8 @@ def segment_cut(cut: CutJson, settings: SegmentSettings) -> SegmentedCut:
                 f"cut {cut['id']!r} is mixed of several recordings, and segments are parts of one; segment its recordings, or label it "
                 "as it is"
             )
+        if isinstance(settings, WindowSettings):
+            return SegmentedCut(cut["id"], seconds, tuple(_windows(cut, seconds, settings)))
         scores, levels = activity(blocks(to_cut(cut), SAMPLING_RATE), use_silero=settings.vad == "silero")
     except CorpusError as error:
         return SegmentedCut(cut["id"], seconds, unreadable=" ".join(str(error).split()))
@@ -100,7 +103,12 @@ def segment_cut(cut: CutJson, settings: SegmentSettings) -> SegmentedCut:
 
 
 def segment_corpus(
-    corpus: str | Path, out: str | Path, settings: SegmentSettings, *, workers: int = 1, channel: int | None = None
+    corpus: str | Path,
+    out: str | Path,
+    settings: SegmentSettings | WindowSettings,
+    *,
+    workers: int = 1,
+    channel: int | None = None,
 ) -> SegmentTally:
     """Write the segments of a corpus as a manifest `out` of cuts, and beside it a report with a line for each cut of the corpus.
 
@@ -163,7 +171,9 @@ def report_file(out: Path) -> Path:
     return out.with_name(out.name.removesuffix(".gz").removesuffix(".jsonl") + ".report.jsonl")
 
 
-def _segmented(cuts: Iterator[CutJson], settings: SegmentSettings, workers: int) -> Iterator[SegmentedCut]:
+def _segmented(
+    cuts: Iterator[CutJson], settings: SegmentSettings | WindowSettings, workers: int
+) -> Iterator[SegmentedCut]:
     """The segments of each cut, in order."""
     if workers == 1:
         for cut in cuts:
@@ -197,6 +207,12 @@ def _write_cuts(stream: IO[bytes], out: Path, done: Iterable[SegmentedCut]) -> N
                 sink.write(f"{json.dumps(part, ensure_ascii=False)}\n".encode())
 
 
+def _seconds_of(part: CutJson) -> float:
+    """Of a segment, or what a window owns."""
+    begin, end = part["custom"].get(OWNS) or (0.0, None)
+    return float((part["duration"] if end is None else end) - begin)
+
+
 def _part(cut: CutJson, begin: float, end: float, tag: str) -> dict[str, Any]:
     """The cut of a segment, with those supervisions that lie wholly within it."""
     name = f"{cut['id']}-{tag}-{round(begin * 1000):08d}-{round(end * 1000):08d}"
@@ -215,6 +231,16 @@ def _part(cut: CutJson, begin: float, end: float, tag: str) -> dict[str, Any]:
         "custom": custom,
     }
     return dict(cut) | part
+
+
+def _windows(cut: CutJson, seconds: float, settings: WindowSettings) -> Iterator[dict[str, Any]]:
+    """The cuts of windows, without supervisions, whose words two windows would have."""
+    bare = dict(cut) | {"supervisions": []}
+    for window in windows_of(seconds, settings.seconds, settings.overlap):
+        part = _part(bare, window.begin, round(window.end, 6), settings.fingerprint[:8])
+        to = None if window.owns_to is None else round(window.owns_to - window.begin, 6)
+        part["custom"][OWNS] = [round(window.owns_from - window.begin, 6), to]
+        yield part
 
 
 def _write_report(stream: IO[bytes], named: dict[str, Any], done: Iterable[SegmentedCut]) -> None:

@@ -37,7 +37,7 @@ def segments(
     if settings.vad == "none":
         spoken = [(0, len(scores))]
     else:
-        spoken = _joined(speech(scores, settings.threshold), settings)
+        spoken = _joined(speech(scores, settings.speech_threshold), settings)
     cut = [part for begin, end in spoken for part in _cut(scores, begin, end, settings)]
     times = [(begin * FRAME_SECONDS, seconds if end == count else end * FRAME_SECONDS) for begin, end in cut]
     return _ended_in_quiet(_padded(times, seconds, settings), levels[:count], seconds, settings.max_seconds)

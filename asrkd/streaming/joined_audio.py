@@ -20,6 +20,7 @@ from asrkd import fingerprint, text
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cut_json import to_cut
 from asrkd.corpus.cuts import iterate_json
+from asrkd.corpus.windows import owned_seconds
 from asrkd.errors import CorpusError
 
 
@@ -57,8 +58,8 @@ class JoinedAudio:
         vars(self).update(state)
         self._open()
 
-    def samples(self, utterance_id: str, sampling_rate: int) -> NDArray[np.float32]:
-        """(num_samples,) float32 of a cut, resampled at need.
+    def samples(self, utterance_id: str, sampling_rate: int, num_samples: int) -> NDArray[np.float32]:
+        """(num_samples,) float32 of a cut, resampled at need; of a window what it owns. Another number where the cut has it.
 
         Raises:
             CorpusError: there is no cut of this id, or its audio cannot be read.
@@ -73,7 +74,9 @@ class JoinedAudio:
                 stream.seek(int(self._starts[place]))
                 (cut,) = text.json_lines(stream.readline(), what=str(self.manifest))
             if cut["id"] == utterance_id:
-                return read_audio(to_cut(cut), sampling_rate)
+                samples, owned = read_audio(to_cut(cut), sampling_rate), owned_seconds(cut)
+                first = round(owned[0] * sampling_rate) if owned else 0
+                return samples[first : first + num_samples] if owned else samples
         raise CorpusError(
             f"{str(self.manifest)!r} has no cut {utterance_id!r}, but the store that it is joined to has; give the manifest "
             "from which the store was labeled"

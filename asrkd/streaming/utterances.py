@@ -223,7 +223,7 @@ def samples_of(
         MismatchError: the audio has another sampling rate.
     """
     if rows.joined_audio is not None:
-        samples: NDArray[Any] = rows.joined_audio.samples(facts["id"], sampling_rate)
+        samples: NDArray[Any] = rows.joined_audio.samples(facts["id"], sampling_rate, facts["num_samples"])
     else:
         samples = decode_audio(rows.payload(place, "audio"), sampling_rate, exact, what)
     if len(samples) != facts["num_samples"]:

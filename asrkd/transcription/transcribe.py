@@ -20,7 +20,7 @@ from asrkd.segmentation.run import segment_cut
 from asrkd.segmentation.settings import SegmentSettings
 
 # Utterances end at pauses of a second, and keep what is around their words.
-UTTERANCES = SegmentSettings(vad="energy", threshold=0.3, min_speech=0.1, merge=1.0, pad=0.4, min_seconds=1.0)
+UTTERANCES = SegmentSettings(vad="energy", min_speech=0.1, merge=1.0, pad=0.4, min_seconds=1.0)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def test_what_holds_of_any_scores(
         covered[-1] = True
     for begin, end in found:
         covered[int(round(begin / FRAME_SECONDS - 1e-6)) : int(np.ceil(end / FRAME_SECONDS - 1e-6))] = True
-    spoken = [(0, count)] if vad == "none" else speech(scores, chosen.threshold)
+    spoken = [(0, count)] if vad == "none" else speech(scores, chosen.speech_threshold)
     for begin, end in spoken:
         if (min(end, seconds / FRAME_SECONDS - 0.1) - begin) * FRAME_SECONDS >= 0.1:
             assert covered[begin:end].all()
