@@ -20,6 +20,7 @@ from asrkd.errors import CorpusError
 from asrkd.export.onnx_export import TYPES, export_onnx
 from asrkd.export.sherpa import export_sherpa
 from asrkd.export.sherpa_check import Comparison
+from asrkd.export.web import RUNTIME, export_web
 
 OUT = click.argument("out", type=click.Path(path_type=Path))
 REDUCE_RANGE = click.option(
@@ -31,7 +32,7 @@ REDUCE_RANGE = click.option(
 
 @click.group("export")
 def export() -> None:
-    """Students for other runtimes: ONNX graphs, or a folder for sherpa-onnx."""
+    """Students for other runtimes: ONNX graphs, a folder for sherpa-onnx, or a page for browsers."""
 
 
 @export.command("onnx", cls=options.ModelCommand)
@@ -125,6 +126,41 @@ def sherpa_command(
         click.echo("sherpa-onnx was not tried on speech: give --check CUTS")
     else:
         click.echo(_said(written.comparison, "words" if graph else "tokens"))
+
+
+@export.command("web", cls=options.ModelCommand)
+@click.argument("model", metavar="SPEC")
+@OUT
+@click.option("--name", default="", help="Of the student, on the page.  [default: that of its run or file]")
+@click.option("--type", "kind", type=click.Choice(TYPES), default=TYPES[0], help="Of the weights.")
+@click.option("--blank-penalty", default=0.0, help="Taken off the blank's score, in nats, as in asrkd decode.")
+@click.option(
+    "--runtime",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=f"The tarball of {RUNTIME}.  [default: npm fetches it]",
+)
+@REDUCE_RANGE
+def web_command(
+    model: str, out: Path, name: str, kind: str, blank_penalty: float, runtime: Path | None, reduce_range: bool
+) -> None:
+    """Write a page into a new folder OUT in which a streaming `ctc` student hears the microphone or a file, greedily, without a server of its own.
+
+    \b
+      asrkd export web exp/student OUT && python -m http.server -d OUT
+    """
+    page = export_web(
+        load_model(model),
+        out,
+        name=name,
+        kind=kind,
+        runtime=runtime,
+        blank_penalty=blank_penalty,
+        reduce_range=reduce_range,
+    )
+    click.echo(
+        f"{page.num_bytes / 1e6:.2f} MB to load, logits within {page.difference:.2g}; python -m http.server -d {out}"
+    )
 
 
 def _utterances(cuts: str, model: AcousticModel, count: int) -> Iterator[tuple[str, NDArray[np.float32]]]:

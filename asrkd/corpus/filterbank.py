@@ -18,8 +18,8 @@ import torch
 from lhotse.features.kaldi.layers import create_frame_window, get_mel_banks, next_power_of_2
 from torch import Tensor
 
-_PREEMPHASIS = 0.97
-_FLOOR = torch.finfo(torch.float32).eps
+PREEMPHASIS = 0.97
+FLOOR = torch.finfo(torch.float32).eps
 # Windows in one FFT, by the kind of device: few enough for a processor's cache, many enough for a GPU. Fixed, because sums may round otherwise.
 _WINDOWS = {"cpu": 256}
 _WINDOWS_ELSEWHERE = 16384
@@ -59,17 +59,17 @@ class Filterbank:
             rows = energies[begin : begin + block]
             first = begin * self.shift
             self._energies(samples[first : first + (len(rows) - 1) * self.shift + self.window], rows)
-        return energies.clamp_min_(_FLOOR).log_()
+        return energies.clamp_min_(FLOOR).log_()
 
     def _energies(self, samples: Tensor, energies: Tensor) -> None:
         """The mel energies of a block of windows, written to `energies` (num_windows, num_mels)."""
         shape, groups = _constants(self, samples.device)
         emphasized, padded = _workspace(self, samples.device, len(energies))
         # x[n] - a x[n-1]. What is before the first sample of a window does not matter: its weight is 0.
-        torch.sub(samples[1:], samples[:-1], alpha=_PREEMPHASIS, out=emphasized[1 : len(samples)])
+        torch.sub(samples[1:], samples[:-1], alpha=PREEMPHASIS, out=emphasized[1 : len(samples)])
         windows = emphasized.as_strided((len(energies), self.window), (self.shift, 1))
         # What pre-emphasis leaves of a window's mean.
-        offsets = self._sums(samples).mul_((1.0 - _PREEMPHASIS) / self.window)
+        offsets = self._sums(samples).mul_((1.0 - PREEMPHASIS) / self.window)
         frames = padded[: len(energies)]
         torch.sub(windows, offsets[:, None], out=frames[:, : self.window])
         frames[:, : self.window].mul_(shape)

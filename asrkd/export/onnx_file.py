@@ -53,6 +53,7 @@ def write_graph(
     metadata: Mapping[str, str] | None = None,
     *,
     only_tracing: bool = False,
+    tolerance: float = TOLERANCE,
 ) -> float:
     """Write a module with `inputs` and `outputs`, the names of its tensors.
 
@@ -63,6 +64,7 @@ def write_graph(
         axes: of the inputs and outputs.
         metadata: of the graph.
         only_tracing: leave out torch.export's, which takes long; it writes chunks of attention, whose masks tracing freezes.
+        tolerance: of the outputs.
 
     Returns:
         The largest difference over the cases.
@@ -97,7 +99,7 @@ def write_graph(
         except Exception as error:  # exporters and runtimes raise kinds of their own
             told.append(f"{name}: {one_line(error)[:200]}")
             continue
-        if difference <= TOLERANCE:
+        if difference <= tolerance:
             if metadata:
                 described = onnx.load(str(path))
                 add_metadata(described, metadata)

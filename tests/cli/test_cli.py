@@ -35,6 +35,7 @@ def test_the_command_line_is_as_documented() -> None:
         "export",
         "export onnx",
         "export sherpa",
+        "export web",
         "label",
         "label codebooks",
         "label grow",
