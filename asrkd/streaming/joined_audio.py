@@ -58,8 +58,8 @@ class JoinedAudio:
         vars(self).update(state)
         self._open()
 
-    def samples(self, utterance_id: str, sampling_rate: int, num_samples: int) -> NDArray[np.float32]:
-        """(num_samples,) float32 of a cut, resampled at need; of a window what it owns. Another number where the cut has it.
+    def samples(self, utterance_id: str, sampling_rate: int, num_samples: int | None = None) -> NDArray[np.float32]:
+        """(num_samples,) float32 of a cut, resampled at need; of a window as many as are asked for from where it owns them.
 
         Raises:
             CorpusError: there is no cut of this id, or its audio cannot be read.
@@ -76,7 +76,7 @@ class JoinedAudio:
             if cut["id"] == utterance_id:
                 samples, owned = read_audio(to_cut(cut), sampling_rate), owned_seconds(cut)
                 first = round(owned[0] * sampling_rate) if owned else 0
-                return samples[first : first + num_samples] if owned else samples
+                return samples[first:][:num_samples] if owned else samples
         raise CorpusError(
             f"{str(self.manifest)!r} has no cut {utterance_id!r}, but the store that it is joined to has; give the manifest "
             "from which the store was labeled"
