@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import soundfile
 from helpers import make_teacher
 from lhotse import CutSet, Recording, SupervisionSegment
@@ -607,9 +608,22 @@ def _(folder: Path) -> str:
     return refusals(lambda place: plan(str(folder / "corpus"), str(place), embed="audio"), *places)
 
 
-@example("a corpus at a URI (`s3://`, `hf://`)")
+@example("a corpus at a URI (`s3://`)")
 def _(folder: Path) -> str:
-    return refusals(lambda uri: plan(uri, str(folder / "store"), embed="audio"), "s3://b/c.jsonl", "hf://datasets/a/b")
+    return refusals(lambda uri: plan(uri, str(folder / "store"), embed="audio"), "s3://b/c.jsonl", "shar:gs://b/c")
+
+
+@example("`hf://` of another form, or that cannot be fetched")
+def _(folder: Path) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        places = (
+            "hf://datasets/a",
+            "hf://a/b",
+            f"hf://datasets/asrkd-{folder.name}/b",
+            "nemo:hf://datasets/a-/b/m.json",
+        )
+        return refusals(lambda uri: plan(uri, str(folder / "store"), embed="audio"), *places)
 
 
 @example("a path that shows two forms")

@@ -25,6 +25,7 @@ ORDER = (
     "prefetch",
     "processes",
     "callables",
+    "hub",
     "checkpoint",
     "corpus",
     "sequence",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -11,6 +13,7 @@ from asrkd.acoustic import as_planned, load_model
 from asrkd.cli import options
 from asrkd.labeling.relabel import relabel
 from asrkd.store import Store
+from asrkd.store.card import CardFacts
 from asrkd.store.card import card as write_card
 from asrkd.store.catalog_writer import write_catalog
 from asrkd.store.compact import compact as compact_store
@@ -18,6 +21,8 @@ from asrkd.store.delete import delete as delete_rows
 from asrkd.store.inspect import head as first_rows
 from asrkd.store.inspect import info as describe
 from asrkd.store.inspect import store_statistics
+from asrkd.store.manifests import AUDIO, Exported, to_lhotse, to_nemo
+from asrkd.store.share import pull, push
 from asrkd.store.snapshot import take as take_snapshot
 from asrkd.store.verify import problems as find_problems
 
@@ -132,10 +137,91 @@ def compact_command(root: str, out: str, shard_hours: float) -> None:
     click.echo(f"{compact_store(Store.open(root), out, shard_hours=shard_hours)} shards in {out}")
 
 
+def _with_facts(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what a store does not know of itself."""
+    for option in (
+        click.option("--intended-use", help="What the dataset is for.  [default: what its contents are good for]"),
+        click.option("--source", help="Where the audio is from."),
+        click.option("--language", "languages", multiple=True, help="Language code, e.g. ar; may be given again."),
+        click.option("--teacher-license", help="License identifier of the teacher."),
+        click.option(
+            "--license", "license_id", help="License identifier of the audio, e.g. cc-by-4.0; left out if not given."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 @store.command("card")
 @click.argument("root", metavar="STORE")
 @click.option("--name", required=True, help="Name of the dataset.")
-@click.option("--license", "license_id", help="License identifier, e.g. cc-by-4.0; left out if not given.")
-def card_command(root: str, name: str, license_id: str | None) -> None:
-    """Print a Hugging Face dataset card (README.md) for a store: teacher, codec, columns, totals."""
-    click.echo(write_card(Store.open(root), name=name, license=license_id), nl=False)
+@_with_facts
+def card_command(root: str, name: str, license_id: str | None, **facts: Any) -> None:
+    """Print a Hugging Face dataset card (README.md) for a store: use, licences, teacher, codec, columns, totals."""
+    click.echo(write_card(Store.open(root), CardFacts(name, license_id, **facts)), nl=False)
+
+
+@store.command("push")
+@click.argument("root", metavar="STORE")
+@click.argument("repo", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="Make the dataset private, if it is new.")
+@click.option(
+    "--plan", "with_plan", is_flag=True, help="Also the plan, to label on elsewhere; it names files of this machine."
+)
+@click.option("--dry-run", is_flag=True, help="Only check the store, and show what would be uploaded.")
+@_with_facts
+def push_command(
+    root: str, repo: str, private: bool, with_plan: bool, dry_run: bool, license_id: str | None, **facts: Any
+) -> None:
+    """Upload a finished store to the Hugging Face hub as the dataset OWNER/NAME, with a card (pip install 'asrkd[hub]').
+
+    The store is verified first. A card that is there already stays. Sign in by hf auth login, or HF_TOKEN.
+    """
+    opened = Store.open(root)
+    text = write_card(opened, CardFacts(repo.rpartition("/")[2], license_id, **facts))
+    found = push(opened, repo, card=text, private=private, with_plan=with_plan, dry_run=dry_run)
+    done = "would be uploaded to" if dry_run else "are in"
+    click.echo(f"{found.files} files, {found.num_bytes / 1e6:.1f} MB, {done} hf://datasets/{repo}")
+
+
+@store.command("pull")
+@click.argument("repo", metavar="OWNER/NAME")
+@click.argument("out", metavar="OUT")
+@click.option("--revision", help="Branch, tag or commit.  [default: main]")
+def pull_command(repo: str, out: str, revision: str | None) -> None:
+    """Fetch a store from the Hugging Face hub into the new folder OUT, and verify it (pip install 'asrkd[hub]').
+
+    OUT appears when the store is whole; run the same command again to resume.
+    """
+    found = pull(repo, out, revision)
+    click.echo(f"{len(found.units())} shards in {out}, no problems")
+
+
+_AUDIO = click.option(
+    "--audio",
+    type=click.Choice(AUDIO),
+    help="Write the audio of the store next to the manifest, or name the recordings that were labeled.  [default: embedded, where the store embeds "
+    "audio]",
+)
+
+
+@store.command("to-lhotse")
+@click.argument("root", metavar="STORE")
+@click.argument("out", metavar="OUT")
+@_AUDIO
+def to_lhotse_command(root: str, out: str, audio: str | None) -> None:
+    """Write the utterances of STORE as a lhotse manifest, cuts.jsonl.gz in the new folder OUT: ids, texts, speakers, audio."""
+    _tell_manifest(to_lhotse(Store.open(root), out, audio))
+
+
+@store.command("to-nemo")
+@click.argument("root", metavar="STORE")
+@click.argument("out", metavar="OUT")
+@_AUDIO
+def to_nemo_command(root: str, out: str, audio: str | None) -> None:
+    """Write the utterances of STORE as a NeMo manifest, manifest.json in the new folder OUT: ids, texts, speakers, audio."""
+    _tell_manifest(to_nemo(Store.open(root), out, audio))
+
+
+def _tell_manifest(found: Exported) -> None:
+    click.echo(f"{found.utterances} utterances, {found.seconds / 3600:.3f} h in {found.manifest}")

@@ -1,13 +1,13 @@
 """The forms in which a corpus may come: how each is recognised, and who reads it.
 
 `FORMS` is the one table. A path may name its form, `FORM:PATH`, and a form may take options, `FORM:PATH?NAME=VALUE&...`; without a
-name the form is what the path shows, and a path that shows two is refused with both names.
+name the form is what the path shows, and a path that shows two is refused with both names. `hf://datasets/OWNER/NAME[/PATH]` is fetched first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from asrkd.corpus.shar import is_shar, shar_cuts
 from asrkd.corpus.tables import table_cuts
 from asrkd.corpus.webdataset_tars import webdataset_cuts, webdataset_tars
 from asrkd.errors import CorpusError
+from asrkd.hub import PREFIX, HubPath, fetch
 
 Cuts = Iterable[Any]
 
@@ -218,13 +219,21 @@ def reader(spec: str | Path, channel: int | None = None) -> Callable[[], Cuts]:
     Raises:
         CorpusError: the path is missing, is of no form or of two, or is not of the form that it names.
     """
-    if "://" in str(spec):
+    form, corpus = parse(spec, channel)
+    place = str(spec) if form is None else str(spec).partition(":")[2].partition("?")[0]
+    if place.startswith(PREFIX):
+        corpus = replace(corpus, path=_fetched(HubPath.parse(place)))
+    elif "://" in place:
         raise CorpusError(
             f"corpus {str(spec)!r} is a URI, but a corpus is read from a disk; mount or download it, or give a manifest whose recordings are "
             "at URIs"
         )
-    form, corpus = parse(spec, channel)
     return (form or _form_of(corpus)).cuts(corpus)
+
+
+def _fetched(place: HubPath) -> Path:
+    """The local path of a dataset of the hub."""
+    return fetch(place) / place.path
 
 
 def _form_of(corpus: Corpus) -> Form:

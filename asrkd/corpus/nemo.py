@@ -32,7 +32,20 @@ _SUB = re.compile(r"(?P<stem>.+)-sub\d+(?P<suffix>\.\w+)?")
 # Seconds by which the duration of a whole recording may be rounded.
 _WHOLE = 0.05
 # Fields with a meaning of their own; all others are custom.
-_KNOWN = (_AUDIO, "duration", "offset", "text", "speaker", "lang", "language", "gender", "id")
+FIELDS = (
+    _AUDIO,
+    "duration",
+    "offset",
+    "text",
+    "text_filepath",
+    "speaker",
+    "lang",
+    "language",
+    "gender",
+    "id",
+    "shard_id",
+    "_skipme",
+)
 
 
 def is_nemo(path: Path) -> bool:
@@ -112,7 +125,7 @@ class _Reader:
             speaker=as_text(item.get("speaker")),
             language=as_text(item.get("lang") or item.get("language")),
             gender=as_text(item.get("gender")),
-            custom={key: value for key, value in item.items() if key not in _KNOWN} or None,
+            custom={key: value for key, value in item.items() if key not in FIELDS} or None,
         )
         return cut_json(utterance, recording, line)
 

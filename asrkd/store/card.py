@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import yaml
 
 from asrkd.errors import StoreError
@@ -44,12 +47,29 @@ _MEANINGS = {
 }
 
 
-def card(store: Store, *, name: str, license: str | None = None) -> str:
-    """The text of a `README.md` for a store that is shared as a dataset.
+@dataclass(frozen=True)
+class CardFacts:
+    """What a store does not know of itself, and whoever shares it says.
 
-    Args:
+    Attributes:
         name: the dataset's name, its heading.
         license: identifier such as `cc-by-4.0`; the audio's owner decides, so it is never guessed.
+        teacher_license: the teacher's, under which its output may be used.
+        languages: codes such as `ar`.
+        source: where the audio is from.
+        intended_use: what the dataset is for; None for what its contents are good for.
+    """
+
+    name: str
+    license: str | None = None
+    teacher_license: str | None = None
+    languages: Sequence[str] = ()
+    source: str | None = None
+    intended_use: str | None = None
+
+
+def card(store: Store, facts: CardFacts) -> str:
+    """The text of a `README.md` for a store that is shared as a dataset.
 
     Raises:
         StoreError: the store has no finished shard.
@@ -61,18 +81,21 @@ def card(store: Store, *, name: str, license: str | None = None) -> str:
     identity, found = store.identity, store_statistics(store)
     utterances, hours = found["utterances"], found["hours"]
     front = {
-        "pretty_name": name,
-        **({"license": license} if license else {}),
+        "pretty_name": facts.name,
+        **({"license": facts.license} if facts.license else {}),
+        **({"language": list(facts.languages)} if facts.languages else {}),
         "task_categories": ["automatic-speech-recognition"],
         "tags": ["asrkd", "knowledge-distillation", "soft-targets"],
         "size_categories": [next((label for limit, label in _SIZES if utterances < limit), "n>100M")],
         "configs": [{"config_name": "default", "data_files": "shards/*.parquet"}],
     }
-    parts = [f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n", f"# {name}\n"]
+    parts = [f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n", f"# {facts.name}\n"]
     parts.append(
         f"{utterances:,} utterances, {hours:.1f} hours, {found['frames']:,} frames, in {len(store.units())} Parquet shards of the "
         f"format `asrkd/v1`.\n"
     )
+    parts.append(f"## Intended use\n\n{facts.intended_use or _use(store)}\n")
+    parts.append("## Licence\n\n" + "".join(f"- {line}\n" for line in _licences(store, facts)))
     if identity.inventory:
         shift = identity.frame_law.frame_shift / identity.front_end.sampling_rate * 1000
         parts.append(
@@ -94,6 +117,27 @@ def card(store: Store, *, name: str, license: str | None = None) -> str:
         "The same files open in pandas (`pandas.read_parquet`) and DuckDB (`SELECT * FROM 'shards/*.parquet'`).\n"
     )
     return "\n".join(parts)
+
+
+def _use(store: Store) -> str:
+    if not store.identity.teacher:
+        return "Training and evaluation of speech recognition: audio with transcripts."
+    return (
+        "Training of speech recognition models from a teacher's posteriors (knowledge distillation). The targets, and any text that a teacher gave, are "
+        "a model's and have its errors; they are not meant for evaluation, and not for finding out who speaks."
+    )
+
+
+def _licences(store: Store, facts: CardFacts) -> list[str]:
+    lines = [
+        f"Audio and transcripts: {f'`{facts.license}`' if facts.license else 'not stated; ask the owner of the audio'}."
+    ]
+    if facts.source:
+        lines.append(f"Source of the audio: {facts.source}.")
+    if store.identity.teacher:
+        licence = f"`{facts.teacher_license}`" if facts.teacher_license else "not stated; see the teacher's own card"
+        lines.append(f"Teacher, whose output the targets are: `{store.identity.teacher}`, {licence}.")
+    return lines
 
 
 _STATISTICS = {

@@ -17,6 +17,7 @@ import pytest
 from export.students import student
 from graph_helpers import run_settings
 from helpers import make_teacher
+from store.hub_server import hub
 
 from asrkd import config as configs
 from asrkd.alignment.align_store import align_store
@@ -48,7 +49,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("outputs")
     found = Place(folder, corpus, make_teacher(folder / "teacher.pt"))
     store = str(corpus / "stores/labeled")
@@ -67,7 +68,11 @@ def place(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     (folder / "hyp.txt").write_text("a x\n")
     units = Inventory(("<blk>", "a", "b"), "ctc", 1)
     student("TDNNStudent", FrontEnd.from_dict({"preset": "sherpa"}), units, folder / "student.pt")
-    return found
+    with hub() as server, pytest.MonkeyPatch.context() as patch:
+        files = {str(path.relative_to(store)): path.read_bytes() for path in Path(store).rglob("*") if path.is_file()}
+        server.datasets["me/tones"] = files
+        patch.setenv("HF_ENDPOINT", server.endpoint)
+        yield found
 
 
 Arguments = Callable[[Place, Path], list[object]]
@@ -87,6 +92,9 @@ MAKES: dict[str, Arguments] = {
     ],
     "label plan": lambda p, out: ["label", "plan", p.corpus / "unlabeled.jsonl.gz", out],
     "segment": lambda p, out: ["segment", p.corpus / "unlabeled.jsonl.gz", f"{out}.jsonl", "--vad", "energy"],
+    "store pull": lambda p, out: ["store", "pull", "me/tones", out],
+    "store to-lhotse": lambda p, out: ["store", "to-lhotse", p.corpus / "stores/labeled", out],
+    "store to-nemo": lambda p, out: ["store", "to-nemo", p.corpus / "stores/labeled", out],
     "store compact": lambda p, out: ["store", "compact", p.corpus / "stores/labeled", out],
     "tokens": lambda p, out: ["tokens", p.corpus / "labeled.jsonl.gz", out, "--kind", "characters"],
     "train": lambda p, out: ["train", p / "train.yaml", f"run={out}"],
@@ -116,6 +124,7 @@ SHOWS: dict[str, Arguments] = {
     "store card": lambda p, _: ["store", "card", p / "finished", "--name", "x"],
     "store head": lambda p, _: ["store", "head", p / "finished"],
     "store info": lambda p, _: ["store", "info", p / "finished"],
+    "store push": lambda p, _: ["store", "push", p.corpus / "stores/labeled", "me/tones", "--dry-run"],
     "store stats": lambda p, _: ["store", "stats", p / "finished"],
     "store verify": lambda p, _: ["store", "verify", p.corpus / "stores/labeled"],
 }  # fmt: skip

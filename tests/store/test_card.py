@@ -11,7 +11,7 @@ from asrkd.labeling.job import run
 from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store
-from asrkd.store.card import card
+from asrkd.store.card import CardFacts, card
 from asrkd.store.schema import shard_schema
 
 
@@ -21,9 +21,11 @@ def test_a_card_says_what_the_store_holds(codec: str, corpus: Path, tmp_path: Pa
     root = str(tmp_path / "store")
     plan(str(corpus / "unlabeled.jsonl.gz"), root, teacher=teacher, codec=codec, embed="audio")
     with pytest.raises(StoreError, match="no finished shard yet"):
-        card(Store.open(root), name="Tones")
+        card(Store.open(root), CardFacts("Tones"))
     run(Local(Store.open(root)))
-    text = card(Store.open(root), name="Tones: höhen", license="cc-by-4.0")
+    text = card(
+        Store.open(root), CardFacts("Tones: höhen", "cc-by-4.0", "mit", ["ar"], "a synthesizer", "Tests alone.")
+    )
     _, front, body = text.split("---\n", 2)
     meta = yaml.safe_load(front)
     assert meta["pretty_name"] == "Tones: höhen" and meta["license"] == "cc-by-4.0"
@@ -34,9 +36,18 @@ def test_a_card_says_what_the_store_holds(codec: str, corpus: Path, tmp_path: Pa
     assert f"`{codec}`; one frame every 30 ms" in body and store.identity.teacher_fingerprint in body
     for field in shard_schema(store.identity):
         assert f"| `{field.name}` | `{field.type}` |" in body
-    assert "license" not in card(Store.open(root), name="Tones").split("---\n")[1]
+    assert meta["language"] == ["ar"] and "## Intended use\n\nTests alone." in body
+    for line in (
+        "Audio and transcripts: `cc-by-4.0`",
+        "Source of the audio: a synthesizer",
+        f"`checkpoint:{tmp_path}/teacher.pt`, `mit`",
+    ):
+        assert line in body
+    bare = card(Store.open(root), CardFacts("Tones"))
+    assert "not meant for evaluation" in bare and bare.count("not stated") == 2
+    assert "license" not in card(Store.open(root), CardFacts("Tones")).split("---\n")[1]
 
 
 def test_a_store_of_transcripts_has_a_card_too(corpus: Path) -> None:
-    text = card(Store.open(str(corpus / "stores/labeled")), name="Tones")
-    assert "24 utterances" in text and "Soft targets" not in text
+    text = card(Store.open(str(corpus / "stores/labeled")), CardFacts("Tones"))
+    assert "24 utterances" in text and "Soft targets" not in text and "audio with transcripts" in text
