@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from asrkd.errors import broken_library
+
 
 def main() -> None:
-    """Import the command line and run it. The imports take seconds, in which Ctrl-C is one line, too, as is a library that cannot be loaded."""
+    """Import the command line and run it. Ctrl-C while it is imported is silent, and a library that cannot be loaded is one line."""
     try:
         from asrkd.cli import cli, run_command
     except KeyboardInterrupt:
@@ -14,11 +16,7 @@ def main() -> None:
     except (ImportError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        reason = " ".join(str(error).split())
-        print(
-            f"asrkd: a library that asrkd needs cannot be loaded ({reason}); install asrkd again: pip install --force-reinstall asrkd",
-            file=sys.stderr,
-        )
+        print(f"asrkd: {broken_library(error)}", file=sys.stderr)
         sys.exit(1)
     run_command(cli)
 

@@ -19,9 +19,6 @@ from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from asrkd import text
 from asrkd.errors import ConfigError
 
@@ -281,6 +278,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, not YAML, or not a mapping.
     """
+    from omegaconf import OmegaConf  # here and below: for YAML and overrides alone
+
     try:
         if not Path(path).exists():
             raise ConfigError(f"config file {str(path)!r} does not exist; give the path of a YAML file")
@@ -326,6 +325,9 @@ def section(cls: type[T], values: Any, place: str) -> T:
 
 def _resolved(values: Mapping[str, Any], change: Callable[[Any], None]) -> Any:
     """Plain containers of a mapping after a change, its interpolations resolved."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         merged = OmegaConf.create(dict(values))
         change(merged)
@@ -346,4 +348,6 @@ def to_yaml(config: Any) -> str:
 
     (A string with `${...}` in it is OmegaConf's interpolation, and `???` its mark of an absent value.)
     """
+    from omegaconf import OmegaConf
+
     return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))

@@ -50,3 +50,11 @@ def not_importable(package: str, need: str, install: str, error: Exception) -> D
     return DependencyError(
         f"{need}: {package} is installed but cannot be imported ({why}); install it again: pip install --force-reinstall '{install}'"
     )
+
+
+def broken_library(error: Exception) -> DependencyError:
+    """The error of a library that asrkd cannot work without, and that cannot be loaded; `error`: what the import raised."""
+    reason = " ".join(str(error).split())
+    return DependencyError(
+        f"a library that asrkd needs cannot be loaded ({reason}); install asrkd again: pip install --force-reinstall asrkd"
+    )

@@ -6,18 +6,7 @@ import click
 
 import asrkd
 from asrkd.cli.command import run_command
-from asrkd.cli.decode import decode_command, score_command
-from asrkd.cli.demo import demo_command
-from asrkd.cli.estimate import estimate_command
-from asrkd.cli.export import export
-from asrkd.cli.label import label
-from asrkd.cli.live import live_command
-from asrkd.cli.options import check_number_options
-from asrkd.cli.segment import segment_command
-from asrkd.cli.store import store
-from asrkd.cli.tokens import tokens_command
-from asrkd.cli.train import align_command, train_command, weigh_command
-from asrkd.cli.transcribe import transcribe_command
+from asrkd.cli.lazy import LazyCommand
 
 
 @click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -43,23 +32,23 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for command in (
-    demo_command,
-    segment_command,
-    estimate_command,
-    label,
-    store,
-    tokens_command,
-    align_command,
-    train_command,
-    weigh_command,
-    decode_command,
-    transcribe_command,
-    live_command,
-    score_command,
-    export,
+for name, function, short_help in (
+    ("align", "train.align_command", "Hard labels for STORE, from its transcripts."),
+    ("decode", "decode.decode_command", "Decode CUTS with a model, and score."),
+    ("demo", "demo.demo_command", "The whole study on a small synthetic corpus."),
+    ("estimate", "estimate.estimate_command", "What HOURS of audio like CUTS will cost."),
+    ("export", "export.export", "Students for other runtimes."),
+    ("label", "label.label", "Store a teacher's soft targets of audio."),
+    ("live", "live.live_command", "Text of a microphone as it is spoken."),
+    ("score", "decode.score_command", "Word error rate of HYP against REF."),
+    ("segment", "segment.segment_command", "Segments with speech of long recordings."),
+    ("store", "store.store", "Look into a store of soft targets, check it."),
+    ("tokens", "tokens.tokens_command", "Tokens of the transcripts of CUTS."),
+    ("train", "train.train_command", "Train a teacher or student by CONFIG."),
+    ("transcribe", "transcribe.transcribe_command", "Text of AUDIO without transcripts."),
+    ("weigh", "train.weigh_command", "Choose the weights of an ensemble's teachers."),
 ):
-    cli.add_command(command)
-check_number_options(cli)
+    module, _, attribute = function.rpartition(".")
+    cli.add_command(LazyCommand(name, f"{__name__}.{module}", attribute, short_help))
 
 __all__ = ["cli", "run_command"]

@@ -15,7 +15,6 @@ import threading
 from dataclasses import dataclass
 
 import torch
-from lhotse.features.kaldi.layers import create_frame_window, get_mel_banks, next_power_of_2
 from torch import Tensor
 
 PREEMPHASIS = 0.97
@@ -107,7 +106,12 @@ def _workspace(filterbank: Filterbank, device: torch.device, windows: int) -> tu
 
 def _arrays(filterbank: Filterbank, device: torch.device, windows: int) -> tuple[Tensor, Tensor]:
     samples = torch.zeros((windows - 1) * filterbank.shift + filterbank.window, device=device)
-    return samples, torch.zeros(windows, next_power_of_2(filterbank.window), device=device)
+    return samples, torch.zeros(windows, _fft_length(filterbank), device=device)
+
+
+def _fft_length(filterbank: Filterbank) -> int:
+    """The power of two that a window fits into."""
+    return 1 << (filterbank.window - 1).bit_length()
 
 
 @functools.lru_cache(maxsize=32)
@@ -116,10 +120,13 @@ def _constants(filterbank: Filterbank, device: torch.device) -> tuple[Tensor, li
 
     Parts are the real and imaginary parts of frequencies, in turns.
     """
+    # Here, because it takes half a second, and a process that reads stored features has no use for it.
+    from lhotse.features.kaldi.layers import create_frame_window, get_mel_banks
+
     shape = create_frame_window(filterbank.window, window_type="povey") * filterbank.full_scale
     filters, _ = get_mel_banks(
         filterbank.num_mels,
-        next_power_of_2(filterbank.window),
+        _fft_length(filterbank),
         filterbank.sampling_rate,
         filterbank.low_freq,
         filterbank.high_freq,

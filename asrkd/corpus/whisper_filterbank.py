@@ -6,7 +6,6 @@ import functools
 
 import torch
 from torch import Tensor
-from torchaudio.functional import melscale_fbanks
 
 _FLOOR = 1e-10
 # Decades below the loudest bin of the utterance that are kept.
@@ -40,5 +39,7 @@ def _constants(
     sampling_rate: int, window: int, num_mels: int, band: tuple[float, float], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """(window,) the window's shape, and (window // 2 + 1, num_mels) the filters."""
+    from torchaudio.functional import melscale_fbanks  # as in `asrkd.corpus.filterbank`: imported where it is needed
+
     filters = melscale_fbanks(window // 2 + 1, *band, num_mels, sampling_rate, norm="slaney", mel_scale="slaney")
     return torch.hann_window(window, device=device), filters.to(device)

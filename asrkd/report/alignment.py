@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from asrkd.alignment.align_store import Aligned
@@ -17,9 +16,12 @@ from asrkd.alignment.timeline import Span
 from asrkd.errors import ConfigError
 from asrkd.report import html
 from asrkd.report.html import Section
-from asrkd.report.pictures import COLORS, WIDTH, Figure, figure, plain, sober
+from asrkd.report.pictures import COLORS, Figure, empty_canvas, figure, plain, sober
 from asrkd.report.tables import Table
 from asrkd.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Pictures of the worst utterances.
 _PICTURED = 3
@@ -88,7 +90,7 @@ def lengths_picture(summary: Summary) -> Figure:
     shares = summary.lengths / max(summary.lengths.sum(), 1)
     ms = 1000 * summary.frame_seconds
     last = int(np.flatnonzero(summary.lengths).max(initial=summary.least)) + 1
-    canvas = Canvas(figsize=(WIDTH, 2.9), layout="constrained")
+    canvas = empty_canvas(2.9)
     axes = canvas.add_subplot()
     axes.bar(
         ms * np.arange(last + 1),
@@ -123,7 +125,7 @@ def utterance_picture(example: Example, mels: NDArray[np.float32], seconds: floa
     begin = max(timeline.words[0].start * frame_seconds - _BEFORE, 0.0) if timeline.words else 0.0
     whole = timeline.frames * frame_seconds
     end = min(whole, begin + _SECONDS)
-    canvas = Canvas(figsize=(WIDTH, 3.0), layout="constrained")
+    canvas = empty_canvas(3.0)
     panels = canvas.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [6, 1, 2]})
     low, high = np.quantile(mels, [0.02, 0.999])
     panels[0].imshow(

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from asrkd import files
 from asrkd.report.pictures import Figure
 from asrkd.report.tables import Table, html_table
@@ -25,6 +23,8 @@ class Section:
 
 def render(title: str, intro: str, sections: Sequence[Section]) -> str:
     """The whole page. All text is escaped; nothing is loaded from elsewhere (and its policy forbids it)."""
+    import jinja2  # here: most commands write no page
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

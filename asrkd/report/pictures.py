@@ -7,14 +7,16 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from numpy.typing import ArrayLike, NDArray
 
 from asrkd.errors import ConfigError, MismatchError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
 # Dark enough on white to be told apart in gray, too (after Okabe and Ito).
 COLORS = ("#1f4e79", "#d9822b", "#3a8f6f", "#a24d7c", "#6b7280", "#8a7f1f")
@@ -65,7 +67,7 @@ def learning_curves(curves: Mapping[str, Mapping[str, Curve]], *, caption: str =
     names = list(dict.fromkeys(name for losses in drawn.values() for name in losses))
     columns = min(2, len(drawn))
     rows = math.ceil(len(drawn) / columns)
-    canvas = Canvas(figsize=(WIDTH, 0.4 + 2.4 * rows), layout="constrained")
+    canvas = empty_canvas(0.4 + 2.4 * rows)
     panels = canvas.subplots(rows, columns, squeeze=False).flat
     for panel, (system, losses) in zip(panels, drawn.items(), strict=False):
         for name, (steps, values) in losses.items():
@@ -107,7 +109,7 @@ def wer_bars(
     conditions = list(dict.fromkeys(row[1] for row in results))
     height = 0.8 / len(conditions)
     # A bar gets a fixed height in inches, whatever their number.
-    canvas = Canvas(figsize=(WIDTH, 0.9 + 0.28 * len(systems) * (len(conditions) + 0.7)), layout="constrained")
+    canvas = empty_canvas(0.9 + 0.28 * len(systems) * (len(conditions) + 0.7))
     axes = canvas.add_subplot()
     ends = [100 * max(rate, high if math.isfinite(high) else rate) for _, _, rate, _, high in results]
     for number, condition in enumerate(conditions):
@@ -152,7 +154,7 @@ def wer_curve(
     """
     if not points:
         raise ConfigError("there are no word error rates, so there is nothing to draw; leave the picture out")
-    canvas = Canvas(figsize=(WIDTH, 3.4), layout="constrained")
+    canvas = empty_canvas(3.4)
     axes = canvas.add_subplot()
     for number, condition in enumerate(dict.fromkeys(point[0] for point in points)):
         own = sorted(point[1:] for point in points if point[0] == condition)
@@ -183,7 +185,7 @@ def histogram(values_by_label: Mapping[str, ArrayLike], xlabel: str, *, bins: in
         if not np.isfinite(own).all():
             raise ConfigError(f"the histogram of {xlabel!r}: {label!r} holds values that are NaN or infinite")
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
-    canvas = Canvas(figsize=(WIDTH, 2.9), layout="constrained")
+    canvas = empty_canvas(2.9)
     axes = canvas.add_subplot()
     for number, (label, own) in enumerate(values.items()):
         share = np.histogram(own, edges)[0] / len(own)
@@ -235,7 +237,7 @@ def posteriorgram(
         )
     shown.sort(key=lambda unit: int(np.argmax(likely[:, unit])))
     row = 0.17
-    canvas = Canvas(figsize=(WIDTH, 1.3 + 2 * max(1.1, row * len(shown))), layout="constrained")
+    canvas = empty_canvas(1.3 + 2 * max(1.1, row * len(shown)))
     panels = canvas.subplots(2, 1, sharex=True)
     for panel, posteriors, title in zip(panels, both, ("teacher", "student"), strict=True):
         picture = panel.imshow(
@@ -257,6 +259,13 @@ def posteriorgram(
     agree = float(np.mean(both[0].argmax(axis=1) == both[1].argmax(axis=1)))
     said = f"the likeliest unit is the same in {100 * agree:.0f} % of {frames} frames"
     return figure(canvas, f"“{text}”: {said}.", f"Posteriors of teacher and student for “{text}”: {said}.")
+
+
+def empty_canvas(height: float) -> Canvas:
+    """A picture to draw into, as wide as a page and so many inches high. matplotlib is imported here: most commands draw nothing."""
+    from matplotlib.figure import Figure as Canvas
+
+    return Canvas(figsize=(WIDTH, height), layout="constrained")
 
 
 def figure(canvas: Canvas, caption: str, alt: str) -> Figure:

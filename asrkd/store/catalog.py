@@ -156,7 +156,7 @@ def open_index(
     else:
         sizes = {
             unit: file.size
-            for file in store.files.list("shards", ".parquet")
+            for file in store.files.scan("shards", ".parquet")
             if (unit := unit_of(file.name)) is not None
         }
         units = sorted(sizes)

@@ -68,7 +68,9 @@ class Store:
 
     def expect(self, shards: NDArray[Any]) -> None:
         """From now on refuse shards whose footers are not those of an index (`index.SHARD`), also in processes that this store is sent to."""
-        self._planned = shards[["unit", "footer"]].copy()
+        # These columns alone: a view of two would keep all.
+        self._planned = np.empty(len(shards), [(name, shards.dtype[name]) for name in ("unit", "footer")])
+        self._planned["unit"], self._planned["footer"] = shards["unit"], shards["footer"]
         self._checked = LruCache(_FOOTER_BYTES)
 
     @classmethod
@@ -115,7 +117,7 @@ class Store:
         """The finished work units, in order."""
         if self._pinned is not None:
             return list(self._pinned)
-        found = (unit_of(file.name) for file in self.files.list("shards", ".parquet"))
+        found = (unit_of(file.name) for file in self.files.scan("shards", ".parquet"))
         return sorted(unit for unit in found if unit is not None)
 
     def walk(self, units: Iterable[int] | None = None) -> Iterator[int]:

@@ -59,7 +59,10 @@ def quarantine_name(unit: int) -> str:
     return f"quarantine/part-{unit:05d}.jsonl"
 
 
+_OF_UNIT = re.compile(r"part-(\d{5,})\..+")
+
+
 def unit_of(name: str) -> int | None:
     """The work unit of a file `part-00000.*`, in whatever folder it stands; None for another name."""
-    match = re.fullmatch(r"part-(\d{5,})\..+", name)
+    match = _OF_UNIT.fullmatch(name)
     return int(match[1]) if match else None

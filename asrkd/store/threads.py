@@ -12,14 +12,16 @@ Item = TypeVar("Item")
 AT_A_TIME = 16
 
 
-def read_ahead(work: Callable[[Item], T], items: Iterable[Item]) -> Iterator[T]:
-    """The result of `work` for each item, in order; a few items ahead are in work or done, however many there are."""
+def read_ahead(
+    work: Callable[[Item], T], items: Iterable[Item], at_a_time: int = AT_A_TIME, waiting: int = 3 * AT_A_TIME
+) -> Iterator[T]:
+    """The result of `work` for each item, in order; however many there are, `at_a_time` are in work and at most `waiting` more are done or queued."""
     pending: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+    with ThreadPoolExecutor(at_a_time) as pool:
         try:
             for item in items:
                 pending.append(pool.submit(work, item))
-                if len(pending) > 4 * AT_A_TIME:
+                if len(pending) > at_a_time + waiting:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

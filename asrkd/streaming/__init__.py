@@ -8,14 +8,22 @@
 `loader.state_dict()` is JSON and goes on exactly, with any number of ranks and workers.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from asrkd.streaming.batch import Batch, Utterance
-from asrkd.streaming.cuts import SoftTargetDataset, to_cuts
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.mixture import Phase
 from asrkd.streaming.selection import Filter
 from asrkd.streaming.source import Source
 from asrkd.streaming.view import UtteranceView
+
+if TYPE_CHECKING:
+    from asrkd.streaming.cuts import SoftTargetDataset as SoftTargetDataset
+    from asrkd.streaming.cuts import to_cuts as to_cuts
 
 __all__ = [
     "Batch",
@@ -29,3 +37,10 @@ __all__ = [
     "UtteranceView",
     "to_cuts",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("SoftTargetDataset", "to_cuts"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # lhotse and its datasets, which a loader does without.
+    return globals().setdefault(name, getattr(import_module(f"{__name__}.cuts"), name))

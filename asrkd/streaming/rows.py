@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from asrkd.cache import LruCache
 from asrkd.errors import StoreError
 from asrkd.store.reader import Store, rows_of_table
 from asrkd.streaming.disk_cache import DiskCache
-from asrkd.streaming.joined_audio import JoinedAudio
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.sparse import SparseTargets
 from asrkd.targets.streams import POSTERIORS, Columns, Targets
 from asrkd.targets.vocabulary_map import VocabularyMap
+
+if TYPE_CHECKING:
+    from asrkd.streaming.joined_audio import JoinedAudio
 
 # Work unit, row group, row within the row group.
 Place = tuple[int, int, int]

@@ -15,7 +15,6 @@ from asrkd.errors import ConfigError, StoreError
 from asrkd.store.catalog import open_index
 from asrkd.store.reader import Store
 from asrkd.streaming.disk_cache import DiskCache
-from asrkd.streaming.joined_audio import JoinedAudio
 from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.selection import Filter, Selection
 from asrkd.targets.frame_rate_map import FrameRateMap
@@ -79,7 +78,11 @@ class Source:
                     f"source {name!r}: {stream} targets are wanted, but the store {store.root!r} has none, or a frame-rate map would "
                     "leave them behind; label it with them (hidden: --layer), for a student of the teacher's frame rate"
                 )
-        joined = JoinedAudio(audio) if audio else None
+        joined = None
+        if audio:  # read by lhotse, which most stores do without
+            from asrkd.streaming.joined_audio import JoinedAudio
+
+            joined = JoinedAudio(audio)
         self.rows = SourceRows(
             name,
             self.store,

@@ -21,6 +21,7 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, 
     found = []
     for name, command in group.commands.items():
         found.append((*path, name))
+        command = getattr(command, "loaded", command)
         if isinstance(command, click.Group):
             found += commands(command, (*path, name))
     return found
@@ -177,6 +178,7 @@ def numbers(kind: type) -> list[tuple[tuple[str, ...], str]]:
         command: click.Command = cli
         for name in path:
             command = command.commands[name]  # type: ignore[attr-defined]
+            command = getattr(command, "loaded", command)
         found += [(path, param.opts[0]) for param in command.params if isinstance(param.type, kind)]
     return found
 

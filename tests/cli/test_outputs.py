@@ -132,6 +132,7 @@ SHOWS: dict[str, Arguments] = {
 
 def leaves(group: click.Group, path: str = "") -> Iterator[str]:
     for name, command in group.commands.items():
+        command = getattr(command, "loaded", command)
         if isinstance(command, click.Group):
             yield from leaves(command, f"{path}{name} ")
         else:

@@ -1,4 +1,7 @@
-"""Augmentation of samples: noise, gain, reverberation, lossy codecs. All keep the number of samples."""
+"""Augmentation of samples: noise, gain, reverberation, lossy codecs. All keep the number of samples.
+
+torchaudio and lhotse are imported where they are used: a loader without augmentation starts half a second earlier.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchaudio
-from lhotse.augmentation.compress import Compress
-from lhotse.augmentation.utils import FastRandomRIRGenerator
 from numpy.typing import NDArray
 
 from asrkd import fingerprint
 from asrkd.corpus.augment.checks import check_probability, check_range
-from asrkd.corpus.folders import audio_files
 from asrkd.corpus.sound import open_sound
 from asrkd.errors import ConfigError, CorpusError
 
@@ -65,7 +64,9 @@ class NoiseAugment:
         snr = float(rng.uniform(*self.snr))
         if not np.any(samples) or not np.any(stretch):
             return samples
-        noisy = torchaudio.functional.add_noise(
+        from torchaudio.functional import add_noise
+
+        noisy = add_noise(
             torch.tensor(samples, dtype=torch.float32), torch.tensor(stretch, dtype=torch.float32), torch.tensor(snr)
         )
         return noisy.numpy()
@@ -115,6 +116,8 @@ class Reverb:
     @classmethod
     def simulated(cls, rooms: int, sampling_rate: int, probability: float) -> Reverb:
         """With responses of random rooms (lhotse's `FastRandomRIRGenerator`), the same ones for the same number."""
+        from lhotse.augmentation.utils import FastRandomRIRGenerator
+
         responses = []
         # The generator draws from torch's global generator, too.
         with torch.random.fork_rng(devices=[]):
@@ -135,7 +138,9 @@ class Reverb:
             return samples
         response = self.responses[int(rng.integers(len(self.responses)))]
         direct = int(np.abs(response).argmax())
-        wet = torchaudio.functional.fftconvolve(torch.tensor(samples), torch.tensor(response))
+        from torchaudio.functional import fftconvolve
+
+        wet = fftconvolve(torch.tensor(samples), torch.tensor(response))
         wet = wet[direct : direct + len(samples)]
         power = wet.square().mean().sqrt()
         return (wet * (float(np.sqrt(np.mean(np.square(samples)))) / power.clamp_min(1e-12))).numpy()
@@ -175,11 +180,13 @@ class LossyCodec:
         """(num_samples,) float32 -> (num_samples,) float32."""
         if rng.random() >= self.probability or len(samples) == 0:
             return samples
+        from lhotse.augmentation.compress import Compress
+        from torchaudio.functional import resample
+
         codec = self.codecs[int(rng.integers(len(self.codecs)))]
         compress = Compress(codec, float(rng.uniform(*self.level)))
         if codec != "gsm":
             return _fitted(compress(samples[None], self.sampling_rate)[0], len(samples))
-        resample = torchaudio.functional.resample
         narrow = resample(torch.tensor(samples), self.sampling_rate, _GSM_RATE).numpy()
         coded = compress(narrow[None], _GSM_RATE)[0]
         return _fitted(resample(torch.tensor(coded), _GSM_RATE, self.sampling_rate).numpy(), len(samples))
@@ -200,6 +207,8 @@ def load_noises(source: str | Path | Sequence[str | Path], sampling_rate: int) -
     Raises:
         CorpusError: nothing there, or a file cannot be read or is empty.
     """
+    from asrkd.corpus.folders import audio_files
+
     if isinstance(source, (str, Path)):
         try:
             paths = audio_files(Path(source)).files if Path(source).is_dir() else [Path(source)]
@@ -220,5 +229,7 @@ def _read_noise(path: Path, sampling_rate: int) -> NDArray[np.float32]:
         raise CorpusError(f"a noise cannot be read: {error}; leave it out") from None
     if samples.shape[1] == 0 or not np.isfinite(samples).all():
         raise CorpusError(f"the noise {str(path)!r} is empty or holds samples that are not finite; leave it out")
+    from torchaudio.functional import resample
+
     mono = torch.from_numpy(samples.mean(axis=0))
-    return torchaudio.functional.resample(mono, sound.sampling_rate, sampling_rate).numpy()
+    return resample(mono, sound.sampling_rate, sampling_rate).numpy()
