@@ -47,3 +47,12 @@ def asrkd_command() -> Callable[..., list[str]]:
         return [sys.executable, "-c", "from asrkd.__main__ import main; main()", *map(str, arguments)]
 
     return make
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("gpu"):
+        wanted = mark.args[0] if mark.args else 1
+        if torch.cuda.device_count() < wanted:
+            pytest.skip(
+                f"needs {wanted} GPU{'s' if wanted > 1 else ''}, and this machine has {torch.cuda.device_count()}"
+            )

@@ -39,7 +39,7 @@ for name, function, short_help in (
     ("estimate", "estimate.estimate_command", "What HOURS of audio like CUTS will cost."),
     ("export", "export.export", "Students for other runtimes."),
     ("label", "label.label", "Store a teacher's soft targets of audio."),
-    ("live", "live.live_command", "Text of a microphone as it is spoken."),
+    ("live", "live.live_command", "Text of speech while it is spoken."),
     ("score", "decode.score_command", "Word error rate of HYP against REF."),
     ("segment", "segment.segment_command", "Segments with speech of long recordings."),
     ("store", "store.store", "Look into a store of soft targets, check it."),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -163,35 +164,72 @@ class FrontEnd:
             CorpusError: the samples are not finite or not one channel.
         """
         check_samples(samples)
+        return self.batch([samples])[0]
+
+    def batch(self, utterances: Sequence[Tensor]) -> list[Tensor]:
+        """Features of several utterances, on their device, the filterbank in one call: what each gives alone, but for float32 rounding.
+
+        Args:
+            utterances: (num_samples,) float each, finite (`check_samples`).
+
+        Returns:
+            For each as `__call__`.
+        """
         law = self.frame_law()
-        if law.num_features(len(samples)) == 0:
-            return samples.new_zeros((0, self.feature_dim), dtype=torch.float32)
-        stacked = stack_frames(self, subtract_mean(log_mel(self, samples), self.mean_norm))
-        law.check(len(samples), len(stacked), what="the front end's output")
-        return stacked
+        found = []
+        for samples, frames in zip(utterances, log_mels(self, utterances), strict=True):
+            if law.num_features(len(samples)) == 0:
+                found.append(samples.new_zeros((0, self.feature_dim), dtype=torch.float32))
+                continue
+            found.append(stack_frames(self, subtract_mean(frames, self.mean_norm)))
+            law.check(len(samples), len(found[-1]), what="the front end's output")
+        return found
 
 
 _DEFAULTS = {each.name: each.default for each in fields(FrontEnd)}
 
 
 def log_mel(front_end: FrontEnd, samples: Tensor) -> Tensor:
-    """(num_samples,) -> (num_windows, num_mels) log-mel energies, before mean subtraction and stacking."""
+    """`log_mels` of one utterance."""
+    return log_mels(front_end, [samples])[0]
+
+
+def log_mels(front_end: FrontEnd, utterances: Sequence[Tensor]) -> list[Tensor]:
+    """Of each utterance (num_samples,) the log-mel energies (num_windows, num_mels), before mean subtraction and stacking."""
     law = front_end.frame_law()
-    count = law.num_windows(len(samples))
     with torch.no_grad():
         if front_end.filterbank == "whisper":
-            return whisper_log_mel(
-                samples,
-                sampling_rate=front_end.sampling_rate,
-                window=law.window,
-                shift=law.shift,
-                num_mels=front_end.num_mels,
-                band=front_end.band,
-            )
-        if front_end.snip_edges or not count:
-            return log_mel_inside(front_end, samples)
-        behind = law.begin + (count - 1) * law.shift + law.window - len(samples)
-        return log_mel_inside(front_end, mirrored(samples, -law.begin, behind))
+            return [
+                whisper_log_mel(
+                    samples,
+                    sampling_rate=front_end.sampling_rate,
+                    window=law.window,
+                    shift=law.shift,
+                    num_mels=front_end.num_mels,
+                    band=front_end.band,
+                )
+                for samples in utterances
+            ]
+        counts = [law.num_windows(len(samples)) for samples in utterances]
+        framed = [
+            samples if front_end.snip_edges or not count else _with_edges(law, samples, count)
+            for samples, count in zip(utterances, counts, strict=True)
+        ]
+        if len(framed) < 2:
+            return [log_mel_inside(front_end, samples) for samples in framed]
+        # One after another, each from a whole number of shifts on. Windows that reach from one into the next are computed and left out.
+        starts = np.cumsum([0, *(-(-len(samples) // law.shift) for samples in framed)])
+        joined = torch.zeros(int(starts[-1]) * law.shift + law.window, device=framed[0].device)
+        for start, samples in zip(starts, framed, strict=False):
+            joined[start * law.shift : start * law.shift + len(samples)] = samples
+        energies = log_mel_inside(front_end, joined)
+        return [energies[start : start + count] for start, count in zip(starts, counts, strict=False)]
+
+
+def _with_edges(law: FrameLaw, samples: Tensor, count: int) -> Tensor:
+    """The samples, mirrored at both ends so far that `count` windows lie inside."""
+    behind = law.begin + (count - 1) * law.shift + law.window - len(samples)
+    return mirrored(samples, -law.begin, behind)
 
 
 def log_mel_inside(front_end: FrontEnd, samples: Tensor) -> Tensor:

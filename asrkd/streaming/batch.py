@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import MismatchError
+from asrkd.streaming.pending import FeatureChanges, PendingFeatures, PendingSamples
 from asrkd.targets.packed import PackedTargets
 from asrkd.targets.sparse import SparseTargets
 from asrkd.targets.streams import POSTERIORS, Columns, Layout, Targets
@@ -39,6 +41,7 @@ class Batch:
         step: number of the global batch that this is part of.
         step_frames: output frames of the global batch, over all its batches and ranks.
         packed: in place of `streams`, where targets are unpacked by `to` on the device.
+        pending: in place of `features`, where `to` computes them on the device; `features` are (N, T, 0) until then.
         second_view: (N, T, F) float32 the same features under other masks, where the augmentation makes two views; else None.
     """
 
@@ -58,6 +61,7 @@ class Batch:
     step_frames: int
     packed: Mapping[str, PackedTargets] = field(default_factory=dict)
     second_view: Tensor | None = None
+    pending: PendingFeatures | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,16 +80,19 @@ class Batch:
         return int(self.num_frames.sum()) / max(self.step_frames, 1)
 
     def to(self, where: torch.device | str) -> Batch:
-        """The batch with its tensors on a device; packed targets are unpacked there.
+        """The batch with its tensors on a device; packed targets are unpacked there, and features that are pending computed.
 
         Raises:
             StoreError: packed columns contradict each other.
         """
         batch = self._mapped(lambda tensor: tensor.to(where, non_blocking=True))
-        if not batch.packed:
-            return batch
-        unpacked = {name: packed.unpack() for name, packed in batch.packed.items()}
-        return replace(batch, streams={**batch.streams, **unpacked}, packed={})
+        if batch.packed:
+            unpacked = {name: packed.unpack() for name, packed in batch.packed.items()}
+            batch = replace(batch, streams={**batch.streams, **unpacked}, packed={})
+        if batch.pending:
+            features, second = zip(*batch.pending.features(), strict=True)
+            batch = replace(batch, features=_padded(features), second_view=_pad_complete(second), pending=None)
+        return batch
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory; a DataLoader with `pin_memory` calls this."""
@@ -97,6 +104,7 @@ class Batch:
         changed["has"] = {name: change(mask) for name, mask in self.has.items()}
         for targets in ("streams", "packed"):
             changed[targets] = {name: one.map(change) for name, one in getattr(self, targets).items()}
+        changed["pending"] = self.pending and self.pending.map(change)
         return replace(self, **changed)
 
 
@@ -105,6 +113,7 @@ class Utterance:
     """One utterance before padding: features (T, F), output frames by the frame law, and what the store knows.
 
     `streams`: its targets by stream. `packed`: in their place, their columns as stored. `second_view`: (T, F), see `Batch`.
+    `pending`: what features (T, 0) are still to be computed from.
 
     Raises:
         MismatchError: targets or alignment have another number of frames than the frame law gives.
@@ -122,6 +131,7 @@ class Utterance:
     custom: dict[str, Any] = field(default_factory=dict)
     packed: Mapping[str, Columns] = field(default_factory=dict)
     second_view: Tensor | None = None
+    pending: PendingSamples | None = None
 
     def __post_init__(self) -> None:
         for name, targets in self.streams.items():
@@ -157,6 +167,8 @@ def collate(
     layouts: Mapping[str, Layout] | None = None,
     unpack: bool = False,
     vocabulary_map: VocabularyMap | None = None,
+    front_end: FrontEnd | None = None,
+    changes: FeatureChanges | None = None,
 ) -> Batch:
     """Pad and join utterances.
 
@@ -165,6 +177,7 @@ def collate(
         layouts: of packed targets, by stream.
         unpack: whether packed targets are unpacked here, all at once; otherwise `Batch.to` does it.
         vocabulary_map: for packed posteriors that are unpacked here.
+        front_end, changes: of utterances whose features are pending.
 
     Raises:
         StoreError: packed columns do not belong together.
@@ -183,6 +196,8 @@ def collate(
             streams[name] = packed.pop(name).unpack()
             if name == POSTERIORS and vocabulary_map:
                 streams[name] = vocabulary_map(cast(SparseTargets, streams[name]))
+    samples = [one.pending for one in utterances if one.pending]
+    pending = PendingFeatures.join(samples, front_end, changes) if samples and front_end and changes else None
     if step_frames is None:
         step_frames = sum(utterance.num_frames for utterance in utterances)
     return Batch(
@@ -202,6 +217,7 @@ def collate(
         step_frames=step_frames,
         packed=packed,
         second_view=_pad_complete([one.second_view for one in utterances]),
+        pending=pending,
     )
 
 
@@ -222,5 +238,5 @@ def _pad_complete(parts: Sequence[Tensor | None]) -> Tensor | None:
     return _padded(there) if there and len(there) == len(parts) else None
 
 
-def _padded(parts: list[Tensor]) -> Tensor:
-    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+def _padded(parts: Sequence[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)

@@ -39,6 +39,8 @@ class LoaderConfig:
     """Memory for decoded audio or features, in MB, shared among the workers."""
     unpack_on_device: bool = False
     """Keep targets packed until they are on the device."""
+    features_on_device: bool = False
+    """Send samples, and compute the filterbank and what follows it on the device, for a whole batch at once; for stores that embed audio."""
     disk_cache: str = ""
     """Local folder that caches row groups of stores on an object store; an empty name disables it."""
     disk_cache_gb: float = setting(50.0, above=0)
@@ -72,6 +74,8 @@ class Loader:
         cache_mb: memory for clean samples or features, so that a small corpus is decoded once; shared out among the workers.
         unpack_on_device: leave targets packed until `Batch.to`, which unpacks them on the device: for a GPU that takes in frames
             faster than the readers' cores unpack them (a few hundred thousand a second on each).
+        features_on_device: leave the filterbank, mean subtraction, stacking and augmentation of features to `Batch.to`; samples are augmented
+            here. Random numbers are the same ones, and features equal but for float32 rounding.
         pin_memory: page-locked memory for batches, for faster copies to a GPU (with workers).
 
     Raises:
@@ -97,6 +101,7 @@ class Loader:
         prefetch: int = LoaderConfig.prefetch,
         cache_mb: float = LoaderConfig.cache_mb,
         unpack_on_device: bool = LoaderConfig.unpack_on_device,
+        features_on_device: bool = LoaderConfig.features_on_device,
         pin_memory: bool = False,
     ) -> None:
         if num_workers < 0 or prefetch < (1 if num_workers else 0):
@@ -118,6 +123,7 @@ class Loader:
             seed=seed,
             cache_mb=cache_mb / max(num_workers, 1),
             unpack=not unpack_on_device,
+            filterbank=not features_on_device,
         )
         _check_sources(self.sources, utterances)
         limits = BatchConfig(max_frames, max_utterances, streams, block_utterances)

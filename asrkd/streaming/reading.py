@@ -41,6 +41,8 @@ class BatchReader:
                 layouts=rows.store.identity.layouts,
                 unpack=self._utterances.unpack,
                 vocabulary_map=rows.vocabulary_map,
+                front_end=self._utterances.front_end,
+                changes=self._utterances.changes,
             )
         except StoreError:
             # One at a time, which names the damaged one.

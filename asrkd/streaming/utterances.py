@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd.cache import FillCache
-from asrkd.corpus.augment import Augment, FeatureTransform, utterance_rng
-from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.augment import Augment, utterance_rng
+from asrkd.corpus.front_end import FrontEnd, check_samples
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store.embedding import decode_audio
 from asrkd.streaming.batch import Utterance, soft_targets
+from asrkd.streaming.pending import INT16, FeatureChanges, PendingSamples
 from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.selection import Frames
 from asrkd.streaming.source import Source
 from asrkd.targets.frame_rates import FrameRates
 from asrkd.targets.streams import POSTERIORS
-
-_INT16 = np.float32(1.0 / 32768.0)
 
 
 class UtteranceReader:
@@ -37,6 +36,7 @@ class UtteranceReader:
         seed: of the augmentation.
         cache_mb: memory for clean data: decoded samples where `augment` changes samples, features otherwise.
         unpack: whether batches have unpacked targets; otherwise they have them as stored, and nothing may change them.
+        filterbank: whether features are computed here; otherwise utterances have samples (`asrkd.streaming.pending`).
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class UtteranceReader:
         seed: int,
         cache_mb: float,
         unpack: bool = True,
+        filterbank: bool = True,
     ) -> None:
-        self._front_end = front_end
+        self.front_end, self._filterbank = front_end, filterbank
         self._law = front_end.frame_law(subsampling_factor)
         self._augment = augment.samples
-        self._transforms = augment.features
-        self._views = augment.views
+        self.changes = FeatureChanges(augment.time_warp, augment.features, augment.views, front_end.stack)
         self._time_warp = augment.time_warp
         self.unpack = unpack
         self._augments = bool(augment.samples or augment.features or augment.time_warp or augment.views)
@@ -64,7 +64,7 @@ class UtteranceReader:
         """Refuse a source whose frames are not this student's (`MismatchError`), or that holds no input for it."""
         rows, identity, what = source.rows, source.store.identity, f"source {source.name!r}"
         # Transcripts alone have no frames of their own: only the front end's must fit.
-        law = self._law if POSTERIORS in identity.streams else self._front_end.frame_law(identity.subsampling_factor)
+        law = self._law if POSTERIORS in identity.streams else self.front_end.frame_law(identity.subsampling_factor)
         if rows.frame_rate_map:
             try:
                 rows.frame_rate_map.check(self._rates(rows))
@@ -86,16 +86,21 @@ class UtteranceReader:
             for found in (name for name, given in changed.items() if given):
                 raise ConfigError(f"{what} has {found}, which unpack_on_device cannot do; leave unpack_on_device out")
         stored = identity.front_end
-        if stored.sampling_rate != self._front_end.sampling_rate:
+        if stored.sampling_rate != self.front_end.sampling_rate:
             raise MismatchError(
                 f"{what} holds audio at {stored.sampling_rate} Hz, but the student's front end takes "
-                f"{self._front_end.sampling_rate} Hz"
+                f"{self.front_end.sampling_rate} Hz"
             )
         if identity.embedding.column == "features":
-            if stored != self._front_end:
+            if stored != self.front_end:
                 raise MismatchError(
-                    f"{what} holds features of the front end {stored}, but the student's is {self._front_end}; use the "
+                    f"{what} holds features of the front end {stored}, but the student's is {self.front_end}; use the "
                     "stored one, or label the corpus again with --embed audio"
+                )
+            if not self._filterbank:
+                raise ConfigError(
+                    f"{what} holds features, so features_on_device has no samples to compute them from; leave features_on_device out, or "
+                    "label the corpus again with --embed audio"
                 )
             if self._augment:
                 raise ConfigError(
@@ -133,7 +138,11 @@ class UtteranceReader:
         what = f"utterance {facts['id']!r} of source {rows.name!r}"
         rows.store.identity.frame_law.check(facts["num_samples"], facts["num_frames"], what=what)
         rng = utterance_rng(self._seed, epoch, facts["id"]) if augment and self._augments else None
-        features = self._features(rows, place, facts, rng, what)
+        samples, features = None, torch.empty(self.front_end.frame_law().num_features(facts["num_samples"]), 0)
+        if self._filterbank:
+            features = self._features(rows, place, facts, rng, what)
+        else:
+            samples = PendingSamples(self._samples(rows, place, facts, rng, what), rng)
         num_frames = self._law.num_frames(facts["num_samples"])
         # Where their frames stay as they are, targets are left packed: a batch's are unpacked at once.
         packed = self._time_warp is None and rows.frame_rate_map is None
@@ -155,31 +164,22 @@ class UtteranceReader:
             speaker=facts["speaker"],
             custom=facts["custom"],
             packed=rows.packed(facts) if packed else {},
+            pending=samples,
         )
         return utterance if rng is None else self._changed(utterance, rng)
 
     def _changed(self, utterance: Utterance, rng: np.random.Generator) -> Utterance:
         """After the augmentation of features; a time warp moves targets and labels with them."""
-        features, streams, alignment = utterance.features, utterance.streams, utterance.alignment
-        if self._time_warp and (places := self._time_warp.draw(len(features), rng)) is not None:
-            features = self._time_warp.features(features, places)
+        streams, alignment, places = utterance.streams, utterance.alignment, None
+        if self._time_warp and (places := self._time_warp.draw(len(utterance.features), rng)) is not None:
             moved = self._time_warp.frames(places, self._law.subsampling_factor, utterance.num_frames)
             streams = {name: targets.frames(torch.from_numpy(moved)) for name, targets in streams.items()}
             alignment = None if alignment is None else alignment[moved]
-        features = self._transformed(features, self._transforms, rng)
-        clean, second = features, None
-        if self._views:
-            features, second = (self._transformed(clean, self._views, rng) for _ in range(2))
-        return dataclasses.replace(
-            utterance, features=features, streams=streams, alignment=alignment, second_view=second
-        )
-
-    def _transformed(
-        self, features: Tensor, transforms: Sequence[FeatureTransform], rng: np.random.Generator
-    ) -> Tensor:
-        for transform in transforms:
-            features = transform(features, rng, stack=self._front_end.stack)
-        return features
+        utterance = dataclasses.replace(utterance, streams=streams, alignment=alignment)
+        if utterance.pending:
+            return dataclasses.replace(utterance, pending=dataclasses.replace(utterance.pending, places=places))
+        features, second = self.changes(utterance.features, rng, places)
+        return dataclasses.replace(utterance, features=features, second_view=second)
 
     def _rates(self, rows: SourceRows) -> FrameRates:
         return FrameRates(rows.store.identity.frame_law, self._law)
@@ -191,15 +191,26 @@ class UtteranceReader:
         embedding = rows.store.identity.embedding
         if embedding.column == "features":
             data = rows.payload(place, "features")
-            return _unwritten(embedding.features(data, facts["num_samples"], self._front_end, what))
-
-        def clean(exact: bool) -> NDArray[Any]:
-            return samples_of(rows, place, facts, self._front_end.sampling_rate, exact=exact, what=what)
+            return _unwritten(embedding.features(data, facts["num_samples"], self.front_end, what))
 
         if not self._augment:
             # Nothing changes the samples, so the front end needs to run only once.
-            return torch.from_numpy(self._cached(key, lambda: self._front_end(torch.from_numpy(clean(False))).numpy()))
-        samples = _as_float(self._cached(key, lambda: clean(True)))
+            def make() -> NDArray[Any]:
+                return self.front_end(torch.from_numpy(self._clean(rows, place, facts, what, exact=False))).numpy()
+
+            return torch.from_numpy(self._cached(key, make))
+        return self.front_end(torch.from_numpy(self._samples(rows, place, facts, rng, what)))
+
+    def _samples(
+        self, rows: SourceRows, place: Place, facts: Mapping[str, Any], rng: np.random.Generator | None, what: str
+    ) -> NDArray[Any]:
+        """(num_samples,) finite and augmented: float32, or int16 where they are stored so and nothing changes them; not to be written to."""
+        stored = self._cached((rows.name, place), lambda: self._clean(rows, place, facts, what, exact=True))
+        if not self._augment:
+            if stored.dtype != np.int16:
+                check_samples(torch.from_numpy(stored))
+            return stored
+        samples = _as_float(stored)
         for transform in self._augment if rng is not None else ():
             samples = transform(samples, rng)  # type: ignore[arg-type]
             if len(samples) != facts["num_samples"]:
@@ -207,7 +218,13 @@ class UtteranceReader:
                     f"{what}: the augmentation {transform!r} turned {facts['num_samples']} samples into {len(samples)}; "
                     "targets would not fit any more"
                 )
-        return self._front_end(torch.from_numpy(samples))
+        check_samples(torch.from_numpy(samples))
+        return samples
+
+    def _clean(
+        self, rows: SourceRows, place: Place, facts: Mapping[str, Any], what: str, *, exact: bool
+    ) -> NDArray[Any]:
+        return samples_of(rows, place, facts, self.front_end.sampling_rate, exact=exact, what=what)
 
     def _cached(self, key: tuple[str, Place], make: Any) -> NDArray[Any]:
         return self._cache.get(key, make, lambda array: array.nbytes)
@@ -244,5 +261,5 @@ def _unwritten(array: NDArray[Any]) -> Tensor:
 def _as_float(samples: NDArray[Any]) -> NDArray[np.float32]:
     """A float32 copy in -1..1, so that no transform can write into the cache."""
     if samples.dtype == np.int16:
-        return samples.astype(np.float32) * _INT16
+        return samples.astype(np.float32) * np.float32(INT16)
     return np.array(samples, dtype=np.float32)

@@ -50,7 +50,8 @@ def mean_output(
     model.eval()
     total = torch.zeros(num_classes, dtype=torch.float64)
     for batch in itertools.islice(batches, most):
-        logits, lengths = model(batch.features.to(device), batch.feature_lengths.to(device))
+        batch = batch.to(device)
+        logits, lengths = model(batch.features, batch.feature_lengths)
         mask = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
         total += logits.softmax(-1)[mask].double().sum(dim=0).cpu()
     return (total / total.sum()).clamp_min(1e-5).log().float()

@@ -111,6 +111,7 @@ class Trainer:
             prefetch=config.loader.prefetch,
             cache_mb=config.loader.cache_mb,
             unpack_on_device=config.loader.unpack_on_device,
+            features_on_device=config.loader.features_on_device,
             pin_memory=self.device.type == "cuda",
             seed=config.seed,
             rank=self.ranks.rank,

@@ -58,6 +58,20 @@ def weights(run: Path) -> dict[str, Tensor]:
     return torch.load(run / "final.pt", weights_only=True)["model"]
 
 
+@pytest.mark.slow
+def test_features_on_the_device_train_the_same_student(corpus: Path, soft: Path, tmp_path: Path) -> None:
+    given = mixture(corpus, soft)
+    Trainer(settings(corpus, tmp_path / "readers", **given)).train()
+    # A run may change its mind when it goes on.
+    on_device = {"loader": {"features_on_device": True}}
+    Trainer(settings(corpus, tmp_path / "device", **given, **on_device)).train(stop_at=6)
+    Trainer(settings(corpus, tmp_path / "device", **given)).train(stop_at=10)
+    Trainer(settings(corpus, tmp_path / "device", **given, **on_device)).train()
+    expected = weights(tmp_path / "readers")
+    for name, value in weights(tmp_path / "device").items():
+        torch.testing.assert_close(value, expected[name], atol=1e-4, rtol=0)
+
+
 def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert one.keys() == other.keys()
     for name in one:

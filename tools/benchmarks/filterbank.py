@@ -4,6 +4,10 @@
 
 Peers: lhotse's layer (what asrkd used before), lhotse's extractor, torchaudio, and kaldi-native-fbank where it is installed.
 Kaldi's values are those of kaldi-native-fbank, or of torchaudio without it.
+
+    python tools/benchmarks/filterbank.py --batch 32 --device cuda
+
+Only features (filterbank, mean, stacking) of so many utterances at once, as `loader.features_on_device` computes them, against one at a time.
 """
 
 from __future__ import annotations
@@ -62,12 +66,46 @@ def peers() -> dict[str, Callable[[torch.Tensor], object]]:
     return made
 
 
+def batched(length: float, count: int, device: str, repeats: int) -> None:
+    """Print how fast features of a batch are computed, at once and one at a time, in turns."""
+    front_end, generator = FrontEnd(), torch.Generator().manual_seed(0)
+    # Lengths within 10 %, as in a batch of the loader.
+    lengths = [int(length * RATE * share) for share in np.linspace(0.9, 1.0, count)]
+    utterances = [(0.1 * torch.randn(samples, generator=generator)).to(device) for samples in lengths]
+    ways: dict[str, Callable[[], list[torch.Tensor]]] = {
+        "at once": lambda: front_end.batch(utterances),
+        "one at a time": lambda: [front_end(samples) for samples in utterances],
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    found = {name: compute() for name, compute in ways.items()}
+    for _ in range(repeats):
+        for name, compute in ways.items():
+            began = time.perf_counter()
+            compute()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            taken[name].append(time.perf_counter() - began)
+    ratio = median(alone / joined for joined, alone in zip(*taken.values(), strict=True))
+    apart = max(float((a - b).abs().max()) for a, b in zip(*found.values(), strict=True))
+    seconds = sum(lengths) / RATE
+    speeds = ", ".join(f"{name} {seconds / median(times):.0f}" for name, times in taken.items())
+    click.echo(
+        f"{count} x {length:g} s on {device}: {speeds} x real time, {ratio:.2f} times as fast at once; {apart:.1e} apart"
+    )
+
+
 @click.command(context_settings={"show_default": True})
 @click.option("--seconds", multiple=True, default=(2.0, 8.0, 30.0), help="Length of an utterance.")
 @click.option("--repeats", default=15)
-def main(seconds: tuple[float, ...], repeats: int) -> None:
+@click.option("--batch", default=0, help="Utterances of a batch; 0 compares with peers.")
+@click.option("--device", default="cpu", help="Of the batch.")
+def main(seconds: tuple[float, ...], repeats: int, batch: int, device: str) -> None:
     """Print speeds over the real time, and ratios."""
     torch.set_num_threads(1)
+    if batch:
+        for length in seconds:
+            batched(length, batch, device, repeats)
+        return
     computers = peers()
     for length in seconds:
         samples = 0.1 * torch.randn(int(length * RATE), generator=torch.Generator().manual_seed(0))

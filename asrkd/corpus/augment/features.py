@@ -68,7 +68,8 @@ class SpecAugment:
         for _ in range(self.frequency_masks):
             start, end = _span(bins, min(self.max_frequency, bins), rng)
             mask[:, :, start:end] = True
-        return torch.where(mask.view(frames, width), features.mean(dim=0, keepdim=True), features)
+        mask = mask.view(frames, width).to(features.device)
+        return torch.where(mask, features.mean(dim=0, keepdim=True), features)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class FrequencyWarp:
         """(T, F) -> (T, F); F = `stack` joined frames of F / `stack` mel bins."""
         factor = 1.0 + float(rng.uniform(-self.largest, self.largest))
         frames, width = features.shape
-        places = torch.from_numpy(self.places(width // stack, factor))
+        places = torch.from_numpy(self.places(width // stack, factor)).to(features.device)
         below = places.long().clamp(max=max(width // stack - 2, 0))
         share = (places - below).to(features.dtype)
         bins = features.view(frames, stack, width // stack)
@@ -157,7 +158,7 @@ class TimeWarp:
 
     def features(self, features: Tensor, places: NDArray[np.float64]) -> Tensor:
         """(T, F) -> (T, F), interpolated between neighboring frames."""
-        at = torch.from_numpy(places).to(features.dtype)
+        at = torch.from_numpy(places).to(features.device, features.dtype)
         below = at.long().clamp(max=max(len(features) - 2, 0))
         return torch.lerp(features[below], features[below + 1], (at - below)[:, None])
 
