@@ -24,6 +24,7 @@ from asrkd.targets.packing import ByteLayout
 from asrkd.targets.select import HEAD_GRID, LOG_STEP, Entries
 from asrkd.targets.sparse import SparseTargets
 from asrkd.targets.streams import POSTERIORS, Codec
+from asrkd.targets.token_codec import TokenLists
 
 # Of a labeling that names none.
 DEFAULT_CODEC = "hybrid:0:12"
@@ -214,7 +215,7 @@ class Hybrid:
 
 # What a spec may name; parsing, its errors and the help of `--codec` are made from it.
 CODECS: dict[str, type[Codec]] = {
-    kind.form.split(":")[0]: kind for kind in (Dense, TopK, Nucleus, Sampled, Hybrid, Float16, Codebooks)
+    kind.form.split(":")[0]: kind for kind in (Dense, TopK, Nucleus, Sampled, Hybrid, Float16, Codebooks, TokenLists)
 }
 
 

@@ -1,7 +1,8 @@
 """Named streams of targets: what a teacher says of an utterance, in several ways, and how each is stored.
 
 A store has any of them, each with a codec: `posteriors` (over the inventory, for every frame), `hidden` (the output of a layer, for every
-frame). Labeling packs them, shards and readers carry their columns, and batches have them by name, without knowing what they are.
+frame), `tokens` (what a text teacher wrote). Labeling packs them, shards and readers carry their columns, and batches have them by name,
+without knowing what they are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from torch import Tensor
 
-POSTERIORS, HIDDEN = "posteriors", "hidden"
+POSTERIORS, HIDDEN, TOKENS = "posteriors", "hidden", "tokens"
 # The columns of one utterance by name, as they are written, or as a table of rows has them.
 Columns = Mapping[str, Any]
 
