@@ -34,6 +34,7 @@ ORDER = (
     "targets",
     "acoustic",
     "teachers",
+    "text_teachers",
     "store",
     "labeling",
     "streaming",

@@ -58,6 +58,11 @@ def _untried(spec: str, device: str, autocast: str, compile: bool, above: tuple[
     name, _, argument = spec.partition(":")
     if name not in KINDS and Path(spec).is_dir():
         spec, name, argument = f"checkpoint:{spec}", "checkpoint", spec
+    if name == "text":
+        raise ModelError(
+            f"model {spec!r} writes text and gives no posteriors of frames, which are needed here; name a model of frames, or label with it "
+            "(asrkd label plan --teacher) and train from, or align, its text (docs/teachers.md)"
+        )
     if name not in KINDS or not argument:
         raise ModelError(
             f"model {spec!r} is of no known kind; give one of {', '.join(kind.form for kind in KINDS.values())}, or the folder of a run"

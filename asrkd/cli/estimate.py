@@ -14,7 +14,7 @@ from asrkd.labeling.estimate import Estimate, Fleet
 from asrkd.labeling.estimate import estimate as measure
 
 
-@click.command("estimate", cls=options.ModelCommand)
+@click.command("estimate", cls=options.TeacherCommand)
 @click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
 @click.option("--hours", type=float, required=True, help="Of audio to be labeled.")
 @options.TEACHER

@@ -41,7 +41,7 @@ def label() -> None:
     """Run a teacher over audio and store its soft targets."""
 
 
-@label.command("plan", cls=options.ModelCommand)
+@label.command("plan", cls=options.TeacherCommand)
 @click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
 @click.argument("store")
 @options.TEACHER
@@ -67,7 +67,9 @@ def label() -> None:
 @options.WHERE
 @options.CHANNEL
 @click.option(
-    "--front-end", type=click.Path(dir_okay=False), help="YAML of front end settings, for a store without a teacher."
+    "--front-end",
+    type=click.Path(dir_okay=False),
+    help="YAML of front end settings, for a store without a teacher or of a text teacher.",
 )
 def plan_command(
     cuts: tuple[str, ...],
@@ -132,10 +134,14 @@ def _tell_losses(plan: Mapping[str, Any], before: Mapping[str, Any]) -> None:
         )
     if new["num_too_long"]:
         click.echo(
-            f"{new['num_too_long']} cuts are longer than {MAX_SECONDS / 3600:g} hours, too long for a model; they will go to quarantine. Cut them into "
+            f"{new['num_too_long']} cuts are longer than {_said(plan.get('max_seconds', MAX_SECONDS))}, too long for a model; they will go to quarantine. Cut them into "
             "segments with asrkd segment, and plan those",
             err=True,
         )
+
+
+def _said(seconds: float) -> str:
+    return f"{seconds / 3600:g} hours" if seconds >= 3600 else f"{seconds:g} s"
 
 
 @label.command("codebooks", cls=options.ModelCommand)

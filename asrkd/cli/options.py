@@ -20,6 +20,7 @@ from asrkd.labeling.plan import plan
 from asrkd.store.embedding import EMBEDS, parse_embedding
 from asrkd.store.identity import AUTOCASTS
 from asrkd.targets.codecs import DEFAULT_CODEC, codec_forms
+from asrkd.text_teachers.load import FILE_FORM, FILE_HELP, TEXT_KINDS
 
 
 def default_of(function: Callable[..., Any], name: str) -> Any:
@@ -61,13 +62,28 @@ def check_number_options(command: click.Command) -> None:
         check_number_options(below)
 
 
+def _write_kinds(formatter: click.HelpFormatter) -> None:
+    with formatter.section("Models (SPEC)"):
+        formatter.write_dl([(kind.form, kind.help) for kind in KINDS.values()], col_max=34)
+
+
 class ModelCommand(click.Command):
     """A command that takes the spec of a model: its help ends with the kinds that there are."""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(context, formatter)
-        with formatter.section("Models (SPEC)"):
-            formatter.write_dl([(kind.form, kind.help) for kind in KINDS.values()], col_max=34)
+        _write_kinds(formatter)
+
+
+class TeacherCommand(click.Command):
+    """A command that takes the spec of a teacher of any kind: its help ends with the kinds that there are."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(context, formatter)
+        _write_kinds(formatter)
+        with formatter.section("Text teachers (SPEC)"):
+            kinds = [(kind.form, kind.help) for kind in TEXT_KINDS.values()]
+            formatter.write_dl([*kinds, (FILE_FORM, FILE_HELP)], col_max=34)
 
 
 TEACHER = click.option(

@@ -23,7 +23,8 @@ from asrkd.labeling.crew import ALONE, Crew, one_thread
 from asrkd.labeling.plan import plan
 from asrkd.labeling.worker import UnitResult
 from asrkd.store import Store
-from asrkd.store.index import COLUMNS, GROUP_COLUMNS, SHARD
+from asrkd.store.identity import Identity
+from asrkd.store.index import GROUP_COLUMNS, SHARD, columns_of
 from asrkd.store.inspect import column_bytes
 from asrkd.store.writer import ROW_GROUP_ROWS
 
@@ -164,7 +165,7 @@ def estimate(
         frames=facts.frames * times,
         num_bytes=stored * times,
         column_bytes=columns | {"footers": stored * times - sum(columns.values())},
-        catalog_bytes=_catalog_bytes(units, utterances),
+        catalog_bytes=_catalog_bytes(store.identity, units, utterances),
         units=units,
         label_requests=2.0 * units,
         epoch_requests=reads * utterances / ROW_GROUP_ROWS,
@@ -192,9 +193,11 @@ def _facts(store: Store) -> _Facts:
     return _Facts(utterances, frames, dict(sizes))
 
 
-def _catalog_bytes(shards: int, utterances: float) -> float:
+def _catalog_bytes(identity: Identity, shards: int, utterances: float) -> float:
     """By its format: numbers of fixed sizes for each shard, row group and utterance."""
-    sizes = [sum(np.dtype(kind).itemsize for kind in columns.values()) for columns in (COLUMNS, GROUP_COLUMNS)]
+    sizes = [
+        sum(np.dtype(kind).itemsize for kind in columns.values()) for columns in (columns_of(identity), GROUP_COLUMNS)
+    ]
     return SHARD.itemsize * shards + sizes[0] * utterances + sizes[1] * utterances / ROW_GROUP_ROWS
 
 

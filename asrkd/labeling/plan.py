@@ -18,6 +18,7 @@ from asrkd.acoustic import AcousticModel, as_planned, load_model
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.transcripts import transcript_of
+from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.corpus.where import Where
 from asrkd.corpus.windows import OWNS, check_frame_shift
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
@@ -25,13 +26,16 @@ from asrkd.labeling.layer import with_layer
 from asrkd.labeling.plan_lines import plan_line, unreadable
 from asrkd.labeling.reading import MAX_SECONDS
 from asrkd.labeling.seen_ids import SeenIds
+from asrkd.labeling.teacher_pass import AnyTeacher
 from asrkd.store import Store, manifest
 from asrkd.store.delete import deleted_ids
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.plan import PlanTotals, write_planned
 from asrkd.targets.codecs import DEFAULT_CODEC, PosteriorCodec, parse_codec
-from asrkd.targets.streams import POSTERIORS
+from asrkd.targets.streams import POSTERIORS, TOKENS
+from asrkd.targets.token_codec import TokenLists
+from asrkd.text_teachers import TextTeacher, is_text_spec, load_text_teacher
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -72,7 +76,7 @@ def plan(
         codebooks: a file by `asrkd.labeling.layer.make_codebooks`, whose indexes are stored in place of 16-bit numbers.
         unit_hours: hours of audio in a work unit.
         where: conditions that a cut must meet, all of them.
-        front_end: for a store without a teacher; the default front end if None.
+        front_end: for a store without a teacher of frames; the default front end if None.
         channel: the only channel to take of cuts that have several, from 0; None for the mean of all.
         progress: called with cuts and hours so far.
 
@@ -89,17 +93,17 @@ def plan(
             "another folder"
         )
     files.check_writable()
-    identity = _identity(teacher, codec, embed, autocast, compile, front_end)
+    identity, max_seconds = _identity(teacher, codec, embed, autocast, compile, front_end)
     if layer:
-        if teacher is None or compile:
+        if teacher is None or compile or is_text_spec(teacher):
             raise ConfigError(
-                f"layer {layer!r} is given without a teacher, or with compile, which hides layers; leave one of them out"
+                f"layer {layer!r} is given without a teacher of frames, or with compile, which hides layers; leave one of them out"
             )
         loaded = load_model(teacher, autocast=autocast)
         identity = with_layer(identity, files, loaded, layer, codebooks)
     elif codebooks:
         raise ConfigError(f"codebooks {codebooks!r} are given without the layer that they are of; name it")
-    units = _Units(files, PlanTotals.of([], []), unit_hours)
+    units = _Units(files, PlanTotals.of([], []), unit_hours, max_seconds)
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
     _fill(units, corpora, where, progress, identity=identity, channel=channel)
     if units.num_cuts and units.num_cuts == units.num_unreadable:
@@ -145,13 +149,14 @@ def grow(
         counts[number], seconds[number] = len(planned), math.fsum(map(_seconds, planned))
         known.add([*(cut["id"] for cut in planned if "unreadable" not in cut), *deleted_ids(store.files, number)])
         unreadable.update(cut["id"] for cut in planned if "unreadable" in cut)
-    units = _Units(store.files, PlanTotals.of(counts, seconds), unit_hours)
+    units = _Units(store.files, PlanTotals.of(counts, seconds), unit_hours, store.plan.get("max_seconds", MAX_SECONDS))
     corpora = [cuts] if isinstance(cuts, str) else list(cuts)
     _fill(units, corpora, where, progress, known, unreadable, identity=store.identity, channel=channel)
     if not units.num_cuts:
         return store, 0
     added = units.summary()
     summary = {
+        **{name: store.plan[name] for name in ("max_seconds",) if name in store.plan},
         "num_units": added["num_units"],
         **{name: store.plan.get(name, 0) + added[name] for name in _SUMS},
         "fingerprint": fingerprint.of_json([store.plan["fingerprint"], added["fingerprint"]]),
@@ -163,8 +168,9 @@ def grow(
 class _Units:
     """Work units that are filled one after the other."""
 
-    def __init__(self, files: Files, before: PlanTotals, unit_hours: float) -> None:
-        """`before`: the totals of the units that there are already."""
+    def __init__(self, files: Files, before: PlanTotals, unit_hours: float, max_seconds: float) -> None:
+        """`before`: the totals of the units that there are already; `max_seconds`: of a cut that the teacher takes."""
+        self._max_seconds = max_seconds
         self.num_cuts, self.seconds = 0, 0.0
         self.num_unreadable, self.first_reason = 0, ""
         self.num_without_text = self.num_too_long = 0
@@ -178,7 +184,7 @@ class _Units:
         cut, line, changed = plan_line(cut)
         self.num_changed += changed
         seconds = _seconds(cut)
-        self.num_too_long += seconds > MAX_SECONDS
+        self.num_too_long += seconds > self._max_seconds
         self._lines.append(line)
         if "unreadable" in cut:
             self.first_reason = self.first_reason or cut["unreadable"]
@@ -208,6 +214,7 @@ class _Units:
             "num_unreadable": self.num_unreadable,
             "num_without_text": self.num_without_text,
             "num_too_long": self.num_too_long,
+            **({"max_seconds": self._max_seconds} if self._max_seconds != MAX_SECONDS else {}),
             "hours": self.seconds / 3600,
             "fingerprint": digest,
         }
@@ -254,10 +261,11 @@ def _fill(
                     continue
                 # A cut that cannot be used has no fields to be judged by; labeling puts it into quarantine.
                 problem = transcript_of(cut).problem if cut.get("supervisions") or "tracks" in cut else ""
-                if OWNS in (cut.get("custom") or ()):
-                    problem = problem or _problem_of_window(identity)
-                if problem and not identity.teacher:
-                    cut = {"id": cut["id"], "unreadable": f"cut {cut['id']!r} {problem}"}
+                wrong = _problem_of_window(identity) if OWNS in (cut.get("custom") or ()) else ""
+                if not identity.teacher:
+                    wrong = problem or wrong
+                if wrong:
+                    cut = {"id": cut["id"], "unreadable": f"cut {cut['id']!r} {wrong}"}
                 if cut["id"] in unreadable:
                     cut = plan_line(cut)[0]  # by which it may be unreadable still
                 if "unreadable" not in cut:
@@ -270,15 +278,17 @@ def _fill(
 
 
 def _problem_of_window(identity: Identity) -> str:
-    """Why a window cannot be in a store of transcripts.
+    """Why a window cannot be in a store of texts; empty where a teacher of frames labels.
 
     Raises:
         ConfigError: a teacher whose frames windows do not share.
     """
-    if identity.teacher:
+    if POSTERIORS in identity.streams:
         check_frame_shift(identity.frame_law, identity.front_end.sampling_rate)
         return ""
-    return "is a window that overlaps others, for a teacher alone; a store of transcripts takes segments"
+    return (
+        "is a window that overlaps others, for a teacher of frames alone; transcripts and text teachers take segments"
+    )
 
 
 def _seconds(cut: Mapping[str, Any]) -> float:
@@ -304,7 +314,19 @@ def _check_unit_hours(unit_hours: float) -> None:
 
 def _identity(
     teacher: str | None, codec: str | None, embed: str, autocast: str, compile: bool, front_end: FrontEnd | None
-) -> Identity:
+) -> tuple[Identity, float]:
+    """The identity of a store, and the longest cut in seconds that its teacher takes."""
+    if teacher is not None and is_text_spec(teacher):
+        if codec is not None or autocast or compile:
+            what = f"codec {codec!r}, which packs posteriors of frames," if codec is not None else "autocast or compile"
+            raise ConfigError(
+                f"{what} is given with the text teacher {teacher!r}, which gives text and no posteriors; leave it out (number types: compute_type in "
+                "its YAML)"
+            )
+        writer = load_text_teacher(teacher)
+        return text_identity(writer, front_end=front_end or FrontEnd(), embed=embed), min(
+            writer.max_seconds, MAX_SECONDS
+        )
     if teacher is None:
         if autocast or compile:
             raise ConfigError(
@@ -316,12 +338,23 @@ def _identity(
             )
         if embed == "none":
             raise ConfigError("a store of transcripts without audio or features holds nothing to train on; set embed")
-        return Identity(front_end=front_end or FrontEnd(), embed=embed)
+        return Identity(front_end=front_end or FrontEnd(), embed=embed), MAX_SECONDS
     if front_end is not None:
         raise ConfigError("front_end is given with a teacher; the teacher brings its own front end")
     loaded = load_model(teacher)
     identity = teacher_identity(loaded, codec=parse_codec(codec or DEFAULT_CODEC), embed=embed)
-    return dataclasses.replace(identity, autocast=autocast, compile=compile)
+    return dataclasses.replace(identity, autocast=autocast, compile=compile), MAX_SECONDS
+
+
+def text_identity(teacher: TextTeacher, *, front_end: AnyFrontEnd, embed: str) -> Identity:
+    """The identity of a store that this text teacher labels, whose frames are those of a student's front end."""
+    return Identity(
+        teacher=teacher.spec,
+        teacher_fingerprint=teacher.fingerprint,
+        streams={TOKENS: TokenLists(teacher.settings.n_best)},
+        front_end=front_end,
+        embed=embed,
+    )
 
 
 def teacher_identity(teacher: AcousticModel, *, codec: PosteriorCodec, embed: str) -> Identity:
@@ -337,7 +370,7 @@ def teacher_identity(teacher: AcousticModel, *, codec: PosteriorCodec, embed: st
     )
 
 
-def check_teacher(store: Store, device: str = "cpu") -> AcousticModel | None:
+def check_teacher(store: Store, device: str = "cpu") -> AnyTeacher | None:
     """Load the teacher that a store was planned with onto a device (None for transcripts only).
 
     Raises:
@@ -346,14 +379,20 @@ def check_teacher(store: Store, device: str = "cpu") -> AcousticModel | None:
     identity = store.identity
     if not identity.teacher:
         return None
-    teacher = load_model(identity.teacher, device, autocast=identity.autocast, compile=identity.compile, probe=False)
-    teacher = as_planned(teacher, identity.teacher_fingerprint)
+    teacher: AnyTeacher
+    if is_text_spec(identity.teacher):
+        teacher = load_text_teacher(identity.teacher, device)
+    else:
+        loaded = load_model(identity.teacher, device, autocast=identity.autocast, compile=identity.compile, probe=False)
+        teacher = as_planned(loaded, identity.teacher_fingerprint)
     if teacher.fingerprint != identity.teacher_fingerprint:
         raise MismatchError(
             f"teacher {identity.teacher!r} now has the fingerprint {teacher.fingerprint[:12]}, the store {store.root!r} was planned "
             f"with {identity.teacher_fingerprint[:12]}; targets of two teachers must not be mixed. Restore the teacher, or "
             "plan a new store"
         )
+    if isinstance(teacher, TextTeacher):
+        return teacher
     found = teacher_identity(teacher, codec=identity.posterior_codec, embed=identity.embed)
     kept = ("streams", "autocast", "compile", "layer", "codebooks_fingerprint")
     identity.check(

@@ -7,13 +7,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import AsrkdError, ConfigError
-from asrkd.labeling.reading import CutBatch, CutJson, read_batch
+from asrkd.labeling.reading import CutBatch, CutJson, SampleInput, read_batch
 from asrkd.labeling.stop import follow_the_parent
 from asrkd.processes import ended, starting
 from asrkd.store.embedding import Embedding
@@ -34,22 +34,31 @@ class Readers(Generic[Tag]):
         processes: 0 reads in the calling thread, where nothing helps against a decoder that hangs.
         seconds: that reading a batch may take. Then, or when the process dies, its cuts are read one by one and the one that is to
             blame is bad.
+        samples: what is read for a text teacher.
     """
 
-    def __init__(self, front_end: AnyFrontEnd, embedding: Embedding, *, processes: int, seconds: float) -> None:
+    def __init__(
+        self,
+        front_end: AnyFrontEnd,
+        embedding: Embedding,
+        *,
+        processes: int,
+        seconds: float,
+        samples: SampleInput | None = None,
+    ) -> None:
         if processes < 0:
             raise ConfigError(f"readers is {processes}, but must be at least 0")
         if not seconds > 0:
             raise ConfigError(f"read_seconds is {seconds}, but must be above 0")
-        self._front_end, self._embedding, self._seconds = front_end, embedding, seconds
+        self._what, self._seconds = (front_end, embedding, samples), seconds
         self._closed = False
-        self._readers = [_Reader(front_end, embedding) for _ in range(processes)]
+        self._readers = [_Reader(*self._what) for _ in range(processes)]
 
     def read(self, work: Iterable[tuple[Tag, Sequence[CutJson]]]) -> Iterator[tuple[Tag, CutBatch]]:
         """Read what `work` gives, with its tags, in its order."""
         if not self._readers:
             for tag, cuts in work:
-                yield tag, read_batch(cuts, self._front_end, self._embedding)
+                yield tag, read_batch(cuts, *self._what)
             return
         iterator = iter(work)
         waiting: deque[tuple[int, Tag, Sequence[CutJson]]] = deque()
@@ -121,7 +130,7 @@ class Readers(Generic[Tag]):
         self._readers[number].kill()
         if self._closed:
             raise RuntimeError("the readers were closed")
-        self._readers[number] = _Reader(self._front_end, self._embedding)
+        self._readers[number] = _Reader(*self._what)
 
 
 class _Failed(Exception):
@@ -131,11 +140,12 @@ class _Failed(Exception):
 class _Reader:
     """A process that answers batches of cuts."""
 
-    def __init__(self, front_end: AnyFrontEnd, embedding: Embedding) -> None:
+    def __init__(self, *what: Any) -> None:
+        """`what`: the arguments of `read_batch` behind the cuts."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.ready = False
-        self.process = context.Process(target=_serve, args=(theirs, front_end, embedding), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, *what), daemon=True)
         with starting():
             self.process.start()
         # Else the end of the process would not be seen here, nor that of this one there.
@@ -163,7 +173,7 @@ class _Reader:
         self.connection.close()
 
 
-def _serve(connection: Connection, front_end: AnyFrontEnd, embedding: Embedding) -> None:
+def _serve(connection: Connection, *what: Any) -> None:
     follow_the_parent()
     torch.set_num_threads(1)
     answer: CutBatch | Exception = CutBatch([], {})  # the imports are done
@@ -174,6 +184,6 @@ def _serve(connection: Connection, front_end: AnyFrontEnd, embedding: Embedding)
         except (EOFError, OSError):
             return  # the parent is gone
         try:
-            answer = read_batch(cuts, front_end, embedding)
+            answer = read_batch(cuts, *what)
         except Exception as error:
             answer = error

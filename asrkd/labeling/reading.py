@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchaudio
 from numpy.typing import NDArray
 
 from asrkd.corpus.audio import read_audio, refuse_silence
@@ -23,6 +24,24 @@ from asrkd.store.embedding import Embedding
 BATCH_FRAMES = 8000
 # A teacher sees a cut as a whole, so its memory bounds a cut.
 MAX_SECONDS = 7200.0
+_NO_FEATURES = np.zeros((0, 1), np.float32)
+
+
+@dataclass(frozen=True)
+class SampleInput:
+    """What a text teacher is given in place of features: samples.
+
+    Attributes:
+        teacher: its spec, for messages.
+        sampling_rate: of the samples, hertz.
+        max_seconds: the longest cut that it takes.
+        batch_size: cuts in a batch.
+    """
+
+    teacher: str
+    sampling_rate: int
+    max_seconds: float
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,7 @@ class CutFeatures:
 
     Attributes:
         row: its columns before there are targets.
-        features: (T, F) float32, that the teacher is given.
+        features: (T, F) float32, that the teacher is given; (S,) samples for a text teacher.
         num_samples: that they are made of; of a window more than what the row has.
         first_sample: of these, that the row begins with.
     """
@@ -55,13 +74,16 @@ class CutBatch:
     bad: dict[str, str]
 
 
-def batches(cuts: Sequence[CutJson], front_end: AnyFrontEnd) -> Iterator[list[CutJson]]:
-    """Cuts sorted by duration (then order), in batches of at most BATCH_FRAMES padded frames."""
+def batches(
+    cuts: Sequence[CutJson], front_end: AnyFrontEnd, samples: SampleInput | None = None
+) -> Iterator[list[CutJson]]:
+    """Cuts sorted by duration (then order), in batches of at most BATCH_FRAMES padded frames, or of as many cuts as a text teacher takes."""
     law = front_end.frame_law()
     batch: list[CutJson] = []
     for cut in sorted(cuts, key=lambda one: one["duration"]):
         frames = law.num_features(int(cut["duration"] * front_end.sampling_rate))
-        if batch and frames * (len(batch) + 1) > BATCH_FRAMES:
+        is_full = frames * (len(batch) + 1) > BATCH_FRAMES if samples is None else len(batch) == samples.batch_size
+        if batch and is_full:
             yield batch
             batch = []
         batch.append(cut)
@@ -69,19 +91,28 @@ def batches(cuts: Sequence[CutJson], front_end: AnyFrontEnd) -> Iterator[list[Cu
         yield batch
 
 
-def read_batch(cuts: Sequence[CutJson], front_end: AnyFrontEnd, embedding: Embedding) -> CutBatch:
+def read_batch(
+    cuts: Sequence[CutJson], front_end: AnyFrontEnd, embedding: Embedding, samples: SampleInput | None = None
+) -> CutBatch:
     """Read the audio of cuts and make their features; a cut that cannot be used is bad."""
     heard, bad = [], {}
     for cut in cuts:
         try:
-            heard.append(_hear(cut, front_end, embedding))
+            heard.append(_hear(cut, front_end, embedding, samples))
         except CorpusError as error:
             bad[cut["id"]] = str(error)
     return CutBatch(heard, bad)
 
 
-def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embedding: Embedding) -> CutFeatures:
+def _hear(
+    cut_json: CutJson, front_end: AnyFrontEnd, embedding: Embedding, sample_input: SampleInput | None
+) -> CutFeatures:
     cut = to_cut(cut_json)
+    if sample_input is not None and cut.duration > sample_input.max_seconds:
+        raise CorpusError(
+            f"cut {cut.id!r} is {cut.duration:.2f} s long, but text teacher {sample_input.teacher!r} takes {sample_input.max_seconds:g} s at a time. "
+            "Split it (asrkd segment --max-seconds) and plan again"
+        )
     if cut.duration > MAX_SECONDS:
         raise CorpusError(
             f"cut {cut.id!r} is {cut.duration:.1f} s long; a teacher sees a cut as a whole, for which more than {MAX_SECONDS:.0f} s "
@@ -91,7 +122,8 @@ def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embedding: Embedding) -> Cu
     # Features are made from 16-bit samples, which FLAC holds, so that a student can make the same.
     samples = np.clip(np.rint(read_audio(cut, rate) * 32768.0), -32768, 32767).astype(np.int16)
     refuse_silence(samples, f"cut {cut.id!r}")
-    features = _features(samples, front_end)
+    has_features = sample_input is None or embedding.column == "features"
+    features = _features(samples, front_end) if has_features else _NO_FEATURES
     if not front_end.frame_law().num_features(len(samples)):
         raise CorpusError(f"cut {cut.id!r} has {len(samples)} samples, too few for one frame; leave it out")
     heard, num_samples, first, text = features, len(samples), 0, text_of(cut_json)
@@ -113,9 +145,18 @@ def _hear(cut_json: CutJson, front_end: AnyFrontEnd, embedding: Embedding) -> Cu
         "custom": custom_json(cut_json),
     }
     columns = embedding.columns(cut.id, samples, features, front_end)
+    if sample_input is not None:
+        heard = _signal(samples, rate, sample_input.sampling_rate)
     return CutFeatures(row | columns, heard, num_samples, first)
 
 
 def _features(samples: NDArray[np.int16], front_end: AnyFrontEnd) -> NDArray[np.float32]:
     features: NDArray[np.float32] = front_end(torch.from_numpy(samples.astype(np.float32) / 32768.0)).numpy()
     return features
+
+
+def _signal(samples: NDArray[np.int16], rate: int, wanted: int) -> NDArray[np.float32]:
+    """(S,) samples in -1..1 at the rate that is wanted."""
+    signal = torch.from_numpy(samples.astype(np.float32) / 32768.0)
+    resampled: NDArray[np.float32] = torchaudio.functional.resample(signal, rate, wanted).numpy()
+    return resampled

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from asrkd.acoustic import AcousticModel
-from asrkd.labeling.encoding import Encoded, encode, packed, pad
-from asrkd.labeling.layer import open_encoder
 from asrkd.labeling.readers import Readers
 from asrkd.labeling.reading import CutBatch, CutJson, batches
+from asrkd.labeling.teacher_pass import AnyTeacher, pass_of
 from asrkd.prefetch import Prefetch
 from asrkd.store import Store
 from asrkd.store.schema import shard_name
@@ -65,7 +60,7 @@ class Labeler:
 
     Args:
         store: planned before.
-        teacher: None for a store of transcripts.
+        teacher: of frames or of text; None for a store of transcripts.
         readers: processes that read audio and make features; 0 uses a thread.
         read_seconds: that reading a batch may take, with processes.
         may_commit: asked before a unit is written, where others may work on it too; without it a shard that is there is replaced.
@@ -74,17 +69,21 @@ class Labeler:
     def __init__(
         self,
         store: Store,
-        teacher: AcousticModel | None,
+        teacher: AnyTeacher | None,
         *,
         readers: int = 0,
         read_seconds: float = READ_SECONDS,
         may_commit: Callable[[int], bool] | None = None,
     ) -> None:
-        self._store, self._identity, self._teacher, self._may_commit = store, store.identity, teacher, may_commit
-        self._layer = open_encoder(store)
+        self._store, self._identity, self._may_commit = store, store.identity, may_commit
+        self._pass = pass_of(store, teacher)
         self._front_end = store.identity.front_end
         self._readers: Readers[_Place] = Readers(
-            self._front_end, store.identity.embedding, processes=readers, seconds=read_seconds
+            self._front_end,
+            store.identity.embedding,
+            processes=readers,
+            seconds=read_seconds,
+            samples=self._pass.samples,
         )
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="asrkd-writer")
 
@@ -112,13 +111,11 @@ class Labeler:
         finishing: deque[Future[Any]] = deque()
         ended = False
         try:
-            for (unit, is_last), batch, features in work:
+            for (unit, is_last), batch, ready in work:
                 unit.bad.update(batch.bad)
-                encoded: list[Encoded | None] = [None for _ in batch.heard]
-                if self._teacher is not None:
-                    encoded, too_long = encode(batch.heard, features, self._identity, self._teacher, self._layer)
-                    unit.bad.update(too_long)
-                packing.append(self._writer.submit(self._pack, unit, batch, encoded))
+                said, bad = self._pass.run(batch.heard, ready)
+                unit.bad.update(bad)
+                packing.append(self._writer.submit(self._pack, unit, batch, said))
                 if is_last:
                     finishing.append(self._writer.submit(self._finish, unit))
                 while len(packing) > _AHEAD:
@@ -137,12 +134,10 @@ class Labeler:
                 pending.cancel()
             work.close()
 
-    def _heard(self, units: Iterable[int]) -> Iterator[tuple[_Place, CutBatch, Tensor]]:
-        """Batches with their padded features, ready for the device."""
-        pin = self._teacher is not None and torch.device(self._teacher.device).type == "cuda"
+    def _heard(self, units: Iterable[int]) -> Iterator[tuple[_Place, CutBatch, Any]]:
+        """Batches with the teacher's input, ready for the device."""
         for place, batch in self._readers.read(self._planned(units)):
-            features = pad(batch.heard) if batch.heard and self._teacher is not None else torch.empty(0)
-            yield place, batch, features.pin_memory() if pin else features
+            yield place, batch, self._pass.ready(batch.heard)
 
     def _planned(self, units: Iterable[int]) -> Iterator[tuple[_Place, list[CutJson]]]:
         for number in units:
@@ -150,17 +145,16 @@ class Labeler:
             bad = {cut["id"]: cut["unreadable"] for cut in cuts if "unreadable" in cut}
             usable = [cut for cut in cuts if "unreadable" not in cut]
             unit = _Unit(number, [cut["id"] for cut in usable], bad)
-            parts = list(batches(usable, self._front_end)) or [[]]
+            parts = list(batches(usable, self._front_end, self._pass.samples)) or [[]]
             for at, part in enumerate(parts, 1):
                 yield (unit, at == len(parts)), part
 
-    def _pack(self, unit: _Unit, batch: CutBatch, encoded: list[Encoded | None]) -> None:
-        for one, kept in zip(batch.heard, encoded, strict=True):
-            if kept is None and self._teacher is not None:
-                continue
-            num_frames = {"num_frames": self._identity.frame_law.num_frames(one.row["num_samples"])}
-            targets = packed(kept, self._identity) if kept is not None else {}
-            unit.rows[one.row["id"]] = one.row | num_frames | targets
+    def _pack(self, unit: _Unit, batch: CutBatch, said: Sequence[Any]) -> None:
+        for one, what in zip(batch.heard, said, strict=True):
+            columns = self._pass.columns(one, what)
+            if columns is not None:
+                num_frames = {"num_frames": self._identity.frame_law.num_frames(one.row["num_samples"])}
+                unit.rows[one.row["id"]] = one.row | num_frames | columns
 
     def _finish(self, unit: _Unit) -> UnitResult | None:
         files, quarantine, number = self._store.files, self._store.quarantine, unit.number

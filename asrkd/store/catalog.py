@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from asrkd.errors import MismatchError, StoreError
 from asrkd.files import reason
 from asrkd.store.files import Files
-from asrkd.store.index import COLUMNS, GROUP_COLUMNS, SHARD, Index, InMemory, add_shards
+from asrkd.store.index import COLUMNS, GROUP_COLUMNS, SHARD, TEXT_COLUMNS, Index, InMemory, add_shards
 from asrkd.store.schema import shard_name, unit_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = "asrkd/catalog-v1"
 NAME = "catalog/catalog.json"
-TYPES: Mapping[str, Any] = {"shards": SHARD, **GROUP_COLUMNS, **COLUMNS}
+TYPES: Mapping[str, Any] = {"shards": SHARD, **GROUP_COLUMNS, **COLUMNS, **TEXT_COLUMNS}
 # Another writer may replace the catalog while it is opened.
 _ATTEMPTS = 3
 
@@ -51,7 +51,7 @@ class Catalog(Index):
         if zlib.crc32(shards.tobytes()) != self._entries["shards"]["crc32"]:
             raise self._damaged("shards", "its checksum is another")
         if files.is_local:  # nothing is read yet, and all are of one writer whatever another does from now on
-            for name in TYPES:
+            for name in self._entries:
                 self._column(name)
         super().__init__(shards, self._column)
 
@@ -142,7 +142,7 @@ def open_index(
     """The index of a store's finished shards, from its catalog as far as it knows them, else from the shards; and (N,) which of its shards to use.
 
     Args:
-        columns: of the utterances, names of `COLUMNS`, that will be asked for.
+        columns: of the utterances, names of `columns_of` the store, that will be asked for.
         cache: see `open_catalog`.
 
     Raises:
@@ -190,9 +190,14 @@ def describe(files: Files) -> dict[str, Any] | None:
                 f"the catalog of the store {files.root!r} has the format {content['format']!r}, but this reader reads {FORMAT!r}; make it "
                 "anew with asrkd store index"
             )
-        for name in TYPES:
+        for name in dict.fromkeys(["shards", *GROUP_COLUMNS, *COLUMNS, *content["files"]]):
             entry = content["files"][name]
-            if not (isinstance(entry["file"], str) and _is_count(entry["count"]) and _is_count(entry["crc32"])):
+            if not (
+                name in TYPES
+                and isinstance(entry["file"], str)
+                and _is_count(entry["count"])
+                and _is_count(entry["crc32"])
+            ):
                 raise ValueError(f"entry {name!r} is {entry!r}")
         if not isinstance(content["identity"], str):
             raise ValueError("the identity is not a text")

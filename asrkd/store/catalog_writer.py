@@ -7,7 +7,7 @@ import os
 import socket
 import uuid
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -20,7 +20,7 @@ from asrkd.errors import MismatchError, StoreError
 from asrkd.files import reason, writer
 from asrkd.store.catalog import FORMAT, NAME, TYPES, Catalog, describe_or_none, open_catalog
 from asrkd.store.files import Files
-from asrkd.store.index import COLUMNS, Index, Sink, add_shards
+from asrkd.store.index import GROUP_COLUMNS, Index, Sink, add_shards, columns_of
 from asrkd.store.reader import Store
 from asrkd.store.schema import unit_of
 
@@ -51,8 +51,9 @@ def write_catalog(store: Store, *, changed: Collection[int] | None = None) -> In
     def is_changed(unit: int) -> bool:
         return store.footer_fingerprint(unit) != footers[unit] if changed is None else unit in changed
 
+    columns = tuple(columns_of(store.identity))
     return publish_catalog(
-        store, lambda sink: add_shards(sink, store, sorted(sizes), sizes, tuple(COLUMNS), known, is_changed)
+        store, lambda sink: add_shards(sink, store, sorted(sizes), sizes, columns, known, is_changed)
     )
 
 
@@ -64,7 +65,7 @@ def publish_catalog(store: Store, fill: Callable[[Sink], None]) -> Index:
     """
     files = store.files
     before = describe_or_none(files)
-    with _Writing(files) as writing:
+    with _Writing(files, ["shards", *GROUP_COLUMNS, *columns_of(store.identity)]) as writing:
         fill(writing)
         entries = writing.publish()
     replaced = describe_or_none(files)
@@ -93,16 +94,17 @@ def knows_all(store: Store) -> bool:
 class _Writing:
     """The columns as temporary files, which get their names when all are whole."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, names: Sequence[str]) -> None:
+        """`names`: of the columns, of `TYPES`."""
         self._files, self._folder = files, Path(files.scratch("catalog"))
         _remove_abandoned(self._folder)
-        self._counts, self._sums = dict.fromkeys(TYPES, 0), dict.fromkeys(TYPES, 0)
+        self._counts, self._sums = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
         self._paths: dict[str, Path] = {}
         self._streams: dict[str, IO[bytes]] = {}
 
     def __enter__(self) -> _Writing:
         try:
-            for name in TYPES:
+            for name in self._counts:
                 path = self._folder / f".catalog-{name}.{writer(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp"
                 self._streams[name], self._paths[name] = open(path, "wb"), path
         except OSError as error:
@@ -138,10 +140,10 @@ class _Writing:
                 os.fsync(stream.fileno())
         except OSError as error:
             raise self._unwritten(error) from None
-        sums = [[name, self._counts[name], self._sums[name]] for name in TYPES]
+        sums = [[name, self._counts[name], self._sums[name]] for name in self._counts]
         generation = fingerprint.of_json(sums)[:16]
         entries = {}
-        for name, count, crc in ((name, self._counts[name], self._sums[name]) for name in TYPES):
+        for name, count, crc in ((name, self._counts[name], self._sums[name]) for name in self._counts):
             file = f"catalog/{generation}.{name}"
             self._files.place(self._paths[name], file)
             entries[name] = {"file": file, "count": count, "crc32": crc}

@@ -146,7 +146,7 @@ class Identity:
         """
         if POSTERIORS not in self.streams:
             raise StoreError(
-                "a store of transcripts holds no targets to encode or decode; label it with a teacher first"
+                f"the store holds {', '.join(self.streams) or 'transcripts'} and no posteriors of frames; label the corpus with a teacher of frames first"
             )
         return cast(PosteriorCodec, self.streams[POSTERIORS])
 

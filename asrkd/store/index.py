@@ -16,6 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from asrkd import fingerprint
+from asrkd.corpus.text_flags import flag_bits
+from asrkd.store.identity import Identity
+from asrkd.targets.streams import TOKENS
 
 if TYPE_CHECKING:
     from asrkd.store.reader import Store
@@ -29,6 +32,15 @@ COLUMNS: Mapping[str, str] = {
     "confidence": "<f4",
     "id": "<u8",
     "speaker": "<u8",
+}
+# Further ones of each utterance in a store of a text teacher; flags are bits (`asrkd.corpus.text_flags`).
+TEXT_COLUMNS: Mapping[str, str] = {
+    "text_confidence": "<f4",
+    "text_rate": "<f4",
+    "text_compression": "<f4",
+    "text_repetition": "<f4",
+    "text_no_speech": "<f4",
+    "text_flags": "<u4",
 }
 # Of each row group, in storage order: utterances, and bytes in memory before compression.
 GROUP_COLUMNS: Mapping[str, str] = {"group_rows": "<i4", "group_bytes": "<i8"}
@@ -86,13 +98,18 @@ class InMemory:
 
     def index(self) -> Index:
         """The index of what was added."""
-        types = {**COLUMNS, **GROUP_COLUMNS}
+        types = {**COLUMNS, **TEXT_COLUMNS, **GROUP_COLUMNS}
         whole = {name: np.concatenate(parts) for name, parts in self._parts.items()}
 
         def column(name: str) -> NDArray[Any]:
             return whole.get(name, np.zeros(0, types[name]))
 
         return Index(whole.get("shards", np.zeros(0, SHARD)), column)
+
+
+def columns_of(identity: Identity) -> dict[str, str]:
+    """The columns of each utterance in the index of a store, with their types."""
+    return {**COLUMNS, **(TEXT_COLUMNS if TOKENS in identity.streams else {})}
 
 
 def name_hash(name: str | None) -> int:
@@ -116,7 +133,7 @@ def add_shards(
     Args:
         units: ascending.
         sizes: bytes of each unit's file.
-        columns: of the utterances, names of `COLUMNS`.
+        columns: of the utterances, names of `columns_of` the store.
         known: an earlier index.
         changed: whether a shard of `known` is another now though its size is the same.
 
@@ -200,6 +217,8 @@ def _values(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
         hashes = np.array([*map(name_hash, encoded.dictionary.to_pylist()), 0], COLUMNS[name])
         places: NDArray[Any] = encoded.indices.fill_null(len(hashes) - 1).to_numpy(zero_copy_only=False)
         return hashes[places]
+    if name == "text_flags":
+        return np.array([flag_bits(names or ()) for names in column.to_pylist()], TEXT_COLUMNS[name])
     # A missing value becomes NaN.
     values: NDArray[Any] = column.to_numpy()
-    return np.ascontiguousarray(values, COLUMNS[name])
+    return np.ascontiguousarray(values, {**COLUMNS, **TEXT_COLUMNS}[name])

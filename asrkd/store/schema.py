@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from asrkd.store.identity import Identity
+from asrkd.targets.streams import TOKENS
 
 IDENTITY_KEY = b"asrkd.identity"
 UNIT_KEY = b"asrkd.unit"
@@ -36,12 +37,26 @@ _FIXED = [
     pa.field("entropy", pa.float32()),
     pa.field("confidence", pa.float32()),
 ]
+# Of a store of a text teacher, whose normalized text is in `text` (`asrkd.corpus.text_flags`).
+_TEXT = [
+    pa.field("text_raw", pa.string()),
+    pa.field("text_confidence", pa.float32()),
+    pa.field("text_rate", pa.float32()),
+    pa.field("text_compression", pa.float32()),
+    pa.field("text_repetition", pa.float32()),
+    pa.field("text_no_speech", pa.float32()),
+    pa.field("text_language", pa.string()),
+    pa.field("text_flags", pa.list_(pa.string())),
+    # JSON: [word, start, end], seconds.
+    pa.field("text_words", pa.string()),
+]
 
 
 def shard_schema(identity: Identity) -> pa.Schema:
-    """The Arrow schema of a store's shards: the fixed columns, and the packed ones of each stream of targets."""
+    """The Arrow schema of a store's shards: the fixed columns, those of a text teacher, and the packed ones of each stream of targets."""
     columns = [column for layout in identity.layouts.values() for column in layout.columns.items()]
-    return pa.schema([*_FIXED, *(pa.field(name, _packed_type(dtype)) for name, dtype in columns)])
+    text = _TEXT if TOKENS in identity.streams else []
+    return pa.schema([*_FIXED, *text, *(pa.field(name, _packed_type(dtype)) for name, dtype in columns)])
 
 
 def _packed_type(dtype: np.dtype) -> pa.DataType:

@@ -16,7 +16,7 @@ from asrkd.store.schema import IDENTITY_KEY, UNIT_KEY, shard_name, shard_schema
 
 ROW_GROUP_ROWS = 64
 COMPRESSION_LEVEL = 9
-_BLOBS = ("audio", "features", "alignment", "text", "custom")
+_BLOBS = ("audio", "features", "alignment", "text", "custom", "text_raw", "text_words", "text_flags")
 
 
 def write_shard(files: Files, unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity) -> int:
