@@ -17,15 +17,22 @@ import torch
 from lhotse import MonoCut, Recording, SupervisionSegment
 
 from asrkd import checkpoint
-from asrkd.corpus.audio import write_audio
+from asrkd.corpus.audio import Unreadable, write_audio
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.join import write_cuts
+from asrkd.corpus.utterances import file_recording
 from asrkd.models import BLSTMTeacher
 
 torch.set_num_threads(1)
 
 WORDS = {"low": (400.0,), "high": (2500.0,), "up": (400.0, 2500.0)}
 RATE = 16000
+
+
+def whole_recording(file: Path, name: str) -> Recording | Unreadable:
+    """lhotse's recording of an audio file."""
+    found = file_recording(file, name)
+    return found if isinstance(found, Unreadable) else Recording.from_dict(found)
 
 
 def tone_word(word: str, rng: np.random.Generator) -> np.ndarray:

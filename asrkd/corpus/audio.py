@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import soundfile
 from lhotse import Recording
-from lhotse.audio import AudioSource
 from lhotse.augmentation import AudioTransform, Resample
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from numpy.typing import NDArray
@@ -39,26 +38,23 @@ class Unreadable:
     reason: str
 
 
-def whole_recording(file: Path, name: str) -> Recording | Unreadable:
-    """The recording of an audio file, named `name`, with its absolute path."""
-    path = os.path.abspath(file)
-    if path != readable(path):
+def file_facts(path: str, name: str) -> tuple[int, int, int] | Unreadable:
+    """Sampling rate, channels and samples of the audio file at an absolute path, whose cut or recording is to be called `name`."""
+    if not path.isascii() and path != readable(path):
         return Unreadable(
             readable(name),
             f"audio file {readable(path)!r} has a name that is not UTF-8, which no manifest can hold; rename it (convmv)",
         )
     try:
-        rate, channels, frames = _header(path)
+        return _header(path)
     except UnknownFormat as unknown:
         try:
             recording = Recording.from_file(path, recording_id=name)
         except Exception as error:  # lhotse's backends raise many kinds
             return Unreadable(name, _no_decoder(path, unknown, error))
-        rate, channels, frames = recording.sampling_rate, recording.num_channels, recording.num_samples
+        return recording.sampling_rate, recording.num_channels, recording.num_samples
     except CorpusError as error:
         return Unreadable(name, f"{error}; repair it or leave it out")
-    source = AudioSource(type="file", channels=list(range(channels)), source=path)
-    return Recording(id=name, sources=[source], sampling_rate=rate, num_samples=frames, duration=frames / rate)
 
 
 def _header(path: str) -> tuple[int, int, int]:

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from lhotse import MonoCut, MultiCut, Recording
-from lhotse.cut import Cut
-
 from asrkd.corpus.audio import Unreadable
+from asrkd.corpus.utterances import CorpusUtterance, cut_json
 
 
 def recording_cut(
-    recording: Recording,
+    recording: dict[str, Any],
     name: str,
     *,
     start: float = 0.0,
     duration: float | None = None,
     channel: int | None = None,
-) -> Cut | Unreadable:
-    """A stretch of a recording as a cut of all of its channels, or of one.
+) -> dict[str, Any] | Unreadable:
+    """A stretch of a recording as a cut of all of its channels, or of one, in lhotse's JSON form.
 
     Args:
-        recording: of one or more channels.
+        recording: of one or more channels, in that form too.
         name: the cut's id.
         start, duration: seconds; the whole recording by default.
         channel: the only channel to take, from 0; None for all.
     """
-    channels = list(recording.channel_ids or [0])
-    duration = recording.duration - start if duration is None else duration
-    if channel is not None:
-        if channel not in channels:
-            return Unreadable(name, _no_channel(channel, channels))
-        channels = [channel]
-    if len(channels) == 1:
-        return MonoCut(id=name, start=start, duration=duration, channel=channels[0], recording=recording)
-    return MultiCut(id=name, start=start, duration=duration, channel=channels, recording=recording)
+    channels = recording["channel_ids"]
+    if channel is not None and channel not in channels:
+        return Unreadable(name, _no_channel(channel, channels))
+    said = CorpusUtterance(name, start, duration, channel=channel)
+    return cut_json(said, recording, f"cut {name!r}")
 
 
 def choose_channel(cut: dict[str, Any], channel: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lhotse.cut import Cut
 
 from asrkd.corpus.audio import Unreadable
 from asrkd.corpus.channels import choose_channel
-from asrkd.corpus.cut_json import checked, to_cut
+from asrkd.corpus.cut_json import to_cut
 from asrkd.corpus.forms import reader
 from asrkd.errors import CorpusError
 
@@ -81,10 +81,8 @@ def iterate_json(path: str | Path, channel: int | None = None) -> Iterator[dict[
     Raises:
         CorpusError: as `open_cuts` and `iterate`.
     """
-    what = repr(str(path))
     for item in iterate(reader(path, channel)(), what=str(path)):
         if isinstance(item, Unreadable):
             yield {"id": item.id, "unreadable": item.reason}
             continue
-        cut = checked(item.to_dict(), what) if isinstance(item, Cut) else item
-        yield cut if channel is None or "unreadable" in cut else choose_channel(cut, channel)
+        yield item if channel is None or "unreadable" in item else choose_channel(item, channel)

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from lhotse.cut import Cut
-
-from asrkd.corpus.audio import Unreadable, whole_recording
+from asrkd.corpus.audio import Unreadable
 from asrkd.corpus.channels import recording_cut
 from asrkd.corpus.sound import SUFFIXES, readable
+from asrkd.corpus.utterances import file_recording
 from asrkd.errors import CorpusError
 
 _log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def _told(found: AudioFiles) -> str:
     return f"; passed over: {' and '.join(parts)}" if parts else ""
 
 
-def folder_cuts(root: Path, found: AudioFiles, channel: int | None = None) -> Iterator[Cut | Unreadable]:
+def folder_cuts(root: Path, found: AudioFiles, channel: int | None = None) -> Iterator[dict[str, Any] | Unreadable]:
     """Each file as a whole cut, named by its path below `root` without the suffix.
 
     Args:
@@ -126,5 +126,5 @@ def folder_cuts(root: Path, found: AudioFiles, channel: int | None = None) -> It
         )
     for file in found.files:
         name = file.relative_to(root).with_suffix("").as_posix()
-        recording = whole_recording(file, name)
+        recording = file_recording(file, name)
         yield recording if isinstance(recording, Unreadable) else recording_cut(recording, name, channel=channel)

@@ -214,7 +214,7 @@ def names_corpus(spec: str) -> bool:
 
 
 def reader(spec: str | Path, channel: int | None = None) -> Callable[[], Cuts]:
-    """What gives the cuts of a corpus, again at each call: in lhotse's JSON form or as lhotse has them, and what cannot be opened.
+    """What gives the cuts of a corpus, again at each call: in lhotse's JSON form, and what cannot be opened.
 
     Raises:
         CorpusError: the path is missing, is of no form or of two, or is not of the form that it names.

@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from asrkd import text
@@ -179,8 +179,7 @@ class _Missing(CorpusError):
 def _name(path: str, item: Mapping[str, Any], folder: Path) -> str:
     """The id of an utterance without one: its file without the suffix, and of a segment its times, as NeMo has it."""
     if os.path.isabs(path):
-        below = os.path.relpath(path, folder)
-        path = path.lstrip("/") if below.startswith("..") else below
+        path = path.removeprefix(f"{folder}/").lstrip("/")
     name, start, duration = _without_suffix(path), item.get("offset"), item.get("duration")
     if isinstance(start, (int, float)) and isinstance(duration, (int, float)) and _SUB.fullmatch(path) is None:
         if math.isfinite(start) and math.isfinite(duration):
@@ -189,7 +188,7 @@ def _name(path: str, item: Mapping[str, Any], folder: Path) -> str:
 
 
 def _without_suffix(path: str) -> str:
-    return PurePosixPath(path).with_suffix("").as_posix() if PurePosixPath(path).name else path
+    return os.path.normpath(os.path.splitext(path)[0])
 
 
 def _tar_files(folder: Path, given: str | None) -> dict[int, Path]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from lhotse import SupervisionSegment
-from lhotse.cut import Cut
-
-from asrkd.corpus.audio import Unreadable, whole_recording, wrong_times
+from asrkd.corpus.audio import Unreadable, wrong_times
 from asrkd.corpus.channels import recording_cut
 from asrkd.corpus.table_rows import table_rows
+from asrkd.corpus.utterances import file_recording
 from asrkd.errors import CorpusError
 
 COLUMNS = ("audio", "id", "text", "speaker", "start", "duration", "channel")
@@ -19,7 +18,7 @@ COLUMNS = ("audio", "id", "text", "speaker", "start", "duration", "channel")
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
 
 
-def table_cuts(path: Path, channel: int | None = None) -> Iterator[Cut | Unreadable]:
+def table_cuts(path: Path, channel: int | None = None) -> Iterator[dict[str, Any] | Unreadable]:
     """Each row as a cut; `audio` is relative to the table.
 
     Args:
@@ -40,38 +39,30 @@ def table_cuts(path: Path, channel: int | None = None) -> Iterator[Cut | Unreada
         start = _seconds(row, "start", line)
         duration = _seconds(row, "duration", line)
         chosen = _channel(row, line)
-        recording = whole_recording(file, name)
+        recording = file_recording(file, name)
         if isinstance(recording, Unreadable):
             yield recording
             continue
         begin = start or 0.0
-        length = recording.duration - begin if duration is None else duration
-        wrong = wrong_times(begin, length, recording.duration)
-        if duration is None and wrong and begin >= recording.duration:
-            wrong = f"starts at {begin:g} s, but its recording is {recording.duration:.3f} s long; correct its times"
+        length = recording["duration"] - begin if duration is None else duration
+        wrong = wrong_times(begin, length, recording["duration"])
+        if duration is None and wrong and begin >= recording["duration"]:
+            wrong = f"starts at {begin:g} s, but its recording is {recording['duration']:.3f} s long; correct its times"
         if wrong:
             yield Unreadable(name, f"{line} {wrong}")
             continue
         # Times that were rounded may end a fraction of a millisecond behind the recording.
-        length = min(length, recording.duration - begin)
+        length = min(length, recording["duration"] - begin)
         cut = recording_cut(
             recording, name, start=begin, duration=length, channel=channel if chosen is None else chosen
         )
         if isinstance(cut, Unreadable):
             yield Unreadable(name, f"{line}: {cut.reason}")
             continue
-        if row.get("text") or row.get("speaker"):
-            cut.supervisions = [
-                SupervisionSegment(
-                    id=name,
-                    recording_id=recording.id,
-                    start=0.0,
-                    duration=length,
-                    channel=cut.channel,
-                    text=row.get("text") or None,
-                    speaker=row.get("speaker") or None,
-                )
-            ]
+        facts = {fact: row[fact] for fact in ("text", "speaker") if row.get(fact)}
+        if facts:
+            span = {"id": name, "recording_id": name, "start": 0.0, "duration": length, "channel": cut["channel"]}
+            cut["supervisions"] = [span | facts]
         yield cut
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asrkd.corpus.audio import Unreadable, whole_recording, wrong_times
+from asrkd.corpus.audio import Unreadable, file_facts, wrong_times
+from asrkd.corpus.places import recording_json
 
 # Seconds by which times of two decimals, as most tools write them, may lie beyond the end of a recording.
 ROUNDING = 0.0051
@@ -84,8 +86,9 @@ def cut_json(
 
 def file_recording(file: str | Path, name: str) -> dict[str, Any] | Unreadable:
     """The recording of an audio file in lhotse's JSON form."""
-    recording = whole_recording(Path(file), name)
-    return recording if isinstance(recording, Unreadable) else recording.to_dict()
+    path = os.path.abspath(file)
+    facts = file_facts(path, name)
+    return facts if isinstance(facts, Unreadable) else recording_json(name, "file", path, *facts)
 
 
 def as_text(value: Any) -> str | None:

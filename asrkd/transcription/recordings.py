@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from asrkd.corpus.audio import Unreadable, whole_recording
+from asrkd.corpus.audio import Unreadable
 from asrkd.corpus.channels import recording_cut
 from asrkd.corpus.cut_json import CutJson
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.forms import names_corpus
+from asrkd.corpus.utterances import file_recording
 from asrkd.errors import CorpusError
 
 
@@ -41,6 +42,7 @@ def _cuts(path: str, channel: int | None) -> Iterator[CutJson]:
         return
     if not Path(path).exists():
         raise CorpusError(f"{path!r} does not exist; give an audio file, a folder of audio, a manifest or a table")
-    recording = whole_recording(Path(path), Path(path).stem)
-    found = recording if isinstance(recording, Unreadable) else recording_cut(recording, recording.id, channel=channel)
-    yield {"id": found.id, "unreadable": found.reason} if isinstance(found, Unreadable) else found.to_dict()
+    name = Path(path).stem
+    recording = file_recording(path, name)
+    found = recording if isinstance(recording, Unreadable) else recording_cut(recording, name, channel=channel)
+    yield {"id": found.id, "unreadable": found.reason} if isinstance(found, Unreadable) else found

@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from click.testing import CliRunner
+from helpers import whole_recording
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet, MonoCut, MultiCut, Recording, SupervisionSegment
 
 from asrkd.cli import cli
-from asrkd.corpus.audio import read_audio, whole_recording, wrong_times
+from asrkd.corpus.audio import read_audio, wrong_times
 from asrkd.corpus.cuts import iterate_json
 from asrkd.errors import CorpusError
 from asrkd.labeling.job import run

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers import whole_recording
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet, Recording
 
-from asrkd.corpus.audio import read_audio, whole_recording
+from asrkd.corpus.audio import read_audio
 from asrkd.corpus.headers import lengths
 from asrkd.corpus.mpeg import MpegAudio
 from asrkd.corpus.sound import open_sound
