@@ -69,7 +69,7 @@ def label() -> None:
 @click.option(
     "--front-end",
     type=click.Path(dir_okay=False),
-    help="YAML of front end settings, for a store without a teacher or of a text teacher.",
+    help="YAML of front end settings, such as `preset: sherpa`, for a store without a teacher or of a text teacher.",
 )
 def plan_command(
     cuts: tuple[str, ...],
@@ -91,7 +91,7 @@ def plan_command(
     CUTS is a manifest of lhotse or NeMo, a Shar or Kaldi folder, a Hugging Face dataset, tar files of webdataset, a .tsv/.csv table (also of Common
     Voice) or a folder of audio: docs/corpora.md.
     """
-    settings = config.load(FrontEnd, front_end) if front_end else None
+    settings = FrontEnd.from_dict(config.read_yaml(front_end)) if front_end else None
     show = _PlanProgress()
     made = planning.plan(
         cuts,

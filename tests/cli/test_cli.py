@@ -12,6 +12,9 @@ from training_helpers import settings
 
 from asrkd.acoustic import KINDS
 from asrkd.cli import cli, run_command
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.errors import AsrkdError
+from asrkd.store import Store
 from asrkd.training.trainer import Trainer
 
 Command = Callable[..., list[str]]
@@ -199,3 +202,31 @@ def test_a_count_that_is_none_is_wrong_usage(value: str) -> None:
     for path, option in options:
         result = CliRunner().invoke(cli, [*path, option, value])
         assert result.exit_code == 2 and option in result.output, (path, option)
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        ("preset: sherpa\nmean_norm: causal\n", ""),
+        ("preset: loud\n", "front_end.preset: must be one of"),
+        ("mels: 80\n", "front_end.mels: there is no such key"),
+        ("80\n", "is not valid YAML"),
+    ],
+)
+def test_a_store_takes_the_front_end_of_a_config(corpus: Path, tmp_path: Path, content: str, wrong: str) -> None:
+    (tmp_path / "front_end.yaml").write_text(content)
+    command = [
+        "label",
+        "plan",
+        corpus / "labeled.jsonl.gz",
+        tmp_path / "out",
+        "--front-end",
+        tmp_path / "front_end.yaml",
+    ]
+    result = CliRunner().invoke(cli, [str(part) for part in command])
+    if wrong:
+        assert isinstance(result.exception, AsrkdError) and wrong in str(result.exception)
+    else:
+        assert result.exit_code == 0, result.output
+        front_end = Store.open(str(tmp_path / "out")).identity.front_end
+        assert front_end == FrontEnd.from_dict({"preset": "sherpa", "mean_norm": "causal"})
