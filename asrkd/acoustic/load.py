@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from asrkd.acoustic.bundles import torchaudio
 from asrkd.acoustic.ensemble import ensemble
 from asrkd.acoustic.factory import python
 from asrkd.acoustic.kinds import Kind, Request
@@ -17,7 +18,7 @@ from asrkd.acoustic.onnx import onnx
 from asrkd.acoustic.probe import as_planned, probed
 from asrkd.acoustic.scripted import torchscript
 from asrkd.acoustic.trained import int8, trained
-from asrkd.acoustic.waveform_models import torchaudio, transformers
+from asrkd.acoustic.transformers_ctc import transformers
 from asrkd.errors import ModelError
 
 # By name, in the order of the help.

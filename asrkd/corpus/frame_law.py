@@ -25,7 +25,8 @@ class FrameLaw:
 
     Attributes:
         begin: first sample of the first window; negative where it reaches over the edge.
-        needed: samples that there must be for the first window; each further one needs `shift` more. 0: `window`.
+        needed: samples that there must be for the first window; each further one needs `shift` more. It is 0 or less where even an empty signal has
+            padding enough. None: `window`.
     """
 
     window: int
@@ -34,7 +35,7 @@ class FrameLaw:
     stride: int = 1
     subsampling_factor: int = 1
     begin: int = 0
-    needed: int = 0
+    needed: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("window", "shift", "stack", "stride", "subsampling_factor"):
@@ -58,7 +59,9 @@ class FrameLaw:
 
     def lengths_of(self, num_frames: int) -> tuple[int, int]:
         """The least and the most samples that make `num_frames` frames."""
-        above = range(max(self.needed, self.window) + self.shift * self.stack + (num_frames + 1) * self.frame_shift + 1)
+        above = range(
+            max(self.needed or 0, self.window) + self.shift * self.stack + (num_frames + 1) * self.frame_shift + 1
+        )
         least, end = (bisect_left(above, count, key=self.num_frames) for count in (num_frames, num_frames + 1))
         return least, end - 1
 
@@ -68,8 +71,8 @@ class FrameLaw:
 
     def num_windows(self, num_samples: int) -> int:
         """Windows of `num_samples` samples."""
-        needed = self.needed or self.window
-        return 0 if num_samples < needed else 1 + (num_samples - needed) // self.shift
+        needed = self.window if self.needed is None else self.needed
+        return 0 if num_samples < max(needed, 1) else 1 + (num_samples - needed) // self.shift
 
     def num_stacked(self, num_windows: int) -> int:
         """Joined frames that `num_windows` windows make."""

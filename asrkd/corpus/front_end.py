@@ -143,7 +143,7 @@ class FrontEnd:
     def frame_law(self, subsampling_factor: int = 1) -> FrameLaw:
         """The frame law of this front end before a model with this subsampling factor."""
         window, shift = self._samples(self.frame_length_ms), self._samples(self.frame_shift_ms)
-        begin = needed = 0
+        begin, needed = 0, None
         if self.filterbank == "whisper":
             begin, needed = -(window // 2), 1
         elif not self.snip_edges:

@@ -32,7 +32,7 @@ class FrameRates:
             MismatchError: they do not: other windows, or a frame shift that is not a multiple of the teacher's.
         """
 
-        def windows(law: FrameLaw) -> tuple[int, ...]:
+        def windows(law: FrameLaw) -> tuple[int | None, ...]:
             return law.window, law.shift, law.begin, law.needed
 
         ratio, rest = divmod(self.student.frame_shift, self.teacher.frame_shift)
