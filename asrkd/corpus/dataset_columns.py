@@ -52,9 +52,19 @@ class DatasetColumns:
             given = options.get(meaning)
             if given is not None and given not in there and not (meaning == "id" and given in (AUDIO_PATH, ROW)):
                 raise CorpusError(f"{what} has no column {given!r}, only {_listed(there)}; correct {meaning}={given}")
-            found = given or next((name for name in names if name in there), None)
-            if found is not None:
-                self._chosen[meaning] = found
+            named = [given] if given else [name for name in names if name in there]
+            fits = [
+                one
+                for one in named
+                if one not in there or meaning == "audio" or _can_be(meaning, schema.field(one).type)
+            ]
+            if named and not fits and (given or meaning == "text"):
+                raise CorpusError(
+                    f"{what} has a column {named[0]!r} of the type {schema.field(named[0]).type}, which is not {meaning}; name another "
+                    f"(FORM:PATH?{meaning}=COLUMN), or cast it"
+                )
+            if fits:
+                self._chosen[meaning] = fits[0]
         if "audio" not in self._chosen:
             hint = next((name for name in there if _holds_audio(schema.field(name).type)), "COLUMN")
             raise CorpusError(
@@ -68,9 +78,6 @@ class DatasetColumns:
                 f"{what} has a column {self.audio!r} of the type {kind}, but audio is a struct of bytes and path (datasets.Audio), or a path; "
                 "cast it: dataset.cast_column('audio', datasets.Audio())"
             )
-        gender = self._chosen.get("gender")
-        if gender and "gender" not in options and not pa.types.is_string(schema.field(gender).type):
-            del self._chosen["gender"]  # a class, whose names are elsewhere
         taken = {self.audio, *self._chosen.values()}
         self._custom = [name for name in there if name not in taken and _is_plain(schema.field(name).type)]
         self.names = [name for name in there if name in taken or name in self._custom]
@@ -106,6 +113,15 @@ def _stem(path: str) -> str:
 
 def _holds_audio(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+
+
+def _can_be(meaning: str, kind: pa.DataType) -> bool:
+    """Whether values of a type can say it: text is text, and ids and speakers may be numbers."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        return True
+    # A gender by number is a class, whose name is elsewhere.
+    return meaning in ("id", "speaker") and pa.types.is_integer(kind)
 
 
 def _is_plain(kind: pa.DataType) -> bool:

@@ -6,6 +6,8 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import closing
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +74,17 @@ def nemo_cuts(manifests: list[Path], options: Mapping[str, str]) -> Iterator[dic
     for manifest in manifests:
         numbered = _SHARD.search(manifest.name)
         reader = _Reader(manifest, int(numbered[1]) if numbered else None, options.get("tars"))
-        for number, item in text.json_values(
-            text.stream(manifest, what="manifest"), what=f"manifest {str(manifest)!r}"
-        ):
-            line = f"manifest {str(manifest)!r} line {number}"
-            if not isinstance(item, dict):
-                raise CorpusError(f"{line} holds {str(item)[:60]!r}, which is not an utterance of NeMo; correct it")
-            if not item.get("_skipme"):  # by which NeMo's own tools leave an utterance out
-                yield reader.cut(item, line, f"{manifest.name.partition('.')[0]}-line-{number}")
+        with closing(reader):
+            yield from _lines(manifest, reader)
+
+
+def _lines(manifest: Path, reader: _Reader) -> Iterator[dict[str, Any] | Unreadable]:
+    for number, item in text.json_values(text.stream(manifest, what="manifest"), what=f"manifest {str(manifest)!r}"):
+        line = f"manifest {str(manifest)!r} line {number}"
+        if not isinstance(item, dict):
+            raise CorpusError(f"{line} holds {str(item)[:60]!r}, which is not an utterance of NeMo; correct it")
+        if not item.get("_skipme"):  # by which NeMo's own tools leave an utterance out
+            yield reader.cut(item, line, f"{manifest.name.partition('.')[0]}-line-{number}")
 
 
 class _Reader:
@@ -91,6 +96,7 @@ class _Reader:
         self._tars = _tar_files(self._folder, tars)
         self._members: LruCache[tuple[dict[str, tuple[int, int]], str]] = LruCache(_MEMBERS)
         self._last: tuple[str, dict[str, Any] | Unreadable] | None = None
+        self._stream: BufferedReader | None = None
 
     def cut(self, item: dict[str, Any], line: str, unnamed: str) -> dict[str, Any] | Unreadable:
         path = item.get(_AUDIO)
@@ -154,8 +160,15 @@ class _Reader:
         if member not in members:
             raise _Missing(f"tar file {str(tar)!r} does not hold {path!r}{damage}; restore it or leave the line out")
         place = inside(tar, *members[member], member)
-        with open(tar, "rb") as stream:
-            return placed_recording(_without_suffix(member), place, stream, f"{member!r} of {str(tar)!r}")
+        if self._stream is None or self._stream.name != str(tar):
+            self.close()
+            self._stream = open(tar, "rb")  # noqa: SIM115  # lines that follow each other are in one tar file
+        return placed_recording(_without_suffix(member), place, self._stream, f"{member!r} of {str(tar)!r}")
+
+    def close(self) -> None:
+        """Close the tar file that was read last."""
+        if self._stream is not None:
+            self._stream.close()
 
     def _index(self, tar: Path) -> tuple[dict[str, tuple[int, int]], str]:
         """(offset, size) of each member by its name, and how the tar file is damaged, if it is."""

@@ -28,6 +28,10 @@ _SHORT_NAME = 100
 _HEADER_ONLY = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"FORM", b".snd", b"caff", b"riff")
 
 
+# Bytes that are read as a whole for their header: as fast as to look for it in so few.
+_SMALL = 1 << 17
+
+
 def read_place(place: Any) -> bytes:
     """The bytes of the audio at a place.
 
@@ -115,7 +119,8 @@ def placed_recording(
     try:
         stream.seek(begin)
         if stream.peek(4)[:4] in _HEADER_ONLY:
-            header = _header(Part(stream, begin, size))
+            stream.seek(begin)
+            header = _header(io.BytesIO(stream.read(size)) if size <= _SMALL else Part(stream, begin, size))
             if header:
                 return recording_json(name, "inside", dict(place), *header)
         stream.seek(begin)

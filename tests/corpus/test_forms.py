@@ -285,6 +285,17 @@ def test_a_column_that_is_not_audio_is_refused(audio: list[object], tmp_path: Pa
     assert "has a column 'audio' of the type" in refusal(parquet(tmp_path, audio=audio))
 
 
+def test_a_column_that_cannot_say_it_is_not_taken(tmp_path: Path) -> None:
+    path = parquet(
+        tmp_path, audio=SOUNDS, text=[["a", "b"], ["c"]], sentence=["x", "y"], speaker=[0.5, 1.5], gender=[0, 1]
+    )
+    first = next(iter(iterate_json(path)))
+    assert (text_of(first), speaker_of(first), first["custom"]) == ("x", None, {"speaker": 0.5, "gender": 0})
+    assert "column 'text' of the type list" in refusal(f"parquet:{path}?text=text")
+    assert "column 'gender' of the type int64, which is not text" in refusal(f"parquet:{path}?text=gender")
+    assert "column 'text' of the type list" in refusal(parquet(tmp_path, audio=SOUNDS, text=[["a"], ["b"]]))
+
+
 def test_rows_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     rows = [
         SOUNDS[0],
