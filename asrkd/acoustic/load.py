@@ -64,6 +64,12 @@ def _untried(spec: str, device: str, autocast: str, compile: bool, above: tuple[
             f"model {spec!r} writes text and gives no posteriors of frames, which are needed here; name a model of frames, or label with it "
             "(asrkd label plan --teacher) and train from, or align, its text (docs/teachers.md)"
         )
+    package = "nemo-toolkit" if name == "nemo" or spec.endswith(".nemo") else "funasr" if name == "funasr" else ""
+    if name not in KINDS and package:
+        raise ModelError(
+            f"model {spec!r} is not read here (only {package} can read it); export it with {package} to ONNX, as model.export(...) does, put its tokens.txt next to "
+            "it, and give onnx:PATH (docs/teachers.md)"
+        )
     if name not in KINDS or not argument:
         raise ModelError(
             f"model {spec!r} is of no known kind; give one of {', '.join(kind.form for kind in KINDS.values())}, or the folder of a run"
