@@ -31,7 +31,7 @@ from asrkd.store.files import Files
 from asrkd.store.writer import write_shard
 from asrkd.streaming.batch import Batch
 from asrkd.targets.codecs import parse_codec
-from asrkd.targets.packed import pack
+from asrkd.targets.streams import POSTERIORS
 from asrkd.training.callback import Callback
 from asrkd.training.config import TrainConfig
 from asrkd.training.optimizer import make_optimizer
@@ -62,7 +62,7 @@ def write_corpus(folder: Path, front_end: FrontEnd, phones: int, seconds: float)
     identity = Identity(
         teacher="benchmark",
         teacher_fingerprint="0" * 32,
-        codec=codec,
+        streams={POSTERIORS: codec},
         inventory=inventory,
         front_end=front_end,
         embed="features",
@@ -75,7 +75,7 @@ def write_corpus(folder: Path, front_end: FrontEnd, phones: int, seconds: float)
         features = rng.standard_normal((frames, front_end.feature_dim)).astype(np.float32)
         row = {"id": f"u{len(rows)}", "recording_id": f"u{len(rows)}", "start": 0.0, "duration": count / 16000}
         row |= {"sampling_rate": 16000, "num_samples": count, "num_frames": frames, "features": features.tobytes()}
-        rows.append(row | pack(codec, codec.encode(scores.log_softmax(dim=-1))))
+        rows.append(row | codec.layout(len(inventory)).pack(codec.encode(scores.log_softmax(dim=-1))))
     files = Files(str(folder / "store"))
     manifest.create(files, identity, {"num_units": 1, "num_cuts": len(rows), "hours": seconds / 3600})
     write_shard(files, 0, rows, identity)
