@@ -86,6 +86,8 @@ def source_at(phase: Phase, step: int, seed: int, *, stream: int = 0, streams: i
     if phase.until is not None and phase.steps is not None:
         return _moving(phase.mixture, phase.until, step / phase.steps, number, seed)
     names = [name for name in sorted(phase.mixture) for _ in range(phase.mixture[name])]
+    if names[0] == names[-1]:  # one source: nothing to draw
+        return names[0]
     group, place = divmod(number, len(names))
     key = fingerprint.of_json({name: share for name, share in phase.mixture.items() if share})
     return names[int(np.random.default_rng([seed, group, int(key[:16], 16)]).permutation(len(names))[place])]

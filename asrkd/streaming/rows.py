@@ -58,6 +58,7 @@ class SourceRows:
         self._fact_columns = (*_FACTS, *(column for columns in self._streams.values() for column in columns))
         self._groups: LruCache[list[dict[str, Any]]] = LruCache(cache_bytes)
         self._disk = disk_cache
+        self._is_local = store.files.is_local
 
     def resize(self, cache_bytes: int) -> None:
         """Begin with another bound of the memory."""
@@ -106,7 +107,7 @@ class SourceRows:
 
     def fetch(self, places: Iterable[Place]) -> None:
         """Read the row groups of these places into memory, several at a time if they come from an object store."""
-        if self.store.files.is_local:
+        if self._is_local:
             return
         embedded = self.store.identity.embedding.column
         columns = [self._fact_columns, *([(embedded,)] if embedded else [])]

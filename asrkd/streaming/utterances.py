@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -252,10 +253,18 @@ def samples_of(
 
 def _unwritten(array: NDArray[Any]) -> Tensor:
     """A tensor over memory that nobody writes to: batches are padded copies, and no transform works in place."""
+    _warn_once()
+    return torch.from_numpy(array)
+
+
+@functools.cache
+def _warn_once() -> None:
+    """Torch says once in a process that an array is not writable, which is known here; to catch it each time costs more than reading."""
+    array = np.zeros(1, np.float32)
+    array.flags.writeable = False
     with warnings.catch_warnings():
-        # That the array is not writable is known.
         warnings.simplefilter("ignore")
-        return torch.from_numpy(array)
+        torch.from_numpy(array)
 
 
 def _as_float(samples: NDArray[Any]) -> NDArray[np.float32]:
