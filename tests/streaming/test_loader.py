@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from target_helpers import pack
 
 from asrkd.corpus.augment import Augment, Gain, SpecAugment, TimeWarp, utterance_rng
 from asrkd.errors import ConfigError, MismatchError, StoreError
+from asrkd.store import Store
+from asrkd.store.catalog_writer import write_catalog
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.mixture import Phase
@@ -149,6 +153,11 @@ def test_every_utterance_once_an_epoch_of_every_stream(roots: dict[str, str]) ->
     assert max(total.values()) - min(total.values()) <= 2
 
 
+def _write_catalogs(roots: dict[str, str]) -> None:
+    for root in roots.values():
+        write_catalog(Store.open(root))
+
+
 def _consumed_at(loader: Loader, where: str) -> int:
     end = _steps_per_epoch(loader)
     return {"start": 0, "first": 1, "mid": end // 2, "end": end, "next": end + 1}[where]
@@ -157,14 +166,24 @@ def _consumed_at(loader: Loader, where: str) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("mixture", [{"soft": 1}, MIXTURE], ids=["one", "mixture"])
 @pytest.mark.parametrize("where", ["start", "first", "mid", "end", "next"])
-@pytest.mark.parametrize("prefetch", [0, 4])
-def test_resumed_is_continued(roots: dict[str, str], where: str, mixture: dict[str, int], prefetch: int) -> None:
+@pytest.mark.parametrize(
+    ("prefetch", "catalogs"), [(0, "none"), (4, "none"), (0, "both"), (4, "written between"), (0, "gone between")]
+)
+def test_resumed_is_continued(
+    roots: dict[str, str], where: str, mixture: dict[str, int], prefetch: int, catalogs: str
+) -> None:
+    if catalogs in ("both", "gone between"):
+        _write_catalogs(roots)
     continued = make_loader(roots, prefetch=prefetch)
     stream = continued.steps(mixture)
     _take(stream, _consumed_at(continued, where))
     state = json.loads(json.dumps(continued.state_dict()))
     expected = _take(stream, 15)
 
+    if catalogs == "written between":
+        _write_catalogs(roots)
+    for root in roots.values() if catalogs == "gone between" else ():
+        shutil.rmtree(Path(root, "catalog"))
     resumed = make_loader(roots, prefetch=prefetch)
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
