@@ -16,7 +16,7 @@ import torch
 _DIGITS = 32
 
 
-def of_bytes(data: bytes) -> str:
+def of_bytes(data: bytes | memoryview) -> str:
     """Fingerprint of a byte string."""
     return hashlib.sha256(data).hexdigest()[:_DIGITS]
 

@@ -26,7 +26,6 @@ from asrkd.store import Store
 from asrkd.store.identity import Identity
 from asrkd.store.index import GROUP_COLUMNS, SHARD, columns_of
 from asrkd.store.inspect import column_bytes
-from asrkd.store.writer import ROW_GROUP_ROWS
 
 # The sample is drawn from so many cuts at the corpus's beginning: a corpus may be too large to be read for it.
 _POOL = 20_000
@@ -165,10 +164,10 @@ def estimate(
         frames=facts.frames * times,
         num_bytes=stored * times,
         column_bytes=columns | {"footers": stored * times - sum(columns.values())},
-        catalog_bytes=_catalog_bytes(store.identity, units, utterances),
+        catalog_bytes=_catalog_bytes(store.identity, units, utterances, utterances / facts.group_rows),
         units=units,
         label_requests=2.0 * units,
-        epoch_requests=reads * utterances / ROW_GROUP_ROWS,
+        epoch_requests=reads * utterances / facts.group_rows,
         epoch_days=hours / speed / 24 if speed else None,
         epoch_bytes_per_second=stored * times / (hours * 3600 / speed) if speed else None,
     )
@@ -176,29 +175,34 @@ def estimate(
 
 @dataclass(frozen=True)
 class _Facts:
-    """Of the sample after the warm-up."""
+    """Of the sample after the warm-up; `group_rows`: utterances of a row group that is full."""
 
     utterances: int
     frames: int
+    group_rows: float
     column_bytes: dict[str, int]
 
 
 def _facts(store: Store) -> _Facts:
     sizes: Counter[str] = Counter()
-    utterances = frames = 0
+    utterances = frames = num_bytes = 0
     for unit in range(1, store.num_units):
+        footer = store.metadata(unit)
         rows = store.column(unit, "num_frames").to_numpy()
         utterances, frames = utterances + len(rows), frames + int(rows.sum())
-        sizes.update(column_bytes(store.metadata(unit)))
-    return _Facts(utterances, frames, dict(sizes))
+        sizes.update(column_bytes(footer))
+        num_bytes += sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
+    bounds = store.identity.row_groups
+    by_bytes = bounds.num_bytes * utterances / max(num_bytes, 1) if bounds.num_bytes else bounds.rows
+    return _Facts(utterances, frames, max(1.0, min(bounds.rows, by_bytes)), dict(sizes))
 
 
-def _catalog_bytes(identity: Identity, shards: int, utterances: float) -> float:
+def _catalog_bytes(identity: Identity, shards: int, utterances: float, groups: float) -> float:
     """By its format: numbers of fixed sizes for each shard, row group and utterance."""
     sizes = [
         sum(np.dtype(kind).itemsize for kind in columns.values()) for columns in (columns_of(identity), GROUP_COLUMNS)
     ]
-    return SHARD.itemsize * shards + sizes[0] * utterances + sizes[1] * utterances / ROW_GROUP_ROWS
+    return SHARD.itemsize * shards + sizes[0] * utterances + sizes[1] * groups
 
 
 def _timed(store: Store, crew: Crew) -> tuple[list[UnitResult], float]:

@@ -394,7 +394,7 @@ def check_teacher(store: Store, device: str = "cpu") -> AnyTeacher | None:
     if isinstance(teacher, TextTeacher):
         return teacher
     found = teacher_identity(teacher, codec=identity.posterior_codec, embed=identity.embed)
-    kept = ("streams", "autocast", "compile", "layer", "codebooks_fingerprint")
+    kept = ("streams", "autocast", "compile", "layer", "codebooks_fingerprint", "row_groups")
     identity.check(
         dataclasses.replace(found, **{name: getattr(identity, name) for name in kept}),
         what=f"teacher {teacher.spec!r}",

@@ -68,11 +68,14 @@ def _sample(store: Store, share: float, seed: int) -> Iterator[tuple[int, dict[s
     lowest: tuple[float, tuple[int, int, int]] | None = None
     is_any = False
     for part in store.indexes(["id"]):
+        held: tuple[int, Any] | None = None
         for key, *place in zip(*(part[name].to_pylist() for name in ("id", "unit", "row_group", "row")), strict=True):
             number, (unit, group, row) = _hash(key, seed), place
             if number < share:
                 is_any = True
-                yield unit, _row(store.read_row_group(unit, group, columns).slice(row, 1))
+                if held is None or held[0] != group:
+                    held = group, store.read_row_group(unit, group, columns)
+                yield unit, _row(held[1].slice(row, 1))
             elif not is_any and (lowest is None or number < lowest[0]):
                 lowest = number, (unit, group, row)
     if lowest and not is_any:

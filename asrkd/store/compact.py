@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from asrkd.store.files import Files
 from asrkd.store.plan import PlanTotals
 from asrkd.store.reader import Store
 from asrkd.store.rewrite import check_new
+from asrkd.store.row_groups import DEFAULT
 from asrkd.store.schema import CODEBOOKS
 from asrkd.store.writer import write_shard
 
@@ -21,7 +23,7 @@ from asrkd.store.writer import write_shard
 def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
     """Copy a finished store, joining neighboring shards to at least `shard_hours` of audio each; rows keep their order.
 
-    Plan, quarantine and records of deletions are joined with the shards, so the copy verifies like the original. One new
+    The copy has the row groups of new stores (`asrkd.store.row_groups`), whatever the store's are. Plan, quarantine and records of deletions are joined with the shards, so the copy verifies like the original. One new
     shard is held in memory at a time; the manifest is written last.
 
     Returns:
@@ -41,6 +43,7 @@ def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
             f"store {store.root!r} is not finished: {len(unfinished)} work units have no shard (first: {min(unfinished)}); the "
             "copy could not be continued. Run asrkd label run first"
         )
+    identity = dataclasses.replace(store.identity, row_groups=DEFAULT)
     totals, groups = PlanTotals.read(store.files), []
     count = 0
     for count, units in enumerate(_groups(store, shard_hours), 1):
@@ -53,14 +56,14 @@ def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
             )
         groups.append(units[0])
         rows = [row for unit in store.walk(units) for row in store.unit_rows(unit)]
-        write_shard(new, count - 1, rows, store.identity)
+        write_shard(new, count - 1, rows, identity)
     store.files.copy(CODEBOOKS, new)
     if groups and len(totals.cuts) >= store.num_units:
         parts = (values[: store.num_units] for values in (totals.cuts, totals.seconds))
         PlanTotals.of(*(np.add.reduceat(values, groups) for values in parts)).write(new)
     plan = dict(store.plan) | {"num_units": count}
-    write_catalog(Store(new, store.identity, plan))
-    manifest.create(new, store.identity, plan)
+    write_catalog(Store(new, identity, plan))
+    manifest.create(new, identity, plan)
     return count
 
 

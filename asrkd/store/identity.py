@@ -15,6 +15,7 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store.embedding import Embedding, parse_embedding
+from asrkd.store.row_groups import DEFAULT, RowGroups, parse_row_groups
 from asrkd.targets.codecs import PosteriorCodec, stream_codec
 from asrkd.targets.streams import HIDDEN, POSTERIORS, Codec, Layout
 
@@ -39,6 +40,7 @@ class Identity:
         autocast, compile: how the teacher computes, which changes the last digits: type of torch's autocast, and torch.compile.
         layer: name of the teacher's layer that the stream `hidden` is the output of.
         codebooks_fingerprint: of the codebooks that its indexes are of.
+        row_groups: how shards are cut into row groups.
     """
 
     teacher: str = ""
@@ -52,6 +54,7 @@ class Identity:
     compile: bool = False
     layer: str = ""
     codebooks_fingerprint: str = ""
+    row_groups: RowGroups = DEFAULT
 
     def __post_init__(self) -> None:
         self.embedding.check(self.front_end)
@@ -91,6 +94,8 @@ class Identity:
             values["codebooks_fingerprint"] = self.codebooks_fingerprint
         if specs:  # likewise
             values["streams"] = dict(sorted(specs.items()))
+        if self.row_groups.spec:  # likewise
+            values["row_groups"] = self.row_groups.spec
         return values | {
             "num_units": len(self.units),
             "inventory_fingerprint": inventory.fingerprint if inventory else "",
@@ -115,6 +120,7 @@ class Identity:
                 streams={name: stream_codec(name, spec) for name, spec in specs.items() if spec},
                 inventory=Inventory(tuple(units), topology, states) if units else None,
                 front_end=front_end_from_dict(given.pop("front_end")),
+                row_groups=parse_row_groups(given.pop("row_groups", "")),
                 **given,
             )
         except (TypeError, AttributeError, KeyError, ConfigError) as error:

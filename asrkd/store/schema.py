@@ -12,6 +12,7 @@ from asrkd.targets.streams import TOKENS
 
 IDENTITY_KEY = b"asrkd.identity"
 UNIT_KEY = b"asrkd.unit"
+CONTENT_KEY = b"asrkd.content"
 # What the indexes of a layer are of, in the store's folder: (C, K, D / C) float32 as numpy writes it.
 CODEBOOKS = "codebooks.npy"
 # Cheap columns, from which streams are planned.

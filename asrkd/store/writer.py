@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from asrkd import fingerprint
 from asrkd.fingerprint import canonical_json
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
-from asrkd.store.schema import IDENTITY_KEY, UNIT_KEY, shard_name, shard_schema
+from asrkd.store.row_groups import ROWS_ONLY
+from asrkd.store.schema import CONTENT_KEY, IDENTITY_KEY, UNIT_KEY, shard_name, shard_schema
 
-ROW_GROUP_ROWS = 64
 COMPRESSION_LEVEL = 9
 _BLOBS = ("audio", "features", "alignment", "text", "custom", "text_raw", "text_words", "text_flags")
 
@@ -43,7 +44,11 @@ def shard_bytes(unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity
     features = "zstd" if identity.embedding.eight_bit else "none"
     compression = dict.fromkeys(_leaves(schema), "zstd") | {"audio.bytes": "none", "features": features}
     packed = [field.name for field in schema if field.name.startswith("target_") and pa.types.is_binary(field.type)]
-    blobs = (*_BLOBS, *(name for layout in identity.layouts.values() for name in layout.columns))
+    statistics: list[str] = []
+    if identity.row_groups == ROWS_ONLY:
+        # Those of blobs were long. Nobody reads any, and they are a fifth of a footer.
+        blobs = (*_BLOBS, *(name for layout in identity.layouts.values() for name in layout.columns))
+        statistics = [leaf for leaf in _leaves(schema) if not leaf.startswith(blobs)]
     buffer = io.BytesIO()
     with pq.ParquetWriter(
         buffer,
@@ -54,14 +59,20 @@ def shard_bytes(unit: int, rows: Sequence[Mapping[str, Any]], identity: Identity
         # The lengths apart from the bytes, so that a compressor sees one kind of byte.
         column_encoding=dict.fromkeys(packed, "DELTA_LENGTH_BYTE_ARRAY"),
         write_page_checksum=True,
-        # Lowest and highest values of blobs are long, and of no use.
-        write_statistics=[leaf for leaf in _leaves(schema) if not leaf.startswith(blobs)],
+        write_statistics=statistics,
         # Parquet's own types say all; Arrow's copy of the schema takes 2 kB a shard and would hide the metadata below.
         store_schema=False,
     ) as writer:
-        writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        start = 0
+        # Arrow makes one of no rows for an empty table.
+        for size in identity.row_groups.sizes(table) or [0]:
+            writer.write_table(table.slice(start, size))
+            start += size
         # Not in the schema's metadata, which Arrow would store a second time.
         writer.add_key_value_metadata(_metadata(unit, identity))
+        if identity.row_groups != ROWS_ONLY:
+            # So another content has another footer, which is what a catalog knows of a shard.
+            writer.add_key_value_metadata({CONTENT_KEY: fingerprint.of_bytes(buffer.getbuffer())})
     return buffer.getvalue()
 
 

@@ -17,9 +17,10 @@ from asrkd.store.compact import compact
 from asrkd.store.delete import delete
 from asrkd.store.files import Files
 from asrkd.store.index import COLUMNS, Index, InMemory, add_shards, name_hash
+from asrkd.store.row_groups import RowGroups
 from asrkd.store.writer import write_shard
 
-IDENTITY = Identity()
+IDENTITY = Identity(row_groups=RowGroups(64, 1 << 20))
 
 
 def rows(first: int, count: int) -> list[dict[str, object]]:

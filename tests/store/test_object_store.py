@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from asrkd.store import Store, manifest
 from asrkd.store.compact import compact
 from asrkd.store.delete import delete
 from asrkd.store.files import Files
+from asrkd.store.row_groups import RowGroups
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 
@@ -129,7 +131,8 @@ def test_a_column_of_a_shard_costs_its_own_bytes(s3: S3Server, local: Path, tmp_
     """Parquet's own numbers are the oracle: the footer and the column's chunks, in a shard of five row groups."""
     rows = list(Store.open(str(local)).rows())
     many = [dict(row, id=f"{row['id']}-{copy}") for copy in range(15) for row in rows]
-    root, identity = s3.uri("one-shard"), Store.open(str(local)).identity
+    root = s3.uri("one-shard")
+    identity = dataclasses.replace(Store.open(str(local)).identity, row_groups=RowGroups(len(many) // 5, 1 << 30))
     write_shard(Files(root), 0, many, identity)
     manifest.create(Files(root), identity, {"num_units": 1, "num_cuts": len(many), "hours": 0.0})
     (tmp_path / "shard.parquet").write_bytes(s3.objects("one-shard")["shards/part-00000.parquet"])

@@ -22,6 +22,7 @@ from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store import Identity, Store, manifest
 from asrkd.store.files import Files
 from asrkd.store.rewrite import with_columns
+from asrkd.store.row_groups import RowGroups
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
@@ -34,6 +35,7 @@ IDENTITY = Identity(
     teacher_fingerprint="f" * 32,
     streams={POSTERIORS: parse_codec("topk:3")},
     inventory=Inventory(tuple("abcdef"), "ctc"),
+    row_groups=RowGroups(64, 1 << 30),
 )
 
 

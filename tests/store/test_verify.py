@@ -20,6 +20,7 @@ from asrkd.errors import StoreError
 from asrkd.store import manifest
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
+from asrkd.store.row_groups import RowGroups
 from asrkd.store.schema import shard_name
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
@@ -31,7 +32,7 @@ from asrkd.targets.streams import POSTERIORS
 LAW = FrontEnd().frame_law()
 IDENTITY = Identity(
     "checkpoint:teacher", "f" * 64, {POSTERIORS: parse_codec("hybrid:2:8")}, Inventory(tuple(f"u{n}" for n in range(300)), "hmm"),
-    embed="audio",
+    embed="audio", row_groups=RowGroups(64, 1 << 30),
 )  # fmt: skip
 
 

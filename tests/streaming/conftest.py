@@ -18,6 +18,7 @@ from asrkd.store import manifest
 from asrkd.store.embedding import parse_embedding
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
+from asrkd.store.row_groups import RowGroups
 from asrkd.store.writer import write_shard
 from asrkd.targets.codecs import parse_codec
 from asrkd.targets.streams import POSTERIORS
@@ -56,6 +57,8 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
             front_end=front_end,
             subsampling_factor=1,
             embed=embed,
+            # Small enough that tests have several in a shard.
+            row_groups=RowGroups(64, 1 << 20),
         )
         manifest.create(Files(root), identity, {"num_units": shards, "num_cuts": rows, "hours": 0.0})
         every = [_row(prefix, number, soft, embed, front_end, len(units)) for number in range(rows)]

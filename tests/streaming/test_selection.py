@@ -18,6 +18,7 @@ from asrkd.errors import MismatchError
 from asrkd.store import Identity, Store, manifest, snapshot
 from asrkd.store.catalog_writer import write_catalog
 from asrkd.store.files import Files
+from asrkd.store.row_groups import RowGroups
 from asrkd.store.writer import write_shard
 from asrkd.streaming.plan import BatchConfig
 from asrkd.streaming.sampler import Sampler
@@ -25,7 +26,7 @@ from asrkd.streaming.selection import Filter
 from asrkd.streaming.source import Source
 
 MakeStore = Callable[..., str]
-IDENTITY = Identity()
+IDENTITY = Identity(row_groups=RowGroups(64, 1 << 20))
 PAIRS = st.tuples(st.one_of(st.none(), st.floats(0, 0.5)), st.one_of(st.none(), st.floats(0.5, 1)))
 
 
