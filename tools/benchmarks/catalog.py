@@ -189,9 +189,13 @@ def without(folder: str, shards: int) -> None:
     from asrkd.store.schema import shard_name
     from asrkd.store.writer import write_shard
     from asrkd.targets.codecs import parse_codec
+    from asrkd.targets.streams import POSTERIORS
 
     identity = Identity(
-        "t", "0" * 32, parse_codec("hybrid:0:12"), Inventory(("<blk>", *(f"u{n}" for n in range(2999))), "ctc")
+        "t",
+        "0" * 32,
+        {POSTERIORS: parse_codec("hybrid:0:12")},
+        Inventory(("<blk>", *(f"u{n}" for n in range(2999))), "ctc"),
     )
     files = Files(folder)
     rows = [
