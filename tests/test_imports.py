@@ -45,6 +45,7 @@ ORDER = (
     "training",
     "alignment",
     "segmentation",
+    "selection",
     "transcription",
     "export",
     "report",

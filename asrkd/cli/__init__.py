@@ -18,6 +18,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
     \b
     The stages, in order:
+      asrkd corpus look CUTS OUT         what a corpus holds, as a page
       asrkd segment CUTS OUT             long recordings: segments with speech
       asrkd label plan CUTS STORE        a store of transcripts (labeled set), or of a teacher's soft targets
       asrkd label run STORE              fill it
@@ -34,6 +35,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for name, function, short_help in (
     ("align", "train.align_command", "Hard labels for STORE, from its transcripts."),
+    ("corpus", "corpus.corpus", "Look at a corpus, and measure it."),
     ("decode", "decode.decode_command", "Decode CUTS with a model, and score."),
     ("demo", "demo.demo_command", "The whole study on a small synthetic corpus."),
     ("estimate", "estimate.estimate_command", "What HOURS of audio like CUTS will cost."),

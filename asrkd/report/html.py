@@ -1,4 +1,4 @@
-"""Reports of one file: a title, an introduction, and sections of text, tables and pictures."""
+"""Reports of one file: a title, an introduction, and sections of text, tables, pictures and audio."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from asrkd.report.tables import Table, html_table
 
 
 @dataclass(frozen=True)
+class PlayableClip:
+    """Audio to play, as a `data:` URI, with what is said of it."""
+
+    caption: str
+    uri: str
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of a report. `text` is plain; an empty line begins a new paragraph."""
 
@@ -19,6 +27,7 @@ class Section:
     text: str = ""
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
+    clips: Sequence[PlayableClip] = ()
 
 
 def render(title: str, intro: str, sections: Sequence[Section]) -> str:

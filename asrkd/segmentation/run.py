@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import gzip
 import json
-import multiprocessing
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
-from asrkd import files, processes, text
+from asrkd import files, text
 from asrkd.corpus.cut_json import CutJson, to_cut
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.windows import OWNS, windows_of
 from asrkd.errors import AsrkdError, CorpusError
 from asrkd.segmentation.activity import activity
+from asrkd.segmentation.pool import each_in_order
 from asrkd.segmentation.samples import blocks
 from asrkd.segmentation.segments import segments
 from asrkd.segmentation.settings import SegmentSettings, WindowSettings
 from asrkd.segmentation.silero import SAMPLING_RATE
 
 MANIFESTS = (".jsonl", ".jsonl.gz")
-# Cuts that are handed to processes before the first of them is written.
-_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -151,7 +145,7 @@ def segment_corpus(
                     f"{str(corpus)!r} has the cut {found!r} where {str(unfinished)!r} has {one.cut!r}; the corpus has changed since the run "
                     "began: delete the unfinished file"
                 )
-        for one in _segmented(todo, settings, workers):
+        for one in each_in_order(partial(segment_cut, settings=settings), todo, workers):
             _append(journal, asdict(one))
     first_reason = ""
     for one in _done(unfinished, named):
@@ -169,33 +163,6 @@ def segment_corpus(
 def report_file(out: Path) -> Path:
     """The report beside a manifest of segments."""
     return out.with_name(out.name.removesuffix(".gz").removesuffix(".jsonl") + ".report.jsonl")
-
-
-def _segmented(
-    cuts: Iterator[CutJson], settings: SegmentSettings | WindowSettings, workers: int
-) -> Iterator[SegmentedCut]:
-    """The segments of each cut, in order."""
-    if workers == 1:
-        for cut in cuts:
-            yield segment_cut(cut, settings)
-        return
-    with processes.starting(), ExitStack() as stack:
-        pool = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-        )
-        stack.callback(pool.shutdown, cancel_futures=True)
-        running: deque[Future[SegmentedCut]] = deque()
-        try:
-            for cut in cuts:
-                running.append(pool.submit(segment_cut, cut, settings))
-                if len(running) >= _AHEAD * workers:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        except BrokenProcessPool:
-            raise AsrkdError(
-                "a segmenting process ended without a word, as when the system is short of memory; run again with fewer --workers"
-            ) from None
 
 
 def _write_cuts(stream: IO[bytes], out: Path, done: Iterable[SegmentedCut]) -> None:

@@ -80,7 +80,9 @@ class Embedding:
         """
         if self.column == "audio":
             rate = front_end.sampling_rate
-            data, suffix = (_opus(samples, rate, self.kbps), "opus") if self.kbps else (_flac(samples, rate), "flac")
+            data, suffix = (
+                (opus_bytes(samples, rate, self.kbps), "opus") if self.kbps else (_flac(samples, rate), "flac")
+            )
             return {"audio": {"bytes": data, "path": f"{key}.{suffix}"}}
         if self.column == "features":
             values = np.asarray(features, "<f4")
@@ -153,7 +155,8 @@ def _flac(samples: NDArray[np.int16], rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def _opus(samples: NDArray[np.int16], rate: int, kbps: int) -> bytes:
+def opus_bytes(samples: NDArray[np.int16], rate: int, kbps: int) -> bytes:
+    """(num_samples,) as Opus in Ogg, of about `kbps` thousand bits a second; the same bytes for the same samples."""
     buffer = io.BytesIO()
     # libsndfile's scale: 0 is 256 kbit/s, 1 is 6.
     level = (_KBPS[1] - kbps) / (_KBPS[1] - _KBPS[0])

@@ -80,6 +80,8 @@ Arguments = Callable[[Place, Path], list[object]]
 # A new file or folder: what is given as its place must not be spoilt either.
 MAKES: dict[str, Arguments] = {
     "align": lambda p, out: ["align", p.corpus / "stores/labeled", out, "--lexicon", p.lexicon, "--states-per-phone", 1],
+    "corpus look": lambda p, out: ["corpus", "look", p.corpus / "unlabeled.jsonl.gz", out],
+    "corpus measure": lambda p, out: ["corpus", "measure", p.corpus / "unlabeled.jsonl.gz", f"{out}.jsonl"],
     "decode": lambda p, out: ["decode", p / "run", p.corpus / "labeled.jsonl.gz", out, "--lexicon", p.lexicon],
     "transcribe": lambda p, out: ["transcribe", p / "run", p.corpus / "unlabeled.jsonl.gz", "--out", out, "--lexicon", p.lexicon],
     "demo": lambda p, out: ["demo", out],
@@ -156,7 +158,7 @@ def ended(
     lines = [
         line
         for line in said.splitlines()
-        if not re.match(r"((align|label|retry|train|plan|decode)[^:]*: \d|decoder )", line)
+        if not re.match(r"((align|audio|label|measure|retry|train|plan|decode)[^:]*: \d|decoder )", line)
     ]
     if stop.value.code == 1:
         assert len(lines) == 1 and lines[0].startswith("asrkd: "), said
@@ -221,8 +223,8 @@ def test_what_cannot_be_made_is_one_line(
 def test_a_file_where_a_folder_belongs_and_the_reverse(
     command: str, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = tmp_path / ("out.jsonl" if command == "segment" else "out")
-    if command in ("label codebooks", "segment", "transcribe", "weigh"):
+    made = tmp_path / ("out.jsonl" if command in ("segment", "corpus measure") else "out")
+    if command in ("corpus look", "corpus measure", "label codebooks", "segment", "transcribe", "weigh"):
         made.mkdir()
         (made / "kept").write_text("precious\n")
     else:

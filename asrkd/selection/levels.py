@@ -1,0 +1,83 @@
+"""One cut measured: level, peak, clipping, signal to noise, fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from asrkd.corpus.cut_json import CutJson, to_cut
+from asrkd.corpus.resampler import StreamResampler
+from asrkd.errors import CorpusError
+from asrkd.segmentation.activity import level_db
+from asrkd.segmentation.samples import blocks
+from asrkd.selection.fingerprints import RATE, BandEnergies
+
+# From here on a sample is at full scale, of 16 bits and of what lossy codecs make of it.
+_FULL_SCALE = 0.999
+_QUIETEST = -120.0
+
+
+@dataclass(frozen=True)
+class MeasuredCut:
+    """What was found in the audio of a cut.
+
+    Attributes:
+        cut: in lhotse's JSON form.
+        level_dbfs, peak_dbfs: root of the mean square, and the greatest sample, in decibels of full scale (at least -120).
+        clipping: share of the samples at full scale.
+        snr_db: by how much the 95th percentile of levels (of 512 samples) is above the 10th: an estimate of the ratio of signal to noise.
+        samples_hash: of the samples of the mean of the channels, with 16 bits: equal in copies without losses.
+        fingerprint: see `asrkd.selection.fingerprints`.
+        unreadable: why it could not be measured; empty if it could.
+    """
+
+    cut: CutJson
+    level_dbfs: float = _QUIETEST
+    peak_dbfs: float = _QUIETEST
+    clipping: float = 0.0
+    snr_db: float = 0.0
+    samples_hash: str = ""
+    fingerprint: bytes = b""
+    unreadable: str = ""
+
+
+def measure_cut(cut: CutJson) -> MeasuredCut:
+    """Measure a cut block by block, at its own sampling rate."""
+    if "unreadable" in cut:
+        return MeasuredCut(cut, unreadable=cut["unreadable"])
+    digest, energies, levels = hashlib.sha256(), BandEnergies(), []
+    square, count, clipped, peak = 0.0, 0, 0, 0.0
+    try:
+        readable = to_cut(cut)
+        rate = readable.sampling_rate
+        resampler = StreamResampler(rate, RATE)
+        for block in blocks(readable, rate):
+            magnitude = np.abs(block)
+            peak = max(peak, float(magnitude.max(initial=0.0)))
+            clipped += int((magnitude >= _FULL_SCALE).sum())
+            square += float(np.square(block, dtype=np.float64).sum())
+            count += len(block)
+            digest.update(np.clip(np.rint(block * 32768.0), -32768, 32767).astype("<i2").tobytes())
+            levels.append(level_db(iter([block])))
+            energies.accept(resampler.accept(torch.from_numpy(block)).numpy())
+        energies.accept(resampler.finish().numpy())
+    except CorpusError as error:
+        return MeasuredCut(cut, unreadable=" ".join(str(error).split()))
+    low, high = np.percentile(np.concatenate(levels), [10, 95]) if count else (_QUIETEST, _QUIETEST)
+    digest.update(str(rate).encode())
+    return MeasuredCut(
+        cut,
+        _decibels(np.sqrt(square / max(count, 1))),
+        _decibels(peak),
+        clipped / max(count, 1),
+        round(float(high - low), 1),
+        digest.hexdigest()[:32],
+        energies.fingerprint(),
+    )
+
+
+def _decibels(amplitude: float) -> float:
+    return round(max(_QUIETEST, 20.0 * float(np.log10(max(amplitude, 1e-12)))), 1)
