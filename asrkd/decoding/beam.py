@@ -1,36 +1,29 @@
 """CTC prefix beam search with a language model and a lexicon, by flashlight-text.
 
-flashlight's search without a lexicon sums over the alignments of each sequence of tokens, whatever the tokens are. Its search with one is
-right only where words end in a token of their own: behind a word's last token it takes no further frame of that token. So the lexicon
-is part of what it takes for a language model of tokens (`_Sentences`).
+flashlight's own CTC search through a lexicon ends a word at the first frame of its last token, so it is right only where words end in a token of
+their own. Here blanks and repeated frames are part of the lexicon instead (`_Lexicon`), which is searched as it is, frame by frame. Where the tokens
+are the words, its search without a lexicon does.
 """
 
 from __future__ import annotations
 
-import heapq
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
-import torchaudio
 from numpy.typing import NDArray
 
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.topology import NOTHING
 from asrkd.decoding.decode import Hypothesis, check_scores
-from asrkd.decoding.language_model import NGram, check_flashlight
+from asrkd.decoding.language_model import LOG_10, NGram, check_flashlight
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 
-if TYPE_CHECKING:
-    from flashlight.lib.text.decoder import LMState
-
-# Ways to cut one prefix into words that are kept.
-_MAX_WAYS = 50
-# Of a sentence that the audio's end cuts off: below any that is complete, and a number that sums do not break.
-_CUT_OFF = -1e5
+# The most that the scores of nodes are moved apart that would have the same one.
+_APART = 1e-3
 
 
 @dataclass(frozen=True)
@@ -59,20 +52,10 @@ class BeamSettings:
             )
 
 
-@dataclass(frozen=True)
-class _Way:
-    """One way to cut a prefix into words: the node of the lexicon it is at, the words so far, and their scores."""
-
-    node: int
-    words: tuple[Any, ...]  # (words before, the last one), or empty
-    state: Any
-    score: float
-
-
 class BeamDecoder:
     """Searches the scores of one utterance at a time.
 
-    The score of a prefix is the sum over its alignments, times that of the best way to cut it into words.
+    The score of a sentence is the sum over all ways to say it (its words' pronunciations, and their alignments), times that of its words.
 
     Args:
         inventory: of the model, which has a blank.
@@ -93,24 +76,25 @@ class BeamDecoder:
         settings: BeamSettings | None = None,
     ) -> None:
         check_flashlight()
-        from flashlight.lib.text.decoder import CriterionType, LexiconFreeDecoder, LexiconFreeDecoderOptions
-
         if not inventory.topology.collapses_repeats:
             raise MismatchError(
                 f"the beam search sums over the alignments of CTC; the topology here is {inventory.topology_name!r}, which has no blank. Use a graph"
             )
-        self.inventory, self.settings = inventory, settings or BeamSettings()
-        self._sentences = _sentences(inventory, vocabulary, grammar, self.settings)
-        options = LexiconFreeDecoderOptions(
-            beam_size=self.settings.beam_size,
-            beam_size_token=min(self.settings.token_beam, len(inventory)),
-            beam_threshold=self.settings.beam,
-            lm_weight=1.0,
-            sil_score=0.0,
-            log_add=True,
-            criterion_type=CriterionType.CTC,
-        )
-        self._decoder = LexiconFreeDecoder(options, self._sentences, -1, NOTHING, [])
+        settings = settings or BeamSettings()
+        spellings = [list(dict.fromkeys(tuple(inventory.ids(one)) for one in ways)) for ways in vocabulary.values()]
+        names: Sequence[str] = tuple(vocabulary)
+        word_of = {ways[0][0]: name for name, ways in zip(names, spellings, strict=True) if list(map(len, ways)) == [1]}
+        # Each word is a token of its own.
+        alone = len(word_of) == len(names) and not settings.word_score
+        if alone:
+            names = [word_of.get(token, f"\x02{token}") for token in range(len(inventory))]
+        model = NGram(grammar, names) if grammar is not None else None
+        self.inventory, self._words = inventory, names
+        self._search: _Tokens | _Lexicon
+        if alone:
+            self._search = _Tokens(sorted(word_of), model, settings, len(inventory))
+        else:
+            self._search = _Lexicon(spellings, model, settings, len(inventory))
 
     def decode(self, scores: NDArray[np.float32], n_best: int = 1) -> list[Hypothesis]:
         """The `n_best` best sentences of (T, V) acoustic scores, the best first; fewer where the beam holds no more.
@@ -122,143 +106,173 @@ class BeamDecoder:
         scores = check_scores(scores, self.inventory)
         if not len(scores):
             return [Hypothesis((), 0.0, np.zeros(0, dtype=np.int64))]
-        results = self._decoder.decode(scores.ctypes.data, *scores.shape)
+        columns = np.ascontiguousarray(self._search.columns(scores))
         found: dict[tuple[str, ...], Hypothesis] = {}
-        for result in sorted(results, key=lambda result: -result.score):
+        for result in sorted(
+            self._search.decoder.decode(columns.ctypes.data, *columns.shape), key=lambda result: -result.score
+        ):
             if len(found) == n_best or not math.isfinite(result.score):
                 break
-            path = result.tokens[1:-1]
-            tokens = [token for n, token in enumerate(path) if token != NOTHING and (not n or path[n - 1] != token)]
-            words, complete = self._sentences.words_of(tokens)
-            if words in found:
-                continue
-            score = result.score - (0.0 if complete else _CUT_OFF)
-            found[words] = Hypothesis(words, score, _aligned(scores, tokens), complete)
+            classes, numbers, promised = self._search.path(result)
+            words = tuple(self._words[number] for number in numbers)
+            if words not in found:
+                found[words] = Hypothesis(words, result.score - (promised or 0.0), classes, promised is None)
         if not found:
             raise CorpusError(f"no prefix survives the beam over {len(scores)} frames; widen it (beam, beam_size)")
         return list(found.values())
 
 
-def _aligned(scores: NDArray[np.float32], tokens: Sequence[int]) -> NDArray[np.int64]:
-    """(T,) classes of the best alignment of tokens."""
-    if not tokens:
-        return np.full(len(scores), NOTHING, dtype=np.int64)
-    log_probs = torch.from_numpy(scores).log_softmax(-1)[None]
-    path, _ = torchaudio.functional.forced_align(log_probs, torch.tensor([list(tokens)]), blank=NOTHING)
-    classes: NDArray[np.int64] = path[0].numpy().astype(np.int64)
-    return classes
+class _Tokens:
+    """The search of words that are tokens, and have their numbers."""
+
+    def __init__(self, tokens: Sequence[int], model: NGram | None, settings: BeamSettings, count: int) -> None:
+        from flashlight.lib.text.decoder import CriterionType, LexiconFreeDecoder, LexiconFreeDecoderOptions, ZeroLM
+
+        known = [token for token in tokens if model is None or model.has[token]]
+        self._left_out = np.setdiff1d(np.arange(count), [NOTHING, *known])
+        options = LexiconFreeDecoderOptions(
+            beam_size=settings.beam_size,
+            beam_size_token=min(settings.token_beam, count),
+            beam_threshold=settings.beam,
+            lm_weight=settings.lm_weight * LOG_10,
+            sil_score=0.0,
+            log_add=True,
+            criterion_type=CriterionType.CTC,
+        )
+        self.decoder = LexiconFreeDecoder(options, model.model if model is not None else ZeroLM(), -1, NOTHING, [])
+
+    def columns(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(T, N) scores as the decoder takes them: without tokens that cannot come."""
+        if not len(self._left_out):
+            return scores
+        scores = scores.copy()
+        scores[:, self._left_out] = -np.inf
+        return scores
+
+    def path(self, result: Any) -> tuple[NDArray[np.int64], list[int], float | None]:
+        """(T,) classes, the words, and what a word that the end cuts off was given in advance; None if there is no such word."""
+        classes = result.tokens[1:-1]
+        words = [token for n, token in enumerate(classes) if token != NOTHING and (not n or classes[n - 1] != token)]
+        return np.array(classes, dtype=np.int64), words, None
 
 
-def _sentences(
-    inventory: Inventory,
-    vocabulary: Mapping[str, Sequence[Sequence[str]]],
-    grammar: str | None,
-    settings: BeamSettings,
-) -> Any:
-    """What flashlight asks for the score of each token: an `LM` of its own.
+class _Lexicon:
+    """The search of words that are spelled: every way through a word's frames is in a tree of all spellings.
 
-    A prefix of tokens is at one or several places of the lexicon's tree; its score is that of the best. Within a word the best score of any word that
-    begins so is used in place of the word's own, so that the beam compares like with like.
+    A node is the frames of one token. Behind it are a node of blanks, other tokens, and at a word's end a last frame of the token, which brings the
+    word and leads back to the root; there the search takes blanks by itself. A word that begins with the token that the one before ended with would
+    follow it without a blank, so the last frame of such a token has a column of its own, behind which `transitions` forbid that token.
+
+    Args:
+        spellings: the tokens of each word's pronunciations.
     """
-    from flashlight.lib.text.decoder import LM
 
-    names = list(vocabulary)
-    model = NGram(grammar, names) if grammar is not None else None
+    def __init__(
+        self, spellings: Sequence[Sequence[Sequence[int]]], model: NGram | None, settings: BeamSettings, count: int
+    ) -> None:
+        from flashlight.lib.text.decoder import CriterionType, LexiconDecoder, LexiconDecoderOptions, Trie, ZeroLM
+
+        ends = {spelling[-1] for ways in spellings for spelling in ways}
+        doubled = sorted(ends & {spelling[0] for ways in spellings for spelling in ways})
+        last = {token: count + n for n, token in enumerate(doubled)}
+        self._tokens = np.array([*range(count), *doubled], dtype=np.int64)
+        size = len(self._tokens)
+        transitions = np.zeros((size, size), dtype=np.float32)
+        for token, column in last.items():
+            transitions[[token, column], column] = -np.inf
+        self._trie = Trie(size, NOTHING)
+        _grow(self._trie, spellings, model, last)
+        self._lm_weight = settings.lm_weight * LOG_10
+        options = LexiconDecoderOptions(
+            beam_size=settings.beam_size,
+            beam_size_token=min(settings.token_beam * (2 if last else 1), size),
+            beam_threshold=settings.beam,
+            lm_weight=self._lm_weight,
+            word_score=settings.word_score,
+            unk_score=-math.inf,
+            sil_score=0.0,
+            log_add=True,
+            criterion_type=CriterionType.ASG,
+        )
+        scorer = model.model if model is not None else ZeroLM()
+        self.decoder = LexiconDecoder(
+            options, self._trie, scorer, NOTHING, NOTHING, -1, transitions.ravel().tolist(), False
+        )
+
+    def columns(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(T, N) scores as the decoder takes them."""
+        return scores[:, self._tokens]
+
+    def path(self, result: Any) -> tuple[NDArray[np.int64], list[int], float | None]:
+        """(T,) classes, the words, and what a word that the end cuts off was given in advance; None if there is no such word."""
+        columns, labels = result.tokens[1:-1], result.words[1:-1]
+        words = [label for label in labels if label >= 0]
+        begun = max((n + 1 for n, label in enumerate(labels) if label >= 0), default=0)
+        while begun < len(columns) and columns[begun] == NOTHING:
+            begun += 1
+        rest = [column for n, column in enumerate(columns) if n >= begun and (n == begun or columns[n - 1] != column)]
+        promised = self._lm_weight * float(self._trie.search(rest).max_score) if rest else None
+        return self._tokens[columns], words, promised
+
+
+def _grow(
+    trie: Any, spellings: Sequence[Sequence[Sequence[int]]], model: NGram | None, last: Mapping[int, int]
+) -> None:
+    """Put words into flashlight's tree.
+
+    Within a word the best score of any word that begins so takes the place of the word's own, so that the beam compares like with like.
+
+    Args:
+        last: the column of a token's last frame, where it has one of its own.
+    """
+    from flashlight.lib.text.decoder import TrieNode
+
     followers: list[dict[int, int]] = [{}]
-    ends: list[list[int]] = [[]]
-    below = [-math.inf]
-    for number, name in enumerate(names):
-        if model is not None and not model.has[number]:
+    words: list[list[int]] = [[]]
+    best = [-math.inf]
+    for word, ways in enumerate(spellings):
+        if model is not None and not model.has[word]:
             continue
-        alone = settings.word_score
-        if model is not None:
-            alone += settings.lm_weight * model.score(model.start(), number)[1]
-        for spelling in vocabulary[name]:
-            node = 0
-            for token in inventory.ids(spelling):
-                if token not in followers[node]:
-                    followers[node][token] = len(followers)
+        score = model.log_10(word) if model is not None else 0.0
+        for spelling in ways:
+            place = 0
+            for token in spelling:
+                if token not in followers[place]:
+                    followers[place][token] = len(followers)
                     followers.append({})
-                    ends.append([])
-                    below.append(-math.inf)
-                node = followers[node][token]
-                below[node] = max(below[node], alone)
-            ends[node].append(number)
+                    words.append([])
+                    best.append(-math.inf)
+                place = followers[place][token]
+                best[place] = max(best[place], score)
+            words[place].append(word)
 
-    class Sentences(LM):  # type: ignore[misc]
-        """Sentences of the words, token by token."""
+    numbers = itertools.count(1)
 
-        def __init__(self) -> None:
-            super().__init__()
-            self._ways: dict[LMState, list[_Way]] = {}
-            self._deltas: dict[LMState, float] = {}
+    def node(token: int, place: int, children: dict[int, Any], labels: list[int]) -> Any:
+        made = TrieNode(token)
+        # Of prefixes with one score the search would keep those with the lower addresses. The difference is taken back at the word's end.
+        made.max_score = best[place] - _APART * (0.618 * next(numbers) % 1)
+        made.children, made.labels, made.scores = children, labels, [0.0] * len(labels)
+        return made
 
-        def start(self, start_with_nothing: bool) -> LMState:
-            from flashlight.lib.text.decoder import LMState
-
-            self._ways.clear()
-            self._deltas.clear()
-            self._first = LMState()
-            self._ways[self._first] = [_Way(0, (), model.start() if model else None, 0.0)]
-            return self._first
-
-        def score(self, state: LMState, token: int) -> tuple[LMState, float]:
-            after = state.child(token)
-            if after not in self._deltas:
-                ways = _follow(self._ways[state], token)
-                self._ways[after] = ways
-                self._deltas[after] = _best(ways) - _best(self._ways[state]) if ways else -math.inf
-            return after, self._deltas[after]
-
-        def finish(self, state: LMState) -> tuple[LMState, float]:
-            ways = self._ways[state]
-            if not ways:
-                return state, -math.inf
-            return state, _ended(ways)[1] - _best(ways)
-
-        def words_of(self, tokens: Sequence[int]) -> tuple[tuple[str, ...], bool]:
-            """The words of a sequence of tokens, and whether it ends where a word does."""
-            ways = self._ways[self._first]
-            for token in tokens:
-                ways = _follow(ways, token)
-            way, _ = _ended(ways)
-            words, rest = [], way.words
-            while rest:
-                rest, word = rest
-                words.append(names[word])
-            return tuple(reversed(words)), not way.node
-
-    def _best(ways: list[_Way]) -> float:
-        return max(map(_promise, ways))
-
-    def _follow(ways: list[_Way], token: int) -> list[_Way]:
-        found = []
-        for way in ways:
-            node = followers[way.node].get(token)
-            if node is None:
-                continue
-            if followers[node]:
-                found.append(_Way(node, way.words, way.state, way.score))
-            for word in ends[node]:
-                state, score = way.state, way.score + settings.word_score
-                if model is not None:
-                    state, more = model.score(state, word)
-                    score += settings.lm_weight * more
-                found.append(_Way(0, (way.words, word), state, score))
-        return found if len(found) <= _MAX_WAYS else heapq.nlargest(_MAX_WAYS, found, key=_promise)
-
-    def _promise(way: _Way) -> float:
-        return way.score + (below[way.node] if way.node else 0.0)
-
-    def _ended(ways: list[_Way]) -> tuple[_Way, float]:
-        """The way that ends best, and its score with the sentence's end."""
-        scored = []
-        for way in ways:
-            score = way.score + (_CUT_OFF if way.node else 0.0)
-            if model is not None:
-                score += settings.lm_weight * model.finish(way.state)
-            scored.append((score, way))
-        score, way = max(scored, key=lambda pair: pair[0])
-        return way, score
-
-    return Sentences()
+    # By place the nodes that follow it, by column. Places come behind those that they follow.
+    behind: list[dict[int, Any]] = [{} for _ in followers]
+    for place in range(len(followers) - 1, -1, -1):
+        for token, after in followers[place].items():
+            column, onward, ended = last.get(token, token), behind[after], words[after]
+            inside = {other: made for other, made in onward.items() if other not in (token, column)}
+            if onward:
+                inside[NOTHING] = node(NOTHING, after, onward, [])
+            if ended:
+                inside[column] = behind[place][column] = node(column, after, {}, ended)
+            behind[place][token] = node(token, after, inside, ended if column == token else [])
+            behind[after] = {}
+    # The root itself cannot be had: Python would delete it.
+    for column, made in behind[0].items():
+        first = trie.insert([column], 0, 0.0)
+        first.max_score, first.children, first.labels, first.scores = (
+            made.max_score,
+            made.children,
+            made.labels,
+            made.scores,
+        )

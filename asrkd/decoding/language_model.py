@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from asrkd import text
 from asrkd.errors import CorpusError, DependencyError
@@ -17,9 +16,8 @@ from asrkd.sequence.grammar import check_words, composed_arpa
 _BINARY = b"mmap lm http://kheafield.com/code"
 # Not a word of any text, so its score is that of an unknown word.
 _UNKNOWN = "\x01"
-_TEN = math.log(10)
-
-State = Any
+# KenLM's scores are to the base of 10.
+LOG_10 = math.log(10)
 
 
 def check_flashlight() -> None:
@@ -31,13 +29,14 @@ def check_flashlight() -> None:
 
 
 class NGram:
-    """An n-gram language model of a list of words; scores are natural logarithms.
+    """An n-gram language model of a list of words.
 
     Args:
         path: an ARPA file (a `.gz` is unpacked) or a binary file of KenLM.
         words: which words, in Unicode's composed form; they are named by their places.
 
     Attributes:
+        model: as flashlight's searches take it; they do not keep it alive.
         has: for each word whether the model has it.
 
     Raises:
@@ -62,7 +61,7 @@ class NGram:
                 check_words(path, names, unigrams, skip_unknown=True)
             try:
                 with _silent_stderr():
-                    self._model = KenLM(os.fsdecode(model), dictionary)
+                    self.model = KenLM(os.fsdecode(model), dictionary)
             except RuntimeError as error:
                 reason = " ".join(str(error).split()).rpartition("threw ")[2]
                 raise CorpusError(
@@ -72,27 +71,17 @@ class NGram:
             known = set(unigrams)
             self.has = [name in known for name in names[:-1]]
         else:
-            first = self.start()
-            unknown = self.score(first, len(words))[1]
-            self.has = [self.score(first, number)[1] != unknown for number in range(len(words))]
+            unknown = self.log_10(len(words))
+            self.has = [self.log_10(number) != unknown for number in range(len(words))]
             if not any(self.has):
                 raise CorpusError(
                     f"language model {str(path)!r} has none of the {len(words)} words that can be recognized; give the model of this language, and of "
                     "these units"
                 )
 
-    def start(self) -> State:
-        """The state at the beginning of a sentence."""
-        return self._model.start(False)
-
-    def score(self, state: State, word: int) -> tuple[State, float]:
-        """The state behind a word, and the word's score."""
-        after, score = self._model.score(state, word)
-        return after, _TEN * score
-
-    def finish(self, state: State) -> float:
-        """The score of the sentence's end."""
-        return _TEN * float(self._model.finish(state)[1])
+    def log_10(self, word: int) -> float:
+        """The score of a word as the first of a sentence."""
+        return float(self.model.score(self.model.start(False), word)[1])
 
 
 def is_kenlm_binary(path: str | Path) -> bool:
