@@ -11,6 +11,7 @@ import click
 
 from asrkd.acoustic import as_planned, load_model
 from asrkd.cli import options
+from asrkd.errors import StoreError
 from asrkd.labeling.relabel import relabel
 from asrkd.store import Store
 from asrkd.store.card import CardFacts
@@ -25,6 +26,7 @@ from asrkd.store.manifests import AUDIO, Exported, to_lhotse, to_nemo
 from asrkd.store.share import pull, push
 from asrkd.store.snapshot import take as take_snapshot
 from asrkd.store.verify import problems as find_problems
+from asrkd.text_teachers import is_text_spec
 
 
 @click.group()
@@ -73,6 +75,10 @@ def verify_command(root: str, share: float | None, teacher: str | None) -> None:
     if share is not None and teacher is not None:
         opened = Store.open(root)
         identity = opened.identity
+        if is_text_spec(identity.teacher):
+            raise StoreError(
+                f"store {root!r} holds the text of {identity.teacher!r}, and no posteriors of frames, which --relabel compares; leave it out"
+            )
         loaded = as_planned(load_model(teacher, autocast=identity.autocast, probe=False), identity.teacher_fingerprint)
         compared, different = relabel(opened, loaded, share)
         click.echo(f"labeled again: {compared} utterances")

@@ -44,7 +44,10 @@ def relabel(store: Store, teacher: AcousticModel, share: float, *, seed: int = 0
         raise ConfigError(f"the share to label again is {share}, but must be above 0 and at most 1")
     identity = store.identity
     if POSTERIORS not in identity.streams:
-        raise StoreError(f"store {store.root!r} holds transcripts without targets, so there is nothing to compare")
+        what = ", ".join(identity.streams) or "transcripts"
+        raise StoreError(
+            f"store {store.root!r} holds {what} without posteriors of frames, so there is nothing to compare"
+        )
     if not identity.embedding.column:
         raise StoreError(
             f"store {store.root!r} embeds neither audio nor features, so nothing in it can be labeled again"

@@ -48,7 +48,14 @@ def frame_cross_entropy(logits: Tensor, alignment: Tensor, *, label_smoothing: f
     return loss, int(labeled.sum())
 
 
-def ctc_loss(logits: Tensor, lengths: Tensor, tokens: Sequence[Sequence[int]], *, blank: int = 0) -> tuple[Tensor, int]:
+def ctc_loss(
+    logits: Tensor,
+    lengths: Tensor,
+    tokens: Sequence[Sequence[int]],
+    *,
+    blank: int = 0,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, int]:
     """Connectionist temporal classification (Graves et al. 2006, equation 8), in nats.
 
     Args:
@@ -56,6 +63,7 @@ def ctc_loss(logits: Tensor, lengths: Tensor, tokens: Sequence[Sequence[int]], *
         lengths: (N,) int64 frames of each utterance.
         tokens: for each utterance its class ids, without blanks.
         blank: class id of the blank.
+        weights: (N,) factors of the utterances' losses; None for 1.
 
     Returns:
         The sum of -log P(tokens) over the utterances that can be aligned (a scalar), and how many cannot: they have
@@ -72,13 +80,13 @@ def ctc_loss(logits: Tensor, lengths: Tensor, tokens: Sequence[Sequence[int]], *
     exact = torch.promote_types(logits.dtype, torch.float32)
     needed = [len(one) + sum(a == b for a, b in zip(one, one[1:], strict=False)) for one in tokens]
     too_short = sum(need > have for need, have in zip(needed, lengths.tolist(), strict=True))
-    loss = functional.ctc_loss(
+    losses = functional.ctc_loss(
         logits.log_softmax(-1, dtype=exact).transpose(0, 1),
         torch.tensor([unit for one in tokens for unit in one], dtype=torch.int64, device=logits.device),
         lengths,
         torch.tensor([len(one) for one in tokens], dtype=torch.int64, device=logits.device),
         blank=blank,
-        reduction="sum",
+        reduction="sum" if weights is None else "none",
         zero_infinity=True,
     )
-    return loss, too_short
+    return losses if weights is None else (losses * weights.to(losses)).sum(), too_short

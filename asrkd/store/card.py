@@ -11,6 +11,7 @@ from asrkd.errors import StoreError
 from asrkd.store.inspect import store_statistics
 from asrkd.store.reader import Store
 from asrkd.store.schema import shard_schema
+from asrkd.targets.streams import TOKENS
 
 # https://huggingface.co/docs/hub/datasets-cards: the categories of `size_categories`.
 _SIZES = (
@@ -44,6 +45,20 @@ _MEANINGS = {
     "target_ids": "class ids of new entries, a byte plane",
     "target_codes": "values of the entries, a byte plane",
     "target_log_probs": "natural-log posteriors, frame after frame",
+    "text_raw": "the teacher's text as it wrote it; `text` is normalized",
+    "text_confidence": "geometric mean of the probabilities of the text's tokens; null where not known",
+    "text_rate": "letters and digits of the text a second of audio",
+    "text_compression": "bytes of the text over those that zlib makes of it",
+    "text_repetition": "share of the text that is one block again and again",
+    "text_no_speech": "probability that nothing is said; null where not known",
+    "text_language": "what the teacher takes the speech for; null where not known",
+    "text_flags": "what is suspicious in the text",
+    "text_words": "words with begin and end in seconds, JSON; null where not known",
+    "token_ids": "tokens of the n best texts, the best first, ids of the teacher's vocabulary",
+    "token_log_probs": "natural-log probability of each token; NaN where not known",
+    "token_counts": "tokens of each of the n best texts",
+    "token_scores": "natural-log probability of each of the n best texts; NaN where not known",
+    "token_texts": "the n best texts, normalized, a line each, UTF-8",
 }
 
 
@@ -107,6 +122,13 @@ def card(store: Store, facts: CardFacts) -> str:
             + "\n```python\nfrom asrkd.store import Store\n\n"
             'store = Store.open(".")\nfor row in store.rows():\n    targets = store.targets(row)  # row_splits, ids, log_probs\n```\n'
         )
+    if TOKENS in identity.streams:
+        flags = ", ".join(f"{flag} {count:,}" for flag, count in found["text_flags"].items())
+        figures = "".join(f"- {title}: {_quantiles(found[key])}.\n" for key, title in _TEXT.items() if key in found)
+        parts.append(
+            f"## Texts\n\n- Text teacher: `{identity.teacher}`, fingerprint `{identity.teacher_fingerprint}`.\n{figures}"
+            f"- Flagged texts: {flags or 'none'}.\n"
+        )
     settings = "".join(f"- `{key}`: {value}\n" for key, value in identity.front_end.to_dict().items())
     parts.append(f"## Front end\n\n{settings}")
     rows = [f"| `{field.name}` | `{field.type}` | {_meaning(field.name)} |\n" for field in shard_schema(identity)]
@@ -123,7 +145,7 @@ def _use(store: Store) -> str:
     if not store.identity.teacher:
         return "Training and evaluation of speech recognition: audio with transcripts."
     return (
-        "Training of speech recognition models from a teacher's posteriors (knowledge distillation). The targets, and any text that a teacher gave, are "
+        f"Training of speech recognition models from a teacher's {'posteriors' if store.identity.inventory else 'texts'} (knowledge distillation). The targets, and any text that a teacher gave, are "
         "a model's and have its errors; they are not meant for evaluation, and not for finding out who speaks."
     )
 
@@ -144,6 +166,12 @@ _STATISTICS = {
     "kept_mass": "Kept probability mass of an utterance",
     "entropy": "Entropy in nats",
     "confidence": "Probability of the best class",
+}
+
+
+_TEXT = {
+    "text_confidence": "Confidence (geometric mean of the probabilities of tokens)",
+    "text_rate": "Letters and digits a second",
 }
 
 

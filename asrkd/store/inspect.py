@@ -10,8 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from asrkd.corpus.text_flags import FLAGS
+from asrkd.store.index import TEXT_COLUMNS
 from asrkd.store.reader import Store
 from asrkd.store.sample import Sample
+from asrkd.targets.streams import TOKENS
 
 
 def info(store: Store) -> dict[str, Any]:
@@ -35,10 +38,13 @@ def info(store: Store) -> dict[str, Any]:
 def head(store: Store, count: int) -> Iterator[dict[str, Any]]:
     """The first utterances, each with the most probable classes of its middle frame."""
     columns = ["id", "speaker", "text", "duration", "num_frames", "kept_mass", "entropy", "confidence"]
+    columns += ["text_raw", *TEXT_COLUMNS] if TOKENS in store.identity.streams else []
     for number, row in enumerate(store.rows([*columns, *store.target_columns])):
         if number == count:
             return
         shown = {name: row[name] for name in columns}
+        if shown.get("text_flags") is not None:
+            shown["text_flags"] = list(shown["text_flags"])
         if store.target_columns and row["num_frames"]:
             middle = store.targets(row).frames(torch.tensor([row["num_frames"] // 2]))
             best = middle.log_probs.argsort(descending=True, stable=True)[:3]
@@ -48,14 +54,21 @@ def head(store: Store, count: int) -> Iterator[dict[str, Any]]:
 
 
 def store_statistics(store: Store) -> dict[str, Any]:
-    """Utterances, hours and frames, quantiles of the statistics columns (`asrkd.store.sample`), and compressed bytes a frame by column."""
-    samples = {name: Sample() for name in ("duration", "kept_mass", "entropy", "confidence")}
+    """Utterances, hours and frames, quantiles of the statistics columns (`asrkd.store.sample`), texts with each flag, and compressed bytes a frame by
+    column."""
+    of_text = list(TEXT_COLUMNS) if TOKENS in store.identity.streams else []
+    figures = [name for name in of_text if name != "text_flags"]
+    samples = {name: Sample() for name in ("duration", "kept_mass", "entropy", "confidence", *figures)}
+    flags: Counter[str] = Counter()
     frames = 0
     sizes: Counter[str] = Counter()
-    for part in store.indexes([*samples, "num_frames"]):
+    for part in store.indexes([*samples, "num_frames", *(["text_flags"] if of_text else [])]):
+        if of_text:
+            flags.update(flag for some in part["text_flags"].to_pylist() for flag in some or ())
         frames += int(part["num_frames"].to_numpy().sum())
         for name, sample in samples.items():
-            sample.add(part[name].drop_null().to_numpy())
+            values = part[name].drop_null().to_numpy()
+            sample.add(values[np.isfinite(values)])
         if len(part):
             sizes.update(column_bytes(store.metadata(part["unit"][0].as_py())))
     result: dict[str, Any] = {"utterances": samples["duration"].count, "hours": samples["duration"].total / 3600}
@@ -63,6 +76,8 @@ def store_statistics(store: Store) -> dict[str, Any]:
         if sample.count:
             low, middle, high = np.quantile(sample.values, [0.05, 0.5, 0.95])
             result[name] = {"mean": sample.mean, "p05": float(low), "p50": float(middle), "p95": float(high)}
+    if of_text:
+        result["text_flags"] = {flag: flags[flag] for flag in FLAGS if flag in flags}
     result["frames"] = max(frames, 1)
     result["bytes_per_frame"] = {name: round(size / max(frames, 1), 3) for name, size in sizes.items()}
     return result

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 from asrkd import fingerprint
 from asrkd.config import is_pair
+from asrkd.corpus.text_flags import FLAGS, flag_bits
 from asrkd.errors import ConfigError
-from asrkd.store.index import Index, name_hash
+from asrkd.store.index import TEXT_COLUMNS, Index, name_hash
 from asrkd.streaming.rows import Place
 
-BOUNDED = ("duration", "num_frames", "kept_mass", "entropy", "confidence")
+_FLAGGED = "text_flags"
+# Of stores of text teachers alone.
+BOUNDED_TEXT = tuple(column for column in TEXT_COLUMNS if column != _FLAGGED)
+BOUNDED = ("duration", "num_frames", "kept_mass", "entropy", "confidence", *BOUNDED_TEXT)
 # Utterances that are filtered at a time.
 _CHUNK = 1 << 20
 
@@ -26,9 +30,11 @@ class Filter:
 
     Attributes:
         bounds: column -> (lowest, highest), both inclusive, None for no bound; columns are `duration` (seconds),
-            `num_frames`, `kept_mass`, `entropy` (nats) and `confidence`. An utterance without a value is left out.
+            `num_frames`, `kept_mass`, `entropy` (nats) and `confidence`, of text teachers `text_confidence`, `text_rate`,
+            `text_compression`, `text_repetition` and `text_no_speech`. An utterance without a value is left out.
         ids: only these utterances; None for all.
         speakers: only utterances of these speakers; None for all.
+        without_flags: no utterance whose text has one of these flags (`asrkd.corpus.text_flags.FLAGS`).
 
     Names are compared by hashes of 64 bits.
     """
@@ -36,8 +42,12 @@ class Filter:
     bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     ids: frozenset[str] | None = None
     speakers: frozenset[str] | None = None
+    without_flags: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        for flag in self.without_flags:
+            if flag not in FLAGS:
+                raise ConfigError(f"a text has no flag {flag!r}; choose from {', '.join(FLAGS)}")
         for column, pair in self.bounds.items():
             if column not in BOUNDED:
                 raise ConfigError(f"a source cannot be filtered by {column!r}; choose from {', '.join(BOUNDED)}")
@@ -48,7 +58,11 @@ class Filter:
 
     def columns(self) -> list[str]:
         """The index columns that the filter looks at."""
-        return [*self.bounds, *self._members()]
+        return [*self.bounds, *self._members(), *([_FLAGGED] if self.without_flags else [])]
+
+    def text_columns(self) -> list[str]:
+        """Those of them that only stores of text teachers have."""
+        return [column for column in self.columns() if column in TEXT_COLUMNS]
 
     def mask(self, index: Index, start: int, end: int) -> NDArray[np.bool_]:
         """(end - start,) which utterances of this stretch of an index stay; none without a frame does."""
@@ -57,6 +71,8 @@ class Filter:
             # A missing value is NaN, which is neither above nor below anything. float64: as the bounds are.
             values = index.column(column)[start:end].astype(np.float64)
             keep &= (values >= (-np.inf if low is None else low)) & (values <= (np.inf if high is None else high))
+        if self.without_flags:
+            keep &= (index.column(_FLAGGED)[start:end] & flag_bits(sorted(self.without_flags))) == 0
         for column, members in self._members().items():
             hashes = np.array(sorted(map(name_hash, members)), np.uint64)
             keep &= np.isin(index.column(column)[start:end], hashes)

@@ -18,7 +18,7 @@ from asrkd.streaming.disk_cache import DiskCache
 from asrkd.streaming.rows import Place, SourceRows
 from asrkd.streaming.selection import Filter, Selection
 from asrkd.targets.frame_rate_map import FrameRateMap
-from asrkd.targets.streams import POSTERIORS
+from asrkd.targets.streams import POSTERIORS, TOKENS
 from asrkd.targets.vocabulary_map import VocabularyMap
 
 _log = logging.getLogger(__name__)
@@ -95,6 +95,11 @@ class Source:
         )
         self._cache_mb = cache_mb
         chosen = filter or Filter()
+        if chosen.text_columns() and TOKENS not in store.identity.streams:
+            raise ConfigError(
+                f"source {name!r}: is filtered by {', '.join(chosen.text_columns())}, but the store {store.root!r} is of no text teacher, so it has no "
+                "such column; filter it by others"
+            )
         index, shards = open_index(
             store, list(dict.fromkeys(["num_frames", "duration", *chosen.columns()])), disk_cache
         )

@@ -89,9 +89,9 @@ class TokenTargets:
         ends = np.cumsum(self.hypotheses.cpu().numpy())
         return [lines[end - count : end] for end, count in zip(ends, self.hypotheses.tolist(), strict=True)]
 
-    def weights(self) -> list[Tensor]:
-        """For each utterance (n,) the probabilities of its hypotheses, which sum to 1: softmax of their scores, even where there are none."""
-        return [scores.nan_to_num(0.0).softmax(0) for scores in self.scores.split(self.hypotheses.tolist())]
+    def scores_of_each(self) -> list[Tensor]:
+        """For each utterance (n,) the log-probabilities of its hypotheses."""
+        return list(self.scores.split(self.hypotheses.tolist()))
 
 
 @dataclass(frozen=True)

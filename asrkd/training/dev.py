@@ -50,7 +50,7 @@ def dev_batches(config: TrainConfig, front_end: FrontEnd) -> Iterator[Batch]:
 @torch.no_grad()
 def dev_loss(model: nn.Module, config: TrainConfig, front_end: FrontEnd, objective: FrameObjective) -> float:
     """Labeled loss on the dev store, the mean over utterances of their batches' losses per frame, without smoothing of labels."""
-    plain = dataclasses.replace(objective, kinds={_NAME: "labeled"}, hard=HardLossConfig())
+    plain = dataclasses.replace(objective, kinds={_NAME: "labeled"}, hard=HardLossConfig(), n_best={})
     device = next(model.parameters()).device
     model.eval()
     summed = count = 0.0

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from asrkd.streaming.batch import Batch
+from asrkd.targets.streams import TOKENS
 from asrkd.training.callback import Callback
 from asrkd.training.objective import HardLossConfig
 from asrkd.training.student import Student, StudentOutput, run_model
@@ -67,7 +68,8 @@ def losses(trainer: Trainer, name: str) -> tuple[float, float]:
             total += output.logits.softmax(-1)[output.mask].double().sum(dim=0)
             frames += count
             # Without what takes memory.
-            light = dataclasses.replace(batch, features=torch.empty(0), streams={}, has={})
+            texts = {name: one for name, one in batch.streams.items() if name == TOKENS}
+            light = dataclasses.replace(batch, features=torch.empty(0), streams=texts)
             seen.append((light, output.logits.shape, output.lengths))
     mean = (total / total.sum()).clamp_min(1e-5).log().float()
     for batch, shape, lengths in seen:

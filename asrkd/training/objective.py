@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from asrkd.callables import check_spec, find_callable
 from asrkd.config import check, setting
 from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.spelling import CannotSpell
 from asrkd.corpus.tokenizer import Tokenizer, spell
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.losses.delay_window import delay_window_cross_entropy
@@ -19,7 +20,8 @@ from asrkd.losses.hard import ctc_loss, frame_cross_entropy
 from asrkd.losses.soft import POLICIES, POLICY, soft_cross_entropy
 from asrkd.streaming.batch import Batch
 from asrkd.targets.sparse import SparseTargets
-from asrkd.targets.streams import POSTERIORS
+from asrkd.targets.streams import POSTERIORS, TOKENS
+from asrkd.targets.token_codec import TokenTargets
 from asrkd.training.student import Losses, Student, StudentOutput
 
 
@@ -73,6 +75,7 @@ class FrameObjective:
 
     Attributes:
         kinds: by source name, `soft` or `labeled`.
+        n_best: by source name, texts of an utterance to learn from; 1 where not given.
 
     Raises:
         ConfigError: a setting does not go with the topology, or `function` cannot be found.
@@ -83,6 +86,7 @@ class FrameObjective:
     kinds: Mapping[str, str]
     soft: SoftLossConfig
     hard: HardLossConfig = field(default_factory=HardLossConfig)
+    n_best: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         soft, topology = self.soft, self.inventory.topology
@@ -132,8 +136,41 @@ class FrameObjective:
 
     def _ctc(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Losses:
         tokens = [self.tokens(text, what=key) for key, text in zip(batch.ids, batch.texts, strict=True)]
-        total, too_short = ctc_loss(logits, lengths, tokens)
+        most = self.n_best.get(batch.source[0], 1)
+        if most > 1:
+            total, too_short = self._ctc_of_several(logits, lengths, batch, tokens, most)
+        else:
+            total, too_short = ctc_loss(logits, lengths, tokens)
         return total, {f"{batch.source[0]}_too_short": float(too_short)} if too_short else {}
+
+    def _ctc_of_several(
+        self, logits: Tensor, lengths: Tensor, batch: Batch, best: Sequence[Sequence[int]], most: int
+    ) -> tuple[Tensor, int]:
+        """CTC of the n best texts of each utterance, weighted by their probabilities; of these `best` are the first, which can be spelled.
+
+        Others that cannot be are left out; their weight is the others'.
+        """
+        targets = batch.streams.get(TOKENS)
+        if not isinstance(targets, TokenTargets) or not bool(batch.has[TOKENS].all()):
+            raise MismatchError(
+                f"batch of source {batch.source[0]!r}: utterances without the n best texts; label them first"
+            )
+        rows: list[int] = []
+        tokens: list[Sequence[int]] = []
+        weights: list[Tensor] = []
+        for row, (texts, scores) in enumerate(zip(targets.texts(), targets.scores_of_each(), strict=True)):
+            kept = [0]
+            tokens.append(best[row])
+            for number, text in enumerate(texts[1:most], 1):
+                try:
+                    tokens.append(self.tokens(text, what=batch.ids[row]))
+                except CannotSpell:
+                    continue
+                kept.append(number)
+            rows += [row] * len(kept)
+            weights.append(scores[kept].nan_to_num(0.0).softmax(0))
+        at = torch.tensor(rows, device=logits.device)
+        return ctc_loss(logits[at], lengths[at], tokens, weights=torch.cat(weights))
 
     def _soft(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Losses:
         mask = StudentOutput(logits, lengths).mask

@@ -62,6 +62,7 @@ class Objectives:
             kinds={name: source.kind for name, source in config.sources.items()},
             soft=config.soft_loss,
             hard=config.hard_loss,
+            n_best={name: source.n_best for name, source in config.sources.items()},
         )
         self._config = config
         self.sequence = self._sequence(sources, log_prior, device)

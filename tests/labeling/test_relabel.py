@@ -73,7 +73,7 @@ def test_what_cannot_be_compared_is_refused(corpus: Path, teacher: str, tmp_path
     root = labeled(corpus, tmp_path / "store", teacher, "topk:3", "none")
     with pytest.raises(StoreError, match="embeds neither audio nor features"):
         relabel(Store.open(root), load_model(teacher), 0.5)
-    with pytest.raises(StoreError, match="holds transcripts without targets"):
+    with pytest.raises(StoreError, match="holds transcripts without posteriors"):
         relabel(Store.open(str(corpus / "stores/labeled")), load_model(teacher), 0.5)
     with pytest.raises(ConfigError, match="share to label again is 0, but must be above 0"):
         relabel(Store.open(root), load_model(teacher), 0)
