@@ -71,7 +71,7 @@ def test_rows_of_a_text_teacher(own: str, tmp_path: Path) -> None:
         assert tokens.ids.tolist() == [*map(int, words.split()), 1]
         level = -float(tokens.log_probs[0])
         assert row["text_confidence"] == pytest.approx(np.exp(-level), abs=1e-3)
-        assert tokens.scores.tolist() == pytest.approx([level * len(words.split()), -2.0], abs=1e-2)
+        assert tokens.scores.tolist() == pytest.approx([-level * len(words.split()), -2.0], abs=1e-2)
     with pytest.raises(StoreError, match="holds tokens, and no posteriors"):
         store.targets(rows[0])
     compact(store, str(tmp_path / "compact"))
