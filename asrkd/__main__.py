@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from asrkd.errors import broken_library
+from asrkd.extras import broken_library
 
 
 def main() -> None:

@@ -33,28 +33,3 @@ class MismatchError(AsrkdError):
 
 class DependencyError(AsrkdError):
     """An optional package is needed and not installed, or installed and broken."""
-
-
-def not_importable(package: str, need: str, install: str, error: Exception) -> DependencyError:
-    """The error of an optional package that cannot be imported: it is not installed, or it is and does not work.
-
-    Args:
-        package: its name.
-        need: what needs it, the beginning of the message.
-        install: what pip installs it by.
-        error: what the import raised.
-    """
-    if isinstance(error, ModuleNotFoundError) and (error.name or package).partition(".")[0] == package:
-        return DependencyError(f"{need}: pip install '{install}'")
-    why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return DependencyError(
-        f"{need}: {package} is installed but cannot be imported ({why}); install it again: pip install --force-reinstall '{install}'"
-    )
-
-
-def broken_library(error: Exception) -> DependencyError:
-    """The error of a library that asrkd cannot work without, and that cannot be loaded; `error`: what the import raised."""
-    reason = " ".join(str(error).split())
-    return DependencyError(
-        f"a library that asrkd needs cannot be loaded ({reason}); install asrkd again: pip install --force-reinstall asrkd"
-    )

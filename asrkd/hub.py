@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asrkd.errors import AsrkdError, CorpusError, not_importable
+from asrkd.errors import AsrkdError, CorpusError
+from asrkd.extras import not_importable
 from asrkd.files import refused
 
 PREFIX = "hf://"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from asrkd.errors import DependencyError, not_importable
+from asrkd.errors import DependencyError
+from asrkd.extras import not_importable
 from asrkd.labeling import ray_cluster
 from asrkd.store import Identity, Store, conditional
 from asrkd.store.files import Files

@@ -16,6 +16,7 @@ ROOTS = [Path(package.__file__).parent for package in (asrkd, asrkd_recipes)]
 
 ORDER = (
     "errors",
+    "extras",
     "text",
     "files",
     "checkpoint",

@@ -29,6 +29,8 @@ def cli(context: click.Context, debug: bool) -> None:
       asrkd transcribe SPEC AUDIO...     text of audio without transcripts
       asrkd live SPEC FILE|-|microphone  words while they are spoken
       asrkd export sherpa SPEC OUT       a student for sherpa-onnx
+
+    asrkd doctor says which optional parts are installed.
     """
     context.obj = {"debug": debug}
 
@@ -38,6 +40,7 @@ for name, function, short_help in (
     ("corpus", "corpus.corpus", "Look at a corpus, and measure it."),
     ("decode", "decode.decode_command", "Decode CUTS with a model, and score."),
     ("demo", "demo.demo_command", "The whole study on a small synthetic corpus."),
+    ("doctor", "doctor.doctor_command", "What is installed here, and what each part is for."),
     ("estimate", "estimate.estimate_command", "What HOURS of audio like CUTS will cost."),
     ("export", "export.export", "Students for other runtimes."),
     ("label", "label.label", "Store a teacher's soft targets of audio."),

@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from asrkd.errors import AsrkdError
+from asrkd.extras import broken_library, extra_of
 from asrkd.files import refused
 from asrkd.labeling.stop import Terminated, terminated_by_signal
 from asrkd.processes import check_guard
@@ -59,6 +60,10 @@ def run_command(command: click.Command) -> None:
         )
     except AsrkdError as error:
         _failed(error)
+    except ModuleNotFoundError as error:
+        if not extra_of(error.name or ""):
+            raise
+        _failed(broken_library(error))
 
 
 def _invoke(command: click.Command) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from asrkd.errors import broken_library
+from asrkd.extras import broken_library
 
 
 class LazyCommand(click.Command):

@@ -13,6 +13,7 @@ from asrkd.corpus.inventory import InventoryConfig
 from asrkd.distributed.ranks import leave
 from asrkd.files import check_file
 from asrkd.report.alignment import write_alignment_report
+from asrkd.report.html import check_report
 from asrkd.report.tables import text_table
 from asrkd.store import Store
 from asrkd.training.config import TrainConfig
@@ -143,6 +144,7 @@ def align_command(
     Utterances that cannot be aligned are left out and named; quarantine/ in OUT has all the reasons.
     """
     if report:
+        check_report()
         check_file(report)
     progress, opened = ProgressBar(), Store.open(store)
     found = align_store(

@@ -14,7 +14,8 @@ import torch
 from asrkd.corpus.characters import WORD_BEGIN
 from asrkd.corpus.spelling import CannotSpell
 from asrkd.corpus.token_table import SPECIAL, with_blank
-from asrkd.errors import CorpusError, not_importable
+from asrkd.errors import CorpusError
+from asrkd.extras import not_importable
 
 MODEL = "bpe.model"
 # Fields of the file: pieces, how it was trained, how it normalizes text.

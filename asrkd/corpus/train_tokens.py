@@ -14,7 +14,8 @@ from asrkd.corpus.sentencepiece_model import MODEL, SentencePiece
 from asrkd.corpus.text_rules import TextRules
 from asrkd.corpus.topology import BLANK
 from asrkd.corpus.transcripts import transcript_of
-from asrkd.errors import ConfigError, CorpusError, not_importable
+from asrkd.errors import ConfigError, CorpusError
+from asrkd.extras import not_importable
 
 KINDS_OF_TOKENS = ("bpe", "unigram", "characters")
 # As in icefall: blank, ends of sentences, unknown.

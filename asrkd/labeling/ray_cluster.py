@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from asrkd.errors import AsrkdError, ConfigError, not_importable
+from asrkd.errors import AsrkdError, ConfigError
+from asrkd.extras import not_importable
 from asrkd.labeling.crew import ALONE, Crew
 from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.worker import Labeler, UnitResult

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asrkd import files
+from asrkd.extras import import_optional
 from asrkd.report.pictures import Figure
 from asrkd.report.tables import Table, html_table
 
@@ -30,9 +31,15 @@ class Section:
     clips: Sequence[PlayableClip] = ()
 
 
+def check_report() -> None:
+    """Raise `DependencyError` where reports cannot be written: before hours of work that end with one."""
+    import_optional("jinja2")
+    import_optional("matplotlib")
+
+
 def render(title: str, intro: str, sections: Sequence[Section]) -> str:
     """The whole page. All text is escaped; nothing is loaded from elsewhere (and its policy forbids it)."""
-    import jinja2  # here: most commands write no page
+    jinja2 = import_optional("jinja2")  # here: most commands write no page
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asrkd.errors import ConfigError, MismatchError
+from asrkd.extras import import_optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -263,9 +264,8 @@ def posteriorgram(
 
 def empty_canvas(height: float) -> Canvas:
     """A picture to draw into, as wide as a page and so many inches high. matplotlib is imported here: most commands draw nothing."""
-    from matplotlib.figure import Figure as Canvas
-
-    return Canvas(figsize=(WIDTH, height), layout="constrained")
+    canvas: Canvas = import_optional("matplotlib.figure").Figure(figsize=(WIDTH, height), layout="constrained")
+    return canvas
 
 
 def figure(canvas: Canvas, caption: str, alt: str) -> Figure:

@@ -6,7 +6,8 @@ import functools
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from asrkd.errors import StoreError, not_importable
+from asrkd.errors import StoreError
+from asrkd.extras import not_importable
 
 
 def put(root: str, name: str, data: bytes) -> bool:

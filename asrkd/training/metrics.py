@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from asrkd import files, text
 from asrkd.errors import ConfigError
+from asrkd.extras import import_optional
 from asrkd.streaming.batch import Batch
 from asrkd.training.callback import Callback
 
@@ -40,6 +41,7 @@ class Log(Callback):
     def begin(self, trainer: Trainer) -> None:
         self._reset()
         if trainer.ranks.first:
+            import_optional("tensorboard")
             from torch.utils.tensorboard import SummaryWriter
 
             kept = [line for line in read_metrics(trainer.run) if line["step"] <= trainer.step]

@@ -16,7 +16,8 @@ from torch import Tensor
 from asrkd.corpus.cut_json import CutJson
 from asrkd.corpus.resampler import StreamResampler
 from asrkd.decoding.live import LiveRecognizer
-from asrkd.errors import ConfigError, CorpusError, DependencyError, not_importable
+from asrkd.errors import ConfigError, CorpusError, DependencyError
+from asrkd.extras import not_importable
 from asrkd.segmentation.samples import blocks
 
 # Chunks of a microphone that may wait before audio is lost.

@@ -35,6 +35,7 @@ def test_the_command_line_is_as_documented() -> None:
         "align",
         "decode",
         "demo",
+        "doctor",
         "estimate",
         "export",
         "export onnx",

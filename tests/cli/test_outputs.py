@@ -120,6 +120,7 @@ SHOWS: dict[str, Arguments] = {
         "estimate", p.corpus / "unlabeled.jsonl.gz", "--hours", 1, "--teacher", p.teacher, "--readers", 0,
         "--sample-minutes", 0.1,
     ],
+    "doctor": lambda p, _: ["doctor"],
     "live": lambda p, _: ["live", p / "run", next((p.corpus / "audio").rglob("*.flac")), "--lexicon", p.lexicon],
     "label status": lambda p, _: ["label", "status", p / "finished"],
     "score": lambda p, _: ["score", p / "hyp.txt", p / "hyp.txt"],
