@@ -32,7 +32,7 @@ class GraphFrontEnd:
 
     features: Features
     settings: Mapping[str, Any]
-    sampling_rate: int = 16000
+    sampling_rate: int
     padding: float = 0.0
 
 
@@ -46,7 +46,7 @@ class NemoMel:
         normalize: `per_feature` (each bin to zero mean and unit deviation over the utterance), or empty.
     """
 
-    sampling_rate: int = 16000
+    sampling_rate: int = FrontEnd.sampling_rate
     num_mels: int = 80
     normalize: str = "per_feature"
 

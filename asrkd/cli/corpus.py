@@ -24,8 +24,18 @@ def corpus() -> None:
 @corpus.command("look")
 @click.argument("cuts")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--sample", type=click.IntRange(1), default=1000, help="Cuts whose audio is read, chosen at random.")
-@click.option("--clips", type=click.IntRange(0, 200), default=20, help="Cuts that can be played, about 80 kB each.")
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    default=options.default_of(look_at, "sample"),
+    help="Cuts whose audio is read, chosen at random.",
+)
+@click.option(
+    "--clips",
+    type=click.IntRange(0, 200),
+    default=options.default_of(write_corpus_page, "clips"),
+    help="Cuts that can be played, about 80 kB each.",
+)
 @click.option("--seed", default=0, help="Another one chooses others.")
 @options.CHANNEL
 @_WORKERS

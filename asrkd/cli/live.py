@@ -20,6 +20,7 @@ from asrkd.transcription.live import LiveText, of_microphone, of_pcm, of_recordi
 from asrkd.transcription.recordings import recordings
 
 MICROPHONE = "microphone"
+_FORMATS = ("text", "jsonl")
 
 
 @click.command("live", cls=options.ModelCommand)
@@ -28,8 +29,8 @@ MICROPHONE = "microphone"
 @click.option(
     "--format",
     "form",
-    type=click.Choice(("text", "jsonl")),
-    default="text",
+    type=click.Choice(_FORMATS),
+    default=_FORMATS[0],
     help="A line for each utterance; or a line of JSON whenever the words change, with times, lag and whether the utterance has ended.",
 )
 @click.option("--chunk", default=0.1, metavar="SECONDS", help="Audio that is taken at a time.")

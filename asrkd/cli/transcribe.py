@@ -27,7 +27,7 @@ from asrkd.transcription.transcribe import UTTERANCES, Transcriber
     "--format",
     "form",
     type=click.Choice(list(FORMATS)),
-    default="text",
+    default=next(iter(FORMATS)),
     help="A line for each recording; JSON Lines of utterances with words, times, confidences; CTM; SRT, for one recording.",
 )
 @click.option(

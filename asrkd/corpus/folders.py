@@ -29,7 +29,7 @@ class AudioFiles:
         files: audio files, in order of name.
         passed_over: number of other files by suffix.
         hidden: number of hidden files and folders, which are passed over as well.
-        unreadable: folders that could not be listed, with the reason.
+        unreadable: folders that could not be listed, or are empty in place of an audio file, with the reason.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -71,6 +71,8 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...], found: AudioFiles) ->
         except OSError as error:
             found.unreadable.append((Path(folder), error.strerror or str(error)))
             continue
+        if above and not listed and os.path.splitext(folder)[1].lower() in SUFFIXES:
+            found.unreadable.append((Path(folder), "it is an empty folder with the name of an audio file"))
         stems: dict[str, str] = {}
         for entry in listed:
             if entry.name.startswith(".") or entry.name in _SYSTEM_FOLDERS:

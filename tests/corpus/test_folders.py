@@ -110,6 +110,9 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_found(tmp_path: Path, monk
     (tmp_path / "movie.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
     soundfile.write(tmp_path / "none.wav", np.zeros(0, np.float32), RATE)
     os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "hollow.WAV").mkdir()
+    (tmp_path / "nothing").mkdir()
+    audio(tmp_path / "session.wav/x.wav")
     scandir = os.scandir
 
     def refusing(path: str) -> object:
@@ -122,13 +125,14 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_found(tmp_path: Path, monk
     for key, words in {
         "closed/": "closed' cannot be read (Permission denied), so its audio is not labeled",
         "empty": "is empty (0 bytes)",
+        "hollow.WAV/": "hollow.WAV' cannot be read (it is an empty folder with the name of an audio file)",
         "movie": "needs FFmpeg, which lhotse does not find; install",
         "none": "holds no samples",
         "pipe": "is not a file",
         "text": "cannot be read: libsndfile knows no such format",
     }.items():
         assert words in str(reasons.pop(key)), key
-    assert reasons == {"good": None}
+    assert reasons == {"good": None, "session.wav/x": None}
 
 
 def test_a_folder_without_audio_says_what_is_in_it(tmp_path: Path) -> None:
