@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from asrkd.acoustic import AcousticModel
+from asrkd.corpus.characters import WORD_BEGIN
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.greedy import greedy_decode
@@ -109,7 +110,9 @@ def heard_online(
     while recognizer.is_ready(stream):
         recognizer.decode_stream(stream)
     if words is None:
-        return list(recognizer.tokens(stream))
+        return [
+            token.replace(" ", WORD_BEGIN) for token in recognizer.tokens(stream)
+        ]  # sherpa-onnx shows that sign as a space
     return [words[number] for number in json.loads(recognizer.get_result_as_json_string(stream))["words"]]
 
 

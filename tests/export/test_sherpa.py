@@ -50,6 +50,14 @@ def model_of(name: str, folder: Path, lexicon: Path, topology: str = "ctc", **fr
 
 
 @pytest.mark.slow
+def test_the_sign_of_a_words_beginning_is_one_token(utterances: Utterances, tmp_path: Path) -> None:
+    units = Inventory(("<blk>", "▁", "▁a", *"bcd"), "ctc", 1)
+    model = load_model(student("LSTMStudent", FrontEnd.from_dict({"preset": "sherpa"}), units, tmp_path / "final.pt"))
+    found = export_sherpa(model, tmp_path / "out", utterances=utterances).comparison
+    assert found is not None and found.tokens and found.unexplained == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mean_norm"), [("LSTMStudent", "causal"), ("TDNNStudent", "none"), ("EmformerStudent", "causal")]
 )
