@@ -56,7 +56,8 @@ def inline() -> Iterator[tuple[str, str]]:
             for code in re.findall(
                 r"`([a-z_]+: \{[^`]*\})`|(?<![\w.-])((?:[a-z_]+\.)+[a-z_]+=[^\s`,;]*[^\s`,;.])", line
             ):
-                yield f"{page.name}:{number}", code[0] or code[1]
+                if not code[1].startswith("custom."):  # a condition on a field of cuts
+                    yield f"{page.name}:{number}", code[0] or code[1]
 
 
 def code(page: Path) -> list[str]:
