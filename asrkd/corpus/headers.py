@@ -203,9 +203,8 @@ def _flac_frame_end(data: bytes, at: int, block: int) -> int | None:
     if size_code == 0 or rate_code == 15 or head[3] >> 4 > 10 or head[3] >> 1 & 7 == 3:
         return None
     lead = head[4]
-    extra = (
-        0 if lead < 0x80 else next((n for n in range(1, 7) if lead >> (6 - n) == (1 << n + 1) - 2 & 0xFF >> 6 - n), 7)
-    )
+    # As in UTF-8, as many ones lead the first byte as there are bytes, then a zero.
+    extra = 0 if lead < 0x80 else next((n for n in range(1, 7) if lead >> (6 - n) == (1 << n + 2) - 2), 7)
     if extra == 7:
         return None
     number = lead if not extra else lead & (1 << 6 - extra) - 1

@@ -236,6 +236,22 @@ def test_a_flac_from_a_pipe_is_read_whole(tmp_path: Path) -> None:
     assert np.array_equal(found, decoded(data)[0])
 
 
+# Frames hold 4,096 samples; the numbers of those from 128 and from 2,048 on are coded in one byte more.
+@pytest.mark.parametrize("frames", [127, 128, 129, 160, 2047, 2048, 2049, 3000])
+def test_the_frames_of_a_flac_are_counted_whatever_their_number(frames: int) -> None:
+    count = 4096 * frames + 7
+    samples = np.zeros((count, 1), np.int16)
+    samples[-40 * 4096 :] = np.random.default_rng(frames).integers(-99, 99, (40 * 4096, 1))
+    data = encoded(samples, "FLAC/PCM_16")
+    whole = open_sound(data)
+    assert (whole.num_samples, whole.fault) == (count, "")
+    piped = open_sound(with_declared(data, "FLAC", 0, 1))
+    assert (piped.num_samples, piped.fault) == (count, "")
+    assert np.array_equal(piped.read(count - 9, 9), decoded(data)[:, -9:])
+    cut_off = open_sound(data[: -len(data) // 10])
+    assert f"declares {count} samples, but it holds" in cut_off.fault
+
+
 def test_chunks_and_padding_behind_the_samples_are_not_samples(tmp_path: Path) -> None:
     data = encoded(noise(0, 5000), "WAV/PCM_16")
     chunk = b"LIST" + struct.pack("<I", 26) + b"INFOISFT" + struct.pack("<I", 14) + b"Lavf58.29.100\0"
