@@ -171,7 +171,9 @@ _SEARCH = (
     ),
     click.option("--beam", default=BEAM, help="Beam of the search, in nats."),
     click.option(
-        "--beam-size", default=default_of(Search, "beam_size"), help="Prefixes that the decoder beam keeps a frame."
+        "--beam-size",
+        default=default_of(Search, "beam_size"),
+        help="Entries that the decoder beam keeps a frame, up to three for a prefix.",
     ),
     click.option("--max-active", default=MAX_ACTIVE, help="States of a graph kept a frame."),
     click.option(

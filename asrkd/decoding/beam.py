@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,20 +26,23 @@ from asrkd.errors import ConfigError, CorpusError, MismatchError
 # The most that the scores of nodes are moved apart that would have the same one.
 _APART = 1e-3
 
+# Of the table of pairs in the search through a lexicon, whose size is its square: 12 bytes a pair while it is made.
+MAX_COLUMNS = 16_384
+
 
 @dataclass(frozen=True)
 class BeamSettings:
     """How wide the search is, and what its scores are.
 
     Attributes:
-        beam_size: prefixes kept a frame.
+        beam_size: entries kept a frame; through a lexicon a prefix has up to three (in a token, in blanks behind it, in a word's last frame).
         token_beam: the best tokens of a frame, which alone are tried.
         beam: prefixes further below the best are dropped, in nats.
         lm_weight: factor of the language model's scores.
         word_score: added for every word.
     """
 
-    beam_size: int = 50
+    beam_size: int = 200
     token_beam: int = 30
     beam: float = 24.0
     lm_weight: float = 1.0
@@ -47,7 +51,7 @@ class BeamSettings:
     def __post_init__(self) -> None:
         if self.beam_size < 1 or self.token_beam < 1 or not self.beam > 0:
             raise ConfigError(
-                f"the beam search keeps {self.beam_size} prefixes and {self.token_beam} tokens in a beam of {self.beam:g}, but needs at least one of "
+                f"the beam search keeps {self.beam_size} entries and {self.token_beam} tokens in a beam of {self.beam:g}, but needs at least one of "
                 "each and a beam above 0"
             )
 
@@ -64,6 +68,7 @@ class BeamDecoder:
 
     Raises:
         MismatchError: a model without a blank.
+        ConfigError: too many tokens for a search through a lexicon (`MAX_COLUMNS`).
         CorpusError: a word that the inventory cannot spell, or a language model that cannot be used.
         DependencyError: flashlight-text is not installed.
     """
@@ -177,7 +182,14 @@ class _Lexicon:
         last = {token: count + n for n, token in enumerate(doubled)}
         self._tokens = np.array([*range(count), *doubled], dtype=np.int64)
         size = len(self._tokens)
-        transitions = np.zeros((size, size), dtype=np.float32)
+        if size > MAX_COLUMNS:
+            raise ConfigError(
+                f"the beam search through a lexicon has a table of all pairs of tokens; {count} tokens, {len(doubled)} of them at the beginning and at the "
+                f"end of words, are {size} columns, and above {MAX_COLUMNS} the table takes more than 3 GB. Use the decoder graph, or fewer tokens"
+            )
+        # What flashlight turns into its own vector: a list of numbers would take 32 bytes for each.
+        table = array("f", bytes(4 * size * size))
+        transitions = np.frombuffer(table, dtype=np.float32).reshape(size, size)
         for token, column in last.items():
             transitions[[token, column], column] = -np.inf
         self._trie = Trie(size, NOTHING)
@@ -195,9 +207,7 @@ class _Lexicon:
             criterion_type=CriterionType.ASG,
         )
         scorer = model.model if model is not None else ZeroLM()
-        self.decoder = LexiconDecoder(
-            options, self._trie, scorer, NOTHING, NOTHING, -1, transitions.ravel().tolist(), False
-        )
+        self.decoder = LexiconDecoder(options, self._trie, scorer, NOTHING, NOTHING, -1, table, False)
 
     def columns(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """(T, N) scores as the decoder takes them."""

@@ -73,7 +73,7 @@ class Search:
         leave_early: an `hmm` phone may end after any of its states.
         beam: of the search, in nats.
         max_active: states of a graph kept a frame.
-        beam_size: prefixes that `beam` keeps a frame.
+        beam_size: entries that `beam` keeps a frame, up to three for a prefix.
         lm_weight: factor of the language model's scores in `beam`.
         n_best: texts to find for each utterance; not with `greedy`.
         device: where k2 searches; the others run on a CPU.

@@ -13,6 +13,7 @@ import pytest
 from graph_oracles import ctc_reading, random_arpa
 
 from asrkd.corpus.inventory import Inventory
+from asrkd.decoding import beam
 from asrkd.decoding.beam import BeamDecoder, BeamSettings
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 
@@ -123,10 +124,15 @@ def test_no_frames_are_no_words() -> None:
 def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="'hmm', which has no blank"):
         BeamDecoder(Inventory(("SIL", "a_0"), "hmm"), {"x": [("a",)]})
-    with pytest.raises(ConfigError, match="keeps 0 prefixes"):
+    with pytest.raises(ConfigError, match="keeps 0 entries"):
         BeamSettings(beam_size=0)
     with pytest.raises(CorpusError, match="phone 'q' is not in the inventory"):
         BeamDecoder(INVENTORY, {"x": [("q",)]})
+    # Tokens that begin and end words count twice.
+    many = [f"t{n}" for n in range(beam.MAX_COLUMNS // 2 + 1)]
+    inventory, words = Inventory(("<blk>", *many), "ctc"), {token: [(token, token)] for token in many}
+    with pytest.raises(ConfigError, match="8193 of them at the beginning and at the end of words, are 16387 columns"):
+        BeamDecoder(inventory, words)
     decoder = BeamDecoder(INVENTORY, ONE)
     with pytest.raises(MismatchError, match="gives 4 classes, the search was made for 3"):
         decoder.decode(np.zeros((1, 4), np.float32))
