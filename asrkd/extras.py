@@ -28,8 +28,10 @@ EXTRAS = {
     "report": Extra("reports with pictures", {"matplotlib": "matplotlib", "jinja2": "jinja2"}),
     "demo": Extra("asrkd demo", {"espeakng-loader": "espeakng_loader"}),
     "teachers": Extra(
-        "teachers of transformers and ONNX graphs", {"transformers": "transformers", "onnxruntime": "onnxruntime"}
+        "teachers of transformers and ONNX graphs",
+        {"transformers": "transformers", "onnxruntime": "onnxruntime", "kaldi-native-fbank": "kaldi_native_fbank"},
     ),
+    "whisper": Extra("text teachers of faster-whisper", {"faster-whisper": "faster_whisper"}),
     "segment": Extra("asrkd segment with Silero VAD", {"silero-vad": "silero_vad", "onnxruntime": "onnxruntime"}),
     "bpe": Extra("pieces of words as tokens", {"sentencepiece": "sentencepiece"}),
     "beam": Extra("prefix beam search with a language model", {"flashlight-text": "flashlight"}),
@@ -51,29 +53,30 @@ def extra_of(module: str) -> str:
     return next((name for name, extra in EXTRAS.items() if root in extra.packages.values()), "")
 
 
-def import_optional(module: str) -> Any:
+def import_optional(module: str, need: str = "", extra: str = "") -> Any:
     """A module of an extra.
 
+    Args:
+        need: what needs it, the beginning of an error's message; by default the purpose of its extra.
+        extra: the extra that the user should install, where several bring the module; by default the first.
+
     Raises:
-        DependencyError: it is not installed, or cannot be imported.
+        DependencyError: it is not installed, or it is and cannot be imported.
     """
     try:
         return import_module(module)
     except Exception as error:  # an installed package that is broken raises any kind
-        extra = extra_of(module)
-        need = f"{EXTRAS[extra].purpose} need{'' if EXTRAS[extra].purpose.startswith('reports') else 's'} {module}"
-        raise not_importable(module, need, f"asrkd[{extra}]", error) from None
+        extra = extra or extra_of(module)
+        raise _not_importable(module, need or _need(extra, module), f"asrkd[{extra}]", error) from None
 
 
-def not_importable(package: str, need: str, install: str, error: Exception) -> DependencyError:
-    """The error of an optional package that cannot be imported: it is not installed, or it is and does not work.
+def _need(extra: str, module: str) -> str:
+    purpose = EXTRAS[extra].purpose
+    return f"{purpose} need{'' if purpose.startswith('reports') else 's'} {module}"
 
-    Args:
-        package: its name.
-        need: what needs it, the beginning of the message.
-        install: what pip installs it by.
-        error: what the import raised.
-    """
+
+def _not_importable(module: str, need: str, install: str, error: Exception) -> DependencyError:
+    package = module.partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and (error.name or package).partition(".")[0] == package:
         return DependencyError(f"{need}: pip install '{install}'")
     why = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -89,7 +92,7 @@ def broken_library(error: Exception) -> DependencyError:
         error: what the import raised.
     """
     if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name or "")):
-        return DependencyError(f"{EXTRAS[extra].purpose} needs {error.name}: pip install 'asrkd[{extra}]'")
+        return _not_importable(error.name or "", _need(extra, error.name or ""), f"asrkd[{extra}]", error)
     reason = " ".join(str(error).split())
     return DependencyError(
         f"a library that asrkd needs cannot be loaded ({reason}); install asrkd again: pip install --force-reinstall asrkd"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from asrkd.errors import AsrkdError, CorpusError
-from asrkd.extras import not_importable
+from asrkd.extras import import_optional
 from asrkd.files import refused
 
 PREFIX = "hf://"
@@ -173,11 +173,8 @@ def _endpoint() -> str | None:
 
 
 def _library() -> Any:
-    try:
-        import huggingface_hub
-        import huggingface_hub.utils
-    except Exception as error:
-        raise not_importable("huggingface_hub", "the hub is reached by huggingface_hub", "asrkd[hub]", error) from None
+    huggingface_hub = import_optional("huggingface_hub", "the hub is reached by huggingface_hub")
+    import_optional("huggingface_hub.utils")
     if not sys.stderr.isatty():
         huggingface_hub.utils.disable_progress_bars()
     huggingface_hub.utils.logging.set_verbosity_error()  # what it ignores is told by what follows, if it matters

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def on_ranks(world_size: int, work: Callable[..., Any], *args: Any, device: str = "cpu") -> list[Any]:
-    """What `work(rank, world_size, *args)` returns on each of so many processes that can talk to each other; `device`: cpu or cuda."""
+    """What `work(rank, world_size, *args)` returns on each of `world_size` processes that can talk to each other; `device`: cpu or cuda."""
     # The processes look for the test's own module, by which `work` is named.
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(sys, "path", [str(ROOT), *sys.path]):
         mp.spawn(_run, (world_size, folder, device, work, args), nprocs=world_size)  # type: ignore[no-untyped-call]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asrkd.errors import DependencyError
-from asrkd.extras import not_importable
+from asrkd.extras import import_optional
 from asrkd.labeling import ray_cluster
 from asrkd.store import Identity, Store, conditional
 from asrkd.store.files import Files
@@ -39,6 +39,11 @@ def test_a_package_that_is_missing_or_broken(
             use()  # type: ignore[operator]
 
 
-def test_a_module_missing_below_a_package_is_a_broken_package() -> None:
-    found = not_importable("ray", "it needs Ray", "asrkd[ray]", ModuleNotFoundError("No module named 'x'", name="x"))
-    assert "ray is installed but cannot be imported (ModuleNotFoundError: No module named 'x')" in str(found)
+def test_a_module_missing_below_a_package_is_a_broken_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ray.py").write_text("import nothing_of_this_name\n")
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        DependencyError, match=r"ray is installed but cannot be imported \(ModuleNotFoundError: No module named"
+    ):
+        import_optional("ray", "it needs Ray")

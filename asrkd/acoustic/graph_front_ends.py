@@ -13,7 +13,8 @@ from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.errors import AsrkdError, DependencyError, ModelError
+from asrkd.errors import AsrkdError, ModelError
+from asrkd.extras import import_optional
 
 # Features of an utterance: (num_samples,) float in -1..1 -> (T, F) float32.
 Features = Callable[[Tensor], Tensor]
@@ -116,12 +117,9 @@ def sherpa_front_end(spec: str, metadata: Mapping[str, str], num_mels: int) -> G
         raise ModelError(
             f"model {spec!r}: its metadata has normalize_type {normalize!r}, but sherpa-onnx knows per_feature alone; name the front end in PATH.json"
         )
-    try:
-        import kaldi_native_fbank as knf
-    except ImportError:
-        raise DependencyError(
-            f"model {spec!r} has the features of sherpa-onnx, which need kaldi-native-fbank: pip install it"
-        ) from None
+    knf = import_optional(
+        "kaldi_native_fbank", f"model {spec!r} has the features of sherpa-onnx, which need kaldi-native-fbank"
+    )
     options = knf.FbankOptions()
     options.frame_opts.dither, options.frame_opts.snip_edges = 0.0, False
     options.mel_opts.num_bins, options.mel_opts.high_freq = num_mels, -400.0

@@ -16,7 +16,8 @@ from asrkd.acoustic.foreign_graphs import described as read_front_end
 from asrkd.acoustic.graph_front_ends import sherpa_front_end
 from asrkd.acoustic.kinds import Request, kind
 from asrkd.acoustic.model import AcousticModel, identity, one_line
-from asrkd.errors import DependencyError, ModelError
+from asrkd.errors import ModelError
+from asrkd.extras import import_optional
 
 INPUTS, OUTPUTS = ("features", "feature_lengths"), ("logits", "logit_lengths")
 _FLOATS: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -41,10 +42,7 @@ def onnx(request: Request) -> AcousticModel:
         ModelError: the graph or the description cannot be used.
     """
     spec, path, device = request.spec, request.path, request.device
-    try:
-        import onnxruntime
-    except ImportError:
-        raise DependencyError(f"model {spec!r} needs onnxruntime: pip install 'asrkd[teachers]'") from None
+    onnxruntime = import_optional("onnxruntime", f"model {spec!r} needs onnxruntime")
     if not path.is_file():
         raise ModelError(f"model {spec!r}: {str(path)!r} is not a file; give the graph, an .onnx file")
     options = onnxruntime.SessionOptions()

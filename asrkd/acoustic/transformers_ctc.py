@@ -18,9 +18,12 @@ from asrkd.acoustic.measured_frames import NoFrameLaw, measured_law
 from asrkd.acoustic.model import AcousticModel, identity, one_line
 from asrkd.acoustic.token_classes import classes_of
 from asrkd.corpus.waveform import Waveform
-from asrkd.errors import AsrkdError, DependencyError, ModelError
+from asrkd.errors import AsrkdError, ModelError
+from asrkd.extras import import_optional
 
-_OF_HEADS = "A model without a CTC head becomes a teacher once it is fine-tuned: asrkd train with model.factory asrkd.models:Pretrained"
+_OF_HEADS = (
+    "A model without a CTC head becomes a teacher once it is fine-tuned with one, in transformers (AutoModelForCTC)"
+)
 
 
 @kind(
@@ -125,17 +128,14 @@ class _Model:
 
     @torch.no_grad()
     def num_frames(self, num_samples: int) -> int:
-        """Frames of so many samples of noise."""
+        """Frames that the model outputs for `num_samples` samples of noise."""
         noise = 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0))
         return int(self.logits([self.extractor.arguments(noise)]).shape[1])
 
 
 def _loaded(spec: str, argument: str) -> tuple[Any, Any, Any]:
     """Model, feature extractor and tokenizer."""
-    try:
-        import transformers
-    except ImportError:
-        raise DependencyError(f"model {spec!r} needs transformers: pip install 'asrkd[teachers]'") from None
+    transformers = import_optional("transformers", f"model {spec!r} needs transformers")
     name, chosen = split_name(spec, argument, ("language",))
     language = chosen.get("language", "")
     folder = ctc_folder(spec, name, language)
@@ -193,8 +193,8 @@ def _of_another_family(config: Any) -> str:
 
     if type(config) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING:
         return (
-            "for which transformers has no CTC head: it writes text and has no posteriors for frames; name it as a text teacher (text:transformers:NAME), or train a "
-            "CTC head on its encoder (asrkd train with model.factory asrkd.models:Pretrained)"
+            "for which transformers has no CTC head: it writes text and has no posteriors for frames; name it as a text teacher "
+            "(text:transformers:NAME)"
         )
     return f"for which transformers has no CTC head; give a model that was fine-tuned with one. {_OF_HEADS}"
 

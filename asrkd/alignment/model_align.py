@@ -24,7 +24,7 @@ from asrkd.corpus.tokens import Tokens
 from asrkd.errors import ConfigError, CorpusError, MismatchError
 from asrkd.graphs import topology_of
 from asrkd.labeling.encoding import encoded_columns
-from asrkd.labeling.plan import teacher_identity
+from asrkd.labeling.teacher_identity import teacher_identity
 from asrkd.sequence.decode import best_paths
 from asrkd.sequence.graphs import numerators, transcript_acceptor
 from asrkd.sequence.lattice import lattices, occupancies

@@ -31,7 +31,9 @@ def doctor_command() -> None:
     click.echo(f"asrkd {asrkd.__version__} in {Path(asrkd.__file__).parent}")
     click.echo(f"Python {platform.python_version()} in {sys.prefix}, {platform.platform()}")
     click.echo(", ".join(f"{name} {_version(name)}" for name in _NEEDED))
-    click.echo(f"{soundfile.__libsndfile_version__}, which reads {', '.join(sorted(soundfile.available_formats()))}")
+    click.echo(
+        f"libsndfile {soundfile.__libsndfile_version__}, which reads {', '.join(sorted(soundfile.available_formats()))}"
+    )
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     click.echo(f"{usable} CPUs of {os.cpu_count()}, torch uses {torch.get_num_threads()} threads")
     click.echo("; ".join(_devices()))

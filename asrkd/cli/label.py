@@ -18,7 +18,7 @@ from tqdm import tqdm
 from asrkd import config
 from asrkd.acoustic import load_model
 from asrkd.cli import options
-from asrkd.cli.progress import ProgressBar
+from asrkd.cli.progress import PlanProgress, ProgressBar
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.where import parse_where
 from asrkd.files import check_file
@@ -92,7 +92,7 @@ def plan_command(
     Voice) or a folder of audio: docs/corpora.md.
     """
     settings = FrontEnd.from_dict(config.read_yaml(front_end)) if front_end else None
-    show = _PlanProgress()
+    show = PlanProgress()
     made = planning.plan(
         cuts,
         store,
@@ -180,7 +180,7 @@ def grow_command(
 
     Units that are planned or finished do not change; cuts that were planned or deleted before are passed over.
     """
-    show = _PlanProgress()
+    show = PlanProgress()
     conditions = [parse_where(condition) for condition in where]
     opened = Store.open(store)
     made, added = planning.grow(cuts, opened, unit_hours=unit_hours, where=conditions, channel=channel, progress=show)
@@ -189,23 +189,6 @@ def grow_command(
         f"added {added} cuts; {made.plan['num_cuts']} cuts, {made.plan['num_units']} units are planned in {store}"
     )
     _tell_losses(made.plan, opened.plan)
-
-
-class _PlanProgress:
-    """Shows planning, and how fast it was."""
-
-    def __init__(self) -> None:
-        self._progress, self._began = ProgressBar(), time.monotonic()
-
-    def __call__(self, cuts: int, hours: float) -> None:
-        if time.monotonic() - self._began > 1:  # a small corpus is planned before anyone looks
-            self._progress.show("plan", cuts, None, f"{hours:.2f} h, {self.rate(cuts):.0f} cuts/s")
-
-    def rate(self, cuts: int) -> float:
-        return cuts / max(time.monotonic() - self._began, 1e-9)
-
-    def close(self) -> None:
-        self._progress.close()
 
 
 @label.command("run")

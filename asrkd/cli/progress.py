@@ -49,3 +49,20 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class PlanProgress:
+    """Shows planning, and how fast it was."""
+
+    def __init__(self) -> None:
+        self._progress, self._began = ProgressBar(), time.monotonic()
+
+    def __call__(self, cuts: int, hours: float) -> None:
+        if time.monotonic() - self._began > 1:  # a small corpus is planned before anyone looks
+            self._progress.show("plan", cuts, None, f"{hours:.2f} h, {self.rate(cuts):.0f} cuts/s")
+
+    def rate(self, cuts: int) -> float:
+        return cuts / max(time.monotonic() - self._began, 1e-9)
+
+    def close(self) -> None:
+        self._progress.close()

@@ -15,7 +15,7 @@ from asrkd.corpus.characters import WORD_BEGIN
 from asrkd.corpus.spelling import CannotSpell
 from asrkd.corpus.token_table import SPECIAL, with_blank
 from asrkd.errors import CorpusError
-from asrkd.extras import not_importable
+from asrkd.extras import import_optional
 
 MODEL = "bpe.model"
 # Fields of the file: pieces, how it was trained, how it normalizes text.
@@ -142,10 +142,7 @@ class SentencePiece:
 
 
 def _processor(content: bytes, what: str) -> Any:
-    try:
-        import sentencepiece
-    except Exception as error:
-        raise not_importable("sentencepiece", f"{what} needs the package sentencepiece", "asrkd[bpe]", error) from None
+    sentencepiece = import_optional("sentencepiece", f"{what} needs the package sentencepiece")
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.load_from_serialized_proto(content)

@@ -15,7 +15,7 @@ from asrkd.corpus.text_rules import TextRules
 from asrkd.corpus.topology import BLANK
 from asrkd.corpus.transcripts import transcript_of
 from asrkd.errors import ConfigError, CorpusError
-from asrkd.extras import not_importable
+from asrkd.extras import import_optional
 
 KINDS_OF_TOKENS = ("bpe", "unigram", "characters")
 # As in icefall: blank, ends of sentences, unknown.
@@ -80,12 +80,7 @@ def transcripts(cuts: Iterable[str]) -> Iterator[str]:
 
 
 def _trained(said: Iterable[str], kind: str, size: int) -> bytes:
-    try:
-        import sentencepiece
-    except Exception as error:
-        raise not_importable(
-            "sentencepiece", f"tokens of kind {kind!r} need the package sentencepiece", "asrkd[bpe]", error
-        ) from None
+    sentencepiece = import_optional("sentencepiece", f"tokens of kind {kind!r} need the package sentencepiece")
     written, seen = io.BytesIO(), False
 
     def sentences() -> Iterator[str]:

@@ -30,7 +30,11 @@ def greedy_decode(scores: NDArray[np.float32], inventory: Inventory) -> Hypothes
     scores = check_scores(scores, inventory)
     if not len(scores):
         return Hypothesis((), 0.0, np.zeros(0, dtype=np.int64))
-    classes = scores.argmax(axis=1).astype(np.int64)
+    return collapsed(scores.argmax(axis=1), float(scores.max(axis=1).sum(dtype=np.float64)), inventory)
+
+
+def collapsed(classes: NDArray[np.int64], score: float, inventory: Inventory) -> Hypothesis:
+    """The tokens of a path of (T,) classes, T above 0: without repeats and blanks."""
     kept = classes[np.concatenate([[True], classes[1:] != classes[:-1]])]
     tokens = tuple(inventory.units[unit] for unit in kept if unit != NOTHING)
-    return Hypothesis(tokens, float(scores.max(axis=1).sum(dtype=np.float64)), classes)
+    return Hypothesis(tokens, score, classes)

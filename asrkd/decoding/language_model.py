@@ -6,11 +6,11 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 from asrkd import text
-from asrkd.errors import CorpusError, DependencyError
+from asrkd.errors import CorpusError
+from asrkd.extras import import_optional
 from asrkd.sequence.grammar import check_words, composed_arpa
 
 _BINARY = b"mmap lm http://kheafield.com/code"
@@ -22,10 +22,7 @@ LOG_10 = math.log(10)
 
 def check_flashlight() -> None:
     """Raise `DependencyError` unless flashlight-text is installed."""
-    if find_spec("flashlight") is None:
-        raise DependencyError(
-            "the beam search needs flashlight-text, which is not installed: pip install 'asrkd[beam]'"
-        )
+    import_optional("flashlight", "the beam search needs flashlight-text")
 
 
 class NGram:

@@ -16,7 +16,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.live_front_end import LiveFrontEnd
 from asrkd.decoding.decode import BEAM, MAX_ACTIVE, Hypothesis, check_scores, hypothesis_of, search_options
-from asrkd.decoding.greedy import check_blank, greedy_decode
+from asrkd.decoding.greedy import check_blank, collapsed
 from asrkd.errors import ConfigError
 from asrkd.graphs import DecodingGraph
 from asrkd.models import FeatureStream, stream_layout
@@ -75,7 +75,8 @@ class LiveGreedy:
 
     def restart(self) -> None:
         """Begin an utterance."""
-        self._scores: list[NDArray[np.float32]] = []
+        self._classes: list[NDArray[np.int64]] = []
+        self._score = 0.0
         self.num_frames = 0
 
     def accept(self, scores: NDArray[np.float32]) -> None:
@@ -85,12 +86,16 @@ class LiveGreedy:
             MismatchError: V is not the inventory's.
             CorpusError: NaN among the scores.
         """
-        self._scores.append(check_scores(scores, self._inventory))
+        scores = check_scores(scores, self._inventory)
+        self._classes.append(scores.argmax(axis=1))
+        self._score += float(scores.max(axis=1).sum(dtype=np.float64))
         self.num_frames += len(scores)
 
     def best(self, *, ended: bool = False) -> Hypothesis:
         """The tokens so far, which does not depend on whether the utterance has ended."""
-        return greedy_decode(np.concatenate(self._scores), self._inventory)
+        if not self.num_frames:
+            return Hypothesis((), 0.0, np.zeros(0, dtype=np.int64))
+        return collapsed(np.concatenate(self._classes), self._score, self._inventory)
 
 
 class LiveDecoder:

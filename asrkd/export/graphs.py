@@ -15,6 +15,16 @@ from torch.nn import functional
 SHERPA_ENCODER_DIM = 4
 
 
+def less_causal_mean(frames: Tensor, sums: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, T, F) less the mean of each and all earlier frames, of which there are `count` (N,) with the sums (N, F); and both after them.
+
+    As `subtract_causal_mean` of the front end, in float32 alone.
+    """
+    running = frames.cumsum(dim=1) + sums[:, None]
+    upto = count[:, None] + torch.arange(1, frames.shape[1] + 1)
+    return frames - running / upto[..., None].to(frames.dtype), running[:, -1], upto[:, -1]
+
+
 class UtteranceGraph(nn.Module):
     """Whole utterances: (N, T, F), (N,) -> logits (N, T', V), (N,)."""
 
@@ -236,10 +246,7 @@ class SherpaOnline(nn.Module):
             part.unflatten(1, shape) for part, shape in zip(key[0].split(self.sizes, dim=1), self.shapes, strict=True)
         )
         if self.causal_mean:
-            running = frames.cumsum(dim=1) + sums[:, None]
-            upto = position[:, None] * self.stack + torch.arange(1, frames.shape[1] + 1)
-            sums = running[:, -1]
-            frames = frames - running / upto[..., None].to(frames.dtype)
+            frames, sums, _ = less_causal_mean(frames, sums, position * self.stack)
         features = frames.reshape(frames.shape[0], -1, self.stack * self.num_mels)
         num_rows = features.shape[1]
         features = torch.cat([held, features], dim=1)

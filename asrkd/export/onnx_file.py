@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from asrkd.acoustic.model import one_line
-from asrkd.errors import DependencyError, ModelError
+from asrkd.errors import ModelError
+from asrkd.extras import import_optional
 
 # float32 sums in another order; logits are of the size of 10.
 TOLERANCE = 1e-4
@@ -37,12 +38,8 @@ def import_onnx() -> Any:
     Raises:
         DependencyError: one is not installed.
     """
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise DependencyError(f"exporting needs {error.name}: pip install 'asrkd[export]'") from None
-    return onnx
+    import_optional("onnxruntime", "exporting needs onnxruntime", "export")
+    return import_optional("onnx", "exporting needs onnx")
 
 
 def write_graph(

@@ -12,7 +12,7 @@ from torch.nn import functional
 from asrkd.corpus.filterbank import FLOOR, PREEMPHASIS
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError
-from asrkd.export.graphs import exportable
+from asrkd.export.graphs import exportable, less_causal_mean
 
 
 class SamplesGraph(nn.Module):
@@ -77,10 +77,7 @@ class SamplesGraph(nn.Module):
         mean: tuple[Tensor, ...] = ()
         if self.causal_mean:
             sums, count, *state = state  # type: ignore[assignment]
-            running = mels.cumsum(dim=1) + sums[:, None]
-            upto = count[:, None] + torch.arange(1, mels.shape[1] + 1)
-            mels = mels - running / upto[..., None].to(mels.dtype)
-            mean = (running[:, -1], upto[:, -1])
+            mels, *mean = less_causal_mean(mels, sums, count)  # type: ignore[assignment]
         features = mels.reshape(mels.shape[0], -1, self.stack * self.num_mels) * real[..., None]
         num_rows = features.shape[1]
         features = torch.cat([held, features], dim=1)

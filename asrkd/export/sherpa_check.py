@@ -18,8 +18,9 @@ from asrkd.corpus.characters import WORD_BEGIN
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.greedy import greedy_decode
-from asrkd.errors import DependencyError, ModelError
+from asrkd.errors import ModelError
 from asrkd.export.onnx_export import log_mel_front_end
+from asrkd.extras import import_optional
 from asrkd.graphs import DecodingGraph
 
 # Beam and states a frame of sherpa-onnx's search.
@@ -56,13 +57,7 @@ def import_sherpa() -> Any:
     Raises:
         DependencyError: it is not installed.
     """
-    try:
-        import sherpa_onnx
-    except ImportError:
-        raise DependencyError(
-            "exporting for sherpa-onnx needs it, to try what was written: pip install 'asrkd[export]'"
-        ) from None
-    return sherpa_onnx
+    return import_optional("sherpa_onnx", "exporting for sherpa-onnx needs it, to try what was written")
 
 
 def online_recognizer(folder: str | Path, *, graph: bool = False, model: str = "model.onnx") -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from asrkd.acoustic.model import check_device
 from asrkd.errors import ConfigError
-from asrkd.labeling.plan import check_teacher
+from asrkd.labeling.teacher_identity import check_teacher
 from asrkd.labeling.worker import READ_SECONDS, Labeler
 from asrkd.store import Store
 

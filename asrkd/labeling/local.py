@@ -14,8 +14,8 @@ import torch
 
 from asrkd.errors import AsrkdError
 from asrkd.labeling.crew import ALONE, Crew, one_thread
-from asrkd.labeling.plan import check_teacher
 from asrkd.labeling.stop import follow_the_parent
+from asrkd.labeling.teacher_identity import check_teacher
 from asrkd.labeling.worker import UnitResult
 from asrkd.processes import starting, why_ended
 from asrkd.store import Store

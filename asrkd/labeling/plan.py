@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 import math
@@ -14,28 +13,25 @@ from typing import Any, TypeVar
 import numpy as np
 
 from asrkd import fingerprint, text
-from asrkd.acoustic import AcousticModel, as_planned, load_model
+from asrkd.acoustic import load_model
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.transcripts import transcript_of
-from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.corpus.where import Where
 from asrkd.corpus.windows import OWNS, check_frame_shift
-from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
+from asrkd.errors import ConfigError, CorpusError, StoreError
 from asrkd.labeling.layer import with_layer
 from asrkd.labeling.plan_lines import plan_line, unreadable
 from asrkd.labeling.reading import MAX_SECONDS
 from asrkd.labeling.seen_ids import SeenIds
-from asrkd.labeling.teacher_pass import AnyTeacher
+from asrkd.labeling.teacher_identity import planned_identity
 from asrkd.store import Store, manifest
 from asrkd.store.delete import deleted_ids
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 from asrkd.store.plan import PlanTotals, write_planned
-from asrkd.targets.codecs import DEFAULT_CODEC, PosteriorCodec, parse_codec
-from asrkd.targets.streams import POSTERIORS, TOKENS
-from asrkd.targets.token_codec import TokenLists
-from asrkd.text_teachers import TextTeacher, is_text_spec, load_text_teacher
+from asrkd.targets.streams import POSTERIORS
+from asrkd.text_teachers import is_text_spec
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -93,7 +89,7 @@ def plan(
             "another folder"
         )
     files.check_writable()
-    identity, max_seconds = _identity(teacher, codec, embed, autocast, compile, front_end)
+    identity, max_seconds = planned_identity(teacher, codec, embed, autocast, compile, front_end)
     if layer:
         if teacher is None or compile or is_text_spec(teacher):
             raise ConfigError(
@@ -310,93 +306,3 @@ def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def _check_unit_hours(unit_hours: float) -> None:
     if not unit_hours > 0:
         raise ConfigError(f"unit_hours is {unit_hours}, but must be above 0")
-
-
-def _identity(
-    teacher: str | None, codec: str | None, embed: str, autocast: str, compile: bool, front_end: FrontEnd | None
-) -> tuple[Identity, float]:
-    """The identity of a store, and the longest cut in seconds that its teacher takes."""
-    if teacher is not None and is_text_spec(teacher):
-        if codec is not None or autocast or compile:
-            what = f"codec {codec!r}, which packs posteriors of frames," if codec is not None else "autocast or compile"
-            raise ConfigError(
-                f"{what} is given with the text teacher {teacher!r}, which gives text and no posteriors; leave it out (number types: compute_type in "
-                "its YAML)"
-            )
-        writer = load_text_teacher(teacher)
-        return text_identity(writer, front_end=front_end or FrontEnd(), embed=embed), min(
-            writer.max_seconds, MAX_SECONDS
-        )
-    if teacher is None:
-        if autocast or compile:
-            raise ConfigError(
-                "autocast or compile is given without a teacher; nothing is computed that they would change"
-            )
-        if codec is not None:
-            raise ConfigError(
-                f"codec {codec!r} is given without a teacher; a store of transcripts has no targets to pack"
-            )
-        if embed == "none":
-            raise ConfigError("a store of transcripts without audio or features holds nothing to train on; set embed")
-        return Identity(front_end=front_end or FrontEnd(), embed=embed), MAX_SECONDS
-    if front_end is not None:
-        raise ConfigError("front_end is given with a teacher; the teacher brings its own front end")
-    loaded = load_model(teacher)
-    identity = teacher_identity(loaded, codec=parse_codec(codec or DEFAULT_CODEC), embed=embed)
-    return dataclasses.replace(identity, autocast=autocast, compile=compile), MAX_SECONDS
-
-
-def text_identity(teacher: TextTeacher, *, front_end: AnyFrontEnd, embed: str) -> Identity:
-    """The identity of a store that this text teacher labels, whose frames are those of a student's front end."""
-    return Identity(
-        teacher=teacher.spec,
-        teacher_fingerprint=teacher.fingerprint,
-        streams={TOKENS: TokenLists(teacher.settings.n_best)},
-        front_end=front_end,
-        embed=embed,
-    )
-
-
-def teacher_identity(teacher: AcousticModel, *, codec: PosteriorCodec, embed: str) -> Identity:
-    """The identity of a store that this teacher labels."""
-    return Identity(
-        teacher=teacher.spec,
-        teacher_fingerprint=teacher.fingerprint,
-        streams={POSTERIORS: codec},
-        inventory=teacher.inventory,
-        front_end=teacher.front_end,
-        subsampling_factor=teacher.subsampling_factor,
-        embed=embed,
-    )
-
-
-def check_teacher(store: Store, device: str = "cpu") -> AnyTeacher | None:
-    """Load the teacher that a store was planned with onto a device (None for transcripts only).
-
-    Raises:
-        MismatchError: the spec now names another teacher.
-    """
-    identity = store.identity
-    if not identity.teacher:
-        return None
-    teacher: AnyTeacher
-    if is_text_spec(identity.teacher):
-        teacher = load_text_teacher(identity.teacher, device)
-    else:
-        loaded = load_model(identity.teacher, device, autocast=identity.autocast, compile=identity.compile, probe=False)
-        teacher = as_planned(loaded, identity.teacher_fingerprint)
-    if teacher.fingerprint != identity.teacher_fingerprint:
-        raise MismatchError(
-            f"teacher {identity.teacher!r} now has the fingerprint {teacher.fingerprint[:12]}, the store {store.root!r} was planned "
-            f"with {identity.teacher_fingerprint[:12]}; targets of two teachers must not be mixed. Restore the teacher, or "
-            "plan a new store"
-        )
-    if isinstance(teacher, TextTeacher):
-        return teacher
-    found = teacher_identity(teacher, codec=identity.posterior_codec, embed=identity.embed)
-    kept = ("streams", "autocast", "compile", "layer", "codebooks_fingerprint", "row_groups")
-    identity.check(
-        dataclasses.replace(found, **{name: getattr(identity, name) for name in kept}),
-        what=f"teacher {teacher.spec!r}",
-    )
-    return teacher

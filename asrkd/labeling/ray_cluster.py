@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from asrkd.errors import AsrkdError, ConfigError
-from asrkd.extras import not_importable
+from asrkd.extras import import_optional
 from asrkd.labeling.crew import ALONE, Crew
-from asrkd.labeling.plan import check_teacher
+from asrkd.labeling.teacher_identity import check_teacher
 from asrkd.labeling.worker import Labeler, UnitResult
 from asrkd.store import Store
 
@@ -221,8 +221,4 @@ def _check_room(found: dict[str, float], wanted: Resources) -> None:
 
 
 def _ray() -> Any:
-    try:
-        import ray
-    except Exception as error:
-        raise not_importable("ray", "the Ray backend needs Ray", "asrkd[ray]", error) from None
-    return ray
+    return import_optional("ray", "the Ray backend needs Ray")

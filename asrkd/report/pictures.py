@@ -263,7 +263,7 @@ def posteriorgram(
 
 
 def empty_canvas(height: float) -> Canvas:
-    """A picture to draw into, as wide as a page and so many inches high. matplotlib is imported here: most commands draw nothing."""
+    """A picture to draw into, as wide as a page and `height` inches high. matplotlib is imported here: most commands draw nothing."""
     canvas: Canvas = import_optional("matplotlib.figure").Figure(figsize=(WIDTH, height), layout="constrained")
     return canvas
 

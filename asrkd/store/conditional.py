@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from asrkd.errors import StoreError
-from asrkd.extras import not_importable
+from asrkd.extras import import_optional
 
 
 def put(root: str, name: str, data: bytes) -> bool:
@@ -18,18 +18,15 @@ def put(root: str, name: str, data: bytes) -> bool:
         StoreError: another kind of storage than S3 and Google's.
         DependencyError: obstore is not installed.
     """
-    try:
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, BaseError
-    except Exception as error:
-        what = f"tasks that share the store {root!r} without a coordinator need conditional puts"
-        raise not_importable("obstore", what, "asrkd[cloud]", error) from None
+    need = f"tasks that share the store {root!r} without a coordinator need conditional puts"
+    obstore = import_optional("obstore", need)
+    errors = import_optional("obstore.exceptions", need)
     try:
         # A condition holds for a single put; obstore would cut large ones into parts.
         obstore.put(_bucket(root), name, data, mode="create", use_multipart=False)
-    except AlreadyExistsError:
+    except errors.AlreadyExistsError:
         return False
-    except BaseError as error:
+    except errors.BaseError as error:
         raise OSError(" ".join(str(error).split())) from None
     return True
 

@@ -37,7 +37,7 @@ def push(store: Store, repo: str, *, card: str, private: bool, with_plan: bool, 
         repo: `OWNER/NAME`.
         card: the text of its `README.md`.
         private: make it so, where it is new.
-        with_plan: also the plan, by which labeling goes on elsewhere; it names the files of this machine.
+        with_plan: also the plan, by which labeling can resume elsewhere; it names the files of this machine.
         dry_run: only count.
 
     Raises:

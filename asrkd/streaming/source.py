@@ -134,11 +134,11 @@ class Source:
         return self._selection.seconds() / 3600.0
 
     def places(self, positions: NDArray[np.integer]) -> list[Place]:
-        """Where utterances stand in the store: work unit, row group, row."""
+        """Where utterances are in the store: work unit, row group, row."""
         return self._selection.places(positions)
 
     def make_room(self, utterances: int, streams: int) -> None:
-        """Let memory hold the row groups of a block of so many utterances for each of these streams.
+        """Let memory hold the row groups of a block of `utterances` for each of these streams.
 
         Batches of a block draw from all its row groups; one that is not in memory is read anew for a few utterances.
         """

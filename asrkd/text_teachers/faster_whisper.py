@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from asrkd import fingerprint
-from asrkd.errors import DependencyError, ModelError
-from asrkd.text_teachers.hub import model_folder
+from asrkd.acoustic.hub import model_folder
+from asrkd.errors import ModelError
+from asrkd.extras import import_optional
 from asrkd.text_teachers.settings import TextSettings
 from asrkd.text_teachers.teacher import Samples, TextTeacher, Transcription, Word, WrittenText, failure
 
@@ -29,14 +30,14 @@ def load_faster_whisper(spec: str, name: str, device: str, settings: TextSetting
         DependencyError: faster-whisper is not installed.
         ModelError: the model cannot be loaded, or does not know the language.
     """
-    try:
-        import ctranslate2
-        import faster_whisper
-        from faster_whisper.tokenizer import Tokenizer
-        from faster_whisper.utils import _MODELS
-    except ImportError:
-        raise DependencyError(f"text teacher {spec!r} needs faster-whisper: pip install faster-whisper") from None
-    folder = model_folder(spec, _MODELS.get(name, name), _PATTERNS)
+    faster_whisper = import_optional("faster_whisper", f"text teacher {spec!r} needs faster-whisper")
+    import ctranslate2
+    from faster_whisper.tokenizer import Tokenizer
+    from faster_whisper.utils import _MODELS
+
+    folder = model_folder(
+        f"text teacher {spec!r}", _MODELS.get(name, name), lambda files: _PATTERNS, "a Whisper model of CTranslate2"
+    )
     missing = [file for file in _NEEDED if not (folder / file).is_file()]
     if missing:
         raise ModelError(

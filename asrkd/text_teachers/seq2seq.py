@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from asrkd import fingerprint
-from asrkd.errors import DependencyError, ModelError
-from asrkd.text_teachers.hub import model_folder
+from asrkd.acoustic.hub import model_folder
+from asrkd.errors import ModelError
+from asrkd.extras import import_optional
 from asrkd.text_teachers.settings import TextSettings
 from asrkd.text_teachers.teacher import Samples, TextTeacher, Transcription, WrittenText, failure
 from asrkd.text_teachers.whisper import WhisperPrompt, whisper_prompt
@@ -80,11 +81,10 @@ def load_transformers(spec: str, name: str, device: str, settings: TextSettings)
 
 def _loaded(spec: str, name: str, settings: TextSettings) -> tuple[Any, Any]:
     """Model and processor."""
-    try:
-        import transformers
-    except ImportError:
-        raise DependencyError(f"text teacher {spec!r} needs transformers: pip install 'asrkd[teachers]'") from None
-    folder = model_folder(spec, name, _PATTERNS)
+    transformers = import_optional("transformers", f"text teacher {spec!r} needs transformers")
+    folder = model_folder(
+        f"text teacher {spec!r}", name, lambda files: _PATTERNS, "a model of transformers that writes text"
+    )
     kind = {"default": torch.float32}.get(settings.compute_type) or getattr(torch, settings.compute_type, None)
     if kind not in (torch.float32, torch.float16, torch.bfloat16):
         raise ModelError(

@@ -6,6 +6,7 @@ import queue
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,7 +18,7 @@ from asrkd.corpus.cut_json import CutJson
 from asrkd.corpus.resampler import StreamResampler
 from asrkd.decoding.live import LiveRecognizer
 from asrkd.errors import ConfigError, CorpusError, DependencyError
-from asrkd.extras import not_importable
+from asrkd.extras import import_optional
 from asrkd.segmentation.samples import blocks
 
 # Chunks of a microphone that may wait before audio is lost.
@@ -174,13 +175,10 @@ def of_microphone(sampling_rate: int, seconds: float, device: str | None = None)
 
 def _import_sounddevice() -> Any:
     try:
-        import sounddevice
+        return import_module("sounddevice")
     except OSError as error:
         raise DependencyError(
             f"the microphone needs the library PortAudio ({error}): install it (Debian: libportaudio2), or pipe raw audio to `asrkd live SPEC -`"
         ) from None
-    except Exception as error:
-        raise not_importable(
-            "sounddevice", "the microphone needs the package sounddevice", "asrkd[live]", error
-        ) from None
-    return sounddevice
+    except Exception:  # told with its extra
+        return import_optional("sounddevice", "the microphone needs the package sounddevice")

@@ -19,9 +19,10 @@ from asrkd.errors import ConfigError, MismatchError, ModelError
 from asrkd.labeling.encoding import encode, packed, pad
 from asrkd.labeling.job import run
 from asrkd.labeling.local import Local
-from asrkd.labeling.plan import plan, teacher_identity
+from asrkd.labeling.plan import plan
 from asrkd.labeling.reading import CutFeatures, read_batch
 from asrkd.labeling.status import status
+from asrkd.labeling.teacher_identity import teacher_identity
 from asrkd.store import Store
 from asrkd.store.embedding import parse_embedding
 from asrkd.store.verify import verify

@@ -22,12 +22,12 @@ from asrkd.cli import cli
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
-from asrkd.labeling import plan as planning
 from asrkd.labeling.crew import Crew
 from asrkd.labeling.job import retry, run
 from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.labeling.status import status
+from asrkd.labeling.teacher_identity import teacher_identity
 from asrkd.store import Store
 from asrkd.store.verify import verify
 from asrkd.targets.codecs import parse_codec
@@ -268,7 +268,7 @@ def test_a_teacher_one_frame_short_is_refused_with_both_numbers(corpus: Path, tm
 
 def test_another_codec_or_front_end_is_another_identity(teacher: str) -> None:
     model = load_model(teacher)
-    identity = planning.teacher_identity(model, codec=parse_codec("topk:20"), embed="none")
+    identity = teacher_identity(model, codec=parse_codec("topk:20"), embed="none")
     for changes, name in (
         ({"streams": {POSTERIORS: parse_codec("topk:5")}}, "codec"),
         ({"subsampling_factor": 2}, "subsampling_factor"),

@@ -12,7 +12,7 @@ Vorbis, MP3, AIFF and AU. A tenth of them is broken in sixteen ways (`WAYS`). Ru
 
 (the teacher has random weights where none is given) and prints where each file is: all its segments in the store, some in the store and the
 rest in quarantine with a reason, a reason in the segmentation's report, no speech by the report, or passed over as no audio by its name and
-counted in the line that says so. Ends with exit code 1 if a file, or a segment of one, is nowhere.
+counted in the line that says so. Ends with exit code 1 if a file, or a segment of one, is nowhere, or a whole file is refused.
 """
 
 from __future__ import annotations
@@ -65,6 +65,9 @@ WAYS = (
     "another format's suffix",
     "a text's suffix",
 )
+
+# Where a file that is not broken may be.
+ALLOWED_OF_WHOLE = ("in the store", "no speech by the report")
 
 
 def write(path: Path, samples: Audio, rate: int) -> None:
@@ -214,6 +217,9 @@ def main() -> None:
     lost = [files[key].name for key, fate in where.items() if fate == "NOWHERE"]
     if lost:
         sys.exit(f"{len(lost)} files are nowhere, such as {', '.join(lost[:3])}")
+    refused = [files[key].name for key, fate in where.items() if key not in broken and fate not in ALLOWED_OF_WHOLE]
+    if refused:
+        sys.exit(f"{len(refused)} files are whole, but not used, such as {', '.join(refused[:3])}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ Then the peak memory of `asrkd segment` on one recording of each of the given ho
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import soundfile
 import torch
 import torchaudio
@@ -216,8 +218,8 @@ def joined(flags: Flags) -> Flags:
     return whole
 
 
-def memory(speech: list[Path], hours: float) -> float:
-    """Peak resident megabytes of the command on one recording."""
+def memory(speech: list[Path], hours: float) -> tuple[float, float]:
+    """Peak megabytes of the command on one recording: its own, and with the pages of files that it maps."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "recordings"
         folder.mkdir()
@@ -225,13 +227,17 @@ def memory(speech: list[Path], hours: float) -> float:
         with soundfile.SoundFile(folder / "long.flac", "w", RATE, 1) as stream:
             for _ in range(max(1, round(hours * 3600 * RATE / len(clip)))):
                 stream.write(clip)
-        watched = (
-            "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
-            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        )
         command = [sys.executable, "-m", "asrkd", "segment", str(folder), f"{name}/out.jsonl"]
-        done = subprocess.run([sys.executable, "-c", watched, *command], check=True, capture_output=True, text=True)
-        return int(done.stdout.split()[-1]) / 1024
+        running = psutil.Popen(command, stdout=subprocess.DEVNULL)
+        own = resident = 0
+        while running.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                used = running.memory_info()
+                own, resident = max(own, used.rss - used.shared), max(resident, used.rss)
+            time.sleep(0.1)
+        if running.returncode:
+            sys.exit(f"asrkd segment ended with {running.returncode}")
+        return own / 2**20, resident / 2**20
 
 
 def killed(folder: Path, where: Path, kills: int) -> bool:
@@ -295,7 +301,10 @@ def main() -> None:
                 same = killed(folder, Path(name), options.kills)
                 print(f"killed {options.kills} times: {'the same files' if same else 'OTHER FILES'}", flush=True)
     for hours in options.hours:
-        print(f"{hours:.2f} h in one recording: peak memory {memory(speech, hours):.0f} MB", flush=True)
+        own, resident = memory(speech, hours)
+        print(
+            f"{hours:.2f} h in one recording: peak memory {own:.0f} MB, with mapped files {resident:.0f} MB", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -29,8 +29,9 @@ from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.transcripts import text_of
 from asrkd.evaluation.wer import score, total
 from asrkd.labeling.crew import Crew, one_thread
-from asrkd.labeling.plan import check_teacher, plan
+from asrkd.labeling.plan import plan
 from asrkd.labeling.reading import batches, read_batch
+from asrkd.labeling.teacher_identity import check_teacher
 from asrkd.labeling.teacher_pass import pass_of
 from asrkd.report.tables import text_table
 from asrkd.store import Store
