@@ -131,7 +131,9 @@ def sherpa_command(
 @export.command("web", cls=options.ModelCommand)
 @click.argument("model", metavar="SPEC")
 @OUT
-@click.option("--name", default="", help="Of the student, on the page.  [default: that of its run or file]")
+@click.option(
+    "--name", default="", show_default=False, help="Of the student, on the page.  [default: that of its run or file]"
+)
 @click.option("--type", "kind", type=click.Choice(TYPES), default=TYPES[0], help="Of the weights.")
 @click.option("--blank-penalty", default=0.0, help="Taken off the blank's score, in nats, as in asrkd decode.")
 @click.option(

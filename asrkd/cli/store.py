@@ -172,7 +172,10 @@ def card_command(root: str, name: str, license_id: str | None, **facts: Any) -> 
 @click.argument("repo", metavar="OWNER/NAME")
 @click.option("--private", is_flag=True, help="Make the dataset private, if it is new.")
 @click.option(
-    "--plan", "with_plan", is_flag=True, help="Also the plan, to label on elsewhere; it names files of this machine."
+    "--plan",
+    "with_plan",
+    is_flag=True,
+    help="Also the plan, to resume labeling elsewhere; it names files of this machine.",
 )
 @click.option("--dry-run", is_flag=True, help="Only check the store, and show what would be uploaded.")
 @_with_facts
