@@ -71,10 +71,12 @@ ALLOWED_OF_WHOLE = ("in the store", "no speech by the report")
 
 
 def write(path: Path, samples: Audio, rate: int) -> None:
-    if path.suffix == ".opus":
-        soundfile.write(path, samples, rate, format="OGG", subtype="OPUS")
-    else:
-        soundfile.write(path, samples, rate)
+    """Second by second: libsndfile's Vorbis encoder falls over minutes in one call."""
+    form, subtype = ("OGG", "OPUS") if path.suffix == ".opus" else (None, None)
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    with soundfile.SoundFile(path, "w", rate, channels, subtype, format=form) as file:
+        for begin in range(0, len(samples), rate):
+            file.write(samples[begin : begin + rate])
 
 
 def spoil(path: Path, way: str, rate: int, generator: np.random.Generator) -> Path:
