@@ -19,7 +19,7 @@ from asrkd import config
 from asrkd.acoustic import load_model
 from asrkd.cli import options
 from asrkd.cli.progress import PlanProgress, ProgressBar
-from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.front_end import PRESETS, FrontEnd
 from asrkd.corpus.where import parse_where
 from asrkd.files import check_file
 from asrkd.labeling import job, scheduler
@@ -68,8 +68,8 @@ def label() -> None:
 @options.CHANNEL
 @click.option(
     "--front-end",
-    type=click.Path(dir_okay=False),
-    help="YAML of front end settings, such as `preset: sherpa`, for a store without a teacher or of a text teacher.",
+    metavar="PRESET|FILE",
+    help=f"For a store without a teacher or of a text teacher: {', '.join(PRESETS)}, or a YAML file of front end settings.  [default: study]",
 )
 def plan_command(
     cuts: tuple[str, ...],
@@ -91,7 +91,9 @@ def plan_command(
     CUTS is a manifest of lhotse or NeMo, a Shar or Kaldi folder, a Hugging Face dataset, tar files of webdataset, a .tsv/.csv table (also of Common
     Voice) or a folder of audio: docs/corpora.md.
     """
-    settings = FrontEnd.from_dict(config.read_yaml(front_end)) if front_end else None
+    settings = None
+    if front_end:
+        settings = FrontEnd.from_dict({"preset": front_end} if front_end in PRESETS else config.read_yaml(front_end))
     show = PlanProgress()
     made = planning.plan(
         cuts,

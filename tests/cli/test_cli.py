@@ -238,3 +238,13 @@ def test_a_store_takes_the_front_end_of_a_config(corpus: Path, tmp_path: Path, c
         assert result.exit_code == 0, result.output
         front_end = Store.open(str(tmp_path / "out")).identity.front_end
         assert front_end == FrontEnd.from_dict({"preset": "sherpa", "mean_norm": "causal"})
+
+
+def test_a_store_takes_the_front_end_of_a_preset(corpus: Path, tmp_path: Path) -> None:
+    plan = ["label", "plan", str(corpus / "labeled.jsonl.gz")]
+    result = CliRunner().invoke(cli, [*plan, str(tmp_path / "out"), "--front-end", "sherpa"])
+    assert result.exit_code == 0, result.output
+    assert Store.open(str(tmp_path / "out")).identity.front_end == FrontEnd.from_dict({"preset": "sherpa"})
+    result = CliRunner().invoke(cli, [*plan, str(tmp_path / "other"), "--front-end", "loud"])
+    assert isinstance(result.exception, AsrkdError) and "loud" in str(result.exception)
+    assert not (tmp_path / "other").exists()
