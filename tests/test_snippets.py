@@ -135,8 +135,8 @@ def test_what_python_on_a_page_imports_is_there(page: Path) -> None:
 
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The teacher of its first block labels a corpus; the loop of its second trains on that store."""
-    own_model, own_loop = code(ROOT / "README.md")
+    """A teacher as on the page of teachers labels a corpus; the README's loop trains on that store."""
+    (own_model,), (own_loop,) = code(ROOT / "docs/teachers.md"), code(ROOT / "README.md")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "readme_teacher.py").write_text(own_model)
