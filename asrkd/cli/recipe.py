@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,12 +26,20 @@ ALL = "all"
 
 
 def recipe_command(
-    here: Path, folds: Mapping[str, Prepare], topologies: tuple[str, ...], *, fold_option: str = "--fold"
+    here: Path,
+    folds: Mapping[str, Prepare],
+    topologies: tuple[str, ...],
+    *,
+    fold_option: str = "--fold",
+    separate: bool = False,
 ) -> click.Command:
     """The `run.py` of a recipe in the folder `here`, with one `TOPOLOGY.yaml` for each topology.
 
     `folds[name](corpus_dir, data, progress)` is stage `prepare`: it writes what `StudyConfig.data` describes. A recipe
     that is not a cross-validation has one fold, with the empty name; with several, `fold_option` chooses one or all.
+
+    With `separate` the folds are settings of the recipe, such as other amounts of transcribed speech, whose results have tables of their own:
+    `fold_option` chooses one, by default the first, and keys of `settings/NAME.yaml`, where that is, replace those of `TOPOLOGY.yaml`.
     """
     stages = ("prepare", *STAGES, "results")
     names = tuple(folds)
@@ -59,6 +68,12 @@ def recipe_command(
     )
     @options.STUDY_WORKERS
     @click.option(
+        "--untranscribed",
+        multiple=True,
+        metavar="CUTS",
+        help="Further untranscribed speech, as `asrkd label plan` takes it, which the teacher labels too; may be given more than once.",
+    )
+    @click.option(
         "--variants",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         multiple=True,
@@ -73,6 +88,7 @@ def recipe_command(
         stage: str,
         stop_stage: str,
         workers: int,
+        untranscribed: tuple[str, ...],
         variants: tuple[Path, ...],
         overrides: tuple[str, ...],
         fold: str = names[0],
@@ -95,7 +111,16 @@ def recipe_command(
                     corpus_dir, exp / name / "data", lambda what, *done: progress.show(f"prepare {what}", *done)
                 )
             for number in numbers if wanted else ():
-                config = _config(here, exp / name, topology, number, overrides, variants)
+                config = _config(
+                    here,
+                    exp / name,
+                    topology,
+                    number,
+                    overrides,
+                    variants,
+                    untranscribed=untranscribed,
+                    setting=name if separate else "",
+                )
                 Study(config, workers=workers, progress=progress.show).run(wanted[0], wanted[-1])
                 if wanted[-1] == "decode":
                     click.echo(f"report: {write_report(config, Path(config.work) / 'report.html')}")
@@ -109,7 +134,8 @@ def recipe_command(
                         if is_decoded(work):
                             record(work, file)
                         if is_decoded(file):
-                            decoded.setdefault(name, []).append(file)
+                            title = f"{one}-{name}" if separate else name
+                            decoded.setdefault(title, []).append(file)
             if not decoded:
                 raise ConfigError(
                     f"no run in {str(exp)!r} with seeds {seeds} is decoded, and none is recorded; run the stages to 'decode' first"
@@ -125,7 +151,8 @@ def recipe_command(
 
     if len(names) > 1:
         choice = click.Choice((*names, ALL))
-        run.params.insert(0, click.Option([fold_option, "fold"], type=choice, default=ALL, show_default=True))
+        default = names[0] if separate else ALL
+        run.params.insert(0, click.Option([fold_option, "fold"], type=choice, default=default, show_default=True))
     return run
 
 
@@ -139,7 +166,15 @@ def _file(fold: str, topology: str, seed: int) -> str:
 
 
 def _config(
-    here: Path, exp: Path, topology: str, seed: int, overrides: tuple[str, ...], variants: Sequence[Path] = ()
+    here: Path,
+    exp: Path,
+    topology: str,
+    seed: int,
+    overrides: tuple[str, ...],
+    variants: Sequence[Path] = (),
+    *,
+    untranscribed: Sequence[str] = (),
+    setting: str = "",
 ) -> StudyConfig:
     fixed = [f"work={_work(exp, topology, seed)}", f"data={exp / 'data'}", f"stores={exp / 'stores'}", f"seed={seed}"]
     given = configs.read_yaml(here / f"{topology}.yaml")
@@ -151,7 +186,12 @@ def _config(
                 "rename it, or leave one out"
             )
         given["variants"] = known | further
-    config = configs.from_dict(StudyConfig, given, [*fixed, *overrides])
+    config = configs.from_dict(StudyConfig, given, fixed)
+    file = here / "settings" / f"{setting}.yaml"
+    if setting and file.exists():
+        config = configs.changed(config, configs.read_yaml(file))
+    corpora = [*config.untranscribed, *untranscribed]
+    config = configs.from_dict(StudyConfig, dataclasses.asdict(config) | {"untranscribed": corpora}, overrides)
     for system in (config.teacher, config.student):
         system.augment.noise = [str(exp / "data/noise/train")]
     return config

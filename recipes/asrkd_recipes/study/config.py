@@ -142,6 +142,8 @@ class StudyConfig:
     """Title of the report."""
     seed: int = setting(1, at_least=0)
     """Seed of everything random."""
+    device: str = same_as(TrainConfig, "device")
+    """`device` of every training, and where the untranscribed set is labeled."""
     topology: str = same_as(InventoryConfig, "topology")
     """`inventory.topology` of every training."""
     states_per_phone: int = same_as(InventoryConfig, "states_per_phone")
@@ -152,6 +154,8 @@ class StudyConfig:
     """`inventory.text` of every training."""
     align_rounds: int = setting(0, at_least=0)
     """Align the sets again up to N times, for `hmm`, by a teacher trained on the labels of the round before; a round that does not lower the word error rate on dev is the last and is not taken (`align-rounds.json` next to the stores says which was)."""
+    untranscribed: list[str] = setting(list)
+    """Further corpora of untranscribed speech, as `asrkd label plan` takes them, e.g. what `asrkd segment` wrote: labeled with the set `unlabeled`."""
     tests: dict[str, str] = setting(dict)
     """Test sets, by name: files of `data` without their suffix."""
     targets: str = setting("posteriors", one_of=TARGETS)

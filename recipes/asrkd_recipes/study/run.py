@@ -117,9 +117,14 @@ class Study:
         if given.codebooks:
             books = str(self.work / f"{name}.npy")
             if not Path(books).exists():
-                teacher = load_model(spec)
+                teacher = load_model(spec, self.config.device)
                 make_codebooks(
-                    self.stores.unlabeled, books, teacher=teacher, layer=given.layer, count=given.codebooks, entries=256
+                    self.stores.unlabeled[0],
+                    books,
+                    teacher=teacher,
+                    layer=given.layer,
+                    count=given.codebooks,
+                    entries=256,
                 )
         targets = given.targets or self.config.targets
         self.stores.fill_soft(name, spec, targets, given.codec, layer=given.layer, codebooks=books)
@@ -279,6 +284,7 @@ class Study:
         return TrainConfig(
             run=str(self.run_folder(name)),
             seed=seed,
+            device=self.config.device,
             threads=1,
             model=system.model,
             front_end=system.front_end,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ class Stores:
         self.shared = Path(config.stores) if config.stores else self.work / "stores"
 
     @property
-    def unlabeled(self) -> str:
-        """The cuts of the untranscribed set."""
-        return str(self.data / "unlabeled.jsonl.gz")
+    def unlabeled(self) -> list[str]:
+        """The corpora of the untranscribed set."""
+        return [str(self.data / "unlabeled.jsonl.gz"), *self.config.untranscribed]
 
     def root(self, name: str) -> Path:
         """The folder of a store."""
@@ -77,7 +77,7 @@ class Stores:
     def fill(
         self,
         name: str,
-        cuts: str,
+        cuts: str | Sequence[str],
         *,
         teacher: str | None = None,
         codec: str | None = None,
@@ -102,7 +102,7 @@ class Stores:
                 front_end=front_end,
             )
         run(
-            Local(Store.open(root), Crew(workers=self.workers)),
+            Local(Store.open(root), Crew(workers=self.workers, devices=(self.config.device,))),
             progress=lambda tally, result: self.progress(
                 f"label {name}", tally.done, tally.units, f"unit {result.unit}"
             ),

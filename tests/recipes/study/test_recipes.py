@@ -24,6 +24,21 @@ def test_the_config_of_a_recipe(path: Path) -> None:
     assert config.topology == path.stem
 
 
+@pytest.mark.parametrize(
+    "path",
+    sorted(RECIPES.glob("*/settings/*.yaml")),
+    ids=lambda path: f"{path.parents[1].name}/{path.stem}",
+)
+def test_a_setting_of_a_recipe(path: Path, tmp_path: Path) -> None:
+    here, overrides = path.parents[1], ("teacher.steps=7",)
+    plain = _config(here, tmp_path, "ctc", 1, ())
+    changed = _config(here, tmp_path, "ctc", 1, overrides, setting=path.stem, untranscribed=["more.jsonl.gz"])
+    given = configs.read_yaml(path)
+    assert changed.student.steps == given["student"]["steps"] != plain.student.steps
+    assert changed.student.front_end == plain.student.front_end
+    assert changed.teacher.steps == 7 and changed.untranscribed == ["more.jsonl.gz"] and not plain.untranscribed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/variants/*.yaml")), ids=lambda path: path.stem)
 def test_variants_of_a_recipe(path: Path, tmp_path: Path) -> None:
