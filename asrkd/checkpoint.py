@@ -24,7 +24,7 @@ def save(path: str | Path, content: dict[str, Any]) -> None:
     except (AsrkdError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
         why = str(error) if isinstance(error, AsrkdError) else f"{str(path)!r} cannot be written: {error}"
         raise AsrkdError(
-            f"checkpoint {why}. The one before it is still whole; start again when this is mended, and training resumes from there"
+            f"checkpoint {why}. The one before it is still whole; start again when this is fixed, and training resumes from there"
         ) from None
 
 

@@ -242,7 +242,7 @@ def _leaf(kind: type, value: Any, key: str, declared: Field[Any]) -> Any:
     if kind is float and (math.isnan(value) or (math.isinf(value) and not marks.get("infinite"))):
         raise wrong_value(key, f"must be a finite number, not {shown}")
     if kind is int and not -_LARGEST <= value <= _LARGEST:
-        raise wrong_value(key, f"must be a whole number of 64 bits, not {shown}")
+        raise wrong_value(key, f"must be a 64-bit whole number, not {shown}")
     limits = marks.get("limits", {})
     if not all(_ENDS[name](value, end) for name, end in limits.items()):
         wanted = " and ".join(f"{name} {end}" for name, end in limits.items())

@@ -1,4 +1,4 @@
-"""The errors that asrkd raises for what a user can mend.
+"""The errors that asrkd raises for what a user can fix.
 
 A message says what is wrong (quoting the value), why it matters, and what to do. The command line
 prints it in one line and exits 1; anything that is not an `AsrkdError` is a defect of asrkd.

@@ -1,6 +1,6 @@
 """Files out: whole or not at all, and one line of what the system refuses.
 
-Every output but a store's on an object store is written through `write`: a temporary name beside the file, flushed to the disk, then renamed.
+Every output but a store's on an object store is written through `write`: a temporary name next to the file, flushed to the disk, then renamed.
 """
 
 from __future__ import annotations

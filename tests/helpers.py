@@ -79,7 +79,7 @@ def make_cuts(folder: Path, name: str, count: int, *, seed: int = 0, text: bool 
 
 @dataclass(frozen=True)
 class Deadly(FrontEnd):
-    """Kills the process that hears a certain number of samples, as a broken decoder would."""
+    """Kills the process that receives a certain number of samples, as a broken decoder would."""
 
     samples: int = 0
 

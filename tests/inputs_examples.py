@@ -298,7 +298,7 @@ def _(folder: Path) -> str:
     return "normalised"
 
 
-@example("an id that stands twice, or on one side alone")
+@example("an id that occurs twice, or on one side alone")
 def _(folder: Path) -> str:
     def work(texts: tuple[str, str]) -> float:
         return scores(folder, *texts)

@@ -20,7 +20,7 @@ from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import StudyConfig
 
 FILES = [path for package in (asrkd, asrkd_recipes) for path in sorted(Path(package.__file__).parent.rglob("*.py"))]
-# That nothing is done, given or multiplied, which is no choice that could be made otherwise elsewhere.
+# That nothing is done, given or multiplied, which is not a choice that could be made otherwise elsewhere.
 NEUTRAL: tuple[Any, ...] = (None, False, True, 0, 1, "", (), [], {}, "cpu", "float32")
 
 

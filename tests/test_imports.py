@@ -91,7 +91,7 @@ def imports_of(source: str, module: str, *, is_package: bool = False) -> list[st
 
 
 def room_of(module: str) -> str:
-    """A package of the library, or the package beside it; empty for `asrkd` itself and what others wrote."""
+    """A package of the library, or the package next to it; empty for `asrkd` itself and what others wrote."""
     first, *rest = module.split(".")
     return first if first == "asrkd_recipes" else rest[0] if first == "asrkd" and rest else ""
 

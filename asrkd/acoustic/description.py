@@ -1,4 +1,4 @@
-"""The JSON file beside a graph or a scripted module: what its input and its classes are."""
+"""The JSON file next to a graph or a scripted module: what its input and its classes are."""
 
 from __future__ import annotations
 

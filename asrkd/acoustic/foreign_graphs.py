@@ -94,7 +94,7 @@ def foreign(
         ) from None
     if noise.shape[-1] != len(labels):
         raise ModelError(
-            f"model {spec!r} gives {noise.shape[-1]} classes, but the tokens.txt beside it has {len(labels)} tokens; give the one of this model"
+            f"model {spec!r} gives {noise.shape[-1]} classes, but the tokens.txt next to it has {len(labels)} tokens; give the one of this model"
         )
     network.law = law
     network.order = classes_of(spec, labels, blank)[1]

@@ -1,4 +1,4 @@
-"""Front ends of graphs that other toolkits export: named beside them, or by the metadata that sherpa-onnx reads."""
+"""Front ends of graphs that other toolkits export: named next to them, or by the metadata that sherpa-onnx reads."""
 
 from __future__ import annotations
 

@@ -93,5 +93,5 @@ def _untried(spec: str, device: str, autocast: str, compile: bool, above: tuple[
         raise ModelError(
             f"model {spec!r} cannot be compiled: its network is not a torch.nn.Module in Python; leave out compile"
         )
-    # Lengths differ from batch to batch; without `dynamic` each would be compiled anew.
+    # Lengths differ from batch to batch; without `dynamic` each would be compiled again.
     return dataclasses.replace(model, network=torch.compile(model.network, dynamic=True))

@@ -102,7 +102,7 @@ class AcousticModel:
         if not self.inventory.topology.collapses_repeats:
             raise ModelError(
                 f"model {self.spec!r} is of topology {self.inventory.topology_name!r} and brings no lexicon (checkpoints of earlier versions have none), "
-                "so its states are no text; give --lexicon"
+                "so its states are not text; give --lexicon"
             )
         return tokenizer_of_units(self.inventory)
 
@@ -205,7 +205,7 @@ class AcousticModel:
         if logits.shape[-1] != len(self.inventory):
             raise ModelError(
                 f"model {self.spec!r} gives {logits.shape[-1]} classes, its inventory has {len(self.inventory)}; the "
-                "classes would have no names. Correct the inventory beside the model"
+                "classes would have no names. Correct the inventory next to the model"
             )
         if not logits.is_floating_point() or lengths.is_floating_point() or lengths.is_complex():
             raise ModelError(

@@ -26,16 +26,16 @@ _WHOLE: dict[str, Any] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 @kind(
     "onnx:PATH",
-    "An ONNX graph for onnxruntime, described by PATH.json beside it; or of NeMo, icefall or sherpa-onnx, with tokens.txt.",
+    "An ONNX graph for onnxruntime, described by PATH.json next to it; or of NeMo, icefall or sherpa-onnx, with tokens.txt.",
     in_torch=False,
 )
 def onnx(request: Request) -> AcousticModel:
     """A graph with the inputs `features` (N, T, F) and `feature_lengths` (N,), and the outputs `logits` and `logit_lengths`, or of a layout of another
     toolkit (`asrkd.acoustic.foreign_graphs`).
 
-    `PATH.json` beside it describes it (`asrkd.acoustic.description`). Further outputs are not asked for; the inputs get the types that the
+    `PATH.json` next to it describes it (`asrkd.acoustic.description`). Further outputs are not asked for; the inputs get the types that the
     graph declares; a graph for a batch of one is run on one utterance at a time.
-    The fingerprint covers the graph and every file beside it whose name begins with the graph's (external weights).
+    The fingerprint covers the graph and every file next to it whose name begins with the graph's (external weights).
 
     Raises:
         DependencyError: onnxruntime is not installed.
@@ -54,7 +54,7 @@ def onnx(request: Request) -> AcousticModel:
     except Exception as error:  # onnxruntime raises its own kinds
         raise ModelError(
             f"model {spec!r}: onnxruntime {onnxruntime.__version__} cannot load {str(path)!r} ({one_line(error)}); export the graph "
-            "again, for this version, with its external weights beside it"
+            "again, for this version, with its external weights next to it"
         ) from None
     inputs = {one.name: one for one in session.get_inputs()}
     if set(inputs) != set(INPUTS):
@@ -161,7 +161,7 @@ def _check_shapes(spec: str, shape: list[Any], session: Any, described: Descript
     batch, frames, size = shape
     if isinstance(size, int) and size != described.front_end.feature_dim:
         raise ModelError(
-            f"model {spec!r} takes {size} features a frame, but the front end beside it makes {described.front_end.feature_dim}; "
+            f"model {spec!r} takes {size} features a frame, but the front end next to it makes {described.front_end.feature_dim}; "
             "describe the front end that it was trained with (num_mels, stack)"
         )
     if isinstance(frames, int):
@@ -175,6 +175,6 @@ def _check_shapes(spec: str, shape: list[Any], session: Any, described: Descript
     [logits] = [one.shape for one in session.get_outputs() if one.name == OUTPUTS[0]]
     if logits and isinstance(logits[-1], int) and logits[-1] != len(described.inventory):
         raise ModelError(
-            f"model {spec!r} gives {logits[-1]} classes, but the inventory beside it has {len(described.inventory)} units; name each class once"
+            f"model {spec!r} gives {logits[-1]} classes, but the inventory next to it has {len(described.inventory)} units; name each class once"
         )
     return batch == 1

@@ -19,7 +19,7 @@ from asrkd.corpus.waveform import Waveform
 from asrkd.errors import MismatchError, ModelError
 
 # Of noise: four short utterances, each a frame longer than the one before (models that squeeze frames by 2 or 4 see the padding where the
-# number is odd), and a long one, beside which they get more padding than frames of their own.
+# number is odd), and a long one, next to which they get more padding than frames of their own.
 SHORT_SECONDS, LONG_SECONDS, NUM_SHORT = 0.4, 1.2, 4
 # Largest difference of log-posteriors that counts as rounding, for each unit of the largest one. Kernels for another batch shape sum in
 # another order, which in 32 bits changes a deep model's output by 1e-6 to 1e-5 of its range; padding that is seen changes it by far more.

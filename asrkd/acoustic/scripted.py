@@ -22,7 +22,7 @@ FOREIGN = {names for names, (toolkit, _) in LAYOUTS.items() if toolkit != "asrkd
 
 @kind(
     "torchscript:PATH",
-    "A TorchScript module, described by PATH.json beside it; of NeMo or icefall also, with tokens.txt.",
+    "A TorchScript module, described by PATH.json next to it; of NeMo or icefall also, with tokens.txt.",
 )
 def torchscript(request: Request) -> AcousticModel:
     """Raises `ModelError` for a module or a description that cannot be used."""

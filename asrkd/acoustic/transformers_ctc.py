@@ -37,7 +37,7 @@ def transformers(request: Request) -> AcousticModel:
 
     Raises:
         DependencyError: transformers is not installed.
-        ModelError: the model cannot be loaded, is no CTC model, or its frames follow no frame law.
+        ModelError: the model cannot be loaded, is not a CTC model, or its frames follow no frame law.
     """
     spec, device = request.spec, request.device
     model, made, tokenizer = _loaded(spec, request.argument)

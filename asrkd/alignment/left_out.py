@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from asrkd.errors import CorpusError
 
-# So many are named; the quarantine of the copy has all.
+# This many are named; the quarantine of the copy has all.
 MOST_REASONS = 1000
 _SHOWN = 20
 
@@ -46,5 +46,5 @@ class LeftOut:
             names = ", ".join(map(repr, list(reasons)[:_SHOWN])) + (" and others" if self.count > _SHOWN else "")
             raise CorpusError(
                 f"{self.count} of {total} utterances cannot be aligned, more than the share of {allowed} that is allowed ({names}); the first: "
-                f"{next(iter(reasons.values()))}. Mend the transcripts or the lexicon, or raise --max-unaligned to leave them out"
+                f"{next(iter(reasons.values()))}. Fix the transcripts or the lexicon, or raise --max-unaligned to leave them out"
             )

@@ -23,7 +23,7 @@ from asrkd.corpus.topology import SILENCE
 from asrkd.errors import CorpusError, MismatchError
 
 FORMAT = "asrkd aligner 1"
-# Transition probabilities weigh so much more than those of frames, whose neighbors are no independent witnesses (Kaldi: 1 / acoustic scale).
+# Transition probabilities weigh so much more than those of frames, whose neighbors are not independent witnesses (Kaldi: 1 / acoustic scale).
 _SCALE = 10.0
 # Those of staying in a phone's state: with 1, the last phone of an utterance swallows quiet breath behind it.
 _STAY_SCALE = 3.0

@@ -19,13 +19,13 @@ from asrkd.files import refused
 from asrkd.labeling.stop import Terminated, terminated_by_signal
 from asrkd.processes import check_guard
 
-AGAIN = "run the same command again to go on"
+AGAIN = "run the same command again to resume"
 
 
 def run_command(command: click.Command) -> None:
     """Run a command, and exit unless it succeeds.
 
-    What the user can mend is one line and exit code 1: an `AsrkdError`, and what the system refuses (an `OSError` wherever it comes from, or memory);
+    What the user can fix is one line and exit code 1: an `AsrkdError`, and what the system refuses (an `OSError` wherever it comes from, or memory);
     wrong usage is 2, Ctrl-C 130, SIGTERM 143, and a reader of the output that went away 141, without a word.
     """
     _in_utf8()

@@ -10,7 +10,7 @@ from asrkd.cli.progress import ProgressBar
 
 @click.command("demo")
 @click.argument("workdir", default="asrkd-demo", type=click.Path(file_okay=False))
-@click.option("--seed", default=1, help="Of the corpus and of all training.")
+@click.option("--seed", default=1, help="Seed of the corpus and of all training.")
 @options.STUDY_WORKERS
 def demo_command(workdir: str, seed: int, workers: int) -> None:
     """The whole study on a small synthetic corpus in WORKDIR: offline, in minutes, on a CPU.

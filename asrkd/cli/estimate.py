@@ -16,7 +16,7 @@ from asrkd.labeling.estimate import estimate as measure
 
 @click.command("estimate", cls=options.TeacherCommand)
 @click.argument("cuts", nargs=-1, required=True, metavar="CUTS...")
-@click.option("--hours", type=float, required=True, help="Of audio to be labeled.")
+@click.option("--hours", type=float, required=True, help="Hours of audio to be labeled.")
 @options.TEACHER
 @options.CODEC
 @options.EMBED
@@ -30,7 +30,7 @@ from asrkd.labeling.estimate import estimate as measure
 @click.option(
     "--sample-minutes",
     default=options.default_of(measure, "sample_minutes"),
-    help="Of audio that is labeled for the estimate.",
+    help="Minutes of audio that are labeled for the estimate.",
 )
 @click.option("--nodes", default=options.default_of(Fleet, "nodes"), help="Assumed: machines that label.")
 @click.option(
@@ -69,7 +69,7 @@ def estimate_command(
 ) -> None:
     """What HOURS of audio like CUTS will cost to label, to store and to read for a student, from a timed sample on this machine.
 
-    What is measured here and what is assumed is told apart. The bytes are those of the sample's shards, which as small ones are rather too
+    What is measured here is printed separately from what is assumed. The bytes are those of the sample's shards, which as small ones are rather too
     large.
     """
     if teacher is None:

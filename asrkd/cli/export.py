@@ -44,7 +44,7 @@ def export() -> None:
     multiple=True,
     type=click.Choice(TYPES),
     default=TYPES,
-    help="Of the weights; may be repeated. The first is model.onnx.",
+    help="Type of the weights; may be repeated. The first is model.onnx.",
 )
 @REDUCE_RANGE
 def onnx_command(model: str, out: Path, types: tuple[str, ...], reduce_range: bool) -> None:
@@ -132,9 +132,12 @@ def sherpa_command(
 @click.argument("model", metavar="SPEC")
 @OUT
 @click.option(
-    "--name", default="", show_default=False, help="Of the student, on the page.  [default: that of its run or file]"
+    "--name",
+    default="",
+    show_default=False,
+    help="Name of the student on the page.  [default: that of its run or file]",
 )
-@click.option("--type", "kind", type=click.Choice(TYPES), default=TYPES[0], help="Of the weights.")
+@click.option("--type", "kind", type=click.Choice(TYPES), default=TYPES[0], help="Type of the weights.")
 @click.option("--blank-penalty", default=0.0, help="Taken off the blank's score, in nats, as in asrkd decode.")
 @click.option(
     "--runtime",
@@ -146,7 +149,7 @@ def sherpa_command(
 def web_command(
     model: str, out: Path, name: str, kind: str, blank_penalty: float, runtime: Path | None, reduce_range: bool
 ) -> None:
-    """Write a page into a new folder OUT in which a streaming `ctc` student hears the microphone or a file, greedily, without a server of its own.
+    """Write a page into a new folder OUT in which a streaming `ctc` student listens to the microphone or a file, greedily, without a server of its own.
 
     \b
       asrkd export web exp/student OUT && python -m http.server -d OUT
@@ -175,7 +178,7 @@ def _utterances(cuts: str, model: AcousticModel, count: int) -> Iterator[tuple[s
 def _said(found: Comparison, what: str) -> str:
     lines = [
         f"sherpa-onnx: {found.errors} of {found.tokens} {what} differ from asrkd's ({found.share:.2%}), in {len(found.differing)} of {found.utterances} utterances; "
-        f"{found.unexplained} where asrkd, too, hears silence behind the utterance"
+        f"{found.unexplained} where asrkd, too, is given silence behind the utterance"
     ]
     for key, ours, theirs in found.differing[:5]:
         lines += [f"  {key}", f"    asrkd        {ours}", f"    sherpa-onnx  {theirs}"]

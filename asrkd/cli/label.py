@@ -247,7 +247,7 @@ def run_label_command(
                 chosen = RayCluster(opened, crew, address, Resources(cpus, gpus))
             tally = job.run(chosen, max_quarantined=max_quarantined, progress=show)
     except Terminated:
-        click.echo("stopped by SIGTERM; finished units are kept, run again to go on", err=True)
+        click.echo("stopped by SIGTERM; finished units are kept, run again to resume", err=True)
         return
     finally:
         progress.close()
@@ -267,7 +267,7 @@ def run_label_command(
 @click.option(
     "--lease-seconds",
     default=options.default_of(ArrayBackend, "lease_seconds"),
-    help="Without a sign of life after which a task counts as dead.",
+    help="Seconds without a heartbeat after which a task is presumed dead.",
 )
 @options.DEVICE
 @options.READERS
@@ -322,7 +322,7 @@ def work_command(
 @options.READERS
 @options.READ_SECONDS
 def retry_command(store: str, workers: int, device: str, readers: int, read_seconds: float) -> None:
-    """Label the units of STORE again that have cuts in quarantine, after their audio was mended.
+    """Label the units of STORE again that have cuts in quarantine, after their audio was fixed.
 
     Files that could not even be opened when STORE was planned come in by asrkd label grow.
     """
@@ -335,7 +335,7 @@ def retry_command(store: str, workers: int, device: str, readers: int, read_seco
                 progress=lambda tally, result: progress.show("retry", tally.done, tally.units),
             )
     except Terminated:
-        click.echo("stopped by SIGTERM; finished units are kept, run again to go on", err=True)
+        click.echo("stopped by SIGTERM; finished units are kept, run again to resume", err=True)
         return
     finally:
         progress.close()
@@ -346,9 +346,12 @@ def retry_command(store: str, workers: int, device: str, readers: int, read_seco
 @click.argument("store")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.option(
-    "--prometheus", "as_prometheus", is_flag=True, help="In Prometheus' text format, for a node exporter's text file."
+    "--prometheus",
+    "as_prometheus",
+    is_flag=True,
+    help="Print Prometheus' text format, for a node exporter's text file.",
 )
-@click.option("--watch", type=float, metavar="SECONDS", help="Look again every so many seconds, until all is done.")
+@click.option("--watch", type=float, metavar="SECONDS", help="Look again every SECONDS, until all is done.")
 def status_command(store: str, as_json: bool, as_prometheus: bool, watch: float | None) -> None:
     """How far the labeling of STORE has come.
 

@@ -12,7 +12,7 @@ from asrkd.extras import broken_library
 
 
 class LazyCommand(click.Command):
-    """Stands in a group for the command `function` of `module`; of a command it knows its name and one line of help.
+    """Takes the place in a group of the command `function` of `module`; of a command it knows its name and one line of help.
 
     Raises:
         DependencyError: by what calls it, if a library that its module needs cannot be loaded.

@@ -133,7 +133,7 @@ CHANNEL = click.option(
     default="mean",
     metavar="mean|NUMBER",
     callback=_channel,
-    help="Of audio with several channels: the mean of all, or the one of this number, from 0.",
+    help="Channel of audio that has several: the mean of all, or the one of this number, from 0.",
 )
 UNIT_HOURS = click.option("--unit-hours", default=default_of(plan, "unit_hours"), help="Hours of audio in a work unit.")
 READERS = click.option(
@@ -144,10 +144,12 @@ READERS = click.option(
 READ_SECONDS = click.option(
     "--read-seconds",
     default=worker.READ_SECONDS,
-    help="That reading a batch (minutes of audio) may take before its readers are ended.",
+    help="Timeout in seconds for reading a batch (minutes of audio); then its readers are ended.",
 )
 DEVICE = click.option(
-    "--device", default="cpu", help="Of torch: cpu, cuda:0, or several with commas, which the workers take in turn."
+    "--device",
+    default="cpu",
+    help="Device of torch: cpu, cuda:0, or several with commas, which the workers take in turn.",
 )
 WORKERS = click.option(
     "--workers",

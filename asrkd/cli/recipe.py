@@ -54,7 +54,7 @@ def recipe_command(
         "--exp",
         type=click.Path(file_okay=False, path_type=Path),
         default=here / "exp",
-        show_default="exp beside run.py",
+        show_default="exp next to run.py",
         help="Where everything is written.",
     )
     @click.option("--topology", type=click.Choice(topologies), default=topologies[0])

@@ -71,7 +71,7 @@ def segment_command(
     """Split long recordings into segments with speech, as a manifest OUT (.jsonl or .jsonl.gz) of cuts.
 
     CUTS is a corpus of any form, as for `asrkd label plan`,
-    which reads OUT. Audio of any rate is resampled for the detector alone. The report beside OUT has a line for each cut:
+    which reads OUT. Audio of any rate is resampled for the detector alone. The report next to OUT has a line for each cut:
     the share that was kept, or why it could not be read. Run the same command again to resume after a crash.
     """
     settings: SegmentSettings | WindowSettings

@@ -94,7 +94,7 @@ def verify_command(root: str, share: float | None, teacher: str | None) -> None:
 @click.argument("root", metavar="STORE")
 @click.argument("name")
 def snapshot_command(root: str, name: str) -> None:
-    """Pin the units that are finished now under NAME, to train from them (sources.X.snapshot) while labeling goes on."""
+    """Pin the units that are finished now under NAME, to train from them (sources.X.snapshot) while labeling continues."""
     click.echo(f"snapshot {name!r}: {take_snapshot(Store.open(root), name)} units")
 
 
@@ -118,7 +118,7 @@ def delete_command(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], d
     """Take utterances out of a store.
 
     They leave the shards, the quarantine and the plan; only their ids stay, in deleted/. Only the files that hold them are written
-    anew, each whole or not at all. Killed in the middle, the same command finishes. Not while the store is being labeled.
+    again, each whole or not at all. Killed in the middle, the same command finishes. Not while the store is being labeled.
     """
     if not ids and not speakers:
         raise click.UsageError("say what to delete with --id or --speaker")

@@ -32,7 +32,7 @@ from asrkd.training.trainer import Trainer
     help="Make a few updates and say what the whole would take; the run folder stays as it is.",
 )
 def train_command(config_file: str, overrides: tuple[str, ...], dry_run: bool) -> None:
-    """Train a teacher or student by CONFIG; a run that was stopped goes on where it was.
+    """Train a teacher or student by CONFIG; a run that was stopped resumes where it stopped.
 
     Any key can be overridden: asrkd train student.yaml seed=2 optimizer.learning_rate=0.001
 
@@ -99,7 +99,7 @@ def _show(found: DryRun) -> None:
 @click.option(
     "--leave-early",
     is_flag=True,
-    help="With an hmm model: a phone may end after any of its states, so one frame is enough for it, as in a flat start.",
+    help="Let a phone of an hmm model end after any of its states, so that one frame is enough for it, as in a flat start.",
 )
 @click.option(
     "--report", type=click.Path(dir_okay=False), help="Write a report with pictures of some utterances (.html)."
@@ -112,11 +112,9 @@ def _show(found: DryRun) -> None:
 @click.option(
     "--oddity",
     default=ODDITY,
-    help="Without a model: deviations by which an utterance may fit its transcript worse than the middle one; above it is left out.",
+    help="Leave out utterances that fit their transcripts worse than the median by more than this many deviations (flat start only).",
 )
-@click.option(
-    "--save", type=click.Path(dir_okay=False), help="Without a model: save the HMM-GMM of the flat start (.npz)."
-)
+@click.option("--save", type=click.Path(dir_okay=False), help="Save the HMM-GMM of the flat start (.npz).")
 @click.option(
     "--from",
     "saved",

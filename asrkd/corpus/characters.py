@@ -14,7 +14,7 @@ from asrkd.corpus.token_table import SPECIAL, read_table, read_vocab, setting_be
 from asrkd.corpus.topology import BLANK
 from asrkd.errors import CorpusError
 
-# SentencePiece's symbol, which begins each word; the others stand between words: of ESPnet, and of transformers.
+# SentencePiece's symbol, which begins each word; the others separate words: those of ESPnet, and of transformers.
 WORD_BEGIN = "▁"
 BOUNDARIES = (WORD_BEGIN, "<space>", "|")
 
@@ -25,7 +25,7 @@ class Characters:
 
     Attributes:
         tokens: a model's units but for the blank, which is named `<blk>` wherever its table has it; ids are places in them.
-        boundary: `▁` begins every word; `|` or `<space>` stand between words; without one (as in Mandarin) words are written
+        boundary: `▁` begins every word; `|` or `<space>` separates words; without one (as in Mandarin) words are written
             without spaces.
     """
 

@@ -22,7 +22,7 @@ NAMES: dict[str, Sequence[str]] = {
     "language": ("language", "lang", "locale"),
     "gender": ("gender", "sex"),
 }
-# What `id=` may name that is no column: the name of the audio file, and the file of the dataset with the row's number.
+# What `id=` may name that is not a column: the name of the audio file, and the file of the dataset with the row's number.
 AUDIO_PATH, ROW = "audio.path", "row"
 
 

@@ -17,7 +17,7 @@ from asrkd.corpus.utterances import file_recording
 from asrkd.errors import CorpusError
 
 _log = logging.getLogger(__name__)
-# What systems put beside files: not the user's own, though some are named like audio.
+# What systems put next to files: not the user's own, though some are named like audio.
 _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
 
 
@@ -57,7 +57,7 @@ def audio_files(root: Path) -> AudioFiles:
 
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...], found: AudioFiles) -> None:
-    """Add what is in a folder; `above` are the folders on the way to it, so that a link to one of them is no circle."""
+    """Add what is in a folder; `above` are the folders on the way to it, so that a link to one of them is not a circle."""
     pending = [(folder, above)]
     while pending:
         folder, above = pending.pop()

@@ -25,12 +25,12 @@ class Lengths:
     Attributes:
         declared: samples by its header.
         held: samples that are in the file.
-        mend: (offset, bytes) to be written over the header so that a decoder gives all; empty if it does as it is.
+        patches: (offset, bytes) to be written over the header so that a decoder gives all; empty if it does as it is.
     """
 
     declared: int
     held: int
-    mend: Sequence[tuple[int, bytes]] = ()
+    patches: Sequence[tuple[int, bytes]] = ()
 
 
 def lengths(data: Data) -> Lengths | None:
@@ -88,8 +88,8 @@ def _wave(data: Data, order: str) -> Lengths | None:
                 return Lengths(size // align * per_block, size // align * per_block)
             held = there // align * per_block
             if size == 0 and held:
-                mended = min(there, 0xFFFFFFFF).to_bytes(4, order)  # type: ignore[arg-type]
-                return Lengths(held, held, [(at + 4, mended)])
+                patched = min(there, 0xFFFFFFFF).to_bytes(4, order)  # type: ignore[arg-type]
+                return Lengths(held, held, [(at + 4, patched)])
             return Lengths(size // align * per_block, held)
         at += 8 + size + size % 2
     return None

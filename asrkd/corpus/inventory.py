@@ -60,7 +60,7 @@ class Inventory:
         make_topology(self.topology_name, self.states_per_phone)
         twice = [unit for unit, count in Counter(self.units).items() if count > 1]
         if twice or len(self.units) < 2:
-            found = f"{twice[0]!r} stands twice" if twice else f"found {list(self.units)!r}"
+            found = f"{twice[0]!r} occurs twice" if twice else f"found {list(self.units)!r}"
             raise ConfigError(f"an inventory needs at least two units, each named once; {found}")
         for number, unit in enumerate(self.units):
             if not unit or "\n" in unit or unit[-1] == "\r" or not text.is_utf8(unit):

@@ -107,7 +107,7 @@ class _KaldiTable:
         """Look through a file once.
 
         Raises:
-            CorpusError: a key stands twice, or a line of `wav.scp` is a command or names nothing.
+            CorpusError: a key occurs twice, or a line of `wav.scp` is a command or names nothing.
         """
         self._path = path
         self._held = None if self._look_through() else self._all()

@@ -143,7 +143,7 @@ def _align_lexicon(path: Path) -> Iterator[tuple[str, list[str]]]:
             continue
         if rest[:1] != [word] or len(rest) < 2:
             raise CorpusError(
-                f"lexicon {str(path)!r} line {number} is {line.strip()!r}, but a line is a word, the word again, and its phones; write it anew by "
+                f"lexicon {str(path)!r} line {number} is {line.strip()!r}, but a line is a word, the word again, and its phones; write it again with "
                 "utils/prepare_lang.sh"
             )
         yield word, rest[1:]

@@ -227,7 +227,7 @@ def _follows(data: bytes, at: int) -> bool:
 
 
 def _resynchronized(data: bytes, at: int) -> int:
-    """Where the next frame begins, behind tags and whatever else is no audio."""
+    """Where the next frame begins, behind tags and whatever else is not audio."""
     if data[at : at + 3] == b"ID3" and at + 10 <= len(data):
         size = 0
         for byte in data[at + 6 : at + 10]:

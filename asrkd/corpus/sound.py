@@ -130,11 +130,11 @@ def _open(data: bytes | mmap.mmap, path: str | None, what: str) -> Sound:
         data, path = data[begin:], None
     found = headers.lengths(data)
     source: Callable[[], str | io.BytesIO]
-    if found and found.mend:
-        mended = bytearray(data[:])
-        for at, patch in found.mend:
-            mended[at : at + len(patch)] = patch
-        whole = bytes(mended)
+    if found and found.patches:
+        patched = bytearray(data[:])
+        for at, patch in found.patches:
+            patched[at : at + len(patch)] = patch
+        whole = bytes(patched)
         source = lambda: io.BytesIO(whole)  # noqa: E731
     elif path is None:
         kept = bytes(data[:])
@@ -147,7 +147,7 @@ def _open(data: bytes | mmap.mmap, path: str | None, what: str) -> Sound:
             return _mpeg(data, what)
         log = "" if found else headers.complaint(decoder.extra_info)
     declared = found.declared if found else frames
-    if found and (found.declared != found.held or (not found.mend and abs(found.held - frames) > _slack(decoder))):
+    if found and (found.declared != found.held or (not found.patches and abs(found.held - frames) > _slack(decoder))):
         fault = _disagreement(found.declared, found.held if found.declared != found.held else frames)
     elif log:
         fault = f"it is not whole ({log}); make it again"

@@ -2,7 +2,7 @@
 
 A `.tsv` is what Common Voice writes: fields are separated by tabs, and a quotation mark is text. A `.csv` is RFC 4180: fields
 are separated by commas, and one in quotation marks may hold commas, line ends and doubled quotation marks. Both are UTF-8 with
-a header. A row that does not fit the header is an error, because its fields cannot be told apart.
+a header. A row that does not fit the header is an error, because its fields cannot be distinguished.
 """
 
 from __future__ import annotations

@@ -57,9 +57,9 @@ def read_table(path: str | Path, *, disambiguation: bool = True) -> tuple[str, .
 
 
 def read_vocab(path: str | Path) -> tuple[str, ...]:
-    """The tokens of a `vocab.json` in the order of their ids, with those of an `added_tokens.json` beside it, the blank named `<blk>`.
+    """The tokens of a `vocab.json` in the order of their ids, with those of an `added_tokens.json` next to it, the blank named `<blk>`.
 
-    The blank is the `pad_token` of a `tokenizer_config.json` beside it, and otherwise known by its name.
+    The blank is the `pad_token` of a `tokenizer_config.json` next to it, and otherwise known by its name.
 
     Raises:
         CorpusError: the file cannot be read, or it is not a map of tokens to ids.

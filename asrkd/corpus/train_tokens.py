@@ -91,7 +91,7 @@ def _trained(said: Iterable[str], kind: str, size: int) -> bytes:
                     f"transcript {transcript!r} has {WORD_BEGIN!r}, which marks the beginning of words; replace it"
                 )
             if "\0" in transcript:
-                raise CorpusError(f"transcript {transcript!r} has a character NUL, which is no text; leave it out")
+                raise CorpusError(f"transcript {transcript!r} has a character NUL, which is not text; leave it out")
             seen = seen or bool(transcript)
             yield transcript
 

@@ -55,7 +55,7 @@ class LiveSearch(Protocol):
         """Begin an utterance."""
 
     def accept(self, scores: NDArray[np.float32]) -> None:
-        """Go on with (C, V) acoustic scores (`AcousticModel.scores_of`)."""
+        """Continue with (C, V) acoustic scores (`AcousticModel.scores_of`)."""
 
     def best(self, *, ended: bool = False) -> Hypothesis:
         """The best path so far; with `ended`, of the whole utterance."""
@@ -80,7 +80,7 @@ class LiveGreedy:
         self.num_frames = 0
 
     def accept(self, scores: NDArray[np.float32]) -> None:
-        """Go on with (C, V) acoustic scores.
+        """Continue with (C, V) acoustic scores.
 
         Raises:
             MismatchError: V is not the inventory's.
@@ -122,7 +122,7 @@ class LiveDecoder:
         self.num_frames = 0
 
     def accept(self, scores: NDArray[np.float32]) -> None:
-        """Go on with (C, V) acoustic scores (`AcousticModel.scores_of`).
+        """Continue with (C, V) acoustic scores (`AcousticModel.scores_of`).
 
         Raises:
             MismatchError: V is not the graph's inventory's.
@@ -214,7 +214,7 @@ class LiveRecognizer:
 
     @torch.inference_mode()
     def accept(self, samples: Tensor) -> LiveHypothesis:
-        """Go on with (num_samples,) samples; what has been heard so far."""
+        """Continue with (num_samples,) samples; what has been heard so far."""
         return self._advance(self._stream.accept(self._front_end.accept(samples)[None]), last=False)
 
     @torch.inference_mode()

@@ -87,7 +87,7 @@ def searchable(tokenizer: Tokenizer, grammar: str | None) -> Tokenizer:
     spellings, missing = {}, []
     for word in words:
         try:
-            # Where a sign stands between words, a word has it when it is not the first.
+            # Where a sign separates words, a word has it when it is not the first.
             first, (_, other) = tokenizer.encode(word)[0], tokenizer.encode(f"{word} {word}")
         except (CorpusError, ConfigError):
             missing.append(word)

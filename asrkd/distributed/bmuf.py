@@ -2,7 +2,7 @@
 intra-block parallel optimization and blockwise model-update filtering").
 
 Each process trains on its own for a block of updates. Then the mean of their models gives the block's update G, which is filtered with a
-block momentum, and all go on from the result:
+block momentum, and all continue from the result:
 
     D(t) = momentum D(t-1) + rate G(t),   W(t) = W(t-1) + D(t)
 

@@ -4,7 +4,7 @@ Each process adds its gradient to a residual. Where that reaches the threshold, 
 waits. Few places have a message, so a fraction of the bytes goes over the wire. Nothing is lost: what was sent and the residual together are the sum
 of all gradients, without rounding (the residual is in double precision).
 
-A message of the paper is a place of 31 bits and a sign, one threshold. A place whose gradient is of many thresholds then sends for as many updates
+A message of the paper is a 31-bit place and a sign, one threshold. A place whose gradient is of many thresholds then sends for as many updates
 what a single one said, and learning slows down however small the threshold is. Here a message counts thresholds, and where many places have one, all
 of them together are written in fewer bits (`asrkd.distributed.gtc_messages`), so that a small threshold, which delays little, is cheap.
 """
@@ -46,14 +46,14 @@ class ThresholdCompression:
             named_parameters: of the model.
             threshold: of what is sent, in units of the gradient.
             group: of the processes; None for all.
-            counts: whether a message says how many thresholds; otherwise it is one, and a word of 32 bits, as in the paper.
+            counts: whether a message says how many thresholds; otherwise it is one, and a 32-bit word, as in the paper.
 
         Raises:
             ConfigError: a threshold that is not above 0 (0 is DDP without a hook).
         """
         if not threshold > 0:
             raise ConfigError(f"the threshold of gradient compression is {threshold}, but must be above 0")
-        # Of few enough bits that so many thresholds are a number in double precision.
+        # Of few enough bits that this many thresholds are a number in double precision.
         self.threshold = float(torch.tensor(threshold, dtype=torch.float32))
         self.group, self.counts = group, counts
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in named_parameters}
@@ -65,7 +65,7 @@ class ThresholdCompression:
         total = gradient.detach().double().reshape(-1)
         if name in self.residuals:
             total += self.residuals[name]
-        # A NaN is no message: it stays.
+        # A NaN is not a message: it stays.
         counts = (total / self.threshold).trunc().clamp_(-most, most).nan_to_num_(0.0)
         places = counts.nonzero()[:, 0]
         counts = counts[places]

@@ -2,7 +2,7 @@
 
 - Words: 32 bits for each place that is sent: a sign, a count of thresholds, the place (Ström 2015 has a sign and the place).
 - Planes: a bit for every place, whether it is sent; then for those that are, a sign each and the count in Elias' gamma code (Elias 1975, "Universal
-  codeword sets"), bit by bit over all of them: whether a count goes on after bit e, and if so its bit e. A count of 1 takes one bit.
+  codeword sets"), bit by bit over all of them: whether a count continues after bit e, and if so its bit e. A count of 1 takes one bit.
 """
 
 from __future__ import annotations
@@ -17,21 +17,19 @@ _SIGN = 1 << 31
 
 
 def place_bits(size: int) -> int:
-    """Bits that a place among so many takes in a word.
+    """Bits that a place among `size` takes in a word.
 
     Raises:
         ConfigError: more than leave room for a count.
     """
     bits = max((size - 1).bit_length(), 1)
     if bits > 30:
-        raise ConfigError(
-            f"a bucket of {size} gradients is too large for messages of 32 bits; lower DDP's bucket_cap_mb"
-        )
+        raise ConfigError(f"a bucket of {size} gradients is too large for 32-bit messages; lower DDP's bucket_cap_mb")
     return bits
 
 
 def largest_count(size: int) -> int:
-    """The largest count that a word has room for, beside a place among so many."""
+    """The largest count that a word has room for, next to a place among `size`."""
     return (1 << (31 - place_bits(size))) - 1
 
 

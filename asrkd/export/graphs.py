@@ -290,7 +290,7 @@ class SherpaOffline(nn.Module):
         missing = (self.stack - frames.shape[1] % self.stack) % self.stack
         frames = torch.cat([frames, frames.new_zeros(1, 1, 1).expand(frames.shape[0], missing, frames.shape[2])], dim=1)
         features = frames.reshape(frames.shape[0], -1, self.stack * frames.shape[2])
-        # A stack that is not whole is no frame.
+        # A stack that is not whole is not a frame.
         num_features = torch.div(lengths, self.stack, rounding_mode="floor")
         logits, out_lengths = self.model(features, num_features)
         return self.scale * (logits.log_softmax(-1) + self.offset), out_lengths

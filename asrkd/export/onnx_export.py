@@ -107,7 +107,7 @@ def torch_network(model: AcousticModel) -> nn.Module:
     """The network of a model that can be exported.
 
     Raises:
-        ConfigError: it is no module of torch, or reads samples.
+        ConfigError: it is not a module of torch, or reads samples.
     """
     network = model.network
     if not isinstance(network, nn.Module) or isinstance(network, torch.jit.ScriptModule):

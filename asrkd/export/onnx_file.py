@@ -137,7 +137,7 @@ def open_session(path: Path) -> Any:
 
 
 def write_float16(source: Path, target: Path) -> None:
-    """A copy whose weights are of 16 bits: half the size, computed in float32 on every device."""
+    """A copy with 16-bit weights: half the size, computed in float32 on every device."""
     onnx = import_onnx()
     model = onnx.load(str(source))
     casts = []
@@ -157,7 +157,7 @@ def write_int8(source: Path, target: Path, *, reduce_range: bool = False) -> Non
     """A copy with 8-bit weights and activations that are quantized as they come (onnxruntime's dynamic quantization), LSTMs too.
 
     Args:
-        reduce_range: 7 bits, for CPUs without VNNI, where sums of products of 8 bits overflow.
+        reduce_range: 7 bits, for CPUs without VNNI, where sums of 8-bit products overflow.
     """
     onnx = import_onnx()
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -1,4 +1,4 @@
-"""`asrkd export web`: a static page in which a student hears the microphone, by onnxruntime-web."""
+"""`asrkd export web`: a static page in which a student listens to the microphone, by onnxruntime-web."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _graph(model: AcousticModel) -> tuple[SamplesGraph, dict[str, Any]]:
 
 
 def _written(model: AcousticModel) -> tuple[list[str], str]:
-    """How each unit is written, and what stands between two of them: text is those joined, with single spaces."""
+    """How each unit is written, and what separates two of them: text is those joined, with single spaces."""
     inventory = model.inventory
     if not inventory.topology.collapses_repeats:
         raise ConfigError(

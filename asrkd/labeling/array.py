@@ -29,7 +29,7 @@ class ArrayBackend:
         index, count: which of how many tasks this is, from 0; None where nobody knows how many. They only say where a task begins, so that
             indexes may have gaps, begin anywhere and come twice (a list, a task that is submitted again).
         crew: who labels; one worker, for there are as many tasks as one wants.
-        lease_seconds: without a sign of life after which other tasks take a unit over.
+        lease_seconds: without a heartbeat after which other tasks take a unit over.
 
     Raises:
         ConfigError: an index below 0, a count below 1, a lease that is not above 0, or more than one worker.

@@ -23,7 +23,7 @@ class Crew:
         workers: processes that run the teacher; on a CPU with one thread each, so that any number gives the same bytes.
         devices: of torch, which the workers take in turn.
         readers: processes of each worker that read audio and make features; 0 uses a thread, which no watchdog can end.
-        read_seconds: that reading a batch may take, with reader processes.
+        read_seconds: timeout for reading a batch, with reader processes.
 
     Raises:
         ConfigError: a value that cannot be.

@@ -27,7 +27,7 @@ from asrkd.store.identity import Identity
 from asrkd.store.index import GROUP_COLUMNS, SHARD, columns_of
 from asrkd.store.inspect import column_bytes
 
-# The sample is drawn from so many cuts at the corpus's beginning: a corpus may be too large to be read for it.
+# The sample is drawn from this many cuts at the corpus's beginning: a corpus may be too large to be read for it.
 _POOL = 20_000
 # The share of the sample that is labeled before the clock starts: processes start, kernels are chosen.
 _WARM_UP = 0.2

@@ -81,7 +81,7 @@ class Tally:
         if self.num_bad > allowed * self.cuts:
             raise CorpusError(
                 f"{self.num_bad} of {self.cuts} cuts cannot be labeled, more than the share of {allowed} that is allowed; the first: "
-                f"{self.first_reason}. Mend the corpus and plan again, or raise --max-quarantined (all reasons: quarantine/ in the store)"
+                f"{self.first_reason}. Fix the corpus and plan again, or raise --max-quarantined (all reasons: quarantine/ in the store)"
             )
 
 
@@ -130,9 +130,9 @@ def run(backend: Backend, *, max_quarantined: float = 0.01, progress: UnitProgre
 
 
 def retry(backend: Backend, *, progress: UnitProgress | None = None) -> tuple[int, int]:
-    """Label the finished units again that have cuts in quarantine: audio that was mended, or missing for a while, comes in.
+    """Label the finished units again that have cuts in quarantine: audio that was fixed, or missing for a while, comes in.
 
-    A unit is replaced as a whole, by what a first run would have made of the mended corpus.
+    A unit is replaced as a whole, by what a first run would have made of the fixed corpus.
 
     Returns:
         Cuts in quarantine before and after.

@@ -1,4 +1,4 @@
-"""The output of a teacher's layer, stored beside its posteriors."""
+"""The output of a teacher's layer, stored next to its posteriors."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def layer_outputs(teacher: AcousticModel, samples: Tensor, layer: str) -> list[T
     """(T', D) float32 output of a layer for each row of (N, S) samples, in the host's memory."""
     if not isinstance(teacher.network, nn.Module):
         raise ModelError(
-            f"teacher {teacher.spec!r} is no torch.nn.Module, so its layers cannot be looked into; leave out the layer"
+            f"teacher {teacher.spec!r} is not a torch.nn.Module, so its layers cannot be looked into; leave out the layer"
         )
     features = torch.stack([teacher.front_end(one) for one in samples])
     with tapped(teacher.network, layer) as outputs:

@@ -1,6 +1,6 @@
 """Leases: who works on a unit, without a coordinator and without clocks that agree.
 
-A lease is a file that only one task can create, and that its owner writes anew every so often (a beat). Others compare what
+A lease is a file that only one task can create, and that its owner rewrites every so often (a beat). Others compare what
 they read with what they read before, by their own clock: an owner whose lease has not changed for `seconds` is taken for dead.
 A lease saves work that two tasks would do, no more: a shard is committed only where there is none, and its bytes are the same
 whoever makes it, so an owner that was only stalled does no harm when it wakes.

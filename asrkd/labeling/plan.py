@@ -78,7 +78,7 @@ def plan(
 
     Raises:
         StoreError: there is a store already.
-        CorpusError: no cuts, or an id that stands twice.
+        CorpusError: no cuts, or an id that occurs twice.
         ConfigError: options that do not go together.
     """
     _check_unit_hours(unit_hours)
@@ -133,7 +133,7 @@ def grow(
 
     Raises:
         StoreError: the store has no plan.
-        CorpusError: no cuts, or an id that stands twice in the corpora.
+        CorpusError: no cuts, or an id that occurs twice in the corpora.
     """
     _check_unit_hours(unit_hours)
     first = store.num_units
@@ -248,7 +248,7 @@ def _fill(
             if repeated.any():
                 first = ids[int(np.flatnonzero(repeated)[0])]
                 raise CorpusError(
-                    f"cut id {first!r} of {name!r} stands twice in {', '.join(map(repr, corpora))}; targets are found by id, so one "
+                    f"cut id {first!r} of {name!r} occurs twice in {', '.join(map(repr, corpora))}; targets are found by id, so one "
                     "would be lost. Make the ids unique (lhotse: cuts.modify_ids)"
                 )
             old = known.contains(ids) if known else np.zeros(len(ids), dtype=bool)

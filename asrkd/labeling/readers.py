@@ -32,7 +32,7 @@ class Readers(Generic[Tag]):
         front_end: makes the features.
         embedding: what rows carry.
         processes: 0 reads in the calling thread, where nothing helps against a decoder that hangs.
-        seconds: that reading a batch may take. Then, or when the process dies, its cuts are read one by one and the one that is to
+        seconds: timeout for reading a batch. Then, or when the process dies, its cuts are read one by one and the one that is to
             blame is bad.
         samples: what is read for a text teacher.
     """

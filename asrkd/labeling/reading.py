@@ -1,4 +1,4 @@
-"""From cuts to what the teacher hears: batches fixed by the plan, read one by one."""
+"""From cuts to what the teacher receives: batches fixed by the plan, read one by one."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def array_task(environment: Mapping[str, str]) -> ArrayTask | None:
     """
     for scheduler in _SCHEDULERS:
         index = _number(environment, scheduler.index)
-        if index is None or (scheduler.index == "LSB_JOBINDEX" and index == 0):  # LSF: a job that is no array
+        if index is None or (scheduler.index == "LSB_JOBINDEX" and index == 0):  # LSF: a job that is not an array
             continue
         lowest, step = _number(environment, scheduler.lowest) or 0, _number(environment, scheduler.step) or 1
         count, highest = _number(environment, scheduler.count), _number(environment, scheduler.highest)

@@ -25,7 +25,7 @@ class SeenIds:
         return self._found(id_hashes(ids))
 
     def add(self, ids: Sequence[str]) -> NDArray[np.bool_]:
-        """Add ids; (n,) whether each was there before, or stands before among them."""
+        """Add ids; (n,) whether each was there before, or is before it among them."""
         hashes = id_hashes(ids)
         repeated = self._found(hashes)
         if not len(ids):

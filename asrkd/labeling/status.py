@@ -22,7 +22,7 @@ from asrkd.store.threads import read_ahead
 _WINDOW_SECONDS = 3600.0
 # At most this many cuts in quarantine are named; `quarantine/` has all of them.
 MOST_NAMED = 1000
-# Kinds of reasons that are told apart.
+# Kinds of reasons that are distinguished.
 _MOST_KINDS = 1000
 
 
@@ -46,7 +46,7 @@ class Status:
         num_bytes: of shards.
         rtfx: seconds of audio labeled in a second, over the last hour of work; None until two units are finished.
         eta_seconds: until all is done at this speed; None without one.
-        leased: units that tasks of an array work on, the longest first: slow workers stand at the top.
+        leased: units that tasks of an array work on, the longest first: slow workers are at the top.
         num_quarantined: bad cuts.
         quarantine: (cut id, reason) of the first 1,000 of them.
         reasons: number of bad cuts by reason, without what differs from cut to cut.
@@ -202,7 +202,7 @@ def prometheus(found: Status) -> str:
 
 
 def _speed(shards: _Shards, now: float | None) -> float | None:
-    """Seconds of audio a second since the first shard of the last hour; up to now where work goes on."""
+    """Seconds of audio a second since the first shard of the last hour; up to now where work continues."""
     times = np.sort(shards.modified)
     if len(times) < 2:
         return None

@@ -25,7 +25,7 @@ def transcribe(heard: Sequence[CutFeatures], teacher: TextTeacher) -> tuple[list
         For each utterance a transcription, or None where the teacher fails on it, though not on noise; and the reasons for these by id.
 
     Raises:
-        ModelError: the teacher fails on anything, or gives what is no transcription.
+        ModelError: the teacher fails on anything, or gives what is not a transcription.
     """
     if not heard:
         return [], {}

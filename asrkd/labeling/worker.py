@@ -1,4 +1,4 @@
-"""The worker: work units from audio to shards, with reading, packing and writing beside the teacher's work."""
+"""The worker: work units from audio to shards, with reading, packing and writing while the teacher works."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asrkd.store import Store
 from asrkd.store.schema import shard_name
 from asrkd.store.writer import shard_bytes
 
-# Seconds that reading a batch (minutes of audio) may take.
+# Timeout for reading a batch (minutes of audio).
 READ_SECONDS = 300.0
 _UNKNOWN = "not in the shard of the task that finished the unit, whose reason was lost; run asrkd label retry"
 # Batches that wait for the teacher, and for being packed.
@@ -62,7 +62,7 @@ class Labeler:
         store: planned before.
         teacher: of frames or of text; None for a store of transcripts.
         readers: processes that read audio and make features; 0 uses a thread.
-        read_seconds: that reading a batch may take, with processes.
+        read_seconds: timeout for reading a batch, with processes.
         may_commit: asked before a unit is written, where others may work on it too; without it a shard that is there is replaced.
     """
 

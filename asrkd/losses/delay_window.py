@@ -1,6 +1,6 @@
 """A student that may answer each of a teacher's frames within a window of delays, at the one where it agrees best.
 
-The temporal alignment buffer of Delayed-KD (Li et al. 2025, arXiv 2505.22069): labels of a CTC student that hears less of what comes next are late, each by as
+The temporal alignment buffer of Delayed-KD (Li et al. 2025, arXiv 2505.22069): labels of a CTC student that sees less of what comes next are late, each by as
 much as it must. For teacher frame t with distribution p_t, student distributions q and delays D,
 
     loss_t = min_{d in D} KL(p_t || q_{t + d})

@@ -1,6 +1,6 @@
 """Which frames of soft targets a student learns from, and which of its frames answers for them.
 
-A CTC teacher is blank nearly everywhere, so a loss over all frames teaches mostly blank. A student that streams hears less of what comes
+A CTC teacher is blank nearly everywhere, so a loss over all frames teaches mostly blank. A student that streams sees less of what comes
 next, so it may answer some frames later.
 """
 

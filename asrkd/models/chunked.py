@@ -36,7 +36,7 @@ class Chunked(nn.Module):
         if not self.chunk_frames or not self.training:
             logits, lengths = self.model(features, feature_lengths)
             return logits, lengths
-        # Behind an utterance's own end stand the zeros that `flush` feeds; padding may hold anything.
+        # Behind an utterance's own end are the zeros that `flush` feeds; padding may hold anything.
         padding = torch.arange(features.shape[1], device=features.device)[None] >= feature_lengths[:, None]
         features = features.masked_fill(padding[..., None], 0.0)
         stream, parts = FeatureStream(self.model, len(features)), []

@@ -1,4 +1,4 @@
-"""Weights of eight bits: training with them (quantization-aware), and a model that computes with them.
+"""8-bit weights: training with them (quantization-aware), and a model that computes with them.
 
 The matrices of LSTMs and linear layers lie on a grid of 256 values about 0, one step for each matrix (Jacob et al. 2018, "Quantization
 and training of neural networks for efficient integer-arithmetic-only inference", section 3, with zero point 0). In training the float weights stay:
@@ -70,7 +70,7 @@ def rounded_weights(model: nn.Module) -> Iterator[None]:
 
 
 def to_int8(model: nn.Module) -> nn.Module:
-    """A copy that computes with weights of eight bits, on a CPU.
+    """A copy that computes with 8-bit weights, on a CPU.
 
     Raises:
         ConfigError: the model has no weights to round, or an LSTM with projections, which torch cannot quantize.

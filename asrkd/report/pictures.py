@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-# Dark enough on white to be told apart in gray, too (after Okabe and Ito).
+# Dark enough on white to be distinguished in gray, too (after Okabe and Ito).
 COLORS = ("#1f4e79", "#d9822b", "#3a8f6f", "#a24d7c", "#6b7280", "#8a7f1f")
 WIDTH = 7.0  # inches
 _DPI = 150

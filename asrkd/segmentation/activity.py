@@ -15,7 +15,7 @@ _FLOOR_SECONDS = 15.0
 _FLOOR_SHARE = 10
 # Decibels above the floor that are a score of 1; half as many are one of 0.5.
 _RANGE_DB = 20.0
-# What is quieter than this, 60 dB below full scale, is no speech however quiet the rest is.
+# What is quieter than this, 60 dB below full scale, is not speech however quiet the rest is.
 _QUIETEST_DB = -60.0
 
 

@@ -104,7 +104,7 @@ def segment_corpus(
     workers: int = 1,
     channel: int | None = None,
 ) -> SegmentTally:
-    """Write the segments of a corpus as a manifest `out` of cuts, and beside it a report with a line for each cut of the corpus.
+    """Write the segments of a corpus as a manifest `out` of cuts, and next to it a report with a line for each cut of the corpus.
 
     What is done is kept in `<out>.unfinished`, so that a run that was killed resumes; the files are the same then, and with
     any number of workers. A finished manifest of the same settings is left as it is.
@@ -152,7 +152,7 @@ def segment_corpus(
         tally.add(one.to_dict())
         first_reason = first_reason or one.unreadable
     if tally.unreadable == tally.cuts:
-        unfinished.unlink()  # so that a mended corpus is read anew
+        unfinished.unlink()  # so that a fixed corpus is read again
         raise CorpusError(f"no cut of {str(corpus)!r} can be segmented; the first one: {first_reason}")
     files.write(out, lambda stream: _write_cuts(stream, out, _done(unfinished, named)))
     files.write(report, lambda stream: _write_report(stream, named, _done(unfinished, named)))
@@ -161,7 +161,7 @@ def segment_corpus(
 
 
 def report_file(out: Path) -> Path:
-    """The report beside a manifest of segments."""
+    """The report next to a manifest of segments."""
     return out.with_name(out.name.removesuffix(".gz").removesuffix(".jsonl") + ".report.jsonl")
 
 

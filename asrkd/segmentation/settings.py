@@ -1,4 +1,4 @@
-"""What segments shall be like, and the fingerprint by which two segmentations are told apart."""
+"""What segments shall be like, and the fingerprint by which two segmentations are distinguished."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ def _session() -> Any:
 class SileroScores:
     """The probability of speech of each frame of `FRAME` samples at `SAMPLING_RATE`, block by block of a recording.
 
-    The model is recurrent, and after some seconds of noise or music it misses whole sentences that it finds when it begins anew. So it
-    begins anew in windows of `WINDOW` frames, one every `SHIFT`; where two windows overlap, a frame has the higher of both probabilities.
+    The model is recurrent, and after some seconds of noise or music it misses whole sentences that it finds when it starts afresh. So it
+    starts afresh in windows of `WINDOW` frames, one every `SHIFT`; where two windows overlap, a frame has the higher of both probabilities.
 
     Raises:
         ConfigError: silero-vad or onnxruntime is missing.

@@ -17,7 +17,7 @@ RATE = 8000  # so that a copy of telephone bandwidth is found, too
 _HOP, _SIZE = 128, 512
 # Bands, Hz; and stretches: 32 x 16 signs.
 _LOW, _HIGH, _BANDS, _STRETCHES = 200.0, 3400.0, 17, 33
-# What is quieter than the clip's mean by more than this is no sound that a codec keeps.
+# What is quieter than the clip's mean by more than this is not a sound that a codec keeps.
 _FLOOR = 1e-3
 _EDGES = np.round(np.geomspace(_LOW, _HIGH, _BANDS + 1) * _SIZE / RATE).astype(int)
 

@@ -15,7 +15,7 @@ from asrkd.segmentation.activity import level_db
 from asrkd.segmentation.samples import blocks
 from asrkd.selection.fingerprints import RATE, BandEnergies
 
-# From here on a sample is at full scale, of 16 bits and of what lossy codecs make of it.
+# From here on a sample is at full scale, both of 16-bit audio and of what lossy codecs make of it.
 _FULL_SCALE = 0.999
 _QUIETEST = -120.0
 

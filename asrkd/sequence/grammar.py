@@ -19,7 +19,7 @@ from typing import Any
 from asrkd.errors import CorpusError
 from asrkd.sequence.dependency import check_kaldilm, import_k2
 
-# The word that stands on back-off arcs, until determinization is done.
+# The word on back-off arcs, until determinization is done.
 BACKOFF = "#0"
 SPECIAL = ("<s>", "</s>", "<unk>", "<UNK>", "<eps>")
 

@@ -16,7 +16,7 @@ WordArc = tuple[int, int, int, int, float]
 
 
 def disambiguated(pronunciations: Pronunciations, first: int) -> list[tuple[int, list[int]]]:
-    """Pronunciations with a token from `first` on behind those that stand twice or that begin another.
+    """Pronunciations with a token from `first` on behind those that occur twice or that begin another.
 
     Without them the transducer could not be made deterministic (Mohri, Pereira & Riley 2002, section 3.1).
     """
@@ -48,7 +48,7 @@ def lexicon_arcs(
 
     Args:
         pronunciations: (word, tokens).
-        silence: the token of silence; None for none (CTC: blanks stand between tokens anyway).
+        silence: the token of silence; None for none (CTC: blanks separate tokens anyway).
         silence_probability: of silence.
         silence_end: a disambiguation token behind each silence.
         backoff: (token, word) of a self-loop between words, where a grammar's back-off arcs are matched.

@@ -41,7 +41,7 @@ def to_openfst(graph: Any) -> str:
     for (source, target, label), own, score in zip(arcs, outputs, graph.scores.tolist()):  # noqa: B905
         said = [word for word in own if word > 0]
         if label == -1:
-            # What is said on the way to the end goes on arcs without a frame.
+            # What is said on the way to the end is put on arcs without a frame.
             for word in said:
                 lines.append(f"{source} {number} 0 {word} 0")
                 source, number = number, number + 1

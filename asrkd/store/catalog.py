@@ -100,7 +100,7 @@ class Catalog(Index):
 
     def _damaged(self, name: str, why: str) -> StoreError:
         return StoreError(
-            f"{self._entries[name]['file']!r} of the store {self._files.root!r} is damaged: {why}; make the catalog anew with asrkd store "
+            f"{self._entries[name]['file']!r} of the store {self._files.root!r} is damaged: {why}; rebuild the catalog with asrkd store "
             "index, or remove the folder catalog"
         )
 
@@ -122,7 +122,7 @@ def open_catalog(files: Files, identity_fingerprint: str, cache: FileCache | Non
             return None
         if content["identity"] != identity_fingerprint:
             raise MismatchError(
-                f"the catalog of the store {files.root!r} is of another store (another teacher, inventory, front end or codec); make it anew "
+                f"the catalog of the store {files.root!r} is of another store (another teacher, inventory, front end or codec); make it again "
                 "with asrkd store index, or remove the folder catalog"
             )
         try:
@@ -130,7 +130,7 @@ def open_catalog(files: Files, identity_fingerprint: str, cache: FileCache | Non
         except FileNotFoundError as error:
             if attempt + 1 == _ATTEMPTS:
                 raise StoreError(
-                    f"the catalog of the store {files.root!r} lacks a file ({error}); make it anew with asrkd store index, or remove the "
+                    f"the catalog of the store {files.root!r} lacks a file ({error}); rebuild it with asrkd store index, or remove the "
                     "folder catalog"
                 ) from None
     return None
@@ -188,7 +188,7 @@ def describe(files: Files) -> dict[str, Any] | None:
         if content["format"] != FORMAT:
             raise StoreError(
                 f"the catalog of the store {files.root!r} has the format {content['format']!r}, but this reader reads {FORMAT!r}; make it "
-                "anew with asrkd store index"
+                "again with asrkd store index"
             )
         for name in dict.fromkeys(["shards", *GROUP_COLUMNS, *COLUMNS, *content["files"]]):
             entry = content["files"][name]
@@ -203,7 +203,7 @@ def describe(files: Files) -> dict[str, Any] | None:
             raise ValueError("the identity is not a text")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
-            f"{NAME!r} of the store {files.root!r} is damaged ({type(error).__name__}: {error}); make it anew with asrkd store index, or "
+            f"{NAME!r} of the store {files.root!r} is damaged ({type(error).__name__}: {error}); rebuild it with asrkd store index, or "
             "remove the folder catalog"
         ) from None
     found: dict[str, Any] = content

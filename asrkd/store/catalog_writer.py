@@ -44,7 +44,7 @@ def write_catalog(store: Store, *, changed: Collection[int] | None = None) -> In
     try:
         known = open_catalog(files, store.identity.fingerprint)
     except (StoreError, MismatchError):
-        known = None  # what is damaged is made anew
+        known = None  # what is damaged is made again
     sizes = {unit: file.size for file in files.scan("shards", ".parquet") if (unit := unit_of(file.name)) is not None}
     footers = {int(shard["unit"]): shard["footer"].decode() for shard in known.shards} if known else {}
 

@@ -1,4 +1,4 @@
-"""Takes utterances out of a store: only the files that hold them are written anew, each whole or not at all."""
+"""Takes utterances out of a store: only the files that hold them are rewritten, each whole or not at all."""
 
 from __future__ import annotations
 

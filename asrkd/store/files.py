@@ -302,7 +302,7 @@ class Files:
     def _unwritten(self, name: str, num_bytes: int, error: OSError) -> StoreError:
         return StoreError(
             f"{name!r} ({num_bytes} bytes) cannot be written to the store {self.root!r}: {reason(error)}. Nothing is left under its name; "
-            "mend that and run again: finished units are kept"
+            "fix that and run again: finished units are kept"
         )
 
 

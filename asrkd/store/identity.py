@@ -175,7 +175,7 @@ class Identity:
         self.check_dict(other.to_dict(), what=what)
 
     def check_dict(self, theirs: Mapping[str, Any], *, what: str) -> None:
-        """The same for what `to_dict` returned, as it stands in a shard."""
+        """The same for what `to_dict` returned, as it is in a shard."""
         for name in dict.fromkeys([*self._values, *theirs]):  # theirs may have a stream more
             value = self._values.get(name)
             # The spec is a name for people: the same teacher may be named by another path.

@@ -23,7 +23,7 @@ from asrkd.targets.streams import TOKENS
 if TYPE_CHECKING:
     from asrkd.store.reader import Store
 
-# Of each utterance, in storage order. A missing number is NaN; `id` and `speaker` are hashes of 64 bits (`name_hash`), 0 where missing.
+# Of each utterance, in storage order. A missing number is NaN; `id` and `speaker` are 64-bit hashes (`name_hash`), 0 where missing.
 COLUMNS: Mapping[str, str] = {
     "num_frames": "<i4",
     "duration": "<f8",

@@ -133,7 +133,7 @@ class Store:
 
         Of many shards only `MOST_CHECKED`, spread evenly: whoever reads the others compares them (and `asrkd store verify` all).
         """
-        # A shard carries its identity as this text; where it stands in the footer's bytes there is nothing to parse and compare.
+        # A shard carries its identity as this text; where it is in the footer's bytes there is nothing to parse and compare.
         same = canonical_json(self.identity.to_dict()).encode()
 
         def check(unit: int) -> None:

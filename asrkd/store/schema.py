@@ -79,6 +79,6 @@ _OF_UNIT = re.compile(r"part-(\d{5,})\..+")
 
 
 def unit_of(name: str) -> int | None:
-    """The work unit of a file `part-00000.*`, in whatever folder it stands; None for another name."""
+    """The work unit of a file `part-00000.*`, in whatever folder it is; None for another name."""
     match = _OF_UNIT.fullmatch(name)
     return int(match[1]) if match else None

@@ -1,4 +1,4 @@
-"""Snapshots: a name for the units that are finished now, so that training can begin while labeling goes on."""
+"""Snapshots: a name for the units that are finished now, so that training can begin while labeling continues."""
 
 from __future__ import annotations
 

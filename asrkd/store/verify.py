@@ -71,7 +71,7 @@ def _unit_problems(store: Store, unit: int, ids: list[str], *, has_plan: bool) -
 
 
 def _repeated(store: Store, hashes: NDArray[np.bytes_], *, has_plan: bool) -> Iterator[str]:
-    """The utterances with these hashes, where they stand a second time."""
+    """The utterances with these hashes, where they occur a second time."""
     seen: set[str] = set()
     for unit in store.walk():
         try:
@@ -81,7 +81,7 @@ def _repeated(store: Store, hashes: NDArray[np.bytes_], *, has_plan: bool) -> It
         at = np.minimum(np.searchsorted(hashes, id_hashes(ids)), len(hashes) - 1)
         for number in np.flatnonzero(hashes[at] == id_hashes(ids)):
             if ids[number] in seen:
-                yield f"{shard_name(unit)}: utterance {ids[number]!r} stands twice"
+                yield f"{shard_name(unit)}: utterance {ids[number]!r} occurs twice"
             seen.add(ids[number])
 
 

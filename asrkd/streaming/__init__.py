@@ -5,7 +5,7 @@
         for batch in step:
             loss = mean_loss_per_frame(model(batch.features, batch.feature_lengths), batch) * batch.weight
 
-`loader.state_dict()` is JSON and goes on exactly, with any number of ranks and workers.
+`loader.state_dict()` is JSON and resumes exactly, with any number of ranks and workers.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class DiskCache:
             ) from None
 
     def table(self, key: Any, make: Callable[[], pa.Table]) -> pa.Table:
-        """The table of a key (anything that JSON can say), from the disk or made anew."""
+        """The table of a key (anything that JSON can say), from the disk or made again."""
         path = self.folder / f"{fingerprint.of_json(key)}{_SUFFIX}"
         found = _load(path)
         if found is not None:

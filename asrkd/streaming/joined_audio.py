@@ -32,7 +32,7 @@ class JoinedAudio:
     with the places of their audio.
 
     Raises:
-        CorpusError: the manifest cannot be read, or a line is no cut.
+        CorpusError: the manifest cannot be read, or a line is not a cut.
     """
 
     def __init__(self, manifest: str | Path) -> None:
@@ -135,7 +135,7 @@ class JoinedAudio:
             key = None
         if not isinstance(key, str):
             raise CorpusError(
-                f"line {number} of {str(self.manifest)!r} is no lhotse cut; give a manifest of cuts in JSON Lines"
+                f"line {number} of {str(self.manifest)!r} is not a lhotse cut; give a manifest of cuts in JSON Lines"
             )
         return key
 

@@ -152,14 +152,14 @@ class Loader:
         self._lent = False
 
     def steps(self, schedule: Mixture | Sequence[Phase]) -> Iterator[list[Batch]]:
-        """This rank's batches of each global batch, from where the stream stands.
+        """This rank's batches of each global batch, from where the stream is.
 
         A batch's `step_frames` are the output frames of the whole global batch, over all ranks: its mean loss times
         `num_frames.sum() / step_frames`, summed over a rank's batches and over ranks, is the mean of the global batch.
 
         Args:
             schedule: phases, or the shares of one mixture (source name -> whole number of batches) without end. Given in
-                another call, the sources go on where they are. A call ends the iterator of an earlier one.
+                another call, the sources continue where they are. A call ends the iterator of an earlier one.
 
         Yields:
             One batch of each of this rank's streams; fewer at the end of sources that do not repeat.
@@ -193,7 +193,7 @@ class Loader:
             yield self.reader[key]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands after the global batch handed out last: integers and fingerprints, fit for JSON.
+        """Where the stream is after the global batch handed out last: integers and fingerprints, fit for JSON.
 
         The same on all ranks that have taken the same number of global batches.
 

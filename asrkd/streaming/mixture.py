@@ -37,7 +37,7 @@ def endless(mixture: Mixture) -> list[Phase]:
 
 
 def check_phases(schedule: Sequence[Phase], sources: Collection[str]) -> None:
-    """Refuse what is no schedule over these sources, by `ConfigError`."""
+    """Refuse what is not a schedule over these sources, by `ConfigError`."""
     if not schedule:
         raise ConfigError("the schedule has no phases; give at least one with steps and a mixture")
     for number, phase in enumerate(schedule):
@@ -53,7 +53,7 @@ def check_phases(schedule: Sequence[Phase], sources: Collection[str]) -> None:
 
 
 def check_mixture(mixture: Mixture, sources: Collection[str]) -> None:
-    """Refuse shares that are not whole numbers, and names that are no source, by `ConfigError`."""
+    """Refuse shares that are not whole numbers, and names that are not sources, by `ConfigError`."""
     for name, share in mixture.items():
         if name not in sources:
             raise ConfigError(f"the mixture names {name!r}, but the sources are {', '.join(sorted(sources))}")

@@ -1,7 +1,7 @@
 """The batch plan: which utterances make which batch of an epoch.
 
 A pure function of (seed, epoch, fingerprint of the source) and of index columns. An epoch is dealt to a fixed number of
-virtual streams and planned block by block, so any number of ranks and workers sees the same batches, and going on in the
+virtual streams and planned block by block, so any number of ranks and workers sees the same batches, and resuming in the
 middle of an epoch plans one block, however long the epoch is.
 """
 
@@ -78,7 +78,7 @@ class EpochOrder:
         sizes = np.asarray(group_sizes, dtype=np.int64)
         order = np.random.default_rng(self._key).permutation(len(sizes))
         self._first = (np.cumsum(sizes) - sizes)[order]
-        # The group order[i] stands at self._edges[i] up to self._edges[i + 1] of the epoch.
+        # The group order[i] is at self._edges[i] up to self._edges[i + 1] of the epoch.
         self._edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[order])])
 
     def num_blocks(self, stream: int) -> int:

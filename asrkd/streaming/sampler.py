@@ -109,7 +109,7 @@ class Sampler:
         if world_size > limits.streams:
             raise ConfigError(
                 f"{world_size} ranks share {limits.streams} streams, so some would have nothing to do; set streams to at "
-                "least the number of ranks, and to the same in every run that goes on with this one"
+                "least the number of ranks, and to the same in every run that resumes this one"
             )
         self.limits, self.seed, self.rank, self.world_size = limits, seed, rank, world_size
         self._sources, self._lengths, self._num_frames = sources, lengths, num_frames

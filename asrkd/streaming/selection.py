@@ -36,7 +36,7 @@ class Filter:
         speakers: only utterances of these speakers; None for all.
         without_flags: no utterance whose text has one of these flags (`asrkd.corpus.text_flags.FLAGS`).
 
-    Names are compared by hashes of 64 bits.
+    Names are compared by 64-bit hashes.
     """
 
     bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)

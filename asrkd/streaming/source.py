@@ -35,7 +35,7 @@ class Source:
         name: as it appears in mixtures and batches.
         store: the opened store.
         rows: reads the utterances.
-        repeat: whether the source begins anew at its end; otherwise a stream ends with it.
+        repeat: whether the source starts afresh at its end; otherwise a stream ends with it.
         num_frames: (U,) output frames of each utterance, looked up by position.
         fingerprint: of the store's identity, of the utterances' places and lengths, and of the maps.
 
@@ -51,7 +51,7 @@ class Source:
     Raises:
         StoreError: no shard is finished, or one cannot be read.
         MismatchError: a shard does not belong to its store, or changed since the catalog was written.
-        CorpusError: `audio` is no manifest.
+        CorpusError: `audio` is not a manifest.
         ConfigError: no utterance is left by `filter`.
     """
 
@@ -140,7 +140,7 @@ class Source:
     def make_room(self, utterances: int, streams: int) -> None:
         """Let memory hold the row groups of a block of `utterances` for each of these streams.
 
-        Batches of a block draw from all its row groups; one that is not in memory is read anew for a few utterances.
+        Batches of a block draw from all its row groups; one that is not in memory is read again for a few utterances.
         """
         num_groups = len(self._selection.group_edges) - 1
         groups = (utterances / (len(self) / num_groups) + 2) * streams

@@ -74,7 +74,7 @@ class KeyIterator:
             if self._keys.taken and not self._loaded:
                 raise ConfigError(
                     "these batches were taken before, and a second pass would begin from zero again; load the state of the "
-                    "DataLoader (StatefulDataLoader.load_state_dict), or make new keys (Loader.keys) to begin anew"
+                    "DataLoader (StatefulDataLoader.load_state_dict), or make new keys (Loader.keys) to start afresh"
                 )
             self._keys.taken = True
             self._steps = self._keys.sampler.steps(self._keys.schedule, self._progress)
@@ -97,7 +97,7 @@ class KeyIterator:
         return state | {"offset": offset, "world_size": self._keys.sampler.world_size}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on behind a state.
+        """Continue after a state.
 
         Raises:
             MismatchError: see `from_state`; or a state within a global batch that was dealt to another number of ranks.
@@ -106,7 +106,7 @@ class KeyIterator:
         if state["offset"] and state["world_size"] != self._keys.sampler.world_size:
             raise MismatchError(
                 f"the state was taken within a global batch of {state['world_size']} ranks, and there are {self._keys.sampler.world_size} "
-                "now; take it after a whole global batch, or go on with as many ranks"
+                "now; take it after a whole global batch, or resume with as many ranks"
             )
         self._progress, self._offset = progress, state["offset"]
         self._steps, self._step, self._loaded = None, ([], progress), True

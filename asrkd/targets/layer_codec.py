@@ -1,6 +1,6 @@
 """How the output of a teacher's layer is stored: as numbers, or as indexes into codebooks.
 
-- `float16:D`: D numbers of 16 bits a frame.
+- `float16:D`: D 16-bit numbers a frame.
 - `codebooks:C:K`: the D dimensions are cut into C parts, and of each part the nearest of K centers is stored in one byte (product
   quantization, Jégou et al. 2011; multi-codebook indexes as targets: Guo et al. 2022). C bytes a frame.
 """
@@ -46,7 +46,7 @@ class HiddenCodec(Codec, Protocol):
 
 @dataclass(frozen=True)
 class Float16:
-    """D numbers of 16 bits a frame."""
+    """D 16-bit numbers a frame."""
 
     width: int
     stream: ClassVar[str] = HIDDEN

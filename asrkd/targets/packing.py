@@ -8,7 +8,7 @@ the new ones by ascending class id. Columns of bytes, one value an utterance:
 - `target_carried`: a bit for each entry of all frames but the last, in stored order: whether the next frame has its class too.
   Eight in a byte, the first in the lowest bit.
 - `target_ids_0`, `target_ids_1`, ...: the low, second, ... bytes of a number for each new entry: its class id, less 1 and the
-  id of the new entry before it in its frame if there is one. As many columns as V - 1 has bytes. Bytes of a kind stand
+  id of the new entry before it in its frame if there is one. As many columns as V - 1 has bytes. Bytes of a kind are
   together, because a compressor sees one distribution in each column.
 - `target_codes_0` (`target_codes_1`): the low (high) bytes of the codes of all entries, in stored order.
 """
@@ -164,7 +164,7 @@ def unpack_columns(
     codes = keys & ((1 << code_bits) - 1)
     keys >>= code_bits
     if bool((keys[1:] == keys[:-1]).any()):
-        raise StoreError("a class stands twice in a frame; the shard is damaged")
+        raise StoreError("a class occurs twice in a frame; the shard is damaged")
     keys -= frames
     return splits, keys, codes
 

@@ -209,7 +209,7 @@ def _above(cumulated: Tensor, points: Tensor) -> Tensor:
 
 
 def _places(ids: Tensor, num_classes: int) -> Tensor:
-    """Where the (M, K) classes of frames stand in the (M, V) array, row after row."""
+    """Where the (M, K) classes of frames are in the (M, V) array, row after row."""
     return ids + torch.arange(len(ids), device=ids.device)[:, None] * num_classes
 
 

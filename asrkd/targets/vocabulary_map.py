@@ -96,7 +96,7 @@ class VocabularyMap:
                 )
             if parts[0] in pairs:
                 raise ConfigError(
-                    f"vocabulary map {str(path)!r}, line {number}: {parts[0]!r} stands twice, but a unit goes to one place"
+                    f"vocabulary map {str(path)!r}, line {number}: {parts[0]!r} occurs twice, but a unit goes to one place"
                 )
             pairs[parts[0]] = parts[1]
         return cls.from_units(pairs, teacher, student, lossy=lossy)
@@ -136,7 +136,7 @@ def _composed(pairs: Mapping[str, str], teacher: Sequence[str], student: Sequenc
         changed += names != (one, other)
         if names[0] in result:
             raise ConfigError(
-                f"vocabulary map: {one!r} stands twice, in two forms of Unicode, but a unit goes to one place"
+                f"vocabulary map: {one!r} occurs twice, in two forms of Unicode, but a unit goes to one place"
             )
         result[names[0]] = names[1]
     if changed:

@@ -41,7 +41,7 @@ def load_faster_whisper(spec: str, name: str, device: str, settings: TextSetting
     missing = [file for file in _NEEDED if not (folder / file).is_file()]
     if missing:
         raise ModelError(
-            f"text teacher {spec!r}: {name!r} has no {missing[0]}, so it is no Whisper model of CTranslate2; make one with "
+            f"text teacher {spec!r}: {name!r} has no {missing[0]}, so it is not a Whisper model of CTranslate2; make one with "
             "ct2-transformers-converter --copy_files tokenizer.json preprocessor_config.json"
         )
     place, _, number = device.partition(":")

@@ -96,7 +96,7 @@ def _loaded(spec: str, name: str, settings: TextSettings) -> tuple[Any, Any]:
         config = transformers.AutoConfig.from_pretrained(folder)
         if type(config) not in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING or not config.is_encoder_decoder:
             raise ValueError(
-                f"it is a {config.model_type}, which is no encoder-decoder that writes text; wrap it in a text:python: factory, or, if it has "
+                f"it is a {config.model_type}, which is not an encoder-decoder that writes text; wrap it in a text:python: factory, or, if it has "
                 "a CTC head, name it transformers:"
             )
         model, report = transformers.AutoModelForSpeechSeq2Seq.from_pretrained(
@@ -196,7 +196,7 @@ class _Writer:
             self.processor.tokenizer.decode([tokens[place] for place in kept]).strip(),
             [tokens[place] for place in kept],
             [log_probs[place] for place in kept],
-            # Tokens that are no text, such as that of no timestamps, are not what is said.
+            # Tokens that are not text, such as that of no timestamps, are not what is said.
             sum(log_probs[place] for place in kept) + (log_probs[length] if finished else 0.0),
             finished,
         )

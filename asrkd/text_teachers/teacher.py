@@ -32,7 +32,7 @@ class WrittenText:
 
     Attributes:
         text: as it wrote it.
-        tokens: ids of its vocabulary, without those that are no text.
+        tokens: ids of its vocabulary, without those that are not text.
         log_probs: natural-log probability of each token given those before.
         log_prob: of the whole, with the token that ends it; the sum of `log_probs` if None.
         finished: the model ended it, rather than its limit of tokens.
@@ -102,7 +102,7 @@ class TextTeacher:
         """Transcriptions of utterances.
 
         Raises:
-            ModelError: what the model gives is no transcription of each. Other errors are the model's own.
+            ModelError: what the model gives is not a transcription of each. Other errors are the model's own.
         """
         found = list(self.transcribe(samples))
         if len(found) != len(samples):
@@ -130,7 +130,7 @@ def _problem(found: Transcription) -> str:
         return f"a {type(found).__name__} without hypotheses in place of a Transcription"
     for one in found.hypotheses:
         if not isinstance(one, WrittenText) or not isinstance(one.text, str):
-            return f"a hypothesis {one!r:.80}, which is no WrittenText with a text"
+            return f"a hypothesis {one!r:.80}, which is not a WrittenText with a text"
         if len(one.tokens) != len(one.log_probs) and len(one.log_probs):
             return f"{len(one.log_probs)} log-probabilities of {len(one.tokens)} tokens"
         if any(not value <= 1e-3 for value in (*one.log_probs, *([] if one.log_prob is None else [one.log_prob]))):

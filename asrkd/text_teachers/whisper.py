@@ -29,7 +29,7 @@ class WhisperPrompt:
         languages: token by language (`en`), empty for models of English alone.
         language_place: of the language in `tokens`, -1 without one.
         detects: the language is found out for each utterance.
-        special: tokens that are no text.
+        special: tokens that are not text.
     """
 
     model: Any
@@ -51,7 +51,7 @@ class WhisperPrompt:
         return functools.partial(GenerationMixin.generate, self.model)
 
     def begin(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
-        """What `generate` is given beside the inputs; from here on the decoder's first output is caught."""
+        """What `generate` is given in addition to the inputs; from here on the decoder's first output is caught."""
         count, device = len(inputs["input_features"]), self.model.device
         prompt = torch.tensor([self.tokens] * count, device=device)
         found: dict[str, Any] = {"decoder_input_ids": prompt}
@@ -145,7 +145,7 @@ def language_arguments(languages: dict[str, int], settings: TextSettings) -> dic
 def whisper_prompt(
     model: Any, processor: Any, settings: TextSettings, rate: int, special: frozenset[int]
 ) -> WhisperPrompt | None:
-    """How the text of a model begins, by its own `generate`; None for what is no Whisper.
+    """How the text of a model begins, by its own `generate`; None for what is not a Whisper.
 
     Raises:
         ModelError: a model of English alone is asked for another language.

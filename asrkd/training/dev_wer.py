@@ -44,7 +44,7 @@ class DevWer(Callback):
     """Measures `dev_wer`, a share, of the averaged model, as `dev_decoding` of the config says.
 
     Raises:
-        ConfigError: units of a store that are no text.
+        ConfigError: units of a store that are not text.
     """
 
     def __init__(self, trainer: Trainer) -> None:

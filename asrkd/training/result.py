@@ -48,6 +48,6 @@ def _save(trainer: Trainer, model: nn.Module, path: Path) -> None:
             "sent_share": trainer.parallel.traffic().get("sent_share"),
             "warnings": trainer.warnings,
         },
-        # Units alone are in the inventory already, and names of states are no text.
+        # Units alone are in the inventory already, and names of states are not text.
         None if trainer.lexicon.kind == Units.kind else trainer.lexicon,
     ).save(path)

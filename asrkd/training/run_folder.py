@@ -1,4 +1,4 @@
-"""The folder of a run: the config, inputs and versions that made it, and whether a later start may go on with it."""
+"""The folder of a run: the config, inputs and versions that made it, and whether a later start may resume it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONFIG, INPUTS = "config.yaml", "inputs.json"
 
 
 def prepare(run: Path, config: TrainConfig, inputs: Mapping[str, str]) -> None:
-    """Note the config and the inputs of a new run; of one that is there, see that going on changes nothing.
+    """Note the config and the inputs of a new run; of one that is there, see that resuming changes nothing.
 
     Args:
         run: the folder.
@@ -73,7 +73,7 @@ def check_resumable(run: Path, config: TrainConfig, inputs: Mapping[str, str]) -
     ]
     if changed:
         raise ConfigError(
-            f"run folder {str(run)!r} holds a run of another config ({'; '.join(changed)}); going on would mix the two. "
+            f"run folder {str(run)!r} holds a run of another config ({'; '.join(changed)}); resuming would mix the two. "
             "Choose another run folder or remove this one"
         )
     begun = any((run / name).exists() for name in ("last.pt", "final.pt"))
@@ -81,7 +81,7 @@ def check_resumable(run: Path, config: TrainConfig, inputs: Mapping[str, str]) -
     for key, fingerprint in inputs.items():
         if noted.get(key, fingerprint) != fingerprint:
             raise ConfigError(
-                f"{key} ({_value(config, key)!r}) has another content than when the run in {str(run)!r} began; going on would train on two. "
+                f"{key} ({_value(config, key)!r}) has another content than when the run in {str(run)!r} began; resuming would train on two. "
                 "Restore it, or choose another run folder"
             )
     return begun

@@ -131,7 +131,7 @@ class Trainer:
             precision=config.scale.precision,
         ).to(self.device)
         self.parallel = Parallel(self.learner, config.scale, self.ranks, self.device)
-        # A block of updates counts as so many.
+        # A block of updates counts as that many updates.
         decay = config.optimizer.ema_decay ** max(config.scale.bmuf_block, 1)
         self.averaged = AveragedModel(self.learner.students, multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.optimizer = make_optimizer(self.learner.parameters(), config.optimizer)

@@ -30,7 +30,7 @@ def recordings(paths: Sequence[str], channel: int | None = None) -> Iterator[Cut
             if name in seen:
                 other = "twice" if seen[name] == path else f"and in {seen[name]!r}"
                 raise CorpusError(
-                    f"recording {name!r} is in {path!r} {other}, so its words could not be told apart; rename one, or transcribe them one by one"
+                    f"recording {name!r} is in {path!r} {other}, so its words could not be distinguished; rename one, or transcribe them one by one"
                 )
             seen[name] = path
             yield cut

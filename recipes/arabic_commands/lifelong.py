@@ -1,6 +1,6 @@
-"""Speakers who come later: what a student that goes on with them knows of those it learned from first.
+"""Speakers who come later: what a student that continues with them knows of those it learned from first.
 
-The student `speakers-7` has learned from seven untranscribed speakers. `later-alone` goes on from it with the seven others, `later-with-first` with all
+The student `speakers-7` has learned from seven untranscribed speakers. `later-alone` continues from it with the seven others, `later-with-first` with all
 fourteen and the labeled set (variants of variants/lifelong.yaml). Their words are known for the upper bound's sake; here they are decoded:
 
 python recipes/arabic_commands/run.py --topology hmm --seeds 1,2 --variants recipes/arabic_commands/variants/lifelong.yaml --stage students --stop-stage decode

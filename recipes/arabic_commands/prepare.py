@@ -81,7 +81,7 @@ def read_split(root: Path, name: str) -> list[Clip]:
 
 
 def split_noises(root: Path, data: Path, seed: int) -> tuple[Path, Path]:
-    """The first 70 % of each background noise for training, the rest for the test; pink noise beside each."""
+    """The first 70 % of each background noise for training, the rest for the test; pink noise next to each."""
     rng = np.random.default_rng(seed)
     for path in sorted((root / "background_noise").glob("*.*")):
         if path.suffix not in (".wav", ".flac"):

@@ -14,7 +14,7 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import CorpusError
 
-# CMUdict's pronunciations (BSD); `a` and `an` are one word, which the texts do not tell apart.
+# CMUdict's pronunciations (BSD); `a` and `an` are one word, which the texts do not distinguish.
 LEXICON = Path(__file__).with_name("lexicon.txt")
 PARTS = {
     "labeled": ("labelled",),

@@ -71,8 +71,8 @@ def test_a_batch_of_one_and_other_types_are_run(changes: dict[str, Any], tmp_pat
     [
         ({"frames": 100}, "takes 100 frames and no other number"),
         ({"batch": 8}, "takes batches of 8 utterances and no other number"),
-        ({"size": 80}, "takes 80 features a frame, but the front end beside it makes 192"),
-        ({"units": UNITS[:4]}, "gives 5 classes, but the inventory beside it has 4 units"),
+        ({"size": 80}, "takes 80 features a frame, but the front end next to it makes 192"),
+        ({"units": UNITS[:4]}, "gives 5 classes, but the inventory next to it has 4 units"),
         ({"units": UNITS[1:] + UNITS[:1]}, r"unit 0 .* is 'a' \('<blk>' is unit 4\)"),
         ({"units": tuple("abcde")}, r"unit 0 .* is 'a' \(there is no '<blk>'\)"),
         ({"units": (0, 1, 2, 3, 4)}, "units must be a list of strings"),

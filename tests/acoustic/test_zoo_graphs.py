@@ -66,7 +66,7 @@ def icefall() -> Icefall:
 
 
 def save(model: nn.Module, folder: Path, metadata: dict[str, str], front_end: dict[str, object] | None = None) -> Path:
-    """As the toolkit's export script does: names, dynamic axes, metadata, tokens.txt beside it."""
+    """As the toolkit's export script does: names, dynamic axes, metadata, tokens.txt next to it."""
     path = folder / "model.onnx"
     of_nemo = isinstance(model, Nemo)
     inputs = ["audio_signal", "length"] if of_nemo else ["x", "x_lens"]
@@ -207,7 +207,7 @@ def test_front_ends_that_are_not_known(
 def test_tokens_that_are_not_those_of_the_graph(tmp_path: Path) -> None:
     spec = f"onnx:{save(nemo(), tmp_path, {}, {'preset': 'nemo'})}"
     (tmp_path / "tokens.txt").write_text("a 0\nb 1\n<blk> 2\n")
-    with pytest.raises(ModelError, match="gives 5 classes, but the tokens.txt beside it has 3 tokens"):
+    with pytest.raises(ModelError, match="gives 5 classes, but the tokens.txt next to it has 3 tokens"):
         load_model(spec)
     (tmp_path / "tokens.txt").write_text("a 0\nb 1\n")
     with pytest.raises(ModelError, match="has no blank"):

@@ -83,7 +83,7 @@ def test_the_search_finds_the_best_path(words: list[str], seed: int) -> None:
     for t in range(1, frames):
         best = (best[:, None] + moves).max(axis=0) + scores[t, graph.states]
     wanted = (best + np.where(graph.final >= 0, costs.end[graph.final] + leave, -np.inf)).max()
-    # Beside another utterance, shorter and longer, in one batch.
+    # Next to another utterance, shorter and longer, in one batch.
     others = [rng.normal(size=(n, scores.shape[1])).astype(np.float32) for n in (graph.min_frames, frames + 5)]
     ((nodes, score),) = viterbi_paths([others[0], scores, others[1]], [graph] * 3, costs)[1:2]
     assert np.isclose(score, wanted)

@@ -158,7 +158,7 @@ def test_paths_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return path
 
     manifest(tmp_path / "work/m.jsonl", "a/x.wav")
-    # Beside the manifest, where nothing is below the folder of the plan.
+    # Next to the manifest, where nothing is below the folder of the plan.
     manifest(tmp_path / "corpus/m.jsonl", "b/y.wav")
     corpora = ["a", "t.tsv", "m.jsonl", "../corpus/m.jsonl"]
     for number, corpus in enumerate(corpora):

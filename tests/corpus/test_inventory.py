@@ -45,7 +45,7 @@ def test_an_unknown_phone_is_refused() -> None:
     ("units", "topology", "states", "message"),
     [
         (("a", "b"), "rnnt", 1, "'rnnt'.*hmm, ctc"),
-        (("a", "b", "a"), "ctc", 1, "'a' stands twice"),
+        (("a", "b", "a"), "ctc", 1, "'a' occurs twice"),
         (("a",), "ctc", 1, r"at least two units.*\['a'\]"),
         ((), "ctc", 1, "at least two units"),
         (("a", "b"), "hmm", 0, "states_per_phone is 0"),

@@ -110,7 +110,7 @@ def test_dialects(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, c
 
 
 def test_what_only_looks_like_a_dialect_is_kept(tmp_path: Path) -> None:
-    # Digits as phones, word-position-dependent phones, stress, a word in brackets whose base is no word, hashtags.
+    # Digits as phones, word-position-dependent phones, stress, a word in brackets whose base is not a word, hashtags.
     content = "a 1 2\nb 2\nc k_B ae1_I t_E\nf(2) f_S\n#one w n\n<unk> SPN\n!SIL SIL\n; s\n"
     assert dict(Lexicon.read(write(tmp_path / "lex.txt", content)).pronunciations) == {
         "a": (("1", "2"),),

@@ -17,7 +17,7 @@ RATES = st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000])
 def test_any_blocks_give_the_whole_resampled(native: int, rate: int, sizes: list[int], seed: int) -> None:
     samples = torch.randn(sum(sizes), generator=torch.Generator().manual_seed(seed))
     resampler = StreamResampler(native, rate)
-    for _ in range(2):  # one that has finished begins anew
+    for _ in range(2):  # one that has finished starts afresh
         parts = [resampler.accept(block) for block in samples.split(sizes)] + [resampler.finish()]
         whole = torchaudio.functional.resample(samples, native, rate) if len(samples) else samples
         assert torch.cat(parts).shape == whole.shape

@@ -1,4 +1,4 @@
-"""Pieces of words: made from a corpus, read back, with SentencePiece's own ids; files that are no models are refused."""
+"""Pieces of words: made from a corpus, read back, with SentencePiece's own ids; files that are not models are refused."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_units_of_a_teacher_are_read_as_far_as_they_say_what_they_are() -> None:
         False,
         True,
     ]
-    # Phones of one letter are no characters: no word boundary is among them.
+    # Phones of one letter are not characters: no word boundary is among them.
     single = tokenizer_of_units(Inventory(("<blk>", "a", "b"), "ctc"))
     with pytest.raises(
         CorpusError, match=r"utterance 'x': nothing says how 'a b' is spelled with the 3 units .*inventory.lexicon"

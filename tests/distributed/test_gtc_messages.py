@@ -60,7 +60,7 @@ def test_planes_hold_the_same_in_as_many_bits_as_the_gamma_code(given_: tuple[Te
 
 
 def test_planes_bit_by_bit() -> None:
-    # Sent 0110 0100, signs 010; the counts 1, 5, 2 go on after bit 0: 011, bits 1 0; after bit 1: 10, bit 0; after bit 2: 0.
+    # Sent 0110 0100, signs 010; the counts 1, 5, 2 continue after bit 0: 011, bits 1 0; after bit 1: 10, bit 0; after bit 2: 0.
     content = pack_planes(torch.tensor([1, 2, 5]), torch.tensor([1, -5, 2]), 8)
     assert [f"{byte:08b}" for byte in content.tolist()] == ["01100100", "01001110", "10000000"]
 

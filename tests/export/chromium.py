@@ -61,7 +61,7 @@ class Page:
 
 @contextmanager
 def browser(folder: Path, *, microphone: Path) -> Iterator[Page]:
-    """A page of Chromium whose microphone hears a WAV file, once."""
+    """A page of Chromium whose microphone receives a WAV file, once."""
     assert BROWSER
     from_us, to_browser = os.pipe()
     from_browser, to_us = os.pipe()

@@ -46,7 +46,7 @@ def hazards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     soundfile.write(folder / "truncated.flac", np.random.default_rng(0).normal(0, 0.1, 2 * RATE), RATE)
     whole = (folder / "truncated.flac").read_bytes()
     (folder / "truncated.flac").write_bytes(whole[: len(whole) // 2])
-    (folder / "text.flac").write_text("this is no audio")
+    (folder / "text.flac").write_text("this is not audio")
     with soundfile.SoundFile(folder / "day.flac", "w", 8000, 1) as long:
         for _ in range(600):  # ten hours
             long.write(np.zeros(60 * 8000, dtype=np.int16))
@@ -93,7 +93,7 @@ def test_every_hazard_ends_where_it_should(hazards: Path, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_an_archive_without_some_of_its_members_labels_the_others(tmp_path: Path) -> None:
-    """lhotse's Shar: cuts in a manifest, their audio in a tar file beside it."""
+    """lhotse's Shar: cuts in a manifest, their audio in a tar file next to it."""
     cuts = []
     for number in range(6):
         path = tmp_path / f"{number}.wav"

@@ -149,7 +149,7 @@ def test_plans_are_refused(corpus: Path, teacher: str, tmp_path: Path) -> None:
         planned(corpus, tmp_path / "store", teacher)
     doubled = list(CutSet.from_file(cuts)) * 2
     CutSet(doubled).to_file(tmp_path / "doubled.jsonl.gz")
-    with pytest.raises(CorpusError, match="'unlabeled-0' of .* stands twice"):
+    with pytest.raises(CorpusError, match="'unlabeled-0' of .* occurs twice"):
         plan(str(tmp_path / "doubled.jsonl.gz"), str(tmp_path / "new"), teacher=teacher)
     assert not (tmp_path / "new/manifest.json").exists()
     (tmp_path / "empty.jsonl").write_text("")

@@ -58,7 +58,7 @@ def test_several_corpora_and_conditions(corpora: Path, tmp_path: Path) -> None:
     assert [key for unit in planned(tmp_path) for key in unit] == [cut.id for cut in wanted]
     assert made.plan["num_cuts"] == len(wanted)
     assert made.plan["hours"] == pytest.approx(sum(cut.duration for cut in wanted) / 3600)
-    with pytest.raises(CorpusError, match=r"'old-0' of '.*grown.jsonl.gz' stands twice in '.*old.jsonl.gz', '.*grown"):
+    with pytest.raises(CorpusError, match=r"'old-0' of '.*grown.jsonl.gz' occurs twice in '.*old.jsonl.gz', '.*grown"):
         plan([names[0], str(corpora / "grown.jsonl.gz")], str(tmp_path / "twice"), embed="audio")
     with pytest.raises(CorpusError, match="no cut of .* meets every condition"):
         plan(names, str(tmp_path / "none"), embed="audio", where=[parse_where("duration>1000")])

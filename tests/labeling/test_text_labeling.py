@@ -63,7 +63,7 @@ def test_rows_of_a_text_teacher(own: str, tmp_path: Path) -> None:
         assert (row["text"], row["text_raw"]) == (f"um {words}", f"Um, {words}!")
         assert row["num_frames"] == FrontEnd().frame_law().num_frames(row["num_samples"])
         assert row["text_no_speech"] == pytest.approx(0.1) and row["text_language"] == "en"
-        # Digits are no letters, the language was to be another.
+        # Digits are not letters, the language was to be another.
         assert {"language", "charset"} <= set(row["text_flags"]) <= {"language", "charset", "long"}
         assert json.loads(row["text_words"]) == [["Um", 0.0, 0.2]]
         tokens = store.stream(TOKENS, [row])

@@ -1,4 +1,4 @@
-"""Weights of eight bits: training sees the grid that the finished model computes with."""
+"""8-bit weights: training sees the grid that the finished model computes with."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def test_wrong_inputs(recordings: Path, tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(CorpusError, match="no cut of .* can be segmented; the first one: .*damaged"):
         segment_corpus(broken, tmp_path / "none.jsonl", SegmentSettings("energy"))
     assert not list(tmp_path.glob("none*"))
-    # Mended, it is read anew.
+    # Fixed, it is read again.
     soundfile.write(broken / "a.flac", 0.1 * np.random.default_rng(0).standard_normal(48_000), 16_000)
     assert segment_corpus(broken, tmp_path / "none.jsonl", SegmentSettings("none")).unreadable == 0
     (tmp_path / "begun.jsonl.unfinished").write_text(json.dumps({"settings": {}}) + "\n")

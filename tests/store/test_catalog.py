@@ -50,7 +50,7 @@ def root(tmp_path: Path) -> str:
 
 
 def from_shards(root: str) -> Index:
-    """The oracle: every shard read anew."""
+    """The oracle: every shard read again."""
     store, memory = Store.open(root), InMemory()
     sizes = {unit: os.path.getsize(f"{root}/shards/part-{unit:05d}.parquet") for unit in store.units()}
     add_shards(memory, store, store.units(), sizes, list(COLUMNS))

@@ -207,7 +207,7 @@ def test_verify_names_each_problem(root: str) -> None:
         return "\n".join(verify(root))
 
     assert problems() == ""
-    assert "'u5' stands twice" in problems(id="u5")
+    assert "'u5' occurs twice" in problems(id="u5")
     assert "'u101' has 4 frames, but 100 samples make 0" in problems(num_samples=100)
     ids = make_rows(3, first=100)[1]["target_ids_0"]
     assert "outside the 6 classes" in problems(target_ids_0=bytes(len(ids) * [9]))

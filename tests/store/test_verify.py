@@ -125,7 +125,7 @@ def other_statistics(rows: list[list[dict[str, Any]]]) -> None:
     ("damage", "message"),
     [
         (drop, "part-00000.parquet: utterance 'u3' is planned but not stored"),
-        (double, "part-00001.parquet: utterance 'u5' stands twice"),
+        (double, "part-00001.parquet: utterance 'u5' occurs twice"),
         (reorder, "part-00000.parquet: its rows are not in the order of the plan"),
         (add_a_frame, "part-00000.parquet: utterance 'u4' has 31 frames, but"),
         (other_targets, "part-00000.parquet: utterance 'u4' has a frame of mass"),

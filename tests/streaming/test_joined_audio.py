@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused(make_store: MakeStore, cuts: Path, tmp_pat
     with pytest.raises(StoreError, match="'u5' .* samples of audio, but its row says"):
         list(_loader(make_store("u", rows=20, embed="none"), str(tmp_path / "shorter.jsonl")).epoch("s"))
     (tmp_path / "wrong.jsonl").write_text('{"id": "a"}\n[]\n')
-    with pytest.raises(CorpusError, match="line 2 of .*wrong.jsonl' is no lhotse cut"):
+    with pytest.raises(CorpusError, match="line 2 of .*wrong.jsonl' is not a lhotse cut"):
         JoinedAudio(tmp_path / "wrong.jsonl")
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(CorpusError, match="are empty"):

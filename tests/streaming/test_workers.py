@@ -51,7 +51,7 @@ def test_workers_change_no_batch_and_states_pass_between_any_number(roots: dict[
         state = json.loads(json.dumps(loader.state_dict()))
         processes = {process.pid for process in _workers()}
         assert len(processes) == num_workers
-        # The same processes go on in another call, and from an earlier state.
+        # The same processes continue in another call, and from an earlier state.
         assert same_batches(expected[14:20], _flat(loader.steps(SCHEDULE), 3))
         loader.load_state_dict(start)
         assert same_batches(expected[:10], _flat(loader.steps(SCHEDULE), 5))

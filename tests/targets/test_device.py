@@ -96,8 +96,8 @@ def test_contradictions_are_refused() -> None:
     counted = {"target_counts": bytes([3, 1]), "target_carried": b"\x03", "target_ids_1": bytes(2)}
     for change, message in (
         ({"target_ids_1": bytes([255, 0, 0])}, "stored class id 65289 is outside the 3000 classes"),
-        # 5, 9 | 5 again as a new class beside the carried one.
-        ({"target_ids_0": bytes([5, 3, 5])}, "a class stands twice in a frame"),
+        # 5, 9 | 5 again as a new class next to the carried one.
+        ({"target_ids_0": bytes([5, 3, 5])}, "a class occurs twice in a frame"),
         ({"target_ids_0": bytes([5, 3]), **counted}, "frame 1 has 1 entries, but 2 are carried into it"),
     ):
         packed = joined(codec, [{**good, **change}], [2], 3000)

@@ -99,8 +99,8 @@ def test_contradictions_are_refused() -> None:
         unpacked({"target_counts": bytes([2, 1]), "target_carried": b"\x03", **others}, 2, layout)
     with pytest.raises(StoreError, match="stored class id 65289 is outside the 3000 classes"):
         unpacked(columns | {"target_ids_1": bytes([255, 0, 0])}, 2, layout)
-    # 5, 9 | 5 again as a new class beside the carried one.
-    with pytest.raises(StoreError, match="a class stands twice in a frame"):
+    # 5, 9 | 5 again as a new class next to the carried one.
+    with pytest.raises(StoreError, match="a class occurs twice in a frame"):
         unpacked(columns | {"target_ids_0": bytes([5, 3, 5])}, 2, layout)
     with pytest.raises(StoreError, match="'target_carried' has 0 bytes where 1 belong"):
         unpacked(columns | {"target_carried": b""}, 2, layout)

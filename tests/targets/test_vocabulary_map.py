@@ -76,7 +76,7 @@ def test_names_in_another_form_of_unicode_are_found(caplog: pytest.LogCaptureFix
     # Units that the inventory itself tells apart are not mixed up.
     both = ("\xe3", "a\u0303")
     assert VocabularyMap.from_units({"a\u0303": "x", "\xe3": "y"}, both, ("x", "y")).table.tolist() == [1, 0]
-    with pytest.raises(ConfigError, match="stands twice"):
+    with pytest.raises(ConfigError, match="occurs twice"):
         VocabularyMap.from_units({"a\u0303": "x", "\xe3": "x"}, ("\xe3",), ("x",))
 
 
@@ -92,7 +92,7 @@ def test_wrong_maps_are_refused(tmp_path: Path) -> None:
         VocabularyMap.from_units(PAIRS, TEACHER, STUDENT)(as_stored(TopK(2), torch.zeros(1, 4).log_softmax(1)))
     with pytest.raises(ConfigError, match="no.tsv' cannot be read"):
         VocabularyMap.read(tmp_path / "no.tsv", TEACHER, STUDENT)
-    for text, message in (("a_0 a\n", "line 1: 'a_0 a' is not"), ("a_0\ta\na_0\tb\n", "line 2: 'a_0' stands twice")):
+    for text, message in (("a_0 a\n", "line 1: 'a_0 a' is not"), ("a_0\ta\na_0\tb\n", "line 2: 'a_0' occurs twice")):
         (tmp_path / "map.tsv").write_text(text)
         with pytest.raises(ConfigError, match=message):
             VocabularyMap.read(tmp_path / "map.tsv", TEACHER, STUDENT)

@@ -70,7 +70,7 @@ def test_log_probs_are_those_of_the_model(whisper: Path, tmp_path: Path) -> None
     model = transformers.WhisperForConditionalGeneration.from_pretrained(whisper).eval()
     processor = transformers.AutoProcessor.from_pretrained(whisper)
     features = processor(noise(1.0)[0], sampling_rate=16000, return_tensors="pt").input_features
-    # Tokens that are no text are not kept, so only sequences without any can be run again.
+    # Tokens that are not text are not kept, so only sequences without any can be run again.
     whole = [one for one in found.hypotheses if len(one.tokens) == 20]
     assert whole
     for one in whole:
@@ -140,7 +140,7 @@ def test_folders_that_are_no_text_teacher(whisper: Path, tmp_path: Path) -> None
             load_text_teacher(f"text:transformers:{folder}")
         assert "\n" not in str(error.value)
     transformers.BertConfig().save_pretrained(tmp_path / "bert")
-    with pytest.raises(ModelError, match="it is a bert, which is no encoder-decoder"):
+    with pytest.raises(ModelError, match="it is a bert, which is not an encoder-decoder"):
         load_text_teacher(f"text:transformers:{tmp_path / 'bert'}")
     for spec in ("text:", "text:whisper", "text:transformers:", "text:music:x", "text:nosuch.yaml"):
         with pytest.raises(ModelError):

@@ -68,7 +68,7 @@ def test_the_student_comes_closer_to_the_teachers_layer_and_goes_on_exactly(
     whole = checkpoint.read(tmp_path / "whole/final.pt")["model"]
     assert not [name for name in whole if "projection" in name]
     load_model(f"checkpoint:{tmp_path / 'whole'}")
-    # How a run goes on is the same for all of them.
+    # How a run continues is the same for all of them.
     for stop in (4, 30) if loss == "mse" else ():
         Trainer(config(corpus, tmp_path / "parts", store, loss)).train(stop_at=stop)
     for name, value in whole.items() if loss == "mse" else ():

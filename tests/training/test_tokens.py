@@ -114,7 +114,7 @@ def test_a_flat_start_of_characters(corpus: Path, tmp_path: Path) -> None:
     aligned = str(tmp_path / "aligned")
     spec, labeled = f"lang:{tmp_path / 'tokens'}", Store.open(str(corpus / "stores/labeled"))
     assert align_store(labeled, aligned, spec, states_per_phone=1, max_unaligned=0.6).count >= 10
-    # The blank of the table is no class of an hmm.
+    # The blank of the table is not a class of an hmm.
     states = Inventory.from_lexicon(read_lang(str(tmp_path / "tokens")), "hmm", states_per_phone=1)
     first = next(label for row in Store.open(aligned).rows() for label in row["alignment"] if label)
     assert states.units[first] == "▁_0" and "<blk>_0" not in states.units
@@ -169,7 +169,7 @@ def test_units_of_a_store(corpus: Path, tmp_path: Path) -> None:
     labeled = str(corpus / "stores/labeled")
     with pytest.raises(ConfigError, match="is a store of transcripts, which has no units"):
         Trainer(settings(corpus, tmp_path / "run", inventory={"store": labeled}))
-    # Of phones: the student learns, but what it finds is no text without their lexicon.
+    # Of phones: the student learns, but what it finds is not text without their lexicon.
     changes: dict = {"schedule": [{"steps": 1, "mixture": {"labeled": 1}}], "dev": None}
     Trainer(settings(corpus, tmp_path / "teacher", **changes)).train()
     cuts = corpus / "labeled.jsonl.gz"

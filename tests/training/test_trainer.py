@@ -62,7 +62,7 @@ def weights(run: Path) -> dict[str, Tensor]:
 def test_features_on_the_device_train_the_same_student(corpus: Path, soft: Path, tmp_path: Path) -> None:
     given = mixture(corpus, soft)
     Trainer(settings(corpus, tmp_path / "readers", **given)).train()
-    # A run may change its mind when it goes on.
+    # A run may change its mind when it continues.
     on_device = {"loader": {"features_on_device": True}}
     Trainer(settings(corpus, tmp_path / "device", **given, **on_device)).train(stop_at=6)
     Trainer(settings(corpus, tmp_path / "device", **given)).train(stop_at=10)

@@ -153,7 +153,7 @@ def test_one_recording_that_cannot_be_read_does_not_stop_the_others(run: Path, a
     ("arguments", "message"),
     [
         (["/none.wav"], "'/none.wav' does not exist"),
-        (["{audio}", "{audio}"], "so its words could not be told apart"),
+        (["{audio}", "{audio}"], "so its words could not be distinguished"),
         (["{audio}", "--format", "srt"], "srt is for one recording"),
         (["{empty}"], "audio"),
         (["{audio}", "--grammar", "{text}"], "no line .data., so it is not an ARPA file"),

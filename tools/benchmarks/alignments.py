@@ -147,7 +147,7 @@ def agree(references: tuple[Path, Path]) -> None:
 @click.option(
     "--slowed",
     default=1.0,
-    help="Speed at which the model hears the audio: below 1 a child's voice is nearer to an adult's.",
+    help="Speed at which the model is given the audio: below 1 a child's voice is nearer to an adult's.",
 )
 def reference(store: str, out: Path, lexicon: str, slowed: float) -> None:
     """Boundaries by pocketsphinx's English model, from a store with audio at 16 kHz."""

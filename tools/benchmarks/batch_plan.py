@@ -2,10 +2,10 @@
 
     python tools/benchmarks/batch_plan.py [--rows 10000000] [--plot memory.png]
 
-- resume: from nothing to the first key, at 1 % and at 99 % of an epoch, beside planning the whole epoch at once (what a loader does that
+- resume: from nothing to the first key, at 1 % and at 99 % of an epoch, next to planning the whole epoch at once (what a loader does that
   sorts or permutes a whole epoch).
-- padding: share of the padded frames, utterances of 1 to 30 s, beside batches of random utterances.
-- shuffle: how far apart in the corpus two neighbors in a batch stand, as a share of the corpus; a full permutation gives 1/3 in the mean.
+- padding: share of the padded frames, utterances of 1 to 30 s, next to batches of random utterances.
+- shuffle: how far apart in the corpus two neighbors in a batch are, as a share of the corpus; a full permutation gives 1/3 in the mean.
   And how many distinct tenths of the corpus 20 batches in a row touch.
 - memory: resident memory of a process that reads an epoch with one worker's cache, every 20 batches.
 """
@@ -143,7 +143,7 @@ def draw(epochs: np.ndarray, used: np.ndarray, path: str) -> None:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--rows", default=10_000_000)
-@click.option("--utterances", default=600, help="Of the store whose reading is watched.")
+@click.option("--utterances", default=600, help="Utterances of the store whose reading is watched.")
 @click.option("--plot", default="", help="A picture of the memory over two epochs.")
 def main(rows: int, utterances: int, plot: str) -> None:
     """Print what the module says."""

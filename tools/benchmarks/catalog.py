@@ -229,8 +229,8 @@ def without(folder: str, shards: int) -> None:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--shards", default=100_000, help="Of 3,600 utterances each.")
-@click.option("--s3", is_flag=True, help="From moto's S3, too.")
+@click.option("--shards", default=100_000, help="Shards, of 3,600 utterances each.")
+@click.option("--s3", is_flag=True, help="Read from moto's S3, too.")
 @click.option("--latency", default=0.05, help="Seconds of every request.")
 @click.option(
     "--without", "plain", multiple=True, type=int, help="Shards of a store without a catalog; may be given again."

@@ -1,4 +1,4 @@
-"""What the messages of compressed gradients take, as words and as bit planes, beside the entropy.
+"""What the messages of compressed gradients take, as words and as bit planes, next to the entropy.
 
     python tools/benchmarks/compression.py
 
@@ -10,7 +10,7 @@ of the gradient, whole DDP takes 32 bits a place.
 - words, planes: bits a place. Shorter: what is sent, the shorter of the two.
 - entropy: bits a place of the counts, were each drawn by itself from how often it occurs: what no code of single counts goes below.
 - of DDP: bytes sent by a ring of four processes, as a share of what plain DDP sends.
-- ms: to pack and unpack the planes of one update on one thread, and beside it the update itself (forward, backward, AdamW).
+- ms: to pack and unpack the planes of one update on one thread, and next to it the update itself (forward, backward, AdamW).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Totals:
     help="Updates before the first that counts; the thresholds follow from their last gradient.",
 )
 def main(updates: int, skip: int) -> None:
-    """Print what messages take at each threshold, as words and as bit planes, beside the entropy of their counts."""
+    """Print what messages take at each threshold, as words and as bit planes, next to the entropy of their counts."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     student = TDNNStudent(FEATURES, CLASSES, hidden_dim=128)

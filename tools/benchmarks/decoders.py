@@ -40,7 +40,7 @@ def searched(spec: str, lexicon: str, options: dict[str, Any], scores: Scores, r
     model, tokenizer = load_model(spec), read_tokenizer(lexicon)
     if options["decoder"] == "beam":
         import flashlight.lib.text.decoder  # noqa: F401 - so that its own bytes are not the search's
-    # Starts the peak anew, from what is held now (Linux).
+    # Starts the peak again, from what is held now (Linux).
     Path("/proc/self/clear_refs").write_text("5")
     before = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.process_time()
@@ -64,7 +64,7 @@ def tokens_of(references: dict[str, str], tokenizer: Tokenizer) -> dict[str, str
 @click.argument("cuts")
 @click.option("--lexicon", required=True)
 @click.option("--grammar", type=click.Path(dir_okay=False))
-@click.option("--utterances", type=int, default=None, help="Of the beginning; default: all.")
+@click.option("--utterances", type=int, default=None, help="Number from the beginning; default: all.")
 @click.option("--acoustic-scale", default=1.0)
 @click.option("--beam", default=16.0)
 @click.option("--beam-size", "beam_sizes", type=int, multiple=True, default=[BeamSettings.beam_size])

@@ -1,4 +1,4 @@
-"""The filterbank beside others: hours of audio an hour of one core, in turns, with the largest difference from Kaldi's.
+"""The filterbank and others: hours of audio an hour of one core, in turns, with the largest difference from Kaldi's.
 
     python tools/benchmarks/filterbank.py
 
@@ -7,7 +7,7 @@ Kaldi's values are those of kaldi-native-fbank, or of torchaudio without it.
 
     python tools/benchmarks/filterbank.py --batch 32 --device cuda
 
-Only features (filterbank, mean, stacking) of so many utterances at once, as `loader.features_on_device` computes them, against one at a time.
+Only features (filterbank, mean, stacking) of N utterances at once, as `loader.features_on_device` computes them, against one at a time.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def batched(length: float, count: int, device: str, repeats: int) -> None:
 @click.option("--seconds", multiple=True, default=(2.0, 8.0, 30.0), help="Length of an utterance.")
 @click.option("--repeats", default=15)
 @click.option("--batch", default=0, help="Utterances of a batch; 0 compares with peers.")
-@click.option("--device", default="cpu", help="Of the batch.")
+@click.option("--device", default="cpu", help="Device of the batch.")
 def main(seconds: tuple[float, ...], repeats: int, batch: int, device: str) -> None:
     """Print speeds over the real time, and ratios."""
     torch.set_num_threads(1)

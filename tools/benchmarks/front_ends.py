@@ -2,8 +2,8 @@
 
     python tools/benchmarks/front_ends.py FOLDER [--files 50]
 
-Reads that many audio files of a folder, spread over it, brings each to 16 kHz, and computes `sherpa` beside kaldi-native-fbank with
-sherpa-onnx's settings, and `whisper` beside transformers' WhisperFeatureExtractor: of the whole file, and live, in chunks of 0.1 s.
+Reads that many audio files of a folder, spread over it, brings each to 16 kHz, and compares `sherpa` with kaldi-native-fbank with
+sherpa-onnx's settings, and `whisper` with transformers' WhisperFeatureExtractor: of the whole file, and live, in chunks of 0.1 s.
 Prints the largest difference of any bin (both compute in float32, which is inexact for a bin far below the loudest of its frame), and CPU seconds of all files (a recording over 30 s is left out for Whisper).
 """
 

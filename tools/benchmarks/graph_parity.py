@@ -37,7 +37,7 @@ Found = dict[str, tuple[str, float]]
 @click.argument("cuts")
 @click.option("--lexicon", required=True)
 @click.option("--grammar", required=True, type=click.Path(dir_okay=False))
-@click.option("--utterances", type=int, default=None, help="Of the beginning; default: all.")
+@click.option("--utterances", type=int, default=None, help="Number from the beginning; default: all.")
 @click.option("--acoustic-scale", default=1.0)
 @click.option("--beam", default=40.0)
 @click.option("--max-active", default=30_000)

@@ -1,4 +1,4 @@
-"""Seconds of computation for a second of audio: students beside their teacher, in turns, one utterance at a time on one CPU thread.
+"""Seconds of computation for a second of audio: students and their teacher, in turns, one utterance at a time on one CPU thread.
 
 python tools/benchmarks/inference.py TEACHER STUDENT... --seconds 10
 python tools/benchmarks/inference.py ensemble:WORK/ensemble.yaml checkpoint:WORK/runs/distilled int8:WORK/runs/int8

@@ -1,4 +1,4 @@
-"""Kills labeling processes with SIGKILL at random points, until so many are dead, and compares what is finished in the end.
+"""Kills labeling processes with SIGKILL at random points, until N are dead, and compares what is finished in the end.
 
     python tools/benchmarks/kills.py --kills 100
 
@@ -106,7 +106,7 @@ def disturb(
         for number, process in enumerate(running):
             if process.poll() not in (None, 0):
                 running[number] = start(*commands[number])
-        if len(shards(root)) > seen:  # work goes on: the next kill follows soon
+        if len(shards(root)) > seen:  # work continues: the next kill follows soon
             seen, due = len(shards(root)), min(due, time.monotonic() + rng.uniform(0.0, 1.0))
         if dead < kills and time.monotonic() >= due:
             alive = [one for process in running if process.poll() is None for one in victims(process)]

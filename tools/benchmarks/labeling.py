@@ -208,7 +208,7 @@ def torch_writer(folder: Path) -> Callable[[int, list[str], Any, Any], None]:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--minutes", default=10.0, help="Of audio.")
+@click.option("--minutes", default=10.0, help="Minutes of audio.")
 @click.option("--seconds", nargs=2, default=(2.0, 15.0), help="Shortest and longest file.")
 @click.option("--teacher", "kind", type=click.Choice(["blstm", "study", "wav2vec2"]), default="blstm")
 @click.option("--width", default=512)

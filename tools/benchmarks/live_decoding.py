@@ -1,9 +1,9 @@
-"""A streaming student on live audio: latency and speed, beside decoding whole utterances.
+"""A streaming student on live audio: latency and speed, next to decoding whole utterances.
 
     python tools/benchmarks/live_decoding.py RUN CUTS --lexicon FILE
 
 Each utterance comes in chunks, followed by silence (its own quietest 0.2 s, repeated); model, front end and search run on one thread. Times are of the audio's clock: a chunk is
-there at its last sample, and what it gives is there after the seconds that it took to compute. Beside it, in the same run, whole utterances
+there at its last sample, and what it gives is there after the seconds that it took to compute. Next to it, in the same run, whole utterances
 through the same model and graph: the words must be the same.
 
 - first words: from the first frame that is not silence (of the whole utterance's best path) to the first words shown.

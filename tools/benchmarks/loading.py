@@ -182,7 +182,7 @@ def read_asrkd(folder: Path, payload: str, workers: int, packed: bool = False) -
         block_utterances=256,
         num_workers=workers,
         prefetch=2 if workers else 0,
-        # Every epoch is decoded anew, as in a corpus that does not fit into memory.
+        # Every epoch is decoded again, as in a corpus that does not fit into memory.
         cache_mb=0,
         unpack_on_device=packed,
     )
@@ -426,7 +426,7 @@ def student_frames(seconds: float) -> float:
 @click.option("--seconds", default=10.0, help="Measured for each way and number of cores.")
 @click.option("--repeats", default=2, help="Turns; the best counts, because a machine may be disturbed.")
 @click.option("--way", "ways", multiple=True, default=WAYS)
-@click.option("--filterbank", type=click.Choice(["lhotse", "asrkd"]), default="lhotse", help="Of the peers.")
+@click.option("--filterbank", type=click.Choice(["lhotse", "asrkd"]), default="lhotse", help="Filterbank of the peers.")
 @click.option("--one", nargs=3, hidden=True, help="Way, folder, workers: measure in this process.")
 def main(
     payload: str, count: int, seconds: float, repeats: int, ways: tuple[str, ...], filterbank: str, one: Any

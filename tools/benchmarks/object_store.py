@@ -1,11 +1,11 @@
-"""Reading batches from an object store that is slow and fails now and then, beside the local disk, in one run.
+"""Reading batches from an object store that is slow and fails now and then, next to the local disk, in one run.
 
     python tools/benchmarks/object_store.py
 
 The object store is moto's S3 server in a process of its own; requests wait for `--latency` seconds, and a share of them is answered
 "slow down" or cut off. What is counted: frames a second of an epoch's batches (stored features, targets of 20 classes), whether every
 utterance came exactly once, and requests. moto answers some tens of requests a second, so the figures say what waiting and failures
-cost beside `s3`, not what a real object store gives.
+cost next to `s3`, not what a real object store gives.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Planning a large corpus: cuts a second and memory, beside a plain loop that only parses the manifest.
+"""Planning a large corpus: cuts a second and memory, next to a plain loop that only parses the manifest.
 
     python tools/benchmarks/planning.py --cuts 10000000
 

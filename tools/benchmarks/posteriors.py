@@ -2,8 +2,8 @@
 
     python tools/benchmarks/posteriors.py --train CUTS --held-back CUTS --noise FOLDER --held-back-noise FOLDER OUT
 
-Units are k-means clusters of clean, mean-subtracted log-mel frames (30 ms), a stand-in for senones, and numbered as the leaves of a tree. The classifier is a feed-forward network
-over a window of frames, as hybrid systems have had (Hinton et al. 2012); it hears everything under noise, so that its posteriors are as flat as those
+Units are k-means clusters of clean, mean-subtracted log-mel frames (30 ms), a substitute for senones, and numbered as the leaves of a tree. The classifier is a feed-forward network
+over a window of frames, as hybrid systems have had (Hinton et al. 2012); its input is always noisy, so that its posteriors are as flat as those
 of a teacher on hard audio. OUT is an .npz: `log_probs` (frames, V) float32, `hidden` (frames, 256) float32, the input of the classifier's
 output layer, and `row_splits`, the frame at which each utterance begins.
 """
@@ -116,7 +116,7 @@ def classifier(units: int) -> nn.Sequential:
 @click.option("--snr", nargs=2, default=(0.0, 20.0), help="Lowest and highest signal-to-noise ratio in dB.")
 @click.option("--units", default=3000, help="V, the number of clusters.")
 @click.option("--dim", default=40, help="Principal axes that the clusters are made on.")
-@click.option("--copies", default=4, help="Of the training set, each under other noise.")
+@click.option("--copies", default=4, help="Copies of the training set, each with other noise.")
 @click.option("--epochs", default=3, help="Passes over the copies.")
 @click.option("--seed", default=1)
 @click.argument("out", type=click.Path(path_type=Path))

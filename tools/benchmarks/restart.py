@@ -1,4 +1,4 @@
-"""Going on with a store in which a million utterances are done: seconds to the first new unit, beside a fresh store's.
+"""Continuing with a store in which a million utterances are done: seconds to the first new unit, next to a fresh store's.
 
     python tools/benchmarks/restart.py --utterances 1000000
 

@@ -13,7 +13,7 @@ not 35 dB below their loudest frame are not used, since there is no telling wher
 - the share of speech that is in segments (asked of silero: 99 % at 20 dB, 97 % at 5 dB);
 - the share of the kept audio that is not speech (5 %), also without the padding and short pauses around speech, which are kept on purpose;
 - borders that lie in a run, each of which cuts a word although 0.3 s of silence is at its end (0);
-- audio seconds a CPU second (200), beside reading and resampling alone.
+- audio seconds a CPU second (200), next to reading and resampling alone.
 
 Then the peak memory of `asrkd segment` on one recording of each of the given hours, and whether a run killed at random times and repeated writes the same bytes.
 """

@@ -169,7 +169,7 @@ def main(cuts: str, teacher: str, clips: int, only_flags: bool) -> None:
         rows = list(Store.open(store.root).rows(["id", "text", "text_raw", "text_flags"]))
         loaded = check_teacher(store)
         if not isinstance(loaded, TextTeacher):
-            raise click.UsageError("--teacher is no text teacher")
+            raise click.UsageError("--teacher is not a text teacher")
         rules = loaded.settings.text
         references = {cut["id"]: rules(text_of(cut) or "") for cut in chosen[:clips]}
         print(f"{cuts}: {len(rows)} clips, {seconds / 60:.1f} minutes, {teacher}")

@@ -54,7 +54,7 @@ WARM_UP = 3
 
 
 def write_corpus(folder: Path, front_end: FrontEnd, phones: int, seconds: float) -> None:
-    """A lexicon of so many phones, and a store of features and `topk:20` targets over their states."""
+    """A lexicon of N phones, and a store of features and `topk:20` targets over their states."""
     rng = np.random.default_rng(0)
     (folder / "lexicon.txt").write_text("".join(f"W{number} P{number}\n" for number in range(phones)))
     inventory = inventory_of(folder, "hmm")

@@ -171,7 +171,7 @@ def filled(root: Path, units: int, identity: Identity, audio: Path) -> None:
 
 
 def measure(work: Path, units: int, read_units: int) -> dict[str, Cost]:
-    """What each command takes on stores of so many units."""
+    """What each command takes on stores of N units."""
     inventory = Inventory(("<blk>", *(f"u{number}" for number in range(39))), "ctc")
     soft = Identity("python:first_teacher:make", "f" * 32, {POSTERIORS: parse_codec("hybrid:0:12")}, inventory)
     transcripts = Identity(front_end=FrontEnd(), embed="features")
@@ -231,8 +231,8 @@ def picture(path: str, small: dict[str, Cost], large: dict[str, Cost]) -> None:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--units", default=100_000, help="Of the store that listings tell of.")
-@click.option("--read-units", default=2000, help="Of the store that is read.")
+@click.option("--units", default=100_000, help="Units of the store whose listings are read.")
+@click.option("--read-units", default=2000, help="Units of the store that is read.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="PNG of the memory.")
 def main(units: int, read_units: int, plot: str | None) -> None:
     """Print seconds and megabytes, and their ratio to those of a store of a tenth."""

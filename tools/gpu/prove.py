@@ -309,7 +309,7 @@ def table(title: str, rows: list[Row]) -> str:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--device", default="cuda:0", help="Of torch.")
+@click.option("--device", default="cuda:0", help="Device of torch.")
 @click.option("--quick", is_flag=True, help="Small sizes, to try the script.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The page.  [default: docs/gpu.md on a GPU, else standard output]"

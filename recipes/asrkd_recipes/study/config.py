@@ -171,7 +171,7 @@ class StudyConfig:
     teacher: SystemConfig = setting(SystemConfig)
     """The teacher."""
     generations: list[list[PhaseConfig]] = setting(list)
-    """A schedule like `distilled` for every later generation: a teacher distilled from the one before labels the untranscribed set anew (born-again networks, Furlanello et al. 2018)."""
+    """A schedule like `distilled` for every later generation: a teacher distilled from the one before labels the untranscribed set again (born-again networks, Furlanello et al. 2018)."""
     student: SystemConfig = setting(SystemConfig)
     """The student."""
     distilled: list[PhaseConfig] = setting(list)

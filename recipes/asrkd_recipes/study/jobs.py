@@ -79,10 +79,10 @@ def train_all(
                     future.result()
         except BrokenProcessPool:
             raise AsrkdError(
-                f"{why_ended(started, name='training')}. Start again to go on from its checkpoint"
+                f"{why_ended(started, name='training')}. Start again to resume from its checkpoint"
             ) from None
         except (KeyboardInterrupt, Terminated):
-            # Each ends at once, and goes on from its checkpoint; waiting for its last update could take hours.
+            # Each ends at once, and resumes from its checkpoint; waiting for its last update could take hours.
             for child in started:
                 if child.pid is not None:
                     os.kill(child.pid, signal.SIGTERM)

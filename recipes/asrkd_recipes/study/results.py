@@ -136,26 +136,26 @@ def record(work: Path, file: Path) -> None:
 
 
 def write_variants(
-    work: Path, speakers: Mapping[str, int], total: int, beside: Mapping[str, tuple[str, str]] | None = None
+    work: Path, speakers: Mapping[str, int], total: int, against: Mapping[str, tuple[str, str]] | None = None
 ) -> None:
-    """Note the variants that were decoded, beside those of earlier runs.
+    """Note the variants that were decoded, next to those of earlier runs.
 
     Args:
         speakers: of each variant, how many untranscribed speakers it was given; 0 where that is not what it varies.
         total: untranscribed speakers that there are.
-        beside: of each variant, the labeled-only student and the upper bound that it is compared with; the study's own if not said.
+        against: of each variant, the labeled-only student and the upper bound that it is compared with; the study's own if not said.
     """
     content = {
         "total": total,
         "speakers": dict(speakers),
-        "beside": {name: list(pair) for name, pair in (beside or {}).items()},
+        "beside": {name: list(pair) for name, pair in (against or {}).items()},
     }
     both = _both(_content(work, VARIANTS), content)
     files.write(work / "results" / VARIANTS, json.dumps(both, indent=1))
 
 
 def _both(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Notes of variants, those of earlier runs beside the later ones."""
+    """Notes of variants, those of earlier runs next to the later ones."""
     notes = [one for one in (before, after) if one]
     return {
         key: {name: given for one in notes for name, given in one.get(key, {}).items()}

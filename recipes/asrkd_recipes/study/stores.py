@@ -126,7 +126,7 @@ class Stores:
             files.write(path, yaml.safe_dump(dict(content)))
         elif yaml.safe_load(path.read_text(encoding="utf-8")) != content:
             raise ConfigError(
-                f"{str(path)!r} says something else than the config now, and the stores beside it were made with it; take another folder for "
+                f"{str(path)!r} says something else than the config now, and the stores next to it were made with it; take another folder for "
                 "other settings, or remove the file and the stores"
             )
         return path

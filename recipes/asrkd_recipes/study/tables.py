@@ -70,7 +70,7 @@ def _spread(rates: Sequence[float]) -> str:
 
 
 def variant_costs(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
-    """What the same students cost: size, training, and inference beside the teacher. None where no run has variants."""
+    """What the same students cost: size, training, and inference against the teacher. None where no run has variants."""
     having = with_variants(works)
     if not having:
         return None
@@ -232,7 +232,7 @@ def _interval(values: tuple[float, float, float]) -> str:
 
 
 def curve_file(topology: str) -> str:
-    """Name of the picture of `speaker_curve` beside the text."""
+    """Name of the picture of `speaker_curve` next to the text."""
     return f"speakers-{topology}.png"
 
 

@@ -25,7 +25,7 @@ def waves(variants: Mapping[str, VariantConfig], finished: Iterable[str]) -> lis
             name, given = next(iter(left.items()))
             missing = [one for one in _needed(given) if one not in known]
             raise ConfigError(
-                f"variants.{name} waits for {missing[0]!r}, which is no run of this study or waits for it in turn; the runs are "
+                f"variants.{name} waits for {missing[0]!r}, which is not a run of this study or waits for it in turn; the runs are "
                 f"{', '.join(sorted(known | set(variants)))}"
             )
         order.append(ready)

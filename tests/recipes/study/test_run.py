@@ -191,7 +191,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         ("test", 1.0),
         ("test", float(total)),
     ]
-    # Further variants come beside those that are there.
+    # Further variants come next to those that are there.
     study(data, work, variants={"warm": {"train": {"soft_loss": {"temperature": 2.0}}}}).run()
     assert [row[0] for row in (variant_table([work]) or ([], []))[1]][3:] == [*variants, "warm"]
 
@@ -230,7 +230,7 @@ def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
         ({"few": {"of": "labeled", "unlabeled_speakers": 1}}, "the student 'labeled' has no soft targets"),
         (
             {"a": {"teachers": ["b"]}, "b": {"init": "a"}},
-            "variants.a waits for 'b', which is no run of this study or waits for it in",
+            "variants.a waits for 'b', which is not a run of this study or waits for it in",
         ),
         ({"a": {"teachers": ["teacher-7"]}}, "variants.a waits for 'teacher-7'"),
         ({"none": {"targets": "words"}}, "^variants.none.targets: must be one of .*posteriors, lattice, not 'words'"),
