@@ -15,6 +15,7 @@ from asrkd.corpus.inventory import InventoryConfig
 from asrkd.corpus.text_rules import TextRules
 from asrkd.corpus.topology import make_topology
 from asrkd.decoding.decode import BEAM
+from asrkd.decoding.search import DECODERS
 from asrkd.models.build import ModelConfig
 from asrkd.streaming.plan import BatchConfig
 from asrkd.targets.codecs import DEFAULT_CODEC, parse_codec
@@ -50,6 +51,33 @@ class SystemConfig:
 
 
 @dataclass
+class SearchConfig:
+    """One way of decoding; of what is a list, each system takes the best on the dev set."""
+
+    decoder: str = setting("", one_of=("", *DECODERS))
+    """`greedy`, `beam`, `graph` or `k2`; an empty name takes what the units, the lexicon and the grammar ask for."""
+    grammar: str = ""
+    """Language model of words; an empty name searches without."""
+    lexicon: str = ""
+    """Lexicon of the words to find, or the spec of another tokenizer; an empty name takes the study's."""
+    errors: str = setting("words", one_of=("words", "characters"))
+    """What is counted; the blanks between words are characters, too."""
+    acoustic_scales: list[float] = setting(lambda: [1.0])
+    """Factors of the acoustic scores."""
+    blank_penalties: list[float] = setting(lambda: [0.0])
+    """Costs of the blank of `ctc` models, in nats."""
+    insertion_penalties: list[float] = setting(lambda: [0.0])
+    """Costs of every word, in nats; without a grammar, or with the decoder `beam`."""
+    leave_early: list[bool] = setting(lambda: [False])
+    """As in `decoding`."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        for name in ("acoustic_scales", "blank_penalties", "insertion_penalties", "leave_early"):
+            if not getattr(self, name):
+                yield name, f"must have at least one value to choose from on dev, not {getattr(self, name)!r}"
+
+
+@dataclass
 class DecodingConfig:
     """Decoding of every system."""
 
@@ -63,9 +91,20 @@ class DecodingConfig:
     """Costs of every word, in nats, of which each system takes the best on the dev set."""
     leave_early: list[bool] = setting(lambda: [False, True])
     """Whether an `hmm` phone may end after any of its states, as natural phones of less than two frames do; each system takes the best of these on the dev set."""
+    searches: dict[str, SearchConfig] = setting(dict)
+    """Several ways of decoding, by name, each with tables of its own; the first is the one by which a study judges on dev. Without any there is one, by the keys above."""
 
     def __post_init__(self) -> None:
         check(self, "decoding")
+
+    def all_searches(self) -> dict[str, SearchConfig]:
+        """The searches by name; of a single one the name is empty."""
+        one = SearchConfig(
+            acoustic_scales=[self.acoustic_scale],
+            insertion_penalties=self.insertion_penalties,
+            leave_early=self.leave_early,
+        )
+        return self.searches or {"": one}
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         for name in ("insertion_penalties", "leave_early"):
@@ -118,6 +157,8 @@ class VariantConfig:
     """Module of the teacher's model (a single teacher, with `posteriors`) that is stored next to the targets, for a `layer_loss`."""
     codebooks: int = setting(0, at_least=0)
     """Store that layer as indexes into N codebooks of 256 entries; 0 stores numbers."""
+    text_teacher: str = ""
+    """Spec of a text teacher (docs/teachers.md) that writes the untranscribed set's text, a further source `text` beside `soft`; `train` gives its share of the schedule."""
     init: str = ""
     """Student from whose end it starts; an empty name starts from random weights."""
     processes: int = setting(1, at_least=1)
@@ -164,10 +205,14 @@ class StudyConfig:
     """How the targets `lattice` are made."""
     codec: str = setting(DEFAULT_CODEC, form=parse_codec)
     """Codec of the targets."""
+    frame_rate_map: str = same_as(SourceConfig, "frame_rate_map")
+    """`sources.NAME.frame_rate_map` of the students, where the teacher's frames are others."""
     unit_hours: float = setting(0.1, above=0)
     """Hours of audio per work unit of labeling."""
     teachers: int = setting(1, at_least=1)
     """Teachers trained on the labeled set; several label as an ensemble."""
+    shared_teacher: bool = False
+    """One teacher for all seeds, trained and labeling once, as suits a pretrained one; its run and stores are in `shared`, beside the folders of the seeds."""
     teacher: SystemConfig = setting(SystemConfig)
     """The teacher."""
     generations: list[list[PhaseConfig]] = setting(list)
@@ -213,7 +258,8 @@ class StudyConfig:
             base = TrainConfig(
                 run="run",
                 inventory=InventoryConfig("lexicon.txt", self.topology, self.states_per_phone),
-                sources={kind: SourceConfig("store", kind) for kind in kinds},
+                sources={kind: SourceConfig("store", kind) for kind in kinds}
+                | ({"text": SourceConfig("store")} if variant.text_teacher else {}),
                 schedule=[PhaseConfig(1, {"labeled": 1})],
                 dev="dev",
                 init=variant.init or None,

@@ -1,78 +1,141 @@
-"""Decodes one system of a study on every test set; the insertion penalty, and whether phones may be left early, are chosen on dev."""
+"""Decodes one system of a study on every test set, in every way that the config names; what these leave open is chosen on dev."""
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from asrkd import config as configs
 from asrkd import files
 from asrkd.acoustic import AcousticModel, TrainedModel, load_model
+from asrkd.corpus.cut_json import custom_of
 from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet, latency_ratio
 from asrkd.decoding.search import Search, best_decoder
 from asrkd.errors import ConfigError
 from asrkd.evaluation.files import write_hypotheses, write_scores
-from asrkd.evaluation.wer import by_speaker, score, total
+from asrkd.evaluation.wer import Scored, by_speaker, score, total
 from asrkd.models import count_parameters, int8_bytes
 from asrkd.store import Store
 from asrkd.store.inspect import store_statistics
 from asrkd.training.config import TrainConfig
-from asrkd_recipes.study.config import DecodingConfig, StudyConfig
+from asrkd_recipes.study.config import SearchConfig, StudyConfig
+from asrkd_recipes.study.results import label_of
+
+# Between the characters of a text, in which blanks are counted.
+_BLANK = "▁"
 
 
 @dataclass(frozen=True)
-class DevDecoding:
-    """A model with what decodes dev best: `rate` is the word error rate on dev."""
+class Settings:
+    """What is chosen on dev."""
 
-    model: AcousticModel
-    search: Search
-    penalty: float
     leave_early: bool
+    insertion_penalty: float
+    acoustic_scale: float
+    blank_penalty: float
+
+
+@dataclass(frozen=True)
+class HeldScores:
+    """A test set with a model's scores, held because they are searched again and again."""
+
+    test_set: EvaluationSet
+    scores: Sequence[tuple[str, NDArray[np.float32]]]
+
+    @classmethod
+    def of(cls, model: AcousticModel, config: StudyConfig, cuts: str) -> HeldScores:
+        test_set = EvaluationSet.read(str(Path(config.data) / f"{cuts}.jsonl.gz"))
+        return cls(test_set, list(AcousticScores(model, test_set, prior_scale=config.decoding.prior_scale)))
+
+    def scaled(self, model: AcousticModel, settings: Settings) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """The scores with a scale and a blank penalty; the prior is in them."""
+        for key, frames in self.scores:
+            frames = frames.copy()
+            if settings.blank_penalty:
+                model.check_blank_penalty(settings.blank_penalty)
+                frames[:, 0] -= settings.blank_penalty
+            yield key, settings.acoustic_scale * frames
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A search with the settings that decode dev best: `rate` is its error rate on dev."""
+
+    search: Search
+    settings: Settings
     rate: float
 
 
-def dev_decoding(config: StudyConfig, spec: str) -> DevDecoding:
-    """Choose the insertion penalty, and whether phones may be left early, on dev."""
-    model = load_model(spec, config.device)
-    data, settings = Path(config.data), config.decoding
-    lexicon = read_tokenizer(config.tokenizer, config.text)
-    dev = EvaluationSet.read(str(data / "dev.jsonl.gz"))
-    # Held, because they are searched again and again.
-    scores = list(_scores(model, dev, settings))
+def choose(config: StudyConfig, model: AcousticModel, given: SearchConfig, dev: HeldScores) -> Chosen:
+    """Choose what a way of decoding leaves open, on dev."""
+    lexicon = read_tokenizer(given.lexicon or config.tokenizer, config.text)
+    grammar = given.grammar or None
     # With one state a phone, or none, there is nothing to leave early.
-    early = settings.leave_early if model.inventory.states_per_phone > 1 else [False]
-    greedy = best_decoder(model.inventory, lexicon, None)[0] == "greedy"
-    # The best class of each frame costs nothing.
-    penalties = [0.0] if greedy else settings.insertion_penalties
+    early = given.leave_early if model.inventory.states_per_phone > 1 else [False]
+    decoder = given.decoder or best_decoder(model.inventory, lexicon, grammar)[0]
+    # The best class of each frame costs nothing, and does not change with a scale.
+    greedy = decoder == "greedy"
+    penalties, scales = ([0.0], [1.0]) if greedy else (given.insertion_penalties, given.acoustic_scales)
     tried = []
     for leave_early, penalty in itertools.product(early, penalties):
-        search = Search(lexicon, model, insertion_penalty=penalty, leave_early=leave_early, beam=settings.beam)
-        errors = total(score(search.references(dev.references), search.texts(scores), dev.speakers))
-        tried.append(DevDecoding(model, search, penalty, leave_early, errors.rate))
-    return min(tried, key=lambda trial: (trial.rate, trial.leave_early, abs(trial.penalty)))
+        search = Search(
+            lexicon,
+            model,
+            decoder=decoder,
+            grammar=grammar,
+            insertion_penalty=penalty,
+            leave_early=leave_early,
+            beam=config.decoding.beam,
+        )
+        for scale, blank_penalty in itertools.product(scales, given.blank_penalties):
+            settings = Settings(leave_early, penalty, scale, blank_penalty)
+            rate = total(scored(search, dev.test_set, search.texts(dev.scaled(model, settings)), given)).rate
+            tried.append(Chosen(search, settings, rate))
+    return min(tried, key=lambda one: (one.rate, one.settings.leave_early, abs(one.settings.insertion_penalty)))
 
 
-def _scores(model: AcousticModel, test_set: EvaluationSet, settings: DecodingConfig) -> AcousticScores:
-    return AcousticScores(model, test_set, acoustic_scale=settings.acoustic_scale, prior_scale=settings.prior_scale)
+def scored(search: Search, test_set: EvaluationSet, texts: Mapping[str, str], given: SearchConfig) -> list[Scored]:
+    """Errors of words, or of characters."""
+    references = search.references(test_set.references)
+    if given.errors == "characters":
+        references, texts = (
+            {key: " ".join(_BLANK.join(text.split())) for key, text in side.items()} for side in (references, texts)
+        )
+    return score(references, texts, test_set.speakers)
+
+
+def dev_decoding(config: StudyConfig, spec: str) -> Chosen:
+    """The first way of decoding, as it is best on dev."""
+    model, given = load_model(spec, config.device), next(iter(config.decoding.all_searches().values()))
+    return choose(config, model, given, HeldScores.of(model, config, "dev"))
 
 
 def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -> None:
-    """Write `out/result.json` with the errors of each speaker, sizes and speed; nothing to do when it is there."""
+    """Write `out/result.json` with the errors of each speaker, sizes and speed; nothing to do when it is there.
+
+    The errors are by test set, or, of several ways of decoding, by `TEST, SEARCH`.
+    """
     if (out / "result.json").exists():
         return
-    best = dev_decoding(config, spec)
-    model, data = best.model, Path(config.data)
+    model = load_model(spec, config.device)
+    dev = HeldScores.of(model, config, "dev")
+    searches = config.decoding.all_searches()
+    chosen = {name: choose(config, model, given, dev) for name, given in searches.items()}
+    first = next(iter(chosen.values()))
     facts = [TrainedModel.read(run).facts for run in runs]
     sizes = [of_run["num_parameters"] for of_run in facts]
     result: dict = {
-        "dev": best.rate,
-        "insertion_penalty": best.penalty,
-        "leave_early": best.leave_early,
+        "dev": first.rate,
+        "insertion_penalty": first.settings.insertion_penalty,
+        "leave_early": first.settings.leave_early,
         "num_parameters": sum(sizes),
         "float_bytes": 4 * sum(sizes),
         "int8_bytes": sum(_int8_bytes(run) for run in runs),
@@ -82,14 +145,29 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         "real_time_factor": latency_ratio(load_model(spec)),  # on the CPU
         "tests": {},
     }
-    for name, cuts in config.tests.items():
-        test_set = EvaluationSet.read(str(data / f"{cuts}.jsonl.gz"))
-        texts = best.search.texts(_scores(model, test_set, config.decoding))
-        scored = score(best.search.references(test_set.references), texts, test_set.speakers)
-        write_hypotheses(out / f"hyp-{name}.txt", texts)
-        write_scores(out, name, scored)
-        result["tests"][name] = {speaker: list(vars(errors).values()) for speaker, errors in by_speaker(scored).items()}
+    if config.decoding.searches:
+        result["searches"] = {name: {"dev": one.rate} | vars(one.settings) for name, one in chosen.items()}
+    for test, cuts in config.tests.items():
+        held = HeldScores.of(model, config, cuts)
+        for name, one in chosen.items():
+            label = label_of(test, name)
+            texts = one.search.texts(held.scaled(model, one.settings))
+            errors = scored(one.search, held.test_set, texts, searches[name])
+            file = label.replace(", ", "-")
+            write_hypotheses(out / f"hyp-{file}.txt", texts)
+            write_scores(out, file, errors)
+            result["tests"][label] = {
+                speaker: list(vars(found).values()) for speaker, found in by_speaker(errors).items()
+            }
+        if groups := _groups(held.test_set):
+            result.setdefault("groups", {}).update(groups)
     files.write(out / "result.json", json.dumps(result, indent=1))
+
+
+def _groups(test_set: EvaluationSet) -> dict[str, str]:
+    """The speakers whose cuts have a custom field `group`, with it."""
+    groups = ((test_set.speakers[cut["id"]], (custom_of(cut) or {}).get("group")) for cut in test_set.cuts)
+    return {speaker: str(group) for speaker, group in groups if group is not None}
 
 
 def _target_bytes(run: Path) -> float | None:

@@ -18,7 +18,7 @@ from asrkd.report.tables import Table
 from asrkd.store import Store
 from asrkd.training.metrics import read_metrics
 from asrkd_recipes.study.config import StudyConfig
-from asrkd_recipes.study.results import SystemResult, read_results
+from asrkd_recipes.study.results import SystemResult, by_search, read_results
 from asrkd_recipes.study.run import Study
 from asrkd_recipes.study.tables import (
     NAMES,
@@ -35,7 +35,8 @@ from asrkd_recipes.study.tables import (
 def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = None) -> Path:
     """Write the report of one seed, or of several (`works`, the first of which gives the pictures)."""
     study = Study(config)
-    results = read_results(works or [study.work])
+    searches = by_search(read_results(works or [study.work]))
+    results = next(iter(searches.values()))
     columns, rows = system_table(results)
     tests = list(results["teacher"].tests)
     sections = [
@@ -64,7 +65,11 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
             "Speakers", tables=[Table(*speaker_table(results, test), f"WER in percent, {test}.") for test in tests]
         ),
     ]
-    if (variants := variant_table(works or [study.work])) and (costs := variant_costs(works or [study.work])):
+    for search in [*searches][1:]:
+        tables = [Table(*system_table(searches[search])), Table(*comparison_table(searches[search]))]
+        sections.append(Section(f"Decoded by {search}", tables=tables))
+    first = next(iter(searches))
+    if (variants := variant_table(works or [study.work], first)) and (costs := variant_costs(works or [study.work])):
         sections.append(Section("Students trained in other ways", tables=[Table(*variants), Table(*costs)]))
     if works and len(works) > 1:
         sections.append(Section("Seeds", tables=[Table(*seed_table(results), "WER in percent.")]))

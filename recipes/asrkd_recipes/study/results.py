@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class SystemResult:
         sent_share: of a training on several processes, the bytes that one sent as a share of what plain DDP sends; of the first seed.
         dev: word error rate on the dev set, by seed.
         target_bytes: of the soft targets that it learned from, a frame; of the first seed.
+        searches: of several ways of decoding by name, the error rate on the dev set, by seed; the tests are then named by `label_of`.
+        groups: the speakers that belong to one, with its name.
     """
 
     runs: Mapping[str, Sequence[Mapping[str, Errors]]]
@@ -42,6 +44,28 @@ class SystemResult:
     sent_share: float | None = None
     dev: Sequence[float] = ()
     target_bytes: float | None = None
+    searches: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    def by(self, search: str) -> SystemResult:
+        """The same as one way of decoding has it."""
+        runs = {
+            test.removesuffix(label_of("", search)): found
+            for test, found in self.runs.items()
+            if test.endswith(label_of("", search))
+        }
+        return replace(self, runs=runs, dev=self.searches[search], searches={})
+
+    def of(self, group: str) -> SystemResult:
+        """The same for the speakers of a group."""
+        runs = {
+            test: [
+                {speaker: errors for speaker, errors in run.items() if self.groups.get(speaker) == group}
+                for run in found
+            ]
+            for test, found in self.runs.items()
+        }
+        return replace(self, runs=runs)
 
     @property
     def tests(self) -> dict[str, BySpeaker]:
@@ -98,7 +122,22 @@ def read_system(works: Sequence[Path], system: str) -> SystemResult:
         loaded[0].get("sent_share"),
         [one["dev"] for one in loaded if "dev" in one],
         loaded[0].get("target_bytes"),
+        {name: [one["searches"][name]["dev"] for one in loaded] for name in loaded[0].get("searches", {})},
+        {speaker: group for one in loaded for speaker, group in one.get("groups", {}).items()},
     )
+
+
+def label_of(test: str, search: str) -> str:
+    """The name of a test set's errors as a way of decoding makes them; of a single one, whose name is empty, the test set's."""
+    return f"{test}, {search}" if search else test
+
+
+def by_search(results: Mapping[str, SystemResult]) -> dict[str, dict[str, SystemResult]]:
+    """Results for each way of decoding; of a single one the name is empty."""
+    searches = next(iter(results.values())).searches
+    if not searches:
+        return {"": dict(results)}
+    return {search: {name: result.by(search) for name, result in results.items()} for search in searches}
 
 
 def is_decoded(work: Path) -> bool:

@@ -105,6 +105,8 @@ class Study:
             for name in names:
                 if has_own_store(self.config.variants[name]):
                     self._fill_for(self.config.variants[name])
+                if self.config.variants[name].text_teacher:
+                    self.stores.fill_text(self.config.variants[name].text_teacher)
             train_all({name: self._variant_config(name) for name in names}, self.workers, self.progress, processes)
 
     def _fill_for(self, given: VariantConfig) -> None:
@@ -163,7 +165,8 @@ class Study:
 
     def run_folder(self, name: str) -> Path:
         """The run folder of a system."""
-        return self.work / "runs" / name
+        home = self.stores.teacher_home if name.startswith("teacher-") else self.work
+        return home / "runs" / name
 
     @property
     def last_generation(self) -> int:
@@ -204,7 +207,7 @@ class Study:
             self.config.teacher,
             {"labeled": SourceConfig(self.stores.to_train_from("labeled"), "labeled")},
             [PhaseConfig(self.config.teacher.steps, {"labeled": 1})],
-            seed=self.config.seed * 100 + number,
+            seed=(1 if self.config.shared_teacher else self.config.seed) * 100 + number,
         )
 
     def _align_config(self, run: Path, number: int) -> TrainConfig:
@@ -223,7 +226,7 @@ class Study:
         sources = {"labeled": SourceConfig(self.stores.to_train_from(transcripts), "labeled")}
         schedule = [PhaseConfig(student.steps, {"labeled": 1})]
         if name == "distilled":
-            sources["soft"] = SourceConfig(str(self.soft_store), "soft")
+            sources["soft"] = SourceConfig(str(self.soft_store), "soft", frame_rate_map=self.config.frame_rate_map)
             schedule = self.config.distilled
         return self._train_config(name, student, sources, schedule, seed=self.config.seed)
 
@@ -251,6 +254,9 @@ class Study:
             if given.unlabeled_speakers or given.without_speakers:
                 soft = dataclasses.replace(soft, speakers=self._some_speakers(name, given))
             base = dataclasses.replace(base, sources=base.sources | {"soft": soft})
+        if given.text_teacher:
+            text = SourceConfig(str(self.stores.root(self.stores.text_name(given.text_teacher))))
+            base = dataclasses.replace(base, sources=base.sources | {"text": text})
         if "factory" in (given.train.get("model") or {}):
             # Another model has arguments of its own.
             base = dataclasses.replace(base, model=dataclasses.replace(base.model, args={}))

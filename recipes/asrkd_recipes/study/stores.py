@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from asrkd import files
+from asrkd import files, fingerprint
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.topology import make_topology
 from asrkd.errors import ConfigError
@@ -25,7 +26,8 @@ from asrkd_recipes.study.jobs import StageProgress
 
 
 class Stores:
-    """Stores of one seed, by name. Those of soft targets, whose names begin with `soft`, belong to the seed; the others are every seed's."""
+    """Stores of one seed, by name. Those of soft targets, whose names begin with `soft`, belong to the seed, unless it shares its teacher with the others;
+    the others are every seed's."""
 
     def __init__(self, config: StudyConfig, workers: int, progress: StageProgress) -> None:
         self.config, self.workers, self.progress = config, workers, progress
@@ -39,7 +41,18 @@ class Stores:
 
     def root(self, name: str) -> Path:
         """The folder of a store."""
-        return (self.work / "stores" if name.startswith("soft") else self.shared) / name
+        if not name.startswith("soft"):
+            return self.shared / name
+        # Of students and later generations, the seed's own.
+        own = name.startswith("soft-of-") or re.match(r"soft-\d", name)
+        return (self.work if own else self.teacher_home) / "stores" / name
+
+    @property
+    def teacher_home(self) -> Path:
+        """The folder of the teacher's run and of what it labels."""
+        if self.config.shared_teacher and self.config.stores:
+            return self.shared.parent / self.config.topology / "shared"
+        return self.work
 
     def to_train_from(self, name: str) -> str:
         """The folder of a store, for `hmm` of the one with alignments."""
@@ -73,6 +86,14 @@ class Stores:
         self.fill(
             name, self.unlabeled, teacher=teacher, codec=codec or self.config.codec, layer=layer, codebooks=codebooks
         )
+
+    def text_name(self, teacher: str) -> str:
+        """Name of the store of a text teacher's texts."""
+        return f"text-{fingerprint.of_json(teacher)[:8]}"
+
+    def fill_text(self, teacher: str) -> None:
+        """Let a text teacher write the text of the untranscribed set."""
+        self.fill(self.text_name(teacher), self.unlabeled, teacher=teacher)
 
     def fill(
         self,
@@ -121,7 +142,7 @@ class Stores:
         Raises:
             ConfigError: it is there and says something else.
         """
-        path = self.work / file
+        path = self.teacher_home / file
         if not path.exists():
             files.write(path, yaml.safe_dump(dict(content)))
         elif yaml.safe_load(path.read_text(encoding="utf-8")) != content:

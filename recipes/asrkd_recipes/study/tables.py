@@ -13,6 +13,7 @@ from asrkd_recipes.study.results import (
     VARIANTS,
     BySpeaker,
     SystemResult,
+    by_search,
     read_notes,
     read_results,
     read_system,
@@ -29,28 +30,36 @@ NAMES = {
 }
 
 
-def variant_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
+def variant_table(works: Sequence[Path], search: str = "") -> tuple[list[str], list[list[str]]] | None:
     """Students of the same data that were trained in other ways: WER on dev and tests, the paired difference to the distilled one, the relative
     change from labeled only, and the share of the gap to the upper bound.
 
     Each over the runs that have it, and compared with the same runs of the others. None where no run has variants.
+
+    Args:
+        search: the way of decoding, of several.
     """
     having = with_variants(works)
     if not having:
         return None
     columns = ["student", "runs", "WER dev %"]
-    for test in read_system(having, "distilled").tests:
+    for test in _read(having, "distilled", search).tests:
         columns += [f"WER {test} %", "difference to distilled, points [95 %]"]
         columns += ["relative to labeled only, % [95 %]", "gap recovered, %"]
-    rows = [_variant_row(name, having) for name in ("labeled", "distilled", "upper")]
-    return columns, [*rows, *(_variant_row(name, own) for name, own in _variants(having).items())]
+    rows = [_variant_row(name, having, search) for name in ("labeled", "distilled", "upper")]
+    return columns, [*rows, *(_variant_row(name, own, search) for name, own in _variants(having).items())]
 
 
-def _variant_row(name: str, works: Sequence[Path]) -> list[str]:
+def _read(works: Sequence[Path], name: str, search: str) -> SystemResult:
+    result = read_system(works, name)
+    return result.by(search) if search else result
+
+
+def _variant_row(name: str, works: Sequence[Path], search: str) -> list[str]:
     notes = (read_notes(works, VARIANTS) or [{}])[0].get("beside", {})
     names = ("distilled", *notes.get(name, ("labeled", "upper")))
-    result = read_system(works, name)
-    distilled, labeled, upper = (read_system(works, reference) for reference in names)
+    result = _read(works, name, search)
+    distilled, labeled, upper = (_read(works, reference, search) for reference in names)
     cells = [NAMES.get(name, name), str(len(works)), _spread(result.dev)]
     for test, counts in result.tests.items():
         difference, _ = bootstrap_difference(counts, distilled.tests[test])
@@ -195,6 +204,18 @@ def comparison_table(results: Mapping[str, SystemResult]) -> tuple[list[str], li
     return columns, rows
 
 
+def group_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]] | None:
+    """Error rates of groups of speakers, and distilled against labeled only; None where there are none."""
+    rows = []
+    for group in sorted(set(results["teacher"].groups.values())):
+        own = {name: result.of(group) for name, result in results.items()}
+        for test in own["teacher"].tests:
+            rates = [percent(rate(result.tests[test])) for result in own.values()]
+            _, relative = bootstrap_difference(own["distilled"].tests[test], own["labeled"].tests[test])
+            rows.append([test, group, *rates, _interval(relative)])
+    return (["test", "speakers", *results, "distilled to labeled, relative, % [95 %]"], rows) if rows else None
+
+
 def _recovered(system: BySpeaker, labeled: BySpeaker, upper: BySpeaker) -> str:
     """How much of the way from labeled only to the upper bound a system goes, in percent."""
     gap = rate(labeled) - rate(upper)
@@ -240,20 +261,27 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
     """The text of a recipe's `RESULTS.md`: by topology, over the seeds that have been decoded."""
     parts = [
         f"# {title}: results\n",
-        "Made by `python run.py --stage results --stop-stage results --seeds ...`. WER in percent over the unseen test speakers, pooled over the runs (seeds, or speakers left out); intervals are 95 % by the bootstrap over speakers (paired for differences).\n",
+        "Made by `python run.py --stage results --stop-stage results --seeds ...`. Errors in percent of the words (or characters, where a heading says so) over the unseen test speakers, pooled over the runs (seeds, or speakers left out); intervals are 95 % by the bootstrap over speakers (paired for differences).\n",
     ]
     for topology, folders in works.items():
         results = read_results(folders)
         parts.append(f"## Topology `{topology}`, {len(folders)} {'run' if len(folders) == 1 else 'runs'}\n")
-        for table in (system_table(results), comparison_table(results), seed_table(results)):
-            parts.append(markdown_table(*table) + "\n")
-        if (variants := variant_table(folders)) is not None and (costs := variant_costs(folders)) is not None:
-            parts.append(f"Students of the same data, trained in other ways:\n\n{markdown_table(*variants)}\n")
-            parts.append(markdown_table(*costs) + "\n")
+        for search, own in by_search(results).items():
+            if search:
+                parts.append(f"### {search}\n")
+            for table in (system_table(own), comparison_table(own), seed_table(own)):
+                parts.append(markdown_table(*table) + "\n")
+            if groups := group_table(own):
+                parts.append(f"Groups of speakers:\n\n{markdown_table(*groups)}\n")
+            if (variants := variant_table(folders, search)) is not None:
+                parts.append(f"Students of the same data, trained in other ways:\n\n{markdown_table(*variants)}\n")
+        if (costs := variant_costs(folders)) is not None:
+            parts.append(f"Their costs:\n\n{markdown_table(*costs)}\n")
         if speaker_curve(folders):
             parts.append(f"![Word error rate over untranscribed speakers]({curve_file(topology)})\n")
         if (sequence := sequence_table(folders)) is not None:
             parts.append(f"Sequence training on the labeled set:\n\n{markdown_table(*sequence)}\n")
-        for test in results["teacher"].tests:
-            parts.append(f"Speakers, {test}:\n\n{markdown_table(*speaker_table(results, test))}\n")
+        first = next(iter(by_search(results).values()))
+        for test in first["teacher"].tests:
+            parts.append(f"Speakers, {test}:\n\n{markdown_table(*speaker_table(first, test))}\n")
     return "\n".join(parts)

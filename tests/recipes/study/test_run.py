@@ -11,6 +11,7 @@ import psutil
 import pytest
 import yaml
 from helpers import make_cuts
+from lhotse import CutSet
 
 from asrkd import checkpoint
 from asrkd import config as configs
@@ -303,3 +304,43 @@ def test_a_study_of_characters(data: Path, tmp_path: Path) -> None:
     assert Store.open(str(tmp_path / "work/stores/soft")).identity.inventory.units[:2] == ("<blk>", "▁")  # type: ignore[union-attr]
     words = " ".join(line.partition(" ")[2] for line in said.splitlines())
     assert words == words.upper()
+
+
+@pytest.mark.slow
+def test_a_shared_teacher_and_several_ways_of_decoding(data: Path, tmp_path: Path) -> None:
+    make_tokens([str(data / "labeled.jsonl.gz")], str(tmp_path / "tokens"), "characters")
+    own = []
+    for seed in (1, 2):
+        changes: dict[str, Any] = {
+            "topology": "ctc",
+            "lexicon": f"lang:{tmp_path / 'tokens'}",
+            "seed": seed,
+            "stores": str(tmp_path / "exp/stores"),
+            "shared_teacher": True,
+            "decoding": {
+                "searches": {
+                    "greedy characters": {"decoder": "greedy", "errors": "characters", "blank_penalties": [0.0, 2.0]},
+                    "loop": {"decoder": "graph", "acoustic_scales": [0.5, 1.0]},
+                }
+            },
+        }
+        own.append(study(data, tmp_path / f"exp/ctc/seed-{seed}", **changes))
+        own[-1].run()
+    # Trained and labeled once.
+    assert own[0].soft_store == own[1].soft_store == tmp_path / "exp/ctc/shared/stores/soft"
+    assert own[0].teacher_spec == own[1].teacher_spec == f"checkpoint:{tmp_path / 'exp/ctc/shared/runs/teacher-1'}"
+    assert not (tmp_path / "exp/ctc/seed-2/runs/teacher-1").exists()
+    works = [one.work for one in own]
+    teachers = [json.loads((work / "results/teacher/result.json").read_text()) for work in works]
+    assert teachers[0]["tests"] == teachers[1]["tests"]
+    assert list(teachers[0]["tests"]) == ["test, greedy characters", "test, loop"]
+    # As many characters as the references have, blanks between words included.
+    texts = [str(cut.supervisions[0].text) for cut in CutSet.from_file(data / "test.jsonl.gz")]
+    counted = {name: sum(errors[3] for errors in found.values()) for name, found in teachers[0]["tests"].items()}
+    assert counted == {
+        "test, greedy characters": sum(len(text) for text in texts),
+        "test, loop": sum(len(text.split()) for text in texts),
+    }
+    page = results_markdown("letters", {"ctc": works})
+    assert page.count("### greedy characters") == page.count("### loop") == 1
+    assert write_report(own[0].config, tmp_path / "report.html", works=works).exists()

@@ -1,0 +1,64 @@
+"""What recipes prepare: sets of cuts by part, noise that no test shares with training, noisy copies of test sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lhotse import CutSet
+
+from asrkd.corpus.audio import read_audio, write_audio
+from asrkd.errors import CorpusError
+from asrkd_recipes.corpora import clips_of_table, split_noises, write_noisy, write_parts
+
+RATE = 16000
+
+
+@pytest.fixture
+def corpus_dir(tmp_path: Path) -> Path:
+    root, rng = tmp_path / "corpus", np.random.default_rng(0)
+    rows = ["id\tpath\tspeaker\ttext\tpart\tage"]
+    for number, part in enumerate(("train", "train", "test", "test")):
+        samples = (0.1 * rng.normal(size=RATE)).astype(np.float32)
+        write_audio(root / f"{number}.flac", samples, RATE)
+        # The last one has no text.
+        rows.append(f"u{number}\t{number}.flac\ts{number}\t{'A WORD' if number < 3 else ''}\t{part}\t{9 * number}")
+    (root / "utts.tsv").write_text("\n".join(rows) + "\n")
+    for name in ("hum", "rain", "rir_room"):
+        write_audio(tmp_path / "noise/audio" / f"{name}.flac", (0.05 * rng.normal(size=RATE)).astype(np.float32), RATE)
+    return root
+
+
+def test_sets_noises_and_noisy_tests(corpus_dir: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    rows = clips_of_table(corpus_dir / "utts.tsv", ("id", "path", "text"))
+    parts = {"unlabeled": ("train",), "transcribed": ("train",), "test": ("test",)}
+    write_parts(
+        rows, parts, corpus_dir, data, custom=lambda row: {"group": "child" if int(row["age"]) < 16 else "adult"}
+    )
+    sets = {name: list(CutSet.from_file(data / f"{name}.jsonl.gz")) for name in parts}
+    assert {name: [cut.id for cut in cuts] for name, cuts in sets.items()} == {
+        "unlabeled": ["u0", "u1"], "transcribed": ["u0", "u1"], "test": ["u2"],
+    }  # fmt: skip
+    assert all(cut.supervisions[0].text is None for cut in sets["unlabeled"])
+    assert sets["test"][0].supervisions[0].text == "A WORD" and sets["test"][0].custom == {"group": "adult"}
+    split_noises(corpus_dir, data, ("rain",))
+    noises = {part: sorted(path.stem for path in (data / "noise" / part).iterdir()) for part in ("train", "test")}
+    assert noises == {"train": ["hum", "pink"], "test": ["rain"]}
+    write_noisy(data, "test", snr=(5.0, 5.0))
+    (noisy,) = CutSet.from_file(data / "test_noisy.jsonl.gz")
+    clean, mixed = read_audio(sets["test"][0], RATE), read_audio(noisy, RATE)
+    snr = 10 * np.log10(np.sum(clean**2) / np.sum((mixed - clean) ** 2))
+    assert snr == pytest.approx(5.0, abs=0.1)
+    assert (noisy.id, noisy.supervisions[0].text, noisy.custom) == ("u2", "A WORD", {"group": "adult"})
+
+
+def test_what_is_no_corpus_is_said(corpus_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="has no column 'sex'"):
+        clips_of_table(corpus_dir / "utts.tsv", ("id", "sex"))
+    with pytest.raises(CorpusError, match="has no noise for the test sets; the tests take kitchen"):
+        split_noises(corpus_dir, tmp_path / "data", ("kitchen",))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CorpusError, match="put background recordings there"):
+        split_noises(tmp_path / "empty" / "corpus", tmp_path / "data", ("rain",))
