@@ -33,7 +33,7 @@ EXTRAS = {
     ),
     "whisper": Extra("text teachers of faster-whisper", {"faster-whisper": "faster_whisper"}),
     "segment": Extra("asrkd segment with Silero VAD", {"silero-vad": "silero_vad", "onnxruntime": "onnxruntime"}),
-    "bpe": Extra("pieces of words as tokens", {"sentencepiece": "sentencepiece"}),
+    "bpe": Extra("pieces of words as tokens", {"sentencepiece": "sentencepiece", "tokenizers": "tokenizers"}),
     "beam": Extra("prefix beam search with a language model", {"flashlight-text": "flashlight"}),
     "export": Extra(
         "asrkd export",

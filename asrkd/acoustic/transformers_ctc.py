@@ -17,6 +17,7 @@ from asrkd.acoustic.kinds import Request, kind
 from asrkd.acoustic.measured_frames import NoFrameLaw, measured_law
 from asrkd.acoustic.model import AcousticModel, identity, one_line
 from asrkd.acoustic.token_classes import classes_of
+from asrkd.acoustic.transformers_text import text_tokenizer
 from asrkd.corpus.waveform import Waveform
 from asrkd.errors import AsrkdError, ModelError
 from asrkd.extras import import_optional
@@ -63,7 +64,8 @@ def transformers(request: Request) -> AcousticModel:
     front_end = Waveform(
         extractor.sampling_rate, law.window, law.shift, bool(extractor.normalize), law.begin, law.needed
     )
-    inventory, order = classes_of(spec, _labels(spec, config, tokenizer), _blank(spec, config, tokenizer))
+    labels, blank = _labels(spec, config, tokenizer), _blank(spec, config, tokenizer)
+    inventory, order = classes_of(spec, labels, blank)
     settings = {
         key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "transformers_version")
     }
@@ -74,7 +76,17 @@ def transformers(request: Request) -> AcousticModel:
     # A group norm over time sees the padding, and these models were trained without a mask. Of all others the probe tells.
     one_by_one = getattr(config, "feat_extract_norm", "") == "group"
     run = _Samples(runner, front_end, order)
-    return AcousticModel(run, front_end, inventory, 1, spec, identified, device, one_by_one=one_by_one)
+    return AcousticModel(
+        run,
+        front_end,
+        inventory,
+        1,
+        spec,
+        identified,
+        device,
+        one_by_one=one_by_one,
+        tokenizer=text_tokenizer(tokenizer, labels, blank),
+    )
 
 
 class _Samples:

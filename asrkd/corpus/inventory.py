@@ -12,9 +12,10 @@ from typing import Any
 from asrkd import files, fingerprint, text
 from asrkd.config import BY_CONTENT, check, setting
 from asrkd.corpus.text_rules import TextRules
+from asrkd.corpus.token_table import SPECIAL
 from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.topology import Topology, make_topology
-from asrkd.errors import AsrkdError, ConfigError, CorpusError
+from asrkd.errors import AsrkdError, ConfigError, CorpusError, MismatchError
 
 
 @dataclass
@@ -28,7 +29,7 @@ class InventoryConfig:
     states_per_phone: int = setting(2, at_least=1)
     """HMM states per phone; `ctc` ignores it."""
     store: str = setting("", resume=BY_CONTENT)
-    """Store of soft targets whose units, topology and states are taken, in place of `lexicon`, for a student that needs no text."""
+    """Store of soft targets whose units, topology and states are taken. Text is spelled by `lexicon`, or without one by the tokenizer that the store holds."""
     text: TextRules = setting(TextRules)
     """Normalization of transcripts before they are spelled."""
 
@@ -40,11 +41,6 @@ class InventoryConfig:
             yield (
                 "lexicon",
                 "is required, but not set; name a lexicon or tokenizer, or set inventory.store to take a store's units",
-            )
-        if self.lexicon and self.store:
-            yield (
-                "store",
-                f"is {self.store!r}, but lexicon is {self.lexicon!r}; the units come from one of them, so leave the other out",
             )
 
 
@@ -70,6 +66,24 @@ class Inventory:
             if number == 0 and unit[0] == "\ufeff":
                 raise ConfigError(
                     f"unit 0 is {unit!r}, which begins with a byte order mark; no file can begin with such a unit"
+                )
+
+    def check_tokenizer(self, tokenizer: Tokenizer, what: str) -> None:
+        """Raise `MismatchError` unless the units have all tokens that the tokenizer spells with, and it can read all of them; `what` names it.
+
+        A tokenizer with a list of words reads words, not units.
+        """
+        known, tokens = set(self.topology.tokens(self.units)[0]), set(tokenizer.tokens)
+        foreign = [token for token in tokenizer.tokens if token not in known and token not in SPECIAL]
+        unread = [] if tokenizer.words is not None else sorted(known - tokens - {self.topology.nothing})
+        for names, why in (
+            (foreign, "spells with {} tokens that are not among the {} units"),
+            (unread, "has no token for {} of the {} units"),
+        ):
+            if names:
+                raise MismatchError(
+                    f"{what} {why.format(len(names), len(self.units))} ({', '.join(map(repr, names[:5]))}{', ...' if len(names) > 5 else ''}); give the one that "
+                    "the model was trained with"
                 )
 
     def check_first_unit(self) -> None:

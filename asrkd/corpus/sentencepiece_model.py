@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
-
-import numpy as np
-import torch
 
 from asrkd.corpus.characters import WORD_BEGIN
 from asrkd.corpus.spelling import CannotSpell
@@ -65,12 +63,14 @@ class SentencePiece:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SentencePiece:
         """The inverse of `to_dict`."""
-        words = values["words"]
-        return cls(tuple(values["tokens"]), values["model"].numpy().tobytes(), None if words is None else tuple(words))
+        words, model = values["words"], values["model"]
+        # Checkpoints of earlier versions hold the bytes as a tensor.
+        content = base64.b64decode(model) if isinstance(model, str) else model.numpy().tobytes()
+        return cls(tuple(values["tokens"]), content, None if words is None else tuple(words))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as in a checkpoint."""
-        model = torch.from_numpy(np.frombuffer(self.model, dtype=np.uint8).copy())
+        """Plain values, as in a checkpoint or in JSON."""
+        model = base64.b64encode(self.model).decode()
         return {"tokens": list(self.tokens), "model": model, "words": self.words and list(self.words)}
 
     @cached_property
@@ -131,14 +131,14 @@ class SentencePiece:
         return list(dict.fromkeys(found))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of pieces.
+        """The text of pieces, words separated by single spaces.
 
         Raises:
             DependencyError: sentencepiece is not installed.
         """
         silent = self._silent
         said: str = self._pieces.decode([int(number) for number in ids if number not in silent])
-        return said.strip(" ")
+        return " ".join(filter(None, said.split(" ")))
 
 
 def _processor(content: bytes, what: str) -> Any:

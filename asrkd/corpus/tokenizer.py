@@ -1,7 +1,7 @@
 """Tokenizers: from text to the tokens that a model's units spell, and back; named by a spec, `KIND:ARGUMENT`.
 
 Each kind is a class with these methods and a line in `TOKENIZERS`; its spec goes wherever a lexicon's path does: `inventory.lexicon` of a config,
-the `lexicon` of a lattice model, and `--lexicon`. Stores hold units alone.
+the `lexicon` of a lattice model, and `--lexicon`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from asrkd.corpus.lang import PHONES, TOKENS, fingerprint_lang, read_lang
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.sentencepiece_model import SentencePiece
 from asrkd.corpus.text_rules import TextRules
+from asrkd.corpus.tokenizer_json import FILE, TokenizerJson
 from asrkd.corpus.topology import BLANK
 from asrkd.corpus.units import Units
 from asrkd.errors import CorpusError, MismatchError
@@ -55,7 +56,7 @@ class Tokenizer(Protocol):
         """The text of tokens. Those that spell nothing, as the blank, are left out."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, which the `load` of its kind reads."""
+        """Values of JSON, which the `load` of its kind reads."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ def _of_vocab(path: str) -> str:
     return fingerprint.of_json([tokenizer.tokens, tokenizer.boundary])
 
 
+def _of_tokenizer_json(path: str) -> str:
+    tokenizer = TokenizerJson.read(path)
+    return fingerprint.of_json([tokenizer.tokens, tokenizer.content])
+
+
 class TokenizerKind(NamedTuple):
     """How a kind is read, and its content's fingerprint taken; both are given what follows the colon of a spec.
 
@@ -113,6 +119,7 @@ TOKENIZERS = {
     "vocab": TokenizerKind(Characters.read_vocab, None, _of_vocab),
     "sentencepiece": TokenizerKind(SentencePiece.read, SentencePiece.from_dict),
     "lang": TokenizerKind(read_lang, None, fingerprint_lang),
+    "tokenizers": TokenizerKind(TokenizerJson.read, TokenizerJson.from_dict, _of_tokenizer_json),
     "units": TokenizerKind(Units.read, Units.from_dict, text.fingerprint),
 }
 
@@ -131,7 +138,8 @@ def read_tokenizer(spec: str, rules: TextRules | None = None) -> Tokenizer:
 
 
 def with_rules(tokenizer: Tokenizer, rules: TextRules) -> Tokenizer:
-    """A tokenizer that normalizes by these rules."""
+    """A tokenizer that normalizes by these rules alone."""
+    tokenizer = _plain(tokenizer)
     # A lexicon looks up words in NFC by itself.
     if rules == TextRules() and isinstance(tokenizer, Lexicon):
         return tokenizer
@@ -206,14 +214,17 @@ def vocabulary(tokenizer: Tokenizer) -> dict[str, list[tuple[str, ...]]]:
     """What a search may find: the pronunciations of each word, as names of tokens; without a list of words the tokens, each a word."""
     if tokenizer.words is None:
         return {token: [(token,)] for token in tokenizer.tokens if token != BLANK}
-    plain = tokenizer.tokenizer if isinstance(tokenizer, Normalized) else tokenizer
-    return {word: spell(plain, word)[0] for word in tokenizer.words}
+    return {word: spell(_plain(tokenizer), word)[0] for word in tokenizer.words}
 
 
 def units_are_no_text(tokenizer: Tokenizer) -> bool:
     """Whether all that is known are names of units, without a sign of word boundaries among them."""
-    plain = tokenizer.tokenizer if isinstance(tokenizer, Normalized) else tokenizer
+    plain = _plain(tokenizer)
     return isinstance(plain, Units) and not plain.have_boundaries
+
+
+def _plain(tokenizer: Tokenizer) -> Tokenizer:
+    return tokenizer.tokenizer if isinstance(tokenizer, Normalized) else tokenizer
 
 
 def searched(tokenizer: Tokenizer, transcript: str) -> list[str]:
@@ -229,6 +240,8 @@ def _parse(spec: str) -> tuple[str, str]:
     if colon and kind in TOKENIZERS:
         return kind, argument
     path = Path(spec)
+    if path.name == FILE or ((path / FILE).exists() and not any((path / name).exists() for name in (TOKENS, PHONES))):
+        return TokenizerJson.kind, spec
     if path.is_dir() or path.name in (TOKENS, PHONES):
         return "lang", spec
     return _BY_SUFFIX.get(path.suffix, "lexicon"), spec

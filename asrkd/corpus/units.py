@@ -59,7 +59,7 @@ class Units:
         """Raises `CorpusError`: nothing says how text is spelled with these units."""
         raise CorpusError(
             f"{what}: nothing says how {transcript!r} is spelled with the {len(self.tokens)} units of a teacher (the first are "
-            f"{', '.join(map(repr, self.tokens[:4]))}); name the tokenizer or lexicon that the teacher was trained with (inventory.lexicon)"
+            f"{', '.join(map(repr, self.tokens[:4]))}); name the tokenizer or lexicon that the teacher was trained with (inventory.lexicon, which goes with inventory.store, too)"
         )
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -55,7 +55,7 @@ class NGram:
             model = Path(path)
             if not is_kenlm_binary(path):
                 model, unigrams = stack.enter_context(composed_arpa(path))
-                check_words(path, names, unigrams, skip_unknown=True)
+                check_words(path, names[:-1], unigrams)
             try:
                 with _silent_stderr():
                     self.model = KenLM(os.fsdecode(model), dictionary)

@@ -85,7 +85,7 @@ class Search:
 
     Raises:
         CorpusError: a grammar that cannot be used.
-        MismatchError: a model without a blank for `greedy` or `beam`.
+        MismatchError: a model without a blank for `greedy` or `beam`, or units that are not the tokenizer's.
         ConfigError: an unknown decoder, a beam or number that cannot be used, or a setting that is not for this search.
         DependencyError: what the search needs is not installed, or k2 has no CUDA.
     """
@@ -121,6 +121,8 @@ class Search:
             check_blank(model.inventory)
             if self.tokenizer.words is not None:  # what it finds are the tokens of the lexicon
                 self.tokenizer = spelling_of(None, model.inventory)
+        model.inventory.check_tokenizer(self.tokenizer, f"the tokenizer of the search with model {model.spec!r}")
+        if decoder == "greedy":
             return
         if decoder == "beam":
             settings = BeamSettings(beam_size, beam=beam, lm_weight=lm_weight, word_score=-insertion_penalty)

@@ -25,6 +25,7 @@ from asrkd.acoustic import AcousticModel
 from asrkd.acoustic.description import description_of
 from asrkd.corpus.characters import BOUNDARIES
 from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.token_table import SPECIAL
 from asrkd.corpus.tokenizer import Tokenizer, decode_names, units_are_no_text
 from asrkd.decoding.live import EndpointRules
 from asrkd.decoding.units import spelling_of
@@ -178,6 +179,8 @@ def _written(model: AcousticModel) -> tuple[list[str], str]:
 
 
 def _shown(unit: str) -> str:
+    if unit in SPECIAL:
+        return ""
     for boundary in BOUNDARIES:
         unit = unit.replace(boundary, " ")
     return unit

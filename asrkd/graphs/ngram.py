@@ -37,18 +37,16 @@ def ngram_graph(
     arpa: str | Path,
     *,
     silence_probability: float = 0.5,
-    skip_unknown: bool = False,
     leave_early: bool = False,
 ) -> DecodingGraph:
-    """HLG with the language model of an ARPA file.
+    """HLG with the language model of an ARPA file; of its words, those that the lexicon does not have are left out, with a warning.
 
     Args:
         silence_probability: of silence at the beginning and behind each word, for `hmm`.
-        skip_unknown: leave out n-grams with words that the lexicon does not have; otherwise they are refused.
         leave_early: an `hmm` phone may end after any of its states, so that one frame is enough for it.
 
     Raises:
-        CorpusError: an ARPA file that cannot be used, or words that the lexicon does not have.
+        CorpusError: an ARPA file that cannot be used, or that has none of the lexicon's words.
         DependencyError: kaldilm is not installed.
     """
     tokens, words = Tokens.of(inventory), tuple(vocabulary(lexicon))
@@ -59,7 +57,7 @@ def ngram_graph(
     graph = compose_hlg(
         topology,
         tokens.pronunciations(lexicon),
-        ngram_text(arpa, words, skip_unknown=skip_unknown),
+        ngram_text(arpa, words),
         num_tokens=len(tokens.names),
         num_words=len(words),
         silence=tokens.silence,

@@ -89,7 +89,8 @@ def plan(
             "another folder"
         )
     files.check_writable()
-    identity, max_seconds = planned_identity(teacher, codec, embed, autocast, compile, front_end)
+    planned = planned_identity(teacher, codec, embed, autocast, compile, front_end)
+    identity, max_seconds = planned.identity, planned.max_seconds
     if layer:
         if teacher is None or compile or is_text_spec(teacher):
             raise ConfigError(
@@ -109,7 +110,7 @@ def plan(
             f"no cut of {', '.join(corpora)} meets every condition, so there is nothing to plan; loosen --where"
         )
     summary = units.summary()
-    manifest.create(files, identity, summary)
+    manifest.create(files, identity, summary, planned.tokenizer)
     return Store(files, identity, summary)
 
 

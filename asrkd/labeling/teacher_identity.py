@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from typing import NamedTuple
 
 from asrkd.acoustic import AcousticModel, as_planned, load_model
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.labeling.reading import MAX_SECONDS
@@ -17,11 +20,26 @@ from asrkd.targets.streams import POSTERIORS, TOKENS
 from asrkd.targets.token_codec import TokenLists
 from asrkd.text_teachers import TextTeacher, is_text_spec, load_text_teacher
 
+_log = logging.getLogger(__name__)
+
+
+class Planned(NamedTuple):
+    """What a store is planned with.
+
+    Attributes:
+        max_seconds: the longest cut that the teacher takes.
+        tokenizer: what the teacher spells text with; None where it brings nothing.
+    """
+
+    identity: Identity
+    max_seconds: float = MAX_SECONDS
+    tokenizer: Tokenizer | None = None
+
 
 def planned_identity(
     teacher: str | None, codec: str | None, embed: str, autocast: str, compile: bool, front_end: FrontEnd | None
-) -> tuple[Identity, float]:
-    """The identity of a store, and the longest cut in seconds that its teacher takes."""
+) -> Planned:
+    """The identity of a store, and what else its teacher brings."""
     if teacher is not None and is_text_spec(teacher):
         if codec is not None or autocast or compile:
             what = f"codec {codec!r}, which packs posteriors of frames," if codec is not None else "autocast or compile"
@@ -30,9 +48,8 @@ def planned_identity(
                 "its YAML)"
             )
         writer = load_text_teacher(teacher)
-        return text_identity(writer, front_end=front_end or FrontEnd(), embed=embed), min(
-            writer.max_seconds, MAX_SECONDS
-        )
+        identity = text_identity(writer, front_end=front_end or FrontEnd(), embed=embed)
+        return Planned(identity, min(writer.max_seconds, MAX_SECONDS))
     if teacher is None:
         if autocast or compile:
             raise ConfigError(
@@ -44,12 +61,24 @@ def planned_identity(
             )
         if embed == "none":
             raise ConfigError("a store of transcripts without audio or features holds nothing to train on; set embed")
-        return Identity(front_end=front_end or FrontEnd(), embed=embed), MAX_SECONDS
+        return Planned(Identity(front_end=front_end or FrontEnd(), embed=embed))
     if front_end is not None:
         raise ConfigError("front_end is given with a teacher; the teacher brings its own front end")
     loaded = load_model(teacher)
     identity = teacher_identity(loaded, codec=parse_codec(codec or DEFAULT_CODEC), embed=embed)
-    return dataclasses.replace(identity, autocast=autocast, compile=compile), MAX_SECONDS
+    return Planned(dataclasses.replace(identity, autocast=autocast, compile=compile), tokenizer=spelled_by(loaded))
+
+
+def spelled_by(teacher: AcousticModel) -> Tokenizer | None:
+    """What a teacher spells text with, of its own units; None, with a warning, where it is of other ones."""
+    if teacher.tokenizer is None:
+        return None
+    try:
+        teacher.inventory.check_tokenizer(teacher.tokenizer, f"the tokenizer of teacher {teacher.spec!r}")
+    except MismatchError as error:
+        _log.warning("%s; the store holds none", error)
+        return None
+    return teacher.tokenizer
 
 
 def text_identity(teacher: TextTeacher, *, front_end: AnyFrontEnd, embed: str) -> Identity:

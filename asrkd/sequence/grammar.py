@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import re
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 from asrkd.errors import CorpusError
 from asrkd.sequence.dependency import check_kaldilm, import_k2
 
+_log = logging.getLogger(__name__)
 # The word on back-off arcs, until determinization is done.
 BACKOFF = "#0"
 SPECIAL = ("<s>", "</s>", "<unk>", "<UNK>", "<eps>")
@@ -30,29 +32,28 @@ def word_loop(costs: Mapping[int, float]) -> Any:
     return import_k2().Fsa.from_str("\n".join([*arcs, "0 1 -1 0", "1"]))
 
 
-def ngram(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False) -> Any:
+def ngram(path: str | Path, words: Sequence[str]) -> Any:
     """`ngram_text` as a k2 Fsa."""
-    return import_k2().Fsa.from_openfst(ngram_text(path, words, skip_unknown=skip_unknown), acceptor=False)
+    return import_k2().Fsa.from_openfst(ngram_text(path, words), acceptor=False)
 
 
-def ngram_text(path: str | Path, words: Sequence[str], *, skip_unknown: bool = False) -> str:
+def ngram_text(path: str | Path, words: Sequence[str]) -> str:
     """An ARPA language model as the text of an OpenFst transducer from words to words; back-off arcs have the label len(words) + 1
     and the output 0.
 
-    A `.gz` is unpacked. Words are compared in Unicode's composed form (NFC).
+    A `.gz` is unpacked. Words are compared in Unicode's composed form (NFC); n-grams with words that are not among `words` are left out, with a warning.
 
     Args:
         words: word n at n - 1.
-        skip_unknown: leave out n-grams with words that are not among `words`; otherwise they are refused.
 
     Raises:
-        CorpusError: not a readable ARPA file, a word that is not known, or no n-gram left.
+        CorpusError: not a readable ARPA file, or one that has none of the words.
         DependencyError: kaldilm is not installed.
     """
     check_kaldilm()
     words = [unicodedata.normalize("NFC", word) for word in words]
     with composed_arpa(path) as (model, unigrams), tempfile.TemporaryDirectory(prefix="asrkd-arpa-") as folder:
-        check_words(path, words, unigrams, skip_unknown=skip_unknown)
+        check_words(path, words, unigrams)
         symbols = Path(folder) / "words.txt"
         names = ["<eps>", *words, BACKOFF, "<s>", "</s>"]
         symbols.write_text("".join(f"{name} {number}\n" for number, name in enumerate(names)), encoding="utf-8")
@@ -69,19 +70,22 @@ def ngram_text(path: str | Path, words: Sequence[str], *, skip_unknown: bool = F
     return ran.stdout.strip()
 
 
-def check_words(path: str | Path, words: Sequence[str], unigrams: Sequence[str], *, skip_unknown: bool = False) -> None:
-    """Raise `CorpusError` where a language model and a lexicon do not share their words; `skip_unknown`: where they share none."""
+def check_words(path: str | Path, words: Sequence[str], unigrams: Sequence[str]) -> None:
+    """Raise `CorpusError` where a language model and a lexicon share no words; warn of those that only the language model has."""
     unknown = sorted(set(unigrams) - set(words) - set(SPECIAL))
     if not set(words) & set(unigrams):
         raise CorpusError(
             f"language model {str(path)!r} has none of the lexicon's {len(words)} words, but {', '.join(map(repr, unknown[:5]))}"
             f"{', ...' if len(unknown) > 5 else ''}; give the model of this language, and of these units"
         )
-    if unknown and not skip_unknown:
-        raise CorpusError(
-            f"language model {str(path)!r} has {len(unknown)} words that the lexicon cannot spell, so they could never be recognized: "
-            f"{', '.join(map(repr, unknown[:5]))}{', ...' if len(unknown) > 5 else ''}. Add them to the lexicon, or leave them out "
-            "with skip_unknown"
+    if unknown:
+        _log.warning(
+            "language model %r: %d of its %d words are not in the lexicon and are never found: %s%s",
+            str(path),
+            len(unknown),
+            len(set(unigrams) - set(SPECIAL)),
+            ", ".join(map(repr, unknown[:5])),
+            ", ..." if len(unknown) > 5 else "",
         )
 
 

@@ -57,7 +57,8 @@ def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
         groups.append(units[0])
         rows = [row for unit in store.walk(units) for row in store.unit_rows(unit)]
         write_shard(new, count - 1, rows, identity)
-    store.files.copy(CODEBOOKS, new)
+    for name in (CODEBOOKS, manifest.TOKENIZER):
+        store.files.copy(name, new)
     if groups and len(totals.cuts) >= store.num_units:
         parts = (values[: store.num_units] for values in (totals.cuts, totals.seconds))
         PlanTotals.of(*(np.add.reduceat(values, groups) for values in parts)).write(new)

@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from asrkd.corpus.inventory import inventory_bytes, read_inventory
+from asrkd.corpus.tokenizer import Tokenizer, tokenizer_from_dict, tokenizer_to_dict
 from asrkd.errors import StoreError
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
 
 NAME = "manifest.json"
 INVENTORY = "inventory.txt"
+# What spells text with the units, where the teacher brought it. Not part of the identity, which shards repeat.
+TOKENIZER = "tokenizer.json"
 
 
-def create(files: Files, identity: Identity, plan: Mapping[str, Any]) -> None:
-    """Write `inventory.txt`, then `manifest.json`.
+def create(files: Files, identity: Identity, plan: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> None:
+    """Write `inventory.txt` and what the teacher spells text with, then `manifest.json`.
 
     Raises:
         StoreError: there is a store already.
@@ -27,7 +30,27 @@ def create(files: Files, identity: Identity, plan: Mapping[str, Any]) -> None:
         )
     if identity.units:
         files.write(INVENTORY, inventory_bytes(identity.units))
+    if tokenizer is not None:
+        content = json.dumps(tokenizer_to_dict(tokenizer), ensure_ascii=False, sort_keys=True)
+        files.write(TOKENIZER, f"{content}\n".encode())
     replace_plan(files, identity, plan)
+
+
+def read_tokenizer_of(files: Files) -> Tokenizer | None:
+    """What spells text with the units of a store; None where its teacher brought nothing.
+
+    Raises:
+        StoreError: the file is damaged.
+        CorpusError: what it holds cannot be used.
+    """
+    if not files.exists(TOKENIZER):
+        return None
+    try:
+        return tokenizer_from_dict(json.loads(files.read(TOKENIZER)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{TOKENIZER} of the store {files.root!r} is damaged ({error}); restore it, or remove it and name the tokenizer by inventory.lexicon"
+        ) from None
 
 
 def replace_plan(files: Files, identity: Identity, plan: Mapping[str, Any]) -> None:

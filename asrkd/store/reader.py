@@ -15,6 +15,7 @@ from pyarrow import fs
 
 from asrkd import fingerprint
 from asrkd.cache import LruCache
+from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.errors import MismatchError, StoreError
 from asrkd.fingerprint import canonical_json
 from asrkd.store import manifest
@@ -89,6 +90,11 @@ class Store:
     def root(self) -> str:
         """Its folder or URI, for people."""
         return self.files.root
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What spells text with its units; None where its teacher brought nothing. Raises as `manifest.read_tokenizer_of`."""
+        return manifest.read_tokenizer_of(self.files)
 
     @property
     def pinned(self) -> Sequence[int] | None:

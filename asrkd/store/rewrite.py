@@ -82,7 +82,8 @@ def rewrite(
         for name in written:
             new.remove(name)
         raise
-    store.files.copy(CODEBOOKS, new)
+    for name in (CODEBOOKS, manifest.TOKENIZER):
+        store.files.copy(name, new)
     write_catalog(Store(new, identity or store.identity, store.plan))
     manifest.create(new, identity or store.identity, store.plan)
 

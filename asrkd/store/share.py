@@ -17,7 +17,15 @@ from asrkd.store.verify import problems
 
 CARD = "README.md"
 # What readers need. The plan and the quarantine name files of the machine that labeled.
-_DATA = ("manifest.json", "inventory.txt", "codebooks*", "shards/*.parquet", "catalog/*", "snapshots/*")
+_DATA = (
+    "manifest.json",
+    "inventory.txt",
+    "tokenizer.json",
+    "codebooks*",
+    "shards/*.parquet",
+    "catalog/*",
+    "snapshots/*",
+)
 _PLAN = ("plan/*", "quarantine/*", "deleted/*")
 
 

@@ -52,7 +52,7 @@ class DevWer(Callback):
         if units_are_no_text(trainer.lexicon):
             raise ConfigError(
                 f"dev_decoding.every: is {settings.every}, but the units of the store {trainer.config.inventory.store!r} are names, not text that could be "
-                "compared with transcripts; set it to 0, or name the lexicon or tokenizer of the teacher by inventory.lexicon in place of inventory.store"
+                "compared with transcripts; set it to 0, or name the lexicon or tokenizer of the teacher by inventory.lexicon"
             )
         # The averaged student is one module from the beginning to the end of a training, so the search is made once.
         self._model = AcousticModel(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from asrkd import fingerprint, text
 from asrkd.corpus.augment import Augment, NoiseAugment, Reverb
-from asrkd.corpus.tokenizer import tokenizer_fingerprint
+from asrkd.corpus.tokenizer import tokenizer_fingerprint, tokenizer_to_dict
 from asrkd.errors import ConfigError
 from asrkd.store.reader import Store
-from asrkd.training.spelling import inventory_of_store
+from asrkd.training.spelling import inventory_of_store, tokenizer_of_store
 
 if TYPE_CHECKING:
     from asrkd.training.config import TrainConfig
@@ -30,10 +30,13 @@ def inputs(
     Raises:
         AsrkdError: one of them cannot be read.
     """
+    found = {}
+    if config.inventory.lexicon:
+        found["inventory.lexicon"] = tokenizer_fingerprint(config.inventory.lexicon)
     if config.inventory.store:
-        found = {"inventory.store": inventory_of_store(config.inventory.store).fingerprint}
-    else:
-        found = {"inventory.lexicon": tokenizer_fingerprint(config.inventory.lexicon)}
+        units = inventory_of_store(config.inventory.store).fingerprint
+        brought = None if config.inventory.lexicon else tokenizer_of_store(config.inventory.store)
+        found["inventory.store"] = fingerprint.of_json([units, tokenizer_to_dict(brought)]) if brought else units
     for name, source in config.sources.items():
         found[f"sources.{name}.store"] = of_store(stores.get(name) or Store.open(source.store, source.snapshot))
         if source.vocabulary_map:

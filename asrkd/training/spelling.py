@@ -9,7 +9,8 @@ import numpy as np
 
 from asrkd.corpus.inventory import Inventory, InventoryConfig
 from asrkd.corpus.spelling import check_spelling
-from asrkd.corpus.tokenizer import Tokenizer, read_tokenizer, with_rules
+from asrkd.corpus.text_rules import TextRules
+from asrkd.corpus.tokenizer import Tokenizer, read_tokenizer, rules_of, with_rules
 from asrkd.corpus.units import tokenizer_of_units
 from asrkd.errors import ConfigError
 from asrkd.store import Store
@@ -25,6 +26,7 @@ def units_of(settings: InventoryConfig) -> tuple[Tokenizer, Inventory]:
     Raises:
         ConfigError: `ctc` units without a blank, or a store without units.
         CorpusError: the tokenizer cannot be read.
+        MismatchError: it spells with tokens that the store's units do not have.
     """
     if not settings.store:
         tokenizer = read_tokenizer(settings.lexicon, settings.text)
@@ -32,7 +34,24 @@ def units_of(settings: InventoryConfig) -> tuple[Tokenizer, Inventory]:
             tokenizer, settings.topology, states_per_phone=settings.states_per_phone
         )
     inventory = inventory_of_store(settings.store)
-    return with_rules(tokenizer_of_units(inventory), settings.text), inventory
+    if settings.lexicon:
+        tokenizer, what = read_tokenizer(settings.lexicon, settings.text), f"inventory.lexicon: {settings.lexicon!r}"
+    else:
+        brought, what = tokenizer_of_store(settings.store), f"inventory.store: the tokenizer of {settings.store!r}"
+        # Rules that a config does not set are those of the teacher.
+        rules = settings.text if settings.text != TextRules() else rules_of(brought)
+        tokenizer = with_rules(brought or tokenizer_of_units(inventory), rules)
+    inventory.check_tokenizer(tokenizer, what)
+    return tokenizer, inventory
+
+
+def tokenizer_of_store(uri: str) -> Tokenizer | None:
+    """What spells text with a store's units; None where its teacher brought nothing.
+
+    Raises:
+        AsrkdError: it is damaged.
+    """
+    return Store.open(uri).tokenizer
 
 
 def inventory_of_store(uri: str) -> Inventory:

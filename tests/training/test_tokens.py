@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from lhotse import CutSet, Recording, SupervisionSegment
 from training_helpers import settings
@@ -19,9 +22,9 @@ from asrkd.alignment.align_store import align_store
 from asrkd.cli import cli
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lang import read_lang
-from asrkd.corpus.tokenizer import normalized, read_tokenizer
+from asrkd.corpus.tokenizer import normalized, read_tokenizer, tokenizer_from_dict
 from asrkd.corpus.train_tokens import make_tokens
-from asrkd.errors import ConfigError, CorpusError
+from asrkd.errors import ConfigError, CorpusError, MismatchError, StoreError
 from asrkd.labeling.job import run
 from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
@@ -83,26 +86,28 @@ def test_students_of_tokens_train_learn_from_a_teacher_and_are_decoded(
     teacher = Trainer(settings(corpus, tmp_path / "teacher", inventory=inventory, **changes))
     figures = teacher.train()
     assert np.isfinite(figures["dev"]) and figures["dev_wer"] > 0
-    # The student takes the units of the store, and no path of the tokens is needed again.
+    # The student takes units and tokenizer of the store, for transcripts too, and no path of the tokens is needed again.
     soft = stored(cuts, tmp_path / "soft", teacher=f"checkpoint:{tmp_path / 'teacher'}", codec="topk:8")
     shutil.rmtree(tokens)
     changes |= {
-        "sources": {"soft": {"store": soft, "kind": "soft"}},
-        "schedule": [{"steps": 3, "mixture": {"soft": 1}}],
+        "sources": {"soft": {"store": soft, "kind": "soft"}, "labeled": {"store": labeled}},
+        "schedule": [{"steps": 3, "mixture": {"soft": 1, "labeled": 1}}],
     }
-    changes |= {"dev": None, "dev_decoding": {}}
-    student = Trainer(
-        settings(corpus, tmp_path / "student", inventory={"store": soft, "text": {"case": "lower"}}, **changes)
-    )
-    assert student.inventory == teacher.inventory
-    student.train()
+    student = Trainer(settings(corpus, tmp_path / "student", inventory={"store": soft}, **changes))
+    assert student.inventory == teacher.inventory and student.lexicon == teacher.lexicon
+    figures = student.train()
+    assert np.isfinite(figures["dev"]) and figures["dev_wer"] > 0
     for name in ("teacher", "student"):
         invoke("decode", tmp_path / name, cuts, tmp_path / "out", "--name", name)
         summary = (tmp_path / f"out/wer-summary-{name}.txt").read_text()
         assert "WER" in summary or "wer" in summary.lower()
     references = (tmp_path / "out/ref-teacher.txt").read_text()
     assert references == references.lower()
-    if kind != "characters":  # whose teacher's names say how words are spelled
+    if (kind, corpus_name) == ("bpe", "synthetic"):
+        invoke("export", "onnx", tmp_path / "student", tmp_path / "onnx")
+        assert load_model(f"onnx:{tmp_path / 'onnx/model.onnx'}").tokenizer == teacher.lexicon
+        invoke("export", "web", tmp_path / "student", tmp_path / "web")
+    if kind != "characters":
         return
     aligned = tmp_path / "aligned"
     assert align_store(Store.open(labeled), str(aligned), None, model=f"checkpoint:{tmp_path / 'student'}").count > 0
@@ -169,7 +174,7 @@ def test_units_of_a_store(corpus: Path, tmp_path: Path) -> None:
     labeled = str(corpus / "stores/labeled")
     with pytest.raises(ConfigError, match="is a store of transcripts, which has no units"):
         Trainer(settings(corpus, tmp_path / "run", inventory={"store": labeled}))
-    # Of phones: the student learns, but what it finds is not text without their lexicon.
+    # Of phones, whose lexicon the teacher brings.
     changes: dict = {"schedule": [{"steps": 1, "mixture": {"labeled": 1}}], "dev": None}
     Trainer(settings(corpus, tmp_path / "teacher", **changes)).train()
     cuts = corpus / "labeled.jsonl.gz"
@@ -178,14 +183,93 @@ def test_units_of_a_store(corpus: Path, tmp_path: Path) -> None:
         "sources": {"soft": {"store": soft, "kind": "soft"}},
         "schedule": [{"steps": 1, "mixture": {"soft": 1}}],
     }
-    student = settings(corpus, tmp_path / "student", inventory={"store": soft}, **changes)
-    Trainer(student).train()
-    assert TrainedModel.read(tmp_path / "student").tokenizer is None
-    assert Trainer(student).inventory == Inventory.from_lexicon(read_tokenizer(str(corpus / "lexicon.txt")), "ctc")
-    with_dev = changes | {"dev": labeled, "dev_decoding": {"every": 1}, "soft_loss": {"alpha": 1}}
+    with_dev = changes | {"dev": labeled, "dev_decoding": {"every": 1}}
+    student = settings(corpus, tmp_path / "student", inventory={"store": soft}, **with_dev)
+    lexicon = read_tokenizer(str(corpus / "lexicon.txt"))
+    assert "dev_wer" in Trainer(student).train()
+    assert TrainedModel.read(tmp_path / "student").tokenizer == lexicon
+    assert Trainer(student).inventory == Inventory.from_lexicon(lexicon, "ctc")
+    # Copies keep it; another one in its place is another training.
+    invoke("store", "compact", soft, tmp_path / "compact")
+    held = json.loads((tmp_path / "compact/tokenizer.json").read_text())
+    assert tokenizer_from_dict(held) == lexicon
+    held["values"]["lines"] = held["values"]["lines"].replace("low\t", "slow\t")
+    (tmp_path / "soft/tokenizer.json").write_text(json.dumps(held))
+    with pytest.raises(ConfigError, match="inventory.store"):
+        Trainer(student)
+    (tmp_path / "soft/tokenizer.json").write_text('{"kind": "lexicon"}')
+    with pytest.raises(StoreError, match="tokenizer.json of the store .* is damaged .*inventory.lexicon"):
+        Trainer(student)
+    # Of a teacher that brings nothing: the student learns, but what it finds is no text without a lexicon.
+    (tmp_path / "soft/tokenizer.json").unlink()
+    Trainer(settings(corpus, tmp_path / "no-text", inventory={"store": soft}, **changes)).train()
+    assert TrainedModel.read(tmp_path / "no-text").tokenizer is None
     with pytest.raises(CorpusError, match="nothing says how '.*' is spelled with the .* units of a teacher"):
         Trainer(settings(corpus, tmp_path / "other", inventory={"store": soft}, **with_dev))
-    invoke("decode", tmp_path / "student", cuts, tmp_path / "out", "--lexicon", corpus / "lexicon.txt")
+    both = {"store": soft, "lexicon": str(corpus / "lexicon.txt")}
+    assert "dev_wer" in Trainer(settings(corpus, tmp_path / "both", inventory=both, **with_dev)).train()
+    (tmp_path / "other.txt").write_text("low l ow\nhigh h\nup l h\n")
+    with pytest.raises(MismatchError, match="spells with 1 tokens that are not among the 3 units \\('ow'\\)"):
+        Trainer(
+            settings(corpus, tmp_path / "none", inventory=both | {"lexicon": str(tmp_path / "other.txt")}, **with_dev)
+        )
+    invoke("decode", tmp_path / "no-text", cuts, tmp_path / "out", "--lexicon", corpus / "lexicon.txt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pieces", [True, False])
+def test_a_student_of_a_teacher_of_transformers_learns_from_transcripts_by_its_tokenizer(
+    pieces: bool, corpus: Path, tmp_path: Path
+) -> None:
+    tokenizer = save_wav2vec2(tmp_path / "teacher", pieces)
+    cuts, labeled = corpus / "labeled.jsonl.gz", str(corpus / "stores/labeled")
+    soft = stored(cuts, tmp_path / "soft", teacher=f"transformers:{tmp_path / 'teacher'}", codec="topk:4")
+    shutil.rmtree(tmp_path / "teacher")
+    changes: dict = {
+        "sources": {"soft": {"store": soft, "kind": "soft", "frame_rate_map": "pool"}, "labeled": {"store": labeled}},
+        "schedule": [{"steps": 3, "mixture": {"soft": 1, "labeled": 1}}],
+        "dev_decoding": {"every": 1},
+        "inventory": {"store": soft},
+    }
+    student = Trainer(settings(corpus, tmp_path / "student", **changes))
+    assert student.inventory.units[0] == "<blk>" and len(student.inventory) == len(tokenizer)
+    # As the package of the teacher spells, class for class; one of characters spells in upper case.
+    said = "low high up"
+    ids = [token for spellings in student.lexicon.encode(said) for token in spellings[0]]
+    assert [student.lexicon.tokens[token] for token in ids] == tokenizer.tokenize(said)
+    assert student.lexicon.decode(ids) == (said if pieces else said.upper())
+    figures = student.train()
+    assert np.isfinite(figures["dev"]) and figures["dev_wer"] > 0
+    invoke("decode", tmp_path / "student", cuts, tmp_path / "out")
+    invoke("export", "onnx", tmp_path / "student", tmp_path / "onnx")
+    assert load_model(f"onnx:{tmp_path / 'onnx/model.onnx'}").tokenizer == student.lexicon
+
+
+def save_wav2vec2(folder: Path, pieces: bool) -> Any:
+    """A small CTC model of transformers with random weights, of pieces by a tokenizer.json or of characters; the tokenizer."""
+    transformers = pytest.importorskip("transformers")
+    folder.mkdir()
+    if pieces:
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+        made = Tokenizer(models.BPE(unk_token="<unk>"))
+        made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        trainer = trainers.BpeTrainer(vocab_size=16, special_tokens=["<unk>"], show_progress=False)
+        made.train_from_iterator(["low high up"] * 9, trainer)
+        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", pad_token="<pad>")
+    else:
+        characters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"GHILOPUW"]
+        (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(characters)}))
+        tokenizer = transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), do_lower_case=True)
+    tokenizer.save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(sampling_rate=16000).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.Wav2Vec2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7,
+        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    transformers.Wav2Vec2ForCTC(config).save_pretrained(folder)
+    return tokenizer
 
 
 @pytest.mark.parametrize(
