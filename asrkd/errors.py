@@ -33,3 +33,9 @@ class MismatchError(AsrkdError):
 
 class DependencyError(AsrkdError):
     """An optional package is needed and not installed, or installed and broken."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error of another library in one line: what it says, or its kind where it says nothing."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -9,13 +9,13 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asrkd.errors import AsrkdError, CorpusError
+from asrkd.errors import AsrkdError, CorpusError, ModelError, one_line
 from asrkd.extras import import_optional
 from asrkd.files import refused
 
@@ -35,6 +35,8 @@ _DISK = (
 )
 # Seconds after which a hub that does not answer is told.
 _PATIENCE = 10
+# A hub that does not answer within this time is taken for unreachable, where a model may be in the cache.
+_MODEL_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,47 @@ def upload_if_new(repo: str, name: str, content: bytes, message: str) -> bool:
             path_or_fileobj=content, path_in_repo=name, repo_id=repo, repo_type="dataset", commit_message=message
         )
     return True
+
+
+def model_folder(what: str, name: str, wanted: Callable[[Sequence[str]], Sequence[str]], kind: str) -> Path:
+    """The folder of a model: `name` itself, or the copy that the hub's client keeps, fetched where it is not complete.
+
+    Args:
+        what: the model, for an error.
+        wanted: of the files that the hub has, patterns of those to fetch.
+        kind: what it is to be loaded as, for an error.
+
+    Raises:
+        ModelError: it is neither a folder, nor in the cache, nor on a hub that answers.
+        DependencyError: huggingface_hub is not installed.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or name.startswith((".", "/", "~", os.sep)) or name.count("/") > 1:
+        raise ModelError(
+            f"{what}: {name!r} cannot be loaded as {kind}: it is {'a file' if folder.exists() else 'not there'}; give the folder that its tool wrote (for "
+            "transformers save_pretrained: config.json, weights, tokenizer and feature extractor), or a name on the hub"
+        )
+    hub = import_optional("huggingface_hub", f"{what} needs huggingface_hub")
+    try:
+        # One request that is not repeated, before those that are.
+        listed = hub.HfApi().model_info(name, timeout=_MODEL_SECONDS)
+    except Exception as unanswered:  # of the network, of the hub, of the name
+        try:
+            return Path(hub.snapshot_download(name, local_files_only=True))
+        except Exception:
+            raise ModelError(
+                f"{what}: {name!r} cannot be loaded as {kind}: it is not a folder here, not in the hub's cache, and the hub cannot give it "
+                f"({one_line(unanswered)[:200]}); correct the name, or give a folder that was downloaded where there is a network"
+            ) from None
+    patterns = wanted([file.rfilename for file in listed.siblings or []])
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=list(patterns), revision=listed.sha))
+    except Exception as error:
+        raise ModelError(
+            f"{what}: {name!r} cannot be downloaded ({one_line(error)[:200]}); run it again, or give a folder that was downloaded elsewhere"
+        ) from None
 
 
 @contextmanager

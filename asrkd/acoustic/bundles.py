@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from asrkd import fingerprint
 from asrkd.acoustic.kinds import Request, kind
-from asrkd.acoustic.model import AcousticModel, identity, one_line
+from asrkd.acoustic.model import AcousticModel, identity
 from asrkd.acoustic.token_classes import classes_of
 from asrkd.corpus.waveform import Waveform, law_of_convolutions
-from asrkd.errors import ModelError
+from asrkd.errors import ModelError, one_line
 
 
 @kind("torchaudio:BUNDLE", "A CTC bundle of torchaudio.pipelines, such as WAV2VEC2_ASR_BASE_960H.")

@@ -7,9 +7,9 @@ import dataclasses
 from torch import nn
 
 from asrkd.acoustic.kinds import Request, kind
-from asrkd.acoustic.model import AcousticModel, one_line
+from asrkd.acoustic.model import AcousticModel
 from asrkd.callables import find_callable
-from asrkd.errors import AsrkdError, ConfigError, ModelError
+from asrkd.errors import AsrkdError, ConfigError, ModelError, one_line
 
 
 @kind("python:package.module:factory", "A function of your own that returns an asrkd.acoustic.AcousticModel.")

@@ -18,12 +18,12 @@ from asrkd import text
 from asrkd.acoustic.description import description_path
 from asrkd.acoustic.graph_front_ends import GraphFrontEnd, named_front_end
 from asrkd.acoustic.measured_frames import NoFrameLaw, measured_law
-from asrkd.acoustic.model import AcousticModel, identity, one_line
+from asrkd.acoustic.model import AcousticModel, identity
 from asrkd.acoustic.token_classes import classes_of
 from asrkd.corpus.token_table import read_table
 from asrkd.corpus.topology import BLANK
 from asrkd.corpus.waveform import Waveform
-from asrkd.errors import AsrkdError, ModelError
+from asrkd.errors import AsrkdError, ModelError, one_line
 
 # Names of the two inputs, by toolkit; whether the features come before the frames.
 LAYOUTS: dict[tuple[str, ...], tuple[str, bool]] = {

@@ -15,7 +15,7 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.units import tokenizer_of_units
 from asrkd.corpus.waveform import AnyFrontEnd
-from asrkd.errors import AsrkdError, ConfigError, ModelError
+from asrkd.errors import AsrkdError, ConfigError, ModelError, one_line
 
 
 class ModelFailure(ModelError):
@@ -222,12 +222,6 @@ def is_out_of_memory(error: Exception) -> bool:
     # Of torch on a CPU, and of onnxruntime (its arenas on a CPU and on CUDA).
     signs = ("can't allocate memory", "not enough memory", "Failed to allocate memory", "CUDA out of memory")
     return any(sign in text for sign in signs)
-
-
-def one_line(error: BaseException) -> str:
-    """An error of another library in one line: what it says, or its kind where it says nothing."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def identity(weights: Any, code: Any, front_end: AnyFrontEnd, inventory: Inventory, subsampling_factor: int) -> str:

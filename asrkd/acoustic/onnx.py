@@ -15,8 +15,8 @@ from asrkd.acoustic.foreign_graphs import LAYOUTS, foreign, layouts_in_words
 from asrkd.acoustic.foreign_graphs import described as read_front_end
 from asrkd.acoustic.graph_front_ends import sherpa_front_end
 from asrkd.acoustic.kinds import Request, kind
-from asrkd.acoustic.model import AcousticModel, identity, one_line
-from asrkd.errors import ModelError
+from asrkd.acoustic.model import AcousticModel, identity
+from asrkd.errors import ModelError, one_line
 from asrkd.extras import import_optional
 
 INPUTS, OUTPUTS = ("features", "feature_lengths"), ("logits", "logit_lengths")

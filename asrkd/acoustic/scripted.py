@@ -14,8 +14,8 @@ from asrkd.acoustic.description import description_path, read_description
 from asrkd.acoustic.foreign_graphs import LAYOUTS, described_whole, foreign
 from asrkd.acoustic.foreign_graphs import described as read_front_end
 from asrkd.acoustic.kinds import Request, kind
-from asrkd.acoustic.model import AcousticModel, identity, one_line
-from asrkd.errors import ModelError
+from asrkd.acoustic.model import AcousticModel, identity
+from asrkd.errors import ModelError, one_line
 
 FOREIGN = {names for names, (toolkit, _) in LAYOUTS.items() if toolkit != "asrkd"}
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from asrkd import checkpoint, fingerprint
 from asrkd.acoustic.kinds import Request, kind
-from asrkd.acoustic.model import AcousticModel, identity, one_line
+from asrkd.acoustic.model import AcousticModel, identity
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer, tokenizer_from_dict, tokenizer_to_dict
-from asrkd.errors import AsrkdError, ModelError
+from asrkd.errors import AsrkdError, ModelError, one_line
 from asrkd.models import build_model, to_int8
 
 FINAL = "final.pt"

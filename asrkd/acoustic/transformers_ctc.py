@@ -15,11 +15,11 @@ from asrkd.acoustic.extractor import Extractor
 from asrkd.acoustic.hub import ctc_folder, split_name
 from asrkd.acoustic.kinds import Request, kind
 from asrkd.acoustic.measured_frames import NoFrameLaw, measured_law
-from asrkd.acoustic.model import AcousticModel, identity, one_line
+from asrkd.acoustic.model import AcousticModel, identity
 from asrkd.acoustic.token_classes import classes_of
 from asrkd.acoustic.transformers_text import text_tokenizer
 from asrkd.corpus.waveform import Waveform
-from asrkd.errors import AsrkdError, ModelError
+from asrkd.errors import AsrkdError, ModelError, one_line
 from asrkd.extras import import_optional
 
 _OF_HEADS = (

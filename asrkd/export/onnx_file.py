@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asrkd.acoustic.model import one_line
-from asrkd.errors import ModelError
+from asrkd.errors import ModelError, one_line
 from asrkd.extras import import_optional
 
 # float32 sums in another order; logits are of the size of 10.

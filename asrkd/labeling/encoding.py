@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from asrkd.acoustic import AcousticModel, ModelFailure, is_out_of_memory
-from asrkd.acoustic.model import one_line
 from asrkd.acoustic.probe import works
-from asrkd.errors import ModelError
+from asrkd.errors import ModelError, one_line
 from asrkd.labeling.layer import LayerEncoder
 from asrkd.labeling.reading import CutFeatures
 from asrkd.models.layer import tapped

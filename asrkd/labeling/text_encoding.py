@@ -9,9 +9,8 @@ from typing import Any
 
 from asrkd import text
 from asrkd.acoustic import is_out_of_memory
-from asrkd.acoustic.model import one_line
 from asrkd.corpus.text_flags import judge
-from asrkd.errors import AsrkdError, ModelError
+from asrkd.errors import AsrkdError, ModelError, one_line
 from asrkd.labeling.reading import CutFeatures
 from asrkd.targets.token_codec import TokenLists, WrittenTokens
 from asrkd.text_teachers.settings import TextSettings

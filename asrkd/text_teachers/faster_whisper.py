@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from asrkd import fingerprint
-from asrkd.acoustic.hub import model_folder
 from asrkd.errors import ModelError
 from asrkd.extras import import_optional
+from asrkd.hub import model_folder
 from asrkd.text_teachers.settings import TextSettings
 from asrkd.text_teachers.teacher import Samples, TextTeacher, Transcription, Word, WrittenText, failure
 

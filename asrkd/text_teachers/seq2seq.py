@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from asrkd import fingerprint
-from asrkd.acoustic.hub import model_folder
 from asrkd.errors import ModelError
 from asrkd.extras import import_optional
+from asrkd.hub import model_folder
 from asrkd.text_teachers.settings import TextSettings
 from asrkd.text_teachers.teacher import Samples, TextTeacher, Transcription, WrittenText, failure
 from asrkd.text_teachers.whisper import WhisperPrompt, whisper_prompt

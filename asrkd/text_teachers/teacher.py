@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from asrkd.acoustic.model import one_line
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.errors import AsrkdError, ModelError
+from asrkd.errors import AsrkdError, ModelError, one_line
 from asrkd.text_teachers.settings import TextSettings
 
 Samples = NDArray[np.float32]
