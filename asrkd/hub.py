@@ -152,6 +152,13 @@ def upload_if_new(repo: str, name: str, content: bytes, message: str) -> bool:
     return True
 
 
+def transformers_files(files: Sequence[str]) -> list[str]:
+    """Patterns of what a model of transformers needs of the `files` of its repository: not both forms of its weights, and no adapters."""
+    weights = [one for one in files if one.endswith((".safetensors", ".bin")) and not one.startswith("adapter.")]
+    safe = [file for file in weights if file.endswith(".safetensors")]
+    return ["*.json", "*.txt", "*.model", "*.jinja", *(safe or weights)]
+
+
 def model_folder(what: str, name: str, wanted: Callable[[Sequence[str]], Sequence[str]], kind: str) -> Path:
     """The folder of a model: `name` itself, or the copy that the hub's client keeps, fetched where it is not complete.
 

@@ -99,6 +99,7 @@ def ensemble(request: Request) -> AcousticModel:
         log_prior=_mean_prior(members, settings.weights),
         own=all(member.own for member in members),
         tokenizer=next((member.tokenizer for member in members if member.tokenizer is not None), None),
+        max_features=min((member.max_features for member in members if member.max_features is not None), default=None),
     )
 
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from asrkd.errors import ModelError
-from asrkd.hub import model_folder
-
-_SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
-_WEIGHTS = ("*.safetensors", "*.bin")
-ADAPTERS = "adapter.*"
+from asrkd.hub import model_folder, transformers_files
 
 
 def split_name(spec: str, argument: str, keys: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -45,9 +40,9 @@ def ctc_folder(spec: str, name: str, adapter: str = "") -> Path:
     """
 
     def wanted(files: Sequence[str]) -> list[str]:
-        weights = [one for one in files if any(fnmatch(one, form) for form in _WEIGHTS) and not fnmatch(one, ADAPTERS)]
-        if any(file.endswith(".safetensors") for file in weights):
-            weights = [file for file in weights if file.endswith(".safetensors")]
-        return [*_SETTINGS, *weights, *(f"adapter.{adapter}.{ending}" for ending in ("safetensors", "bin") if adapter)]
+        return [
+            *transformers_files(files),
+            *(f"adapter.{adapter}.{ending}" for ending in ("safetensors", "bin") if adapter),
+        ]
 
     return model_folder(f"model {spec!r}", name, wanted, "a CTC model of transformers")

@@ -14,8 +14,8 @@ from asrkd import fingerprint
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.units import tokenizer_of_units
-from asrkd.corpus.waveform import AnyFrontEnd
-from asrkd.errors import AsrkdError, ConfigError, ModelError, one_line
+from asrkd.corpus.waveform import AnyFrontEnd, longest_seconds
+from asrkd.errors import AsrkdError, ConfigError, CorpusError, ModelError, one_line
 
 
 class ModelFailure(ModelError):
@@ -47,6 +47,7 @@ class AcousticModel:
         one_by_one: the model gets one utterance at a time, without padding, because its output would depend on the others of a batch.
         tokenizer: what its units spell; None where it brings none.
         own: the model is one of asrkd's, whose tests show that its output does not depend on the batch.
+        max_features: frames of an utterance's features that the model takes at most, such as a Whisper encoder's 30 s; None for any number.
     """
 
     network: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -61,6 +62,7 @@ class AcousticModel:
     one_by_one: bool = False
     own: bool = False
     tokenizer: Tokenizer | None = field(default=None, compare=False, repr=False)
+    max_features: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -79,6 +81,19 @@ class AcousticModel:
             raise ModelError(
                 f"model {self.spec!r} has log-priors that are NaN or infinite, which its posteriors cannot be divided by; give each class a "
                 "prior above 0"
+            )
+
+    @property
+    def max_seconds(self) -> float:
+        """The longest utterance that the model takes."""
+        return longest_seconds(self.front_end, self.max_features)
+
+    def check_length(self, num_features: int, what: str) -> None:
+        """Raise `CorpusError` for an utterance, named by `what`, of more frames of features than the model takes."""
+        if self.max_features is not None and num_features > self.max_features:
+            seconds = self.front_end.frame_law().lengths_of(num_features)[0] / self.front_end.sampling_rate
+            raise CorpusError(
+                f"{what} is {seconds:.2f} s long, but model {self.spec!r} takes {self.max_seconds:g} s at a time; split it (asrkd segment --max-seconds)"
             )
 
     def log_probs(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

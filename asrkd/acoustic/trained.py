@@ -13,9 +13,9 @@ from torch import Tensor
 from asrkd import checkpoint, fingerprint
 from asrkd.acoustic.kinds import Request, kind
 from asrkd.acoustic.model import AcousticModel, identity
-from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer, tokenizer_from_dict, tokenizer_to_dict
+from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict
 from asrkd.errors import AsrkdError, ModelError, one_line
 from asrkd.models import build_model, to_int8
 
@@ -42,7 +42,7 @@ class TrainedModel:
     weights: Mapping[str, Tensor]
     factory: str
     args: Mapping[str, Any]
-    front_end: FrontEnd
+    front_end: AnyFrontEnd
     inventory: Inventory
     subsampling_factor: int
     log_prior: Tensor | None = None
@@ -81,7 +81,7 @@ class TrainedModel:
                 content["model"],
                 content["model_factory"],
                 content["model_args"],
-                FrontEnd.from_dict(content["front_end"]),
+                front_end_from_dict(content["front_end"]),
                 Inventory.from_dict(content["inventory"]),
                 int(content["subsampling_factor"]),
                 content.get("log_prior"),
@@ -129,6 +129,7 @@ def trained(request: Request) -> AcousticModel:
         log_prior=content.log_prior,
         own=content.factory.startswith("asrkd.models:"),
         tokenizer=content.tokenizer,
+        max_features=getattr(network, "max_features", None),
     )
 
 

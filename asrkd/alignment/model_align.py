@@ -116,7 +116,9 @@ class ModelAligner:
         if spoken.cepstra.silent:
             raise CorpusError(f"{what} is digital silence: all its samples are equal; leave it out")
         graph = self._graph(what, spoken.text, spoken.num_frames)
-        scores = self._scores(self.speech.features(place, self.model.front_end))
+        features = self.speech.features(place, self.model.front_end)
+        self.model.check_length(len(features), what)
+        scores = self._scores(features)
         path = self._path(what, text, scores, graph)
         timeline = of_state_path(path, graph, text, self.inventory)
         self.summary.add(Example(spoken.id, text, _gain(scores, path, graph), timeline), quiet_start=spoken.quiet_start)

@@ -19,7 +19,8 @@ from asrkd import config
 from asrkd.acoustic import load_model
 from asrkd.cli import options
 from asrkd.cli.progress import PlanProgress, ProgressBar
-from asrkd.corpus.front_end import PRESETS, FrontEnd
+from asrkd.corpus.front_end import PRESETS
+from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.corpus.where import parse_where
 from asrkd.files import check_file
 from asrkd.labeling import job, scheduler
@@ -93,7 +94,8 @@ def plan_command(
     """
     settings = None
     if front_end:
-        settings = FrontEnd.from_dict({"preset": front_end} if front_end in PRESETS else config.read_yaml(front_end))
+        given = {"preset": front_end} if front_end in PRESETS else config.read_yaml(front_end)
+        settings = front_end_from_dict(given)
     show = PlanProgress()
     made = planning.plan(
         cuts,

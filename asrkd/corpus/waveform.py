@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 
 from asrkd import fingerprint
+from asrkd.config import check, section, setting
 from asrkd.corpus.frame_law import FrameLaw
 from asrkd.corpus.front_end import FrontEnd, check_samples
-from asrkd.errors import ConfigError
 
 KIND = "waveform"
 _LATER: dict[str, Any] = {"begin": 0, "needed": None}
@@ -25,25 +26,23 @@ class Waveform:
 
     Convolutions without padding, of kernels k_i and strides s_i, see windows of 1 + sum_i (k_i - 1) prod_{j<i} s_j samples every
     prod_i s_i samples (Wav2Vec2: 400 and 320, 25 and 20 ms).
-
-    Attributes:
-        sampling_rate: hertz.
-        window, shift: samples.
-        normalize: subtract the utterance's mean and divide by its deviation, as models of the `large` Wav2Vec2 kind want.
-        begin, needed: of the first window, where it reaches over the edge of the signal (`FrameLaw`); models that pad have these.
     """
 
-    sampling_rate: int
-    window: int = 400
-    shift: int = 320
+    sampling_rate: int = setting(at_least=1)
+    """Hertz."""
+    window: int = setting(400, at_least=1)
+    """Samples of a window."""
+    shift: int = setting(320, at_least=1)
+    """Samples from one window to the next."""
     normalize: bool = False
+    """Subtract the utterance's mean and divide by its deviation, as models of the `large` Wav2Vec2 kind want."""
     begin: int = 0
+    """First sample of the first window, below 0 where it reaches over the edge of the signal (`FrameLaw`), in models that pad."""
     needed: int | None = None
+    """Fewest samples that make a window; null for the window itself."""
 
     def __post_init__(self) -> None:
-        for name in ("sampling_rate", "window", "shift"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"waveform: {name} is {getattr(self, name)}, but must be at least 1")
+        check(self, "front_end")
 
     @property
     def feature_dim(self) -> int:
@@ -84,6 +83,13 @@ class Waveform:
 AnyFrontEnd = FrontEnd | Waveform
 
 
+def longest_seconds(front_end: AnyFrontEnd, max_features: int | None) -> float:
+    """Of the audio that makes at most `max_features` frames of features; None for any number."""
+    if max_features is None:
+        return math.inf
+    return front_end.frame_law().lengths_of(max_features)[1] / front_end.sampling_rate
+
+
 def law_of_convolutions(kernels: list[int], strides: list[int]) -> tuple[int, int]:
     """Window and shift in samples of a stack of convolutions without padding."""
     window, shift = 1, 1
@@ -96,11 +102,8 @@ def front_end_from_dict(values: Mapping[str, Any]) -> AnyFrontEnd:
     """The inverse of `to_dict` of either front end.
 
     Raises:
-        ConfigError: unknown settings.
+        ConfigError: an unknown key, or a value that cannot be used.
     """
     if values.get("kind") != KIND:
         return FrontEnd.from_dict(values)
-    try:
-        return Waveform(**{name: value for name, value in values.items() if name != "kind"})
-    except TypeError as error:
-        raise ConfigError(f"front end {dict(values)!r} cannot be used: {error}") from None
+    return section(Waveform, {name: value for name, value in values.items() if name != "kind"}, "front_end")

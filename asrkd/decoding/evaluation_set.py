@@ -87,7 +87,7 @@ class AcousticScores:
     Raises:
         ModelError: a model that needs priors has none.
         ConfigError: a blank penalty for a model without blank.
-        CorpusError: while it is iterated, audio that cannot be read.
+        CorpusError: while it is iterated, audio that cannot be read, or is longer than what the model takes.
     """
 
     def __init__(
@@ -116,7 +116,9 @@ class AcousticScores:
         for cut in iterate(map(to_cut, self.test_set.cuts), what=self.test_set.name):
             samples = read_audio(cut, rate)
             self.audio_seconds += len(samples) / rate
-            pending.append((cut.id, self.model.front_end(torch.from_numpy(samples))))
+            features = self.model.front_end(torch.from_numpy(samples))
+            self.model.check_length(len(features), f"cut {cut.id!r} of {self.test_set.name!r}")
+            pending.append((cut.id, features))
             if len(pending) == self.batch:
                 yield from self._scores(pending)
                 pending = []

@@ -15,8 +15,8 @@ import numpy as np
 from asrkd import fingerprint, text
 from asrkd.acoustic import load_model
 from asrkd.corpus.cuts import iterate_json
-from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.transcripts import transcript_of
+from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.corpus.where import Where
 from asrkd.corpus.windows import OWNS, check_frame_shift
 from asrkd.errors import ConfigError, CorpusError, StoreError
@@ -52,7 +52,7 @@ def plan(
     codebooks: str = "",
     unit_hours: float = 1.0,
     where: Sequence[Where] = (),
-    front_end: FrontEnd | None = None,
+    front_end: AnyFrontEnd | None = None,
     channel: int | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Store:

@@ -13,7 +13,7 @@ import torch
 
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import AsrkdError, ConfigError
-from asrkd.labeling.reading import CutBatch, CutJson, SampleInput, read_batch
+from asrkd.labeling.reading import NO_LIMIT, CutBatch, CutJson, LengthLimit, SampleInput, read_batch
 from asrkd.labeling.stop import follow_the_parent
 from asrkd.processes import ended, starting
 from asrkd.store.embedding import Embedding
@@ -35,6 +35,7 @@ class Readers(Generic[Tag]):
         seconds: timeout for reading a batch. Then, or when the process dies, its cuts are read one by one and the one that is to
             blame is bad.
         samples: what is read for a text teacher.
+        limit: the longest cut that is read.
     """
 
     def __init__(
@@ -45,12 +46,13 @@ class Readers(Generic[Tag]):
         processes: int,
         seconds: float,
         samples: SampleInput | None = None,
+        limit: LengthLimit = NO_LIMIT,
     ) -> None:
         if processes < 0:
             raise ConfigError(f"readers is {processes}, but must be at least 0")
         if not seconds > 0:
             raise ConfigError(f"read_seconds is {seconds}, but must be above 0")
-        self._what, self._seconds = (front_end, embedding, samples), seconds
+        self._what, self._seconds = (front_end, embedding, samples, limit), seconds
         self._closed = False
         self._readers = [_Reader(*self._what) for _ in range(processes)]
 

@@ -22,7 +22,6 @@ from asrkd.store.embedding import Embedding
 
 # Frames of features in a batch, padding included. Fixed, because a shard's bytes may depend on the batches.
 BATCH_FRAMES = 8000
-# A teacher sees a cut as a whole, so its memory bounds a cut.
 MAX_SECONDS = 7200.0
 _NO_FEATURES = np.zeros((0, 1), np.float32)
 
@@ -32,16 +31,29 @@ class SampleInput:
     """What a text teacher is given in place of features: samples.
 
     Attributes:
-        teacher: its spec, for messages.
         sampling_rate: of the samples, hertz.
-        max_seconds: the longest cut that it takes.
         batch_size: cuts in a batch.
     """
 
-    teacher: str
     sampling_rate: int
-    max_seconds: float
     batch_size: int
+
+
+@dataclass(frozen=True)
+class LengthLimit:
+    """The longest cut that a teacher takes.
+
+    Attributes:
+        teacher: for messages.
+        seconds: the longest one.
+    """
+
+    teacher: str
+    seconds: float
+
+
+# A teacher sees a cut as a whole, so its memory bounds a cut, whatever the teacher.
+NO_LIMIT = LengthLimit("a teacher", MAX_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -92,26 +104,34 @@ def batches(
 
 
 def read_batch(
-    cuts: Sequence[CutJson], front_end: AnyFrontEnd, embedding: Embedding, samples: SampleInput | None = None
+    cuts: Sequence[CutJson],
+    front_end: AnyFrontEnd,
+    embedding: Embedding,
+    samples: SampleInput | None = None,
+    limit: LengthLimit = NO_LIMIT,
 ) -> CutBatch:
     """Read the audio of cuts and make their features; a cut that cannot be used is bad."""
     heard, bad = [], {}
     for cut in cuts:
         try:
-            heard.append(_hear(cut, front_end, embedding, samples))
+            heard.append(_hear(cut, front_end, embedding, samples, limit))
         except CorpusError as error:
             bad[cut["id"]] = str(error)
     return CutBatch(heard, bad)
 
 
 def _hear(
-    cut_json: CutJson, front_end: AnyFrontEnd, embedding: Embedding, sample_input: SampleInput | None
+    cut_json: CutJson,
+    front_end: AnyFrontEnd,
+    embedding: Embedding,
+    sample_input: SampleInput | None,
+    limit: LengthLimit,
 ) -> CutFeatures:
     cut = to_cut(cut_json)
-    if sample_input is not None and cut.duration > sample_input.max_seconds:
+    if cut.duration > limit.seconds and limit is not NO_LIMIT:
         raise CorpusError(
-            f"cut {cut.id!r} is {cut.duration:.2f} s long, but text teacher {sample_input.teacher!r} takes {sample_input.max_seconds:g} s at a time. "
-            "Split it (asrkd segment --max-seconds) and plan again"
+            f"cut {cut.id!r} is {cut.duration:.2f} s long, but {limit.teacher} takes {limit.seconds:g} s at a time. Split it (asrkd segment --max-seconds) "
+            "and plan again"
         )
     if cut.duration > MAX_SECONDS:
         raise CorpusError(

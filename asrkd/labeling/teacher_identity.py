@@ -37,7 +37,7 @@ class Planned(NamedTuple):
 
 
 def planned_identity(
-    teacher: str | None, codec: str | None, embed: str, autocast: str, compile: bool, front_end: FrontEnd | None
+    teacher: str | None, codec: str | None, embed: str, autocast: str, compile: bool, front_end: AnyFrontEnd | None
 ) -> Planned:
     """The identity of a store, and what else its teacher brings."""
     if teacher is not None and is_text_spec(teacher):
@@ -66,7 +66,8 @@ def planned_identity(
         raise ConfigError("front_end is given with a teacher; the teacher brings its own front end")
     loaded = load_model(teacher)
     identity = teacher_identity(loaded, codec=parse_codec(codec or DEFAULT_CODEC), embed=embed)
-    return Planned(dataclasses.replace(identity, autocast=autocast, compile=compile), tokenizer=spelled_by(loaded))
+    identity = dataclasses.replace(identity, autocast=autocast, compile=compile)
+    return Planned(identity, min(loaded.max_seconds, MAX_SECONDS), spelled_by(loaded))
 
 
 def spelled_by(teacher: AcousticModel) -> Tokenizer | None:

@@ -10,7 +10,7 @@ import torch
 from asrkd.acoustic import AcousticModel
 from asrkd.labeling.encoding import Encoded, encode, packed, pad
 from asrkd.labeling.layer import open_encoder
-from asrkd.labeling.reading import CutFeatures, SampleInput
+from asrkd.labeling.reading import NO_LIMIT, CutFeatures, LengthLimit, SampleInput
 from asrkd.labeling.text_encoding import columns_of_text, transcribe
 from asrkd.store import Store
 from asrkd.text_teachers import TextTeacher, Transcription
@@ -23,10 +23,14 @@ class TeacherPass(Protocol):
 
     Attributes:
         samples: what it is given in place of features; None for features.
+        limit: the longest cut that it takes.
     """
 
     @property
     def samples(self) -> SampleInput | None: ...
+
+    @property
+    def limit(self) -> LengthLimit: ...
 
     def ready(self, heard: Sequence[CutFeatures]) -> Any:
         """The input of a batch; made ahead, in another thread."""
@@ -49,8 +53,13 @@ def pass_of(store: Store, teacher: AnyTeacher | None) -> TeacherPass:
     return _Text(teacher) if isinstance(teacher, TextTeacher) else _Frames(store, teacher)
 
 
+def _limit(teacher: str, seconds: float) -> LengthLimit:
+    return NO_LIMIT if seconds > NO_LIMIT.seconds else LengthLimit(teacher, seconds)
+
+
 class _NoTeacher:
     samples = None
+    limit = NO_LIMIT
 
     def ready(self, heard: Sequence[CutFeatures]) -> None:
         return None
@@ -67,6 +76,7 @@ class _Frames:
 
     def __init__(self, store: Store, teacher: AcousticModel) -> None:
         self._identity, self._teacher, self._layer = store.identity, teacher, open_encoder(store)
+        self.limit = _limit(f"teacher {teacher.spec!r}", teacher.max_seconds)
         self._pin = torch.device(teacher.device).type == "cuda"
 
     def ready(self, heard: Sequence[CutFeatures]) -> torch.Tensor:
@@ -83,7 +93,8 @@ class _Frames:
 class _Text:
     def __init__(self, teacher: TextTeacher) -> None:
         self._teacher = teacher
-        self.samples = SampleInput(teacher.spec, teacher.sampling_rate, teacher.max_seconds, teacher.batch_size)
+        self.samples = SampleInput(teacher.sampling_rate, teacher.batch_size)
+        self.limit = _limit(f"text teacher {teacher.spec!r}", teacher.max_seconds)
 
     def ready(self, heard: Sequence[CutFeatures]) -> None:
         return None

@@ -84,6 +84,7 @@ class Labeler:
             processes=readers,
             seconds=read_seconds,
             samples=self._pass.samples,
+            limit=self._pass.limit,
         )
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="asrkd-writer")
 

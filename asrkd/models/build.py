@@ -11,6 +11,7 @@ from torch import nn
 
 from asrkd.callables import check_spec, find_callable
 from asrkd.config import check, setting
+from asrkd.corpus.waveform import AnyFrontEnd, Waveform
 from asrkd.errors import ConfigError, MismatchError
 
 
@@ -48,21 +49,29 @@ def build_model(factory: str, args: Mapping[str, Any], *, input_dim: int, num_cl
 
 
 @torch.no_grad()
-def check_model(model: nn.Module, input_dim: int, num_classes: int, subsampling_factor: int = 1) -> None:
+def check_model(model: nn.Module, front_end: AnyFrontEnd, num_classes: int, subsampling_factor: int = 1) -> None:
     """Run a small batch and see that logits and lengths are what the protocol and the frame law say.
+
+    A model with a method `check_front_end` is asked first whether it takes these features.
 
     Raises:
         MismatchError: not a pair of tensors, or another number of utterances, classes or frames.
     """
+    if hasattr(model, "check_front_end"):
+        model.check_front_end(front_end)
     lengths = torch.tensor([13, 8])
     expected = -(-lengths // subsampling_factor)
+    if isinstance(front_end, Waveform):
+        law = front_end.frame_law(subsampling_factor)
+        lengths = torch.tensor([law.lengths_of(count)[0] for count in (13, 8)])
+        expected = torch.tensor([13, 8])
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     # Each module's own mode: a factory may have frozen a part of the model.
     training = {module: module.training for module in model.modules()}
     model.eval()
     state = torch.random.get_rng_state()
     try:
-        result = model(torch.randn(2, 13, input_dim).to(device), lengths.to(device))
+        result = model(torch.randn(2, int(lengths[0]), front_end.feature_dim).to(device), lengths.to(device))
     finally:
         torch.random.set_rng_state(state)
         for module, mode in training.items():
@@ -75,7 +84,7 @@ def check_model(model: nn.Module, input_dim: int, num_classes: int, subsampling_
     logits, found = result
     if logits.dim() != 3 or logits.shape[0] != 2:
         raise MismatchError(
-            f"the model gives logits of shape {tuple(logits.shape)} for a batch of 2 utterances of 13 frames, but they must "
+            f"the model gives logits of shape {tuple(logits.shape)} for a batch of 2 utterances, but they must "
             "be (utterances, frames, classes); the batch comes first"
         )
     if logits.shape[2] != num_classes:
@@ -89,6 +98,11 @@ def check_model(model: nn.Module, input_dim: int, num_classes: int, subsampling_
             f"a subsampling factor of {subsampling_factor} makes {expected.tolist()}; its frames would be shifted against "
             "the targets. Pad the model's input, or set model.subsampling_factor"
         )
+
+
+def checkpoint_args(model: nn.Module, args: Mapping[str, Any]) -> dict[str, Any]:
+    """What builds a model again without anything but its weights: `args`, unless it says so itself (an attribute `checkpoint_args`)."""
+    return dict(getattr(model, "checkpoint_args", args))
 
 
 def count_parameters(model: nn.Module) -> int:

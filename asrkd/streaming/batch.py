@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import MismatchError
 from asrkd.streaming.pending import FeatureChanges, PendingFeatures, PendingSamples
 from asrkd.targets.packed import PackedTargets
@@ -167,7 +168,7 @@ def collate(
     layouts: Mapping[str, Layout] | None = None,
     unpack: bool = False,
     vocabulary_map: VocabularyMap | None = None,
-    front_end: FrontEnd | None = None,
+    front_end: AnyFrontEnd | None = None,
     changes: FeatureChanges | None = None,
 ) -> Batch:
     """Pad and join utterances.
@@ -197,7 +198,11 @@ def collate(
             if name == POSTERIORS and vocabulary_map:
                 streams[name] = vocabulary_map(cast(SparseTargets, streams[name]))
     samples = [one.pending for one in utterances if one.pending]
-    pending = PendingFeatures.join(samples, front_end, changes) if samples and front_end and changes else None
+    pending = (
+        PendingFeatures.join(samples, front_end, changes)
+        if samples and isinstance(front_end, FrontEnd) and changes
+        else None
+    )
     if step_frames is None:
         step_frames = sum(utterance.num_frames for utterance in utterances)
     return Batch(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrkd.corpus.audio import read_audio
-from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.store.reader import Store
 from asrkd.targets.sparse import SparseTargets
@@ -164,7 +164,7 @@ def targets_of(cuts: Sequence[MonoCut], num_frames: Sequence[int]) -> SparseTarg
 class FrontEndFeatures(BatchIO):
     """lhotse's input strategy with asrkd's front end: (N, T, F) features and (N,) lengths from the audio of cuts."""
 
-    def __init__(self, front_end: FrontEnd) -> None:
+    def __init__(self, front_end: AnyFrontEnd) -> None:
         super().__init__()
         self.front_end = front_end
 
@@ -199,7 +199,7 @@ class SoftTargetDataset(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        front_end: FrontEnd,
+        front_end: AnyFrontEnd,
         *,
         subsampling_factor: int = 1,
         cut_transforms: Sequence[Any] = (),

@@ -12,7 +12,7 @@ import torch
 from asrkd import fingerprint
 from asrkd.config import check, setting
 from asrkd.corpus.augment import Augment
-from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import AsrkdError, ConfigError, MismatchError
 from asrkd.prefetch import Prefetch
 from asrkd.processes import leave_when_done, starting
@@ -87,7 +87,7 @@ class Loader:
         self,
         sources: Mapping[str, Source],
         *,
-        front_end: FrontEnd,
+        front_end: AnyFrontEnd,
         subsampling_factor: int | None = None,
         max_frames: int,
         max_utterances: int,

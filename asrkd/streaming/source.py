@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +39,7 @@ class Source:
         rows: reads the utterances.
         repeat: whether the source starts afresh at its end; otherwise a stream ends with it.
         num_frames: (U,) output frames of each utterance, looked up by position.
+        num_too_long: utterances left out by `max_seconds` alone.
         fingerprint: of the store's identity, of the utterances' places and lengths, and of the maps.
 
     Args:
@@ -47,6 +50,7 @@ class Source:
         audio: a lhotse manifest (JSON Lines) with the audio of a store that embeds none, joined by id.
         disk_cache: of row groups and of the catalog, for an object store.
         streams: of targets, to read; posteriors where they are there, others must be.
+        max_seconds: the longest utterance that the student takes; longer ones are left out.
 
     Raises:
         StoreError: no shard is finished, or one cannot be read.
@@ -68,6 +72,7 @@ class Source:
         audio: str = "",
         disk_cache: DiskCache | None = None,
         streams: Sequence[str] = (POSTERIORS,),
+        max_seconds: float = math.inf,
     ) -> None:
         self.name, self.repeat = name, repeat
         self.store = store
@@ -108,6 +113,14 @@ class Source:
         # The plan is made from these shards: a reader that meets another one refuses it.
         store.expect(index.shards[shards])
         self._selection = Selection(index, shards, chosen)
+        num_chosen = len(self._selection)
+        longest = store.identity.frame_law.lengths_of(self._selection.num_frames.max())[1]
+        if longest > max_seconds * store.identity.front_end.sampling_rate:
+            low, high = chosen.bounds.get("duration", (None, None))
+            high = max_seconds if high is None else min(high, max_seconds)
+            chosen = dataclasses.replace(chosen, bounds={**chosen.bounds, "duration": (low, high)})
+            self._selection = Selection(index, shards, chosen)
+        self.num_too_long = num_chosen - len(self._selection)
         if not len(self._selection):
             raise ConfigError(
                 f"source {name!r}: of {self._selection.available} utterances in {store.root!r} none is left by the filter {chosen}; "

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from asrkd.cache import FillCache
 from asrkd.corpus.augment import Augment, utterance_rng
 from asrkd.corpus.front_end import FrontEnd, check_samples
+from asrkd.corpus.waveform import AnyFrontEnd, Waveform
 from asrkd.errors import ConfigError, MismatchError, StoreError
 from asrkd.store.embedding import decode_audio
 from asrkd.streaming.batch import Utterance, soft_targets
@@ -38,12 +39,15 @@ class UtteranceReader:
         cache_mb: memory for clean data: decoded samples where `augment` changes samples, features otherwise.
         unpack: whether batches have unpacked targets; otherwise they have them as stored, and nothing may change them.
         filterbank: whether features are computed here; otherwise utterances have samples (`asrkd.streaming.pending`).
+
+    Raises:
+        ConfigError: changes of features, or features to be computed later, where the student reads samples.
     """
 
     def __init__(
         self,
         *,
-        front_end: FrontEnd,
+        front_end: AnyFrontEnd,
         subsampling_factor: int,
         augment: Augment,
         seed: int,
@@ -51,10 +55,13 @@ class UtteranceReader:
         unpack: bool = True,
         filterbank: bool = True,
     ) -> None:
+        stack = 1 if isinstance(front_end, Waveform) else front_end.stack
         self.front_end, self._filterbank = front_end, filterbank
         self._law = front_end.frame_law(subsampling_factor)
         self._augment = augment.samples
-        self.changes = FeatureChanges(augment.time_warp, augment.features, augment.views, front_end.stack)
+        self.changes = FeatureChanges(augment.time_warp, augment.features, augment.views, stack)
+        if isinstance(front_end, Waveform):
+            _check_of_samples(augment, filterbank)
         self._time_warp = augment.time_warp
         self.unpack = unpack
         self._augments = bool(augment.samples or augment.features or augment.time_warp or augment.views)
@@ -192,7 +199,7 @@ class UtteranceReader:
         embedding = rows.store.identity.embedding
         if embedding.column == "features":
             data = rows.payload(place, "features")
-            return _unwritten(embedding.features(data, facts["num_samples"], self.front_end, what))
+            return _unwritten(embedding.features(data, facts["num_samples"], cast(FrontEnd, self.front_end), what))
 
         if not self._augment:
             # Nothing changes the samples, so the front end needs to run only once.
@@ -229,6 +236,19 @@ class UtteranceReader:
 
     def _cached(self, key: tuple[str, Place], make: Any) -> NDArray[Any]:
         return self._cache.get(key, make, lambda array: array.nbytes)
+
+
+def _check_of_samples(augment: Augment, filterbank: bool) -> None:
+    """Raise `ConfigError` for what cannot be done where the student reads samples."""
+    if augment.features or augment.views or augment.time_warp:
+        raise ConfigError(
+            "augment: time_masks, frequency_masks, frequency_warp and time_warp change frames of features, but the front end is kind: waveform, samples as they "
+            "are; leave them out, and let a pretrained encoder mask its own frames (model.args.settings: {mask_time_prob: 0.05})"
+        )
+    if not filterbank:
+        raise ConfigError(
+            "loader.features_on_device: is set, but the front end is kind: waveform, which computes no features; leave it out"
+        )
 
 
 def samples_of(

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from asrkd.corpus.augment import Augment
-from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import ConfigError
 from asrkd.streaming.batch import Utterance
 from asrkd.streaming.source import Source
@@ -30,7 +30,7 @@ class UtteranceView:
     def __init__(
         self,
         source: Source,
-        front_end: FrontEnd,
+        front_end: AnyFrontEnd,
         *,
         subsampling_factor: int | None = None,
         augment: Augment | None = None,

@@ -10,8 +10,8 @@ import torch
 
 from asrkd.config import BY_CONTENT, MAY_CHANGE, check, setting
 from asrkd.corpus.augment import AugmentConfig
-from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import InventoryConfig
+from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.distributed.config import ScaleConfig
 from asrkd.errors import ConfigError
 from asrkd.models.build import ModelConfig
@@ -49,8 +49,8 @@ class TrainConfig:
     """CPU threads of torch; 0 leaves the number to torch."""
     model: ModelConfig = setting(ModelConfig)
     """The model."""
-    front_end: dict[str, Any] = setting(dict, form=FrontEnd.from_dict)
-    """Keys of the front end that differ from its defaults (`asrkd.corpus.front_end`)."""
+    front_end: dict[str, Any] = setting(dict, form=front_end_from_dict)
+    """Keys of the front end that differ from its defaults (`asrkd.corpus.front_end`); with `kind: waveform` samples for a pretrained encoder (`asrkd.corpus.waveform`)."""
     inventory: InventoryConfig
     """The output units."""
     sources: dict[str, SourceConfig] = setting(dict)
@@ -134,6 +134,12 @@ class TrainConfig:
             yield (
                 "consistency.scale",
                 f"is {scale:g}, but the schedule has a sequence criterion, which sees one view; train it on from the finished run (init)",
+            )
+        if (steps := self.optimizer.freeze_steps) and self.scale.gtc_threshold:
+            yield (
+                "optimizer.freeze_steps",
+                f"is {steps}, but scale.gtc_threshold is set, too, which would keep the gradients of the frozen encoder and send them later; leave one of "
+                "them out",
             )
         for key in ("keep_best", "patience"):
             if getattr(self, key) and not self.dev:

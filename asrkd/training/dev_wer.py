@@ -102,7 +102,7 @@ class _Utterance(NamedTuple):
 
 
 def _log_probs(trainer: Trainer, model: AcousticModel) -> Iterator[_Utterance]:
-    for batch in dev_batches(trainer.config, trainer.front_end):
+    for batch in dev_batches(trainer.config, trainer.front_end, trainer.max_seconds):
         log_probs, lengths = model.log_probs(batch.features, batch.feature_lengths)
         for n, length in enumerate(lengths.tolist()):
             key, text = batch.ids[n], batch.texts[n]

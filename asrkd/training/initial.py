@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from asrkd.acoustic import TrainedModel
-from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import MismatchError
 from asrkd.models import build_model, check_model, quantized_parameters
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def make_students(
-    config: TrainConfig, front_end: FrontEnd, inventory: Inventory, device: torch.device
+    config: TrainConfig, front_end: AnyFrontEnd, inventory: Inventory, device: torch.device
 ) -> list[nn.Module]:
     """`mutual.students` models with random weights; the first, which is the result, on the device.
 
@@ -32,7 +32,7 @@ def make_students(
         for _ in range(config.mutual.students)
     ]
     students[0].to(device)
-    check_model(students[0], front_end.feature_dim, classes, settings.subsampling_factor)
+    check_model(students[0], front_end, classes, settings.subsampling_factor)
     if settings.int8:
         quantized_parameters(students[0])
     return students

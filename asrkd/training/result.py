@@ -9,7 +9,7 @@ from torch import nn
 
 from asrkd.acoustic import TrainedModel
 from asrkd.corpus.units import Units
-from asrkd.models import count_parameters
+from asrkd.models import checkpoint_args, count_parameters
 from asrkd.training.callback import Callback
 from asrkd.training.prior import mean_output
 
@@ -36,7 +36,7 @@ def _save(trainer: Trainer, model: nn.Module, path: Path) -> None:
     TrainedModel(
         model.state_dict(),
         config.model.factory,
-        config.model.args,
+        checkpoint_args(model, config.model.args),
         trainer.front_end,
         trainer.inventory,
         config.model.subsampling_factor,

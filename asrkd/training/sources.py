@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,13 +61,19 @@ class SourceConfig:
 
 
 def open_sources(
-    settings: Mapping[str, SourceConfig], inventory: Inventory, loader: LoaderConfig, *, streams: Sequence[str] = ()
+    settings: Mapping[str, SourceConfig],
+    inventory: Inventory,
+    loader: LoaderConfig,
+    *,
+    streams: Sequence[str] = (),
+    max_seconds: float = math.inf,
 ) -> dict[str, Source]:
     """The sources of a config, for a student with this inventory.
 
     Args:
         loader: how they are read.
         streams: of targets that soft sources give in addition to posteriors.
+        max_seconds: the longest utterance that the student takes.
 
     Raises:
         ConfigError: no utterance of a store is left.
@@ -114,6 +121,7 @@ def open_sources(
             audio=given.audio,
             disk_cache=disk_cache,
             streams=(POSTERIORS, *(streams if given.kind == "soft" else [TOKENS] if given.n_best > 1 else [])),
+            max_seconds=max_seconds,
         )
     return sources
 

@@ -62,6 +62,8 @@ def load_state(trainer: Trainer, path: Path) -> None:
         ) from None
     trainer.averaged.load_state_dict(state["averaged"])
     trainer.optimizer.load_state_dict(of_rank.get("optimizer", state["optimizer"]))
+    for group in trainer.optimizer.param_groups:
+        group.setdefault("scale", 1.0)  # earlier versions had one group and no scales
     trainer.loader.load_state_dict(state["loader"])
     trainer.parallel.load_state_dict(of_rank["parallel"])
     torch.random.set_rng_state(of_rank["torch_rng"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -15,23 +17,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from asrkd import files, fingerprint
 from asrkd.acoustic import TrainedModel
 from asrkd.corpus.augment import Augment
-from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict, longest_seconds
 from asrkd.distributed.parallel import Parallel
 from asrkd.distributed.ranks import join
 from asrkd.errors import AsrkdError
 from asrkd.models import rounded_weights
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
+from asrkd.streaming.source import Source
 from asrkd.targets.streams import HIDDEN
 from asrkd.training.callback import Callback
 from asrkd.training.callback_list import all_callbacks
 from asrkd.training.config import TrainConfig
-from asrkd.training.dev import dev_loss
+from asrkd.training.dev import dev_loss, dev_source
 from asrkd.training.initial import initialise, make_students
 from asrkd.training.inputs import inputs
 from asrkd.training.layer_loss import layer_terms
 from asrkd.training.mutual import MutualObjective
-from asrkd.training.optimizer import make_optimizer
+from asrkd.training.optimizer import make_optimizer, pretrained_parameters
 from asrkd.training.prior import fixed_prior
 from asrkd.training.run_folder import check_resumable, has_config, prepare
 from asrkd.training.schedule import learning_rate, stream_schedule, update_phase
@@ -41,6 +44,7 @@ from asrkd.training.state import load_state, save_state
 from asrkd.training.student import Learner, Objective
 from asrkd.training.terms import Objectives, criteria
 
+_log = logging.getLogger(__name__)
 TrainingProgress = Callable[[int, int, dict[str, float]], None]
 
 
@@ -56,6 +60,7 @@ class Trainer:
         objectives: what each batch is trained with.
         step: updates so far, of `total_steps`.
         end: updates after which this call of `train` returns.
+        max_seconds: the longest utterance that the model takes.
         stopped: whether a callback has ended the training before the end of the schedule.
         figures: what was measured last, by name.
         warnings: what the user should know of the result.
@@ -90,11 +95,18 @@ class Trainer:
             files.check_folder(self.run)
         if self.ranks.first and has_config(self.run):  # first, for what follows from a changed input is said worse
             check_resumable(self.run, config, inputs(config))
-        self.front_end = FrontEnd.from_dict(config.front_end)
+        self.front_end: AnyFrontEnd = front_end_from_dict(config.front_end)
         self.lexicon, self.inventory = units_of(config.inventory)
+        students = make_students(config, self.front_end, self.inventory, self.device)
+        self.model = students[0]
+        self.max_seconds = longest_seconds(self.front_end, getattr(self.model, "max_features", None))
         self.total_steps = sum(phase.steps for phase in config.schedule)
         sources = open_sources(
-            config.sources, self.inventory, config.loader, streams=[HIDDEN] if config.layer_loss.layer else []
+            config.sources,
+            self.inventory,
+            config.loader,
+            streams=[HIDDEN] if config.layer_loss.layer else [],
+            max_seconds=self.max_seconds,
         )
         augment = Augment.from_settings(
             self.front_end,
@@ -117,8 +129,6 @@ class Trainer:
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
         )
-        students = make_students(config, self.front_end, self.inventory, self.device)
-        self.model = students[0]
         init_prior = initialise(self.model, config.init) if config.init else None
         soft_stores = [sources[name].store for name, source in config.sources.items() if source.kind == "soft"]
         helpers = [*layer_terms(self.model, config.layer_loss, soft_stores, self.front_end.feature_dim), *objectives]
@@ -134,7 +144,8 @@ class Trainer:
         # A block of updates counts as that many updates.
         decay = config.optimizer.ema_decay ** max(config.scale.bmuf_block, 1)
         self.averaged = AveragedModel(self.learner.students, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        self.optimizer = make_optimizer(self.learner.parameters(), config.optimizer)
+        self.optimizer = make_optimizer(self.learner, config.optimizer)
+        self._thawed_later = pretrained_parameters(self.learner) if config.optimizer.freeze_steps else []
         self.prior = fixed_prior(config, self.inventory, init_prior if criteria(config.schedule) else None)
         self.objectives = Objectives(
             config, self.lexicon, self.inventory, self.loader.sources, self.prior, self.device, helpers
@@ -143,7 +154,7 @@ class Trainer:
             check_transcripts(config, self.lexicon, self.inventory, sources)
         self.step, self.end, self.stopped, self.seconds = 0, self.total_steps, False, 0.0
         self.figures: dict[str, float] = {}
-        self.warnings: list[str] = []
+        self.warnings: list[str] = self._left_out(sources)
         self.callbacks = all_callbacks(self, callbacks)
         if self.ranks.first:
             stores = {name: source.store for name, source in sources.items()}
@@ -210,7 +221,11 @@ class Trainer:
         """One update on a global batch; the losses of its batches."""
         rate = learning_rate(self.step, self.total_steps, self.config.optimizer, self.config.schedule)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
+        is_frozen = self.step < self.config.optimizer.freeze_steps
+        for parameter in self._thawed_later:
+            # Processes that exchange gradients wait for all of them.
+            parameter.requires_grad_(not is_frozen or self.ranks.world_size > 1)
         self.parallel.module.train()
         self.optimizer.zero_grad(set_to_none=True)
         factors = self.parallel.factors(batches)
@@ -219,6 +234,8 @@ class Trainer:
             for number, (batch, factor) in enumerate(zip(batches, factors, strict=True), 1):
                 with self.parallel.accumulating(last=number == len(batches)):
                     losses.append(self._accumulate(batch.to(self.device), factor))
+        for parameter in self._thawed_later if is_frozen else ():
+            parameter.grad = None
         scaler = self.parallel.scaler
         scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.optimizer.clip_norm)
@@ -254,7 +271,22 @@ class Trainer:
         """Labeled loss of the averaged model on the dev store (`asrkd.training.dev.dev_loss`)."""
         model = self.averaged_students[0]
         with self.as_used(model):
-            return dev_loss(model, self.config, self.front_end, self.objectives.frame)
+            return dev_loss(model, self.config, self.front_end, self.objectives.frame, self.max_seconds)
+
+    def _left_out(self, sources: Mapping[str, Source]) -> list[str]:
+        """Which sources, and whether dev, have utterances that are longer than what the model takes; said at once, and with the result."""
+        counted = {f"sources.{name}": source for name, source in sources.items()}
+        if self.config.dev and math.isfinite(self.max_seconds):
+            counted["dev"] = dev_source(self.config, self.max_seconds)
+        found = [
+            f"{name}: {source.num_too_long} of {source.num_too_long + len(source)} utterances are longer than {self.max_seconds:g} s, which is the most that "
+            "the model takes, and are left out; split them (asrkd segment --max-seconds)"
+            for name, source in counted.items()
+            if source.num_too_long
+        ]
+        for warning in found if self.ranks.first else ():
+            _log.warning(warning)
+        return found
 
     @property
     def averaged_students(self) -> list[nn.Module]:

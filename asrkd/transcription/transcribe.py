@@ -65,7 +65,10 @@ class Transcriber:
     ) -> None:
         model.check_prior()
         model.check_blank_penalty(blank_penalty)
-        self._model, self._search, self._settings, self._batch = model, search, settings, batch
+        # No utterance is longer than what the model takes.
+        longest = min(settings.max_seconds, model.max_seconds)
+        self._model, self._search, self._batch = model, search, batch
+        self._settings = dataclasses.replace(settings, max_seconds=longest)
         self._scales = {"acoustic_scale": acoustic_scale, "blank_penalty": blank_penalty}
         self.audio_seconds = 0.0
 

@@ -24,7 +24,9 @@ def gradient(weight: Tensor) -> Tensor:
 
 def stepped(**given: Any) -> Tensor:
     weight = nn.Parameter(torch.zeros(3, dtype=torch.float64))
-    optimizer = make_optimizer([weight], OptimizerConfig(learning_rate=RATE, weight_decay=DECAY, **given))
+    optimizer = make_optimizer(
+        nn.ParameterList([weight]), OptimizerConfig(learning_rate=RATE, weight_decay=DECAY, **given)
+    )
     for _ in range(20):
         weight.grad = gradient(weight.detach())
         optimizer.step()
@@ -58,7 +60,9 @@ def test_rare_pieces_of_one_size_move_sgd_as_far_as_the_whole_and_adamw_less() -
     for name in ("sgd", "adamw"):
         for pieces in (False, True):
             weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-            optimizer = make_optimizer([weight], OptimizerConfig(name=name, learning_rate=0.001, momentum=0.0))
+            optimizer = make_optimizer(
+                nn.ParameterList([weight]), OptimizerConfig(name=name, learning_rate=0.001, momentum=0.0)
+            )
             for step in range(1000):
                 weight.grad = torch.full_like(weight, float(step % 100 == 99) if pieces else 0.01)
                 optimizer.step()
@@ -86,4 +90,4 @@ def test_a_training_with_sgd_learns(corpus: Path, tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        make_optimizer([nn.Parameter(torch.zeros(1))], OptimizerConfig(**given))
+        make_optimizer(nn.ParameterList([torch.zeros(1)]), OptimizerConfig(**given))

@@ -103,7 +103,7 @@ class Bare(Callback):
     def begin(self, trainer: Trainer) -> None:
         self._gpu = trainer.device.type == "cuda"
         self._model = copy.deepcopy(trainer.model).train()
-        self._optimizer = make_optimizer(self._model.parameters(), trainer.config.optimizer)
+        self._optimizer = make_optimizer(self._model, trainer.config.optimizer)
         self._since, self._thread = self._now(), time.thread_time()
 
     def update(self, trainer: Trainer, batches: Sequence[Batch], losses: Sequence[dict[str, float]]) -> None:

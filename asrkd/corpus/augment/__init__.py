@@ -21,6 +21,7 @@ from asrkd.config import BY_CONTENT, check, setting
 from asrkd.corpus.augment.features import FrequencyWarp, SpecAugment, TimeWarp
 from asrkd.corpus.augment.samples import CODECS, Gain, LossyCodec, NoiseAugment, Reverb, load_noises
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import ConfigError
 
 __all__ = [
@@ -129,7 +130,7 @@ class Augment:
     views: tuple[FeatureTransform, ...] = ()
 
     @classmethod
-    def from_settings(cls, front_end: FrontEnd, settings: AugmentConfig, *, two_views: bool = False) -> Augment:
+    def from_settings(cls, front_end: AnyFrontEnd, settings: AugmentConfig, *, two_views: bool = False) -> Augment:
         """As a config says; what has probability, range or number 0 is left out.
 
         Args:
@@ -162,7 +163,10 @@ class Augment:
         features: list[FeatureTransform] = []
         masked: list[FeatureTransform] = []
         if settings.frequency_warp:
-            features.append(FrequencyWarp(settings.frequency_warp, front_end.band, front_end.sampling_rate / 2))
+            nyquist = front_end.sampling_rate / 2
+            # Samples are refused by what would change them.
+            band = front_end.band if isinstance(front_end, FrontEnd) else (0.0, nyquist)
+            features.append(FrequencyWarp(settings.frequency_warp, band, nyquist))
         if settings.time_masks or settings.frequency_masks:
             masks = SpecAugment(
                 time_masks=settings.time_masks,
