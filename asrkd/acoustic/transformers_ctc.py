@@ -22,9 +22,7 @@ from asrkd.corpus.waveform import Waveform
 from asrkd.errors import AsrkdError, ModelError, one_line
 from asrkd.extras import import_optional
 
-_OF_HEADS = (
-    "A model without a CTC head becomes a teacher once it is fine-tuned with one, by asrkd train (asrkd.models:Pretrained) or in transformers"
-)
+_OF_HEADS = "A model without a CTC head becomes a teacher once it is fine-tuned with one, by asrkd train (asrkd.models:Pretrained) or in transformers"
 
 
 @kind(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -58,7 +58,7 @@ def check_model(model: nn.Module, front_end: AnyFrontEnd, num_classes: int, subs
         MismatchError: not a pair of tensors, or another number of utterances, classes or frames.
     """
     if hasattr(model, "check_front_end"):
-        model.check_front_end(front_end)
+        cast(Any, model).check_front_end(front_end)
     lengths = torch.tensor([13, 8])
     expected = -(-lengths // subsampling_factor)
     if isinstance(front_end, Waveform):

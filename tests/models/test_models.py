@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.models import (
     BLSTMTeacher,
@@ -26,6 +27,8 @@ from asrkd.models import (
 )
 
 torch.manual_seed(0)
+# A front end of six features.
+SIX = FrontEnd(num_mels=6, stack=1, stride=1)
 
 
 def small(name: str, delay: int = 2) -> nn.Module:
@@ -219,13 +222,13 @@ class TimeFirst(nn.Module):
 
 def test_what_does_not_keep_the_protocol_is_refused() -> None:
     with pytest.raises(MismatchError, match=r"\[12, 7\] frames .*\[13, 8\]"):
-        check_model(OneShort(6, 5), 6, 5)
+        check_model(OneShort(6, 5), SIX, 5)
     with pytest.raises(MismatchError, match="has 4 classes"):
-        check_model(small("lstm"), 6, 4)
+        check_model(small("lstm"), SIX, 4)
     with pytest.raises(MismatchError, match="returns a Tensor"):
-        check_model(OnlyLogits(), 6, 5)
+        check_model(OnlyLogits(), SIX, 5)
     with pytest.raises(MismatchError, match=r"\(13, 2, 5\)"):
-        check_model(TimeFirst(), 6, 5)
+        check_model(TimeFirst(), SIX, 5)
 
 
 def test_the_check_leaves_the_model_and_the_random_numbers_as_they_were() -> None:
@@ -238,7 +241,7 @@ def test_the_check_leaves_the_model_and_the_random_numbers_as_they_were() -> Non
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    check_model(model, 6, 5)
+    check_model(model, SIX, 5)
     assert torch.equal(torch.rand(1), expected)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
@@ -246,7 +249,7 @@ def test_the_check_leaves_the_model_and_the_random_numbers_as_they_were() -> Non
 
 @pytest.mark.parametrize("name", ["lstm", "tdnn", "blstm", "emformer", "conformer"])
 def test_the_models_keep_the_protocol(name: str) -> None:
-    check_model(small(name), 6, 5)
+    check_model(small(name), SIX, 5)
 
 
 @pytest.mark.parametrize(
