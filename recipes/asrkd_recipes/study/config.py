@@ -17,6 +17,7 @@ from asrkd.corpus.topology import make_topology
 from asrkd.decoding.decode import BEAM
 from asrkd.decoding.search import DECODERS
 from asrkd.models.build import ModelConfig
+from asrkd.store.embedding import parse_embedding
 from asrkd.streaming.plan import BatchConfig
 from asrkd.targets.codecs import DEFAULT_CODEC, parse_codec
 from asrkd.training.config import TrainConfig
@@ -153,6 +154,8 @@ class VariantConfig:
     """`posteriors` or `lattice`, in place of the study's; an empty name keeps them."""
     codec: str = setting("", form=parse_codec)
     """Codec of the targets, in place of the study's; an empty name keeps it."""
+    embed: str = setting("", form=parse_embedding)
+    """What the store holds for it to read (`asrkd label plan --embed`), in place of FLAC; an empty name keeps that. Features are those of the teacher, so both must have one front end."""
     layer: str = ""
     """Module of the teacher's model (a single teacher, with `posteriors`) that is stored next to the targets, for a `layer_loss`."""
     codebooks: int = setting(0, at_least=0)

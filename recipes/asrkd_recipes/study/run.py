@@ -129,7 +129,8 @@ class Study:
                     entries=256,
                 )
         targets = given.targets or self.config.targets
-        self.stores.fill_soft(name, spec, targets, given.codec, layer=given.layer, codebooks=books)
+        embed = given.embed or "audio"
+        self.stores.fill_soft(name, spec, targets, given.codec, embed=embed, layer=given.layer, codebooks=books)
 
     def sequence(self) -> None:
         """Sequence training of the students, for each of the config's kinds."""
@@ -245,7 +246,7 @@ class Study:
             base = dataclasses.replace(base, init=str(self.run_folder(given.init) / "final.pt"))
         if given.of != "distilled" and (given.unlabeled_speakers or given.without_speakers or has_own_store(given)):
             raise ConfigError(
-                f"variants.{name} has unlabeled_speakers, without_speakers, teachers, targets, a codec or a layer, but the student {given.of!r} has no soft targets; leave them out"
+                f"variants.{name} has unlabeled_speakers, without_speakers, teachers, targets, a codec, an embed or a layer, but the student {given.of!r} has no soft targets; leave them out"
             )
         if given.of == "distilled":
             soft = base.sources["soft"]

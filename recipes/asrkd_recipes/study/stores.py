@@ -77,14 +77,28 @@ class Stores:
         return int(json.loads(self.rounds_file.read_text(encoding="utf-8"))["taken"])
 
     def fill_soft(
-        self, name: str, teacher: str, targets: str, codec: str = "", *, layer: str = "", codebooks: str = ""
+        self,
+        name: str,
+        teacher: str,
+        targets: str,
+        codec: str = "",
+        *,
+        embed: str = "audio",
+        layer: str = "",
+        codebooks: str = "",
     ) -> None:
         """Label the untranscribed set with a teacher's posteriors, or those of its lattices."""
         if targets == "lattice":
             content = {"teacher": teacher, "lexicon": self.config.tokenizer, "exact": True}
             teacher = f"lattice:{self._written(f'{name}.yaml', content | dataclasses.asdict(self.config.lattice))}"
         self.fill(
-            name, self.unlabeled, teacher=teacher, codec=codec or self.config.codec, layer=layer, codebooks=codebooks
+            name,
+            self.unlabeled,
+            teacher=teacher,
+            codec=codec or self.config.codec,
+            embed=embed,
+            layer=layer,
+            codebooks=codebooks,
         )
 
     def text_name(self, teacher: str) -> str:
@@ -102,6 +116,7 @@ class Stores:
         *,
         teacher: str | None = None,
         codec: str | None = None,
+        embed: str = "audio",
         layer: str = "",
         codebooks: str = "",
     ) -> None:
@@ -116,7 +131,7 @@ class Stores:
                 root,
                 teacher=teacher,
                 codec=codec,
-                embed="audio",
+                embed=embed,
                 layer=layer,
                 codebooks=codebooks,
                 unit_hours=self.config.unit_hours,

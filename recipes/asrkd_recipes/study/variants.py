@@ -45,12 +45,14 @@ def store_of(given: VariantConfig, own: str, own_targets: str) -> str:
     name = with_targets(name, given.targets or own_targets)
     if given.codec:
         name += f"-codec-{given.codec.replace(':', '-')}"
+    if given.embed:
+        name += f"-embed-{given.embed.replace(':', '-')}"
     return name + (f"-layer-{given.layer}" if given.layer else "") + (f"-{given.codebooks}" if given.codebooks else "")
 
 
 def has_own_store(given: VariantConfig) -> bool:
-    """Whether it learns from other targets than the study's distilled student."""
-    return bool(given.teachers or given.targets or given.codec or given.layer)
+    """Whether it learns from another store than the study's distilled student."""
+    return bool(given.teachers or given.targets or given.codec or given.embed or given.layer)
 
 
 def with_targets(name: str, targets: str) -> str:

@@ -121,6 +121,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         "both": {"teachers": ["teacher-1", "distilled"]},
         "words": {"targets": "lattice"},
         "coarse": {"codec": "topk:2", "train": {"soft_loss": {"missing_mass": "ghost"}}},
+        "small": {"embed": "opus:24"},
         "chain-words": {"teachers": ["medium"], "targets": "lattice"},
         "higher": {"of": "upper", "train": {"model": {"args": {"hidden_dim": 6, "num_layers": 1}}}},
         "together": {"of": "labeled", "processes": 2, "train": {"batch": {"streams": 2}}},
@@ -153,6 +154,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     specs = [identity.streams["posteriors"].spec for identity in (coarse, usual)]
     assert (*specs, coarse.teacher) == ("topk:2", "hybrid:0:12", usual.teacher)
     assert stores.pop("coarse") != stores["pseudo"]
+    assert Store.open(stores.pop("small")).identity.embed == "opus:24"
     assert len(set(stores.values())) == 1
     assert configs_of["pseudo"]["soft_loss"]["targets"] == "top"
     assert len(configs_of["one-speaker"]["sources"]["soft"]["speakers"]) == 1
@@ -236,6 +238,7 @@ def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
         ({"a": {"teachers": ["teacher-7"]}}, "variants.a waits for 'teacher-7'"),
         ({"none": {"targets": "words"}}, "^variants.none.targets: must be one of .*posteriors, lattice, not 'words'"),
         ({"none": {"codec": "top:2"}}, "^variants.none.codec: codec 'top:2' is not known; give dense, topk:K,"),
+        ({"none": {"embed": "mp3"}}, "^variants.none.embed: embed is 'mp3', but must be one of none, audio, opus:KBPS"),
         ({"none": {"of": "lower"}}, "^variants.none.of: must be one of labeled, distilled, upper, not 'lower'"),
         ({"none": {"labeled": "nobody"}}, "^variants.none.labeled: must be a student of this study, not 'nobody'"),
         (
