@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from asrkd import files, text
-from asrkd.config import BY_CONTENT, check, setting
+from asrkd.config import BY_CONTENT, MAY_CHANGE, check, setting
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer, searched, vocabulary
 from asrkd.corpus.tokens import Tokens
 from asrkd.errors import CorpusError
 from asrkd.graphs import k2_graph, ngram_graph, topology_of, word_loop_graph
 from asrkd.sequence.ctc import ctc_best_paths
-from asrkd.sequence.dependency import import_k2
 from asrkd.sequence.grammar import phone_ngram
-from asrkd.sequence.graphs import denominator, numerators, transcript_acceptor
+from asrkd.sequence.graphs import denominator
 from asrkd.sequence.lattice import Beam
 from asrkd.sequence.losses import SequenceLoss, mmi, mwer, smbr
+from asrkd.sequence.numerators import NumeratorGraphs
 from asrkd.streaming.batch import Batch
 from asrkd.streaming.source import Source
 from asrkd.training.callback import Callback
@@ -61,6 +61,8 @@ class SequenceConfig:
     """Most states kept in a frame."""
     num_paths: int = setting(100, at_least=1)
     """Paths sampled from each lattice for `mwer`."""
+    cache_mb: float = setting(256.0, at_least=0, resume=MAY_CHANGE)
+    """Memory for the graphs of transcripts (`mmi`, `lf_mmi`), in MB: those that fit are made once, others for every batch."""
 
     def __post_init__(self) -> None:
         check(self, "sequence")
@@ -102,14 +104,17 @@ class SequenceObjective:
         self._topology = topology_of(inventory)
         self._log_prior = None if log_prior is None else log_prior.to(device)
         self._beam = Beam(settings.search_beam, settings.output_beam, settings.min_active, settings.max_active)
-        self._numerators: dict[str, Any] = {}
         self._words = {word: number for number, word in enumerate(vocabulary(lexicon), 1)}
-        self._phone_lm: Any = None
         self._denominator: Any = None
         self._word_graph: Any = None
+        self._numerators: dict[str, NumeratorGraphs] = {}
+        silence, max_bytes = self._tokens.silence, int(settings.cache_mb * 1e6)
+        if "mmi" in criteria:
+            self._numerators["mmi"] = NumeratorGraphs(self._topology, silence=silence, max_bytes=max_bytes)
         if "lf_mmi" in criteria:
-            self._phone_lm = phone_ngram(token_sequences(sources, self._tokens, lexicon), settings.phone_order)
-            self._denominator = denominator(self._topology, self._phone_lm).to(device)
+            phone_lm = phone_ngram(token_sequences(sources, self._tokens, lexicon), settings.phone_order)
+            self._denominator = denominator(self._topology, phone_lm).to(device)
+            self._numerators["lf_mmi"] = NumeratorGraphs(self._topology, phone_lm, silence=silence, max_bytes=max_bytes)
         if set(criteria) - {"lf_mmi"}:
             self._word_graph = self._make_word_graph().to(device)
 
@@ -175,18 +180,10 @@ class SequenceObjective:
         return transcript
 
     def _numerator_graphs(self, texts: Sequence[str], ids: Sequence[str], criterion: str) -> Any:
-        """Graphs of transcripts, each made once."""
-        for transcript, key in zip(texts, ids, strict=True):
-            if (name := f"{criterion} {transcript}") not in self._numerators:
-                spelled = self._tokens.spell(transcript, self.lexicon, what=f"utterance {key!r}")
-                acceptor = transcript_acceptor(spelled, silence=self._tokens.silence)
-                lm = self._phone_lm if criterion == "lf_mmi" else None
-                self._numerators[name] = numerators(self._topology, [acceptor], lm)[0]
-        return (
-            import_k2()
-            .create_fsa_vec([self._numerators[f"{criterion} {transcript}"] for transcript in texts])
-            .to(self.device)
-        )
+        def spell(number: int) -> list[list[tuple[int, ...]]]:
+            return self._tokens.spell(texts[number], self.lexicon, what=f"utterance {ids[number]!r}")
+
+        return self._numerators[criterion](texts, spell).to(self.device)
 
     def _alignment(self, scores: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """(N, T') right classes, -1 behind the end."""
