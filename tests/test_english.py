@@ -107,6 +107,13 @@ def test_habits_are_found(text: str, number: int) -> None:
     assert len(habits(Path("a.py"), text)) == number
 
 
+def test_what_the_contributing_page_calls_tested_is() -> None:
+    rows = re.findall(r"^\| (.+?) \| .+? \| yes \|$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
+    assert len(rows) == len(HABITS) + 1  # and that of help texts
+    for row in rows:
+        assert "preposition" in row or habits(Path("a.md"), row), row
+
+
 def commands(command: click.Command) -> Iterator[click.Command]:
     command = getattr(command, "loaded", command)
     yield command

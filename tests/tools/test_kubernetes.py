@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from helpers import make_environment, make_teacher
 
+from asrkd.extras import EXTRAS
 from asrkd.labeling.job import run
 from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
@@ -33,6 +35,17 @@ def test_the_manifest_is_of_the_schema(job: dict[str, Any], version: str) -> Non
     wrong["spec"]["completion"] = 8
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, version, strict=True)
+
+
+def test_the_image_is_that_of_the_dockerfile(job: dict[str, Any]) -> None:
+    """What it copies is there, its extras are declared, and the name that it is built under is the job's."""
+    dockerfile = (MANIFEST.parent / "Dockerfile").read_text()
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert f"-t {container['image']} " in dockerfile
+    for sources in re.findall(r"^COPY (.+) \S+$", dockerfile, re.M):
+        assert all((MANIFEST.parents[2] / source).exists() for source in sources.split())
+    (extras,) = re.findall(r"^ARG EXTRAS=(\S+)$", dockerfile, re.M)
+    assert set(extras.split(",")) <= set(EXTRAS)
 
 
 def test_the_number_of_pods_is_one_number(job: dict[str, Any]) -> None:
