@@ -235,11 +235,19 @@ def searched(tokenizer: Tokenizer, transcript: str) -> list[str]:
 
 
 def _parse(spec: str) -> tuple[str, str]:
-    """The kind and argument of a spec; the kind of a path alone is told by its name."""
+    """The kind and argument of a spec; the kind of a path alone is told by its name.
+
+    Raises:
+        CorpusError: an unknown kind.
+    """
     kind, colon, argument = spec.partition(":")
     if colon and kind in TOKENIZERS:
         return kind, argument
     path = Path(spec)
+    if colon and kind.isidentifier() and not path.exists():
+        raise CorpusError(
+            f"tokenizer {spec!r}: {kind!r} is not a kind of tokenizer, and there is no such file; the kinds are {', '.join(TOKENIZERS)}"
+        )
     if path.name == FILE or ((path / FILE).exists() and not any((path / name).exists() for name in (TOKENS, PHONES))):
         return TokenizerJson.kind, spec
     if path.is_dir() or path.name in (TOKENS, PHONES):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,101 @@ def test_what_cannot_be_scored_is_said_before_audio_is_read(
     with pytest.raises(CorpusError, match=message):
         invoke("decode", run, cuts, tmp_path / "out", "--lexicon", corpus / "lexicon.txt")
     assert not (tmp_path / "out").exists()
+
+
+ARPA = (
+    "\\data\\\nngram 1=4\nngram 2=1\n\n\\1-grams:\n-1\t<s>\t-0.1\n-1\t</s>\n-1\t{0}\t-0.1\n-1\t{1}\t-0.1\n\n"
+    "\\2-grams:\n-0.5\t<s> {0}\n\n\\end\\\n"
+)
+# A byte order mark and line ends of Windows are left out.
+TABLE = "\ufeff<blk> 0\r\nl 1\r\nh 2\r\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "content", "message"),
+    [
+        (
+            "--lexicon",
+            "tokens.txt",
+            TABLE.replace("h 2", "p 2"),
+            r"spells with 1 tokens that are not among the 3 units \('p'\)",
+        ),
+        ("--lexicon", "tokens.txt", TABLE.replace("h 2\r\n", ""), r"has no token for 1 of the 3 units \('h'\)"),
+        ("--lexicon", "tokens.txt", "", "has no tokens"),
+        ("--lexicon", "tokens.txt", TABLE + "l 3\n", "token 'l' has the ids 1 and 3"),
+        ("--lexicon", "tokens.txt", TABLE + "p 2\n", "id 2 is that of 'h' and of 'p'"),
+        ("--lexicon", "tokens.txt", TABLE + "p 4\n", "ids up to 4, but none for 3"),
+        ("--lexicon", "tokens.txt", TABLE.replace("<blk>", "p"), "has no token for|spells with 1 tokens"),
+        ("--lexicon", "tokens.txt", TABLE.encode("utf-16"), "is not UTF-8"),
+        ("--lexicon", "bpe.model", "version https://git-lfs.github.com/spec/v1\n", "is not a SentencePiece model"),
+        (
+            "--lexicon",
+            "tokenizer.json",
+            "version https://git-lfs.github.com/spec/v1\n",
+            "is not a tokenizer of the package",
+        ),
+        (
+            "--lexicon",
+            "lexicon.txt",
+            "low l ow\nhigh h\n",
+            r"spells with 1 tokens that are not among the 3 units \('ow'\)",
+        ),
+        ("--grammar", "lm.arpa", ARPA.format("LOW", "HIGH"), "has none of the lexicon's 3 words, but 'HIGH', 'LOW'"),
+        ("--grammar", "lm.arpa", "", "is not an ARPA file"),
+        ("--grammar", "lm.arpa.gz", gzip.compress(ARPA.format("low", "up").encode())[:-9], "is cut short or damaged"),
+        ("--grammar", "lm.arpa.gz", ARPA.format("low", "up"), "cannot be unpacked"),
+        ("--grammar", "lm.arpa", gzip.compress(ARPA.format("low", "up").encode()), "is not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("decoder", ["beam", "graph"])
+def test_words_of_another_model_or_files_that_are_not_words(
+    run: Path, tmp_path: Path, decoder: str, option: str, name: str, content: str | bytes, message: str
+) -> None:
+    pytest.importorskip("flashlight" if decoder == "beam" else "kaldilm")
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    spec = f"characters:{tmp_path / name}" if name == "tokens.txt" else tmp_path / name
+    result = CliRunner().invoke(
+        cli, ["decode", str(run), "none.jsonl", str(tmp_path / "out"), "--decoder", decoder, option, str(spec)]
+    )
+    assert isinstance(result.exception, AsrkdError), result.output
+    assert re.search(message, str(result.exception)) and "\n" not in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_grammar_with_more_words_than_the_lexicon_is_searched_without_them(
+    corpus: Path, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "lm.arpa").write_text(ARPA.format("low", "LOW"))
+    for decoder in ("beam", "graph"):
+        caplog.clear()
+        invoke(
+            "decode",
+            run,
+            corpus / "labeled.jsonl.gz",
+            tmp_path / decoder,
+            "--grammar",
+            tmp_path / "lm.arpa",
+            "--decoder",
+            decoder,
+        )
+        assert "1 of its 2 words are not in the lexicon and are never found: 'LOW'" in caplog.text
+        assert set(" ".join(read_hypotheses(tmp_path / decoder / "hyp-test.txt").values()).split()) <= {"low"}
+
+
+def test_a_table_with_line_ends_of_windows_is_read(corpus: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").write_bytes(TABLE.encode())
+    invoke(
+        "decode",
+        run,
+        corpus / "labeled.jsonl.gz",
+        tmp_path / "out",
+        "--lexicon",
+        f"characters:{tmp_path / 'tokens.txt'}",
+    )
+    found = read_hypotheses(tmp_path / "out/hyp-test.txt")
+    invoke("decode", run, corpus / "labeled.jsonl.gz", tmp_path / "own", "--decoder", "greedy")
+    own = read_hypotheses(tmp_path / "own/hyp-test.txt")
+    assert {key: text.replace(" ", "") for key, text in own.items()} == found
 
 
 class Models:
