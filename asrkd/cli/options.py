@@ -164,7 +164,7 @@ _SEARCH = (
     click.option(
         "--grammar",
         type=click.Path(dir_okay=False),
-        help="Language model of words, or of the model's tokens: an ARPA file, for the decoder beam also a binary file of KenLM.",
+        help="Language model of words, or of the model's tokens: an ARPA file, for the decoder beam also a binary file of KenLM; or a grammar of sentences, NAME.fst.txt, whose lines are arcs FROM TO WORD [COST] and final states.",
     ),
     click.option(
         "--decoder",

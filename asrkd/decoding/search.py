@@ -23,6 +23,7 @@ from asrkd.decoding.units import searchable, spelling_of
 from asrkd.decoding.words import TimedWord, timed_words
 from asrkd.errors import ConfigError
 from asrkd.graphs import DecodingGraph, ngram_graph, word_loop_graph
+from asrkd.sequence.acceptor import SUFFIX, is_acceptor
 from asrkd.sequence.lattice import Beam
 
 DECODERS = ("greedy", "beam", "graph", "k2")
@@ -55,6 +56,8 @@ def best_decoder(inventory: Inventory, tokenizer: Tokenizer | None, grammar: str
         return "graph", f"units of topology {inventory.topology_name!r} need a graph of words"
     if tokenizer is not None and tokenizer.words is not None:
         return "graph", "there is a lexicon of words"
+    if grammar is not None and is_acceptor(grammar):
+        return "graph", "a grammar of sentences is searched as a graph"
     if grammar is not None:
         return "beam", "CTC units with a language model and no lexicon of words"
     return "greedy", "CTC units without a lexicon of words or a language model"
@@ -68,7 +71,7 @@ class Search:
         model: whose scores are searched: of its inventory, and of its weights at the time of the search where a search runs a part of the model itself.
         decoder: `greedy`: the best class of each frame. `beam`: prefix beam search (flashlight-text). `graph`: the best path through the words
             (kaldi-decoder). `k2`: the same by k2. By default `best_decoder`.
-        grammar: a language model, an ARPA file (for `beam` also a binary file of KenLM); a graph without one is a loop of all words.
+        grammar: a language model, an ARPA file (for `beam` also a binary file of KenLM), or a grammar of sentences, `NAME.fst.txt` (`asrkd.sequence.acceptor`); a graph without one is a loop of all words.
         insertion_penalty: cost of every word, in nats; not for a graph with a grammar.
         leave_early: an `hmm` phone may end after any of its states.
         beam: of the search, in nats.
@@ -224,6 +227,10 @@ def _check_settings(decoder: str, grammar: str | None, insertion_penalty: float,
                 raise ConfigError(
                     f"{name} is given, but greedy decoding takes the best class of each frame and nothing else; use the decoder beam or graph"
                 )
+    elif decoder == "beam" and grammar is not None and is_acceptor(grammar):
+        raise ConfigError(
+            f"grammar {grammar!r} is one of sentences ({SUFFIX}), but the decoder beam takes a language model; use the decoder graph"
+        )
     elif decoder != "beam" and grammar is not None and insertion_penalty:
         raise ConfigError(
             f"insertion_penalty is {insertion_penalty:g}, but it is for the loop of words; a grammar has costs for words already, so leave it out"

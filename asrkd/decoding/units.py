@@ -14,6 +14,7 @@ from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.units import tokenizer_of_units
 from asrkd.decoding.language_model import is_kenlm_binary
 from asrkd.errors import ConfigError, CorpusError
+from asrkd.sequence.acceptor import acceptor_words, is_acceptor
 from asrkd.sequence.grammar import SPECIAL, composed_arpa
 
 _log = logging.getLogger(__name__)
@@ -80,8 +81,11 @@ def searchable(tokenizer: Tokenizer, grammar: str | None) -> Tokenizer:
         raise ConfigError(
             f"language model {grammar!r} is a binary file, which does not list its words; give the ARPA file, or a lexicon of the words to find (--lexicon)"
         )
-    with composed_arpa(grammar) as (_, unigrams):
-        words = [word for word in unigrams if word not in SPECIAL]
+    if is_acceptor(grammar):
+        words = acceptor_words(grammar)
+    else:
+        with composed_arpa(grammar) as (_, unigrams):
+            words = [word for word in unigrams if word not in SPECIAL]
     if words and set(words) <= set(tokenizer.tokens):
         return tokenizer
     spellings, missing = {}, []

@@ -9,6 +9,7 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import Tokenizer, vocabulary
 from asrkd.corpus.tokens import Tokens
 from asrkd.graphs.graph import DecodingGraph
+from asrkd.sequence.acceptor import acceptor_text, is_acceptor
 from asrkd.sequence.grammar import ngram_text
 from asrkd.sequence.hlg import compose_hlg
 from asrkd.sequence.openfst import from_openfst
@@ -39,14 +40,15 @@ def ngram_graph(
     silence_probability: float = 0.5,
     leave_early: bool = False,
 ) -> DecodingGraph:
-    """HLG with the language model of an ARPA file; of its words, those that the lexicon does not have are left out, with a warning.
+    """HLG with the language model of an ARPA file, or a grammar of sentences (`asrkd.sequence.acceptor`). Words of the language model that the lexicon
+    does not have are left out, with a warning.
 
     Args:
         silence_probability: of silence at the beginning and behind each word, for `hmm`.
         leave_early: an `hmm` phone may end after any of its states, so that one frame is enough for it.
 
     Raises:
-        CorpusError: an ARPA file that cannot be used, or that has none of the lexicon's words.
+        CorpusError: an ARPA file that cannot be used or that has none of the lexicon's words, or a grammar that cannot be used.
         DependencyError: kaldilm is not installed.
     """
     tokens, words = Tokens.of(inventory), tuple(vocabulary(lexicon))
@@ -57,7 +59,7 @@ def ngram_graph(
     graph = compose_hlg(
         topology,
         tokens.pronunciations(lexicon),
-        ngram_text(arpa, words),
+        acceptor_text(arpa, words) if is_acceptor(arpa) else ngram_text(arpa, words),
         num_tokens=len(tokens.names),
         num_words=len(words),
         silence=tokens.silence,

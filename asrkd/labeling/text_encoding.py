@@ -81,7 +81,7 @@ def columns_of_text(found: Transcription, seconds: float, settings: TextSettings
         )
     confidence = best.confidence
     return {
-        "text": normalized,
+        "text": settings.written(raw),
         "text_raw": raw,
         "text_confidence": None if math.isnan(confidence) else confidence,
         "text_rate": judgment.rate,
@@ -97,7 +97,7 @@ def columns_of_text(found: Transcription, seconds: float, settings: TextSettings
 
 def _written(one: WrittenText, settings: TextSettings) -> WrittenTokens:
     log_probs = one.log_probs if len(one.log_probs) else [math.nan] * len(one.tokens)
-    return WrittenTokens(one.tokens, log_probs, one.total, settings.text(_utf8(one.text)))
+    return WrittenTokens(one.tokens, log_probs, one.total, settings.written(_utf8(one.text)))
 
 
 def _utf8(written: str) -> str:

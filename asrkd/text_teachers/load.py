@@ -74,12 +74,17 @@ def load_text_teacher(spec: str, device: str = "cpu") -> TextTeacher:
     loaded = TEXT_KINDS[kind].load(spec, name, device, settings)
     # Where the model is, does not change its texts: the fingerprint is over what is there.
     said = dataclasses.asdict(settings) | {"model": kind}
+    if not said.pop("sentences"):  # later than the first stores
+        grammar = {}
+    else:
+        settings.written("read it")  # raises what is wrong with it before anything is labeled
+        grammar = {"sentences": fingerprint.of_file(settings.sentences)}
     return dataclasses.replace(
         loaded,
         spec=spec,
         settings=settings,
         max_seconds=min(loaded.max_seconds, settings.max_seconds),
-        fingerprint=fingerprint.of_json([loaded.fingerprint, said]),
+        fingerprint=fingerprint.of_json([loaded.fingerprint, said | grammar]),
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from asrkd.config import check, setting
 from asrkd.corpus.text_flags import FlagLimits
 from asrkd.corpus.text_rules import TextRules
+from asrkd.text_teachers.sentences import Sentences
+
+_sentences = functools.lru_cache(maxsize=4)(Sentences.read)
 
 
 @dataclass
@@ -36,11 +40,22 @@ class TextSettings:
     """Number type: of torch (`float32`, `float16`, `bfloat16`) or of CTranslate2 (`int8`, ...); `default` is `float32` in torch, and the file's own in CTranslate2."""
     text: TextRules = setting(lambda: TextRules(case="lower", punctuation="remove", form="nfkc"))
     """Normalization of the column `text`; `text_raw` has the text before."""
+    sentences: str = ""
+    """Grammar of all that can be said, `NAME.fst.txt` (docs/decoding.md): the column `text` is the nearest of its sentences, unless nothing was written."""
     flags: FlagLimits = setting(FlagLimits)
     """Limits beyond which a text is flagged."""
 
     def __post_init__(self) -> None:
         check(self)
+
+    def written(self, raw: str) -> str:
+        """The column `text`.
+
+        Raises:
+            CorpusError: the grammar cannot be used.
+        """
+        text = self.text(raw)
+        return _sentences(self.sentences).nearest(text)[0] if self.sentences and text.strip() else text
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.n_best > self.num_beams:
