@@ -91,7 +91,7 @@ def _cut(row: Mapping[str, str], root: Path, with_text: bool, custom: dict[str, 
 def split_noises(corpus_dir: Path, data: Path, test: Collection[str], *, seed: int = 0) -> None:
     """Background recordings to `data/noise/train` and `data/noise/test`, with pink noise for training; test noises are in no training.
 
-    The recordings are the sound files below `noise` in the corpus's folder or beside it; impulse responses (`rir_*`) are left out.
+    The recordings are the sound files below `noise` in the corpus's folder or next to it; impulse responses (`rir_*`) are left out.
 
     Args:
         test: names, without suffix, of those for tests.

@@ -5,14 +5,24 @@ Corpus: https://github.com/Picovoice/speech-to-intent-benchmark, with a table of
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
+import string
 from pathlib import Path
 
-from lhotse import CutSet, Recording, SupervisionSegment
+from orders import Grammar, spelled
 
+from asrkd.corpus.characters import WORD_BEGIN
 from asrkd.corpus.lexicon import Lexicon
-from asrkd.errors import CorpusError
+from asrkd.corpus.topology import BLANK
+from asrkd_recipes.corpora import (
+    Progress,
+    clips_of_table,
+    corpus_files,
+    finish,
+    finished,
+    split_noises,
+    write_noisy,
+    write_parts,
+)
 
 # CMUdict's pronunciations (BSD); `a` and `an` are one word, which the texts do not distinguish.
 LEXICON = Path(__file__).with_name("lexicon.txt")
@@ -23,39 +33,45 @@ PARTS = {
     "dev": ("dev",),
     "test": ("test",),
 }
+TEST_NOISES = ("pico_kitchen", "dude_miaowing")
+# All letters, also those of no order, so that models of other English speech have the same.
+LETTERS = [BLANK, WORD_BEGIN, "'", *string.ascii_uppercase]
+
+# Whisper writes freely; its text becomes the nearest order.
+TEXT_TEACHER = """model: faster-whisper:tiny.en
+text: {{case: upper, punctuation: remove, form: nfkc}}
+sentences: {sentences}
+"""
 
 
-def prepare(corpus_dir: Path | None, data: Path, progress: Callable[[str, int, int], None] | None = None) -> None:
-    """Write cuts and the lexicon to `data`: `labeled` (13 minutes), `unlabeled` (35, no text), `transcribed` (both with text), `dev`, `test`.
+def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
+    """Write cuts to `data`: `labeled` (13 minutes), `unlabeled` (35, no text), `transcribed` (both with text), `dev`, `test`, `test_noisy`; the
+    lexicons `lexicon.txt` (phones) and `words.txt` (letters), the tokens `letters`, the grammar `orders.fst.txt` and the text teacher's settings.
 
-    `corpus_dir` holds recordings of 16 kHz and `utts.tsv`, a table with the columns id, path, speaker, text and part (labelled, unlabelled,
-    dev, test). Upstream gives slots, not texts.
+    `corpus_dir` holds recordings of 16 kHz, `grammar.yaml` and `utts.tsv`, a table with the columns id, path, speaker, text, text_confidence and part
+    (labelled, unlabelled, dev, test); noise as `split_noises` wants it. Upstream gives slots, not texts; dev and test leave out texts of low confidence.
 
     Raises:
         CorpusError: the folder is not given, or not the corpus.
     """
-    if (data / "prepared").exists():
+    if finished(data):
         return
-    table = corpus_dir.absolute() / "utts.tsv" if corpus_dir else None
-    if table is None or not table.is_file():
-        raise CorpusError(
-            f"--corpus-dir must be a folder with utts.tsv and the recordings; {str(corpus_dir)!r} is none"
-        )
-    data.mkdir(parents=True, exist_ok=True)
+    root = corpus_files(corpus_dir, ("utts.tsv", "grammar.yaml"), what="utts.tsv, grammar.yaml and the recordings")
+    rows = clips_of_table(root / "utts.tsv", ("id", "path", "speaker", "text", "text_confidence", "part"))
+    rows = [row | {"text": " ".join(spelled(row["text"]))} for row in rows]
+    tested = [row for row in rows if row["part"] not in ("dev", "test") or row["text_confidence"] != "low"]
+    write_parts(tested, PARTS, root, data, progress=progress)
+    split_noises(root, data, TEST_NOISES)
+    write_noisy(data, "test", progress=progress)
     Lexicon.read(LEXICON).write(data / "lexicon.txt")
-    with open(table, encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    for number, (name, parts) in enumerate(PARTS.items()):
-        own = [row for row in rows if row["part"] in parts]
-        CutSet.from_cuts(_cut(row, table.parent, name != "unlabeled") for row in own).to_file(data / f"{name}.jsonl.gz")
-        if progress:
-            progress(name, number + 1, len(PARTS))
-    (data / "prepared").write_text("\n")
-
-
-def _cut(row: dict[str, str], root: Path, with_text: bool):  # type: ignore[no-untyped-def]
-    cut = Recording.from_file(root / row["path"], recording_id=row["id"]).to_cut()
-    text = " ".join("A" if word == "AN" else word for word in row["text"].split()) if with_text else None
-    cut.id = row["id"]
-    cut.supervisions = [SupervisionSegment(row["id"], row["id"], 0.0, cut.duration, text=text, speaker=row["speaker"])]
-    return cut
+    grammar = Grammar.read(root / "grammar.yaml")
+    (data / "orders.fst.txt").write_text(grammar.text(), encoding="utf-8")
+    (data / "words.txt").write_text(
+        "".join(f"{word}\t{WORD_BEGIN} {' '.join(word)}\n" for word in grammar.words), encoding="utf-8"
+    )
+    (data / "letters").mkdir(exist_ok=True)
+    (data / "letters/tokens.txt").write_text(
+        "".join(f"{name} {number}\n" for number, name in enumerate(LETTERS)), encoding="utf-8"
+    )
+    (data / "text_teacher.yaml").write_text(TEXT_TEACHER.format(sentences=data / "orders.fst.txt"), encoding="utf-8")
+    finish(data)

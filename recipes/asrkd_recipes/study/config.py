@@ -47,8 +47,10 @@ class SystemConfig:
     """Augmentation."""
     batch: BatchConfig = setting(BatchConfig)
     """Batches."""
-    steps: int = setting(1000, at_least=1)
-    """Updates on labeled data."""
+    steps: int = setting(1000, at_least=0)
+    """Updates on labeled data; 0 takes the teacher `init` as it is."""
+    init: str = ""
+    """A finished run, or its `final.pt`, of the same model and units, from whose weights it starts; an empty name starts from the model's own."""
 
 
 @dataclass
@@ -161,7 +163,7 @@ class VariantConfig:
     codebooks: int = setting(0, at_least=0)
     """Store that layer as indexes into N codebooks of 256 entries; 0 stores numbers."""
     text_teacher: str = ""
-    """Spec of a text teacher (docs/teachers.md) that writes the untranscribed set's text, a further source `text` beside `soft`; `train` gives its share of the schedule."""
+    """Spec of a text teacher (docs/teachers.md) that writes the untranscribed set's text, a source `text` in addition to `soft`; `train` gives its share of the schedule."""
     init: str = ""
     """Student from whose end it starts; an empty name starts from random weights."""
     processes: int = setting(1, at_least=1)
@@ -215,7 +217,7 @@ class StudyConfig:
     teachers: int = setting(1, at_least=1)
     """Teachers trained on the labeled set; several label as an ensemble."""
     shared_teacher: bool = False
-    """One teacher for all seeds, trained and labeling once, as suits a pretrained one; its run and stores are in `shared`, beside the folders of the seeds."""
+    """One teacher for all seeds, trained and labeling once, as suits a pretrained one; its run and stores are in `shared`, next to the folders of the seeds."""
     teacher: SystemConfig = setting(SystemConfig)
     """The teacher."""
     generations: list[list[PhaseConfig]] = setting(list)
@@ -242,6 +244,13 @@ class StudyConfig:
         return self.lexicon or str(Path(self.data) / "lexicon.txt")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
+        if not self.student.steps:
+            yield "student.steps", "is 0, but a student has to be trained; give its updates"
+        if not self.teacher.steps and (not self.teacher.init or self.teachers > 1):
+            yield (
+                "teacher.steps",
+                "is 0, which is for one teacher that is there: name its run (teacher.init), and leave out teachers",
+            )
         if self.align_rounds and not make_topology(self.topology).needs_alignment:
             yield (
                 "align_rounds",

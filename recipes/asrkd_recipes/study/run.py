@@ -67,7 +67,9 @@ class Study:
 
     def teacher(self) -> None:
         """The teachers, and with them the students that do not need one."""
-        jobs = {f"teacher-{n}": self._teacher_config(n) for n in range(1, self.config.teachers + 1)}
+        jobs = {}
+        if self.config.teacher.steps:
+            jobs = {f"teacher-{n}": self._teacher_config(n) for n in range(1, self.config.teachers + 1)}
         if self.workers > 1:
             jobs |= {"labeled": self._student_config("labeled"), "upper": self._student_config("upper")}
         train_all(jobs, self.workers, self.progress)
@@ -166,6 +168,8 @@ class Study:
 
     def run_folder(self, name: str) -> Path:
         """The run folder of a system."""
+        if name == "teacher-1" and not self.config.teacher.steps:
+            return Path(self.config.teacher.init)
         home = self.stores.teacher_home if name.startswith("teacher-") else self.work
         return home / "runs" / name
 
@@ -300,6 +304,7 @@ class Study:
             ),
             sources=sources,
             schedule=schedule,
+            init=system.init or None,
             soft_loss=self.config.soft_loss,
             optimizer=system.optimizer,
             augment=system.augment,

@@ -1,0 +1,85 @@
+"""Stage 0 of the recipe: cuts of speechocean762 (CC BY 4.0), natural read English of learners, half of them children.
+
+Corpus: https://github.com/jimbozhang/speechocean762, with a table of its clips and one of its speakers' parts (see `prepare`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+from asrkd.corpus.train_tokens import make_tokens
+from asrkd_recipes.corpora import (
+    Progress,
+    clips_of_table,
+    corpus_files,
+    finish,
+    finished,
+    split_noises,
+    write_noisy,
+    write_parts,
+)
+
+PARTS = {
+    "labeled": ("labelled",),
+    "unlabeled": ("unlabelled",),
+    "transcribed": ("labelled", "unlabelled"),
+    "dev": ("dev",),
+    "test": ("test",),
+}
+TEST_NOISES = ("pico_kitchen", "dude_miaowing")
+
+
+def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
+    """Write cuts to `data`: `labeled` (25 speakers, half an hour), `unlabeled` (88, 2.1 h, no text), `transcribed` (both with text), `dev`, `test`,
+    `test_noisy`; `letters` and `bpe` (tokens of the labeled texts) and `2gram.arpa.gz`.
+
+    `corpus_dir` holds recordings of 16 kHz; `utts.tsv` with the columns id, path, speaker, text; `split.tsv` with speaker, part (labelled,
+    unlabelled, dev, test) and age; a bigram model of words; noise as `split_noises` wants it. Cuts carry `group` (adult, child: 15 or younger).
+
+    Raises:
+        CorpusError: the folder is not given, or not the corpus.
+    """
+    if finished(data):
+        return
+    grammar = "2gram.arpa.gz"
+    root = corpus_files(
+        corpus_dir, ("utts.tsv", "split.tsv", grammar), what=f"utts.tsv, split.tsv, {grammar} and the recordings"
+    )
+    speakers = {row["speaker"]: row for row in clips_of_table(root / "split.tsv", ("speaker", "part", "age"))}
+    rows = [
+        row | speakers[row["speaker"]] for row in clips_of_table(root / "utts.tsv", ("id", "path", "speaker", "text"))
+    ]
+    write_parts(
+        rows,
+        PARTS,
+        root,
+        data,
+        custom=lambda row: {"group": "child" if int(row["age"]) <= 15 else "adult"},
+        progress=progress,
+    )
+    split_noises(root, data, TEST_NOISES)
+    write_noisy(data, "test", progress=progress)
+    with (
+        gzip.open(root / grammar, "rt", encoding="utf-8") as lines,
+        gzip.open(data / grammar, "wt", encoding="utf-8") as upper,
+    ):
+        upper.writelines(map(_upper, lines))
+    for name, kind, size in (("letters", "characters", 500), ("bpe", "bpe", 200)):
+        shutil.rmtree(data / name, ignore_errors=True)  # of a start that was stopped
+        make_tokens([str(data / "labeled.jsonl.gz")], str(data / name), kind, size=size)
+    finish(data)
+
+
+def _upper(line: str) -> str:
+    """A line of the ARPA file with its words in upper case, as the transcripts are; not `<s>` and `</s>`."""
+    score, tab, rest = line.partition("\t")
+    words, tab_after, backoff = rest.partition("\t")
+    return (
+        score
+        + tab
+        + " ".join(word if word.startswith("<") else word.upper() for word in words.split(" "))
+        + tab_after
+        + backoff
+    )
