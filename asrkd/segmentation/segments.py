@@ -1,46 +1,47 @@
-"""From scores of speech to segments: speech is found, joined over short gaps, cut where it is too long, padded."""
+"""From scores of speech to segments: bursts of speech are found, their borders settled, joined over short gaps, cut where too long, padded."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asrkd.segmentation.activity import FRAME_SECONDS
+from asrkd.segmentation.activity import FRAME_SECONDS, STEP_SECONDS, STEPS
+from asrkd.segmentation.borders import Steps, joined, quietest, settled
 from asrkd.segmentation.settings import SegmentSettings
 
 # How far below the threshold speech ends (as in silero-vad).
 _HYSTERESIS = 0.15
-# A cut is made in the middle of the stretch of this length with the lowest scores.
+# Where no gap is known, a cut is made in the quietest place of the stretch of this length with the lowest scores.
 _PAUSE_SECONDS = 0.3
-
-# A border that is this much louder than the quietest frame within reach is moved outward to the next one that is nearly as quiet as that.
-_REACH_SECONDS, _LOUD_DB, _QUIET_DB = 0.5, 3.0, 2.0
 
 Times = list[tuple[float, float]]
 
 
 def segments(
-    scores: NDArray[np.float32], levels: NDArray[np.float32], seconds: float, settings: SegmentSettings
+    scores: NDArray[np.float32], levels: NDArray[np.float16], seconds: float, settings: SegmentSettings
 ) -> Times:
     """(begin, end) in seconds of the segments of a recording, in order, none over another.
 
     Args:
         scores: (num_frames,) of speech, one for each `FRAME_SECONDS`.
-        levels: (num_frames,) in decibels.
+        levels: (num_steps,) as `asrkd.segmentation.activity.StepLevels`.
         seconds: length of the recording.
     """
-    # The last frame may be silence that completes it; a sliver of audio in it belongs to the frame before.
-    count = min(len(scores), max(1, math.ceil(seconds / FRAME_SECONDS - 0.1)))
-    scores = scores[:count]
+    # The last step may be silence that completes it; a sliver of audio in it belongs to the step before.
+    count = min(len(levels), len(scores) * STEPS, max(1, math.ceil(seconds / STEP_SECONDS - 0.1)))
+    levels = levels[:count]
     if settings.vad == "none":
-        spoken = [(0, len(scores))]
+        bursts = [(0, count)]
     else:
-        spoken = _joined(speech(scores, settings.speech_threshold), settings)
-    cut = [part for begin, end in spoken for part in _cut(scores, begin, end, settings)]
-    times = [(begin * FRAME_SECONDS, seconds if end == count else end * FRAME_SECONDS) for begin, end in cut]
-    return _ended_in_quiet(_padded(times, seconds, settings), levels[:count], seconds, settings.max_seconds)
+        bursts = settled(_bursts(scores, count, settings), levels)
+    gaps = [(end, begin) for (_, end), (begin, _) in zip(bursts, bursts[1:], strict=False) if end < begin]
+    cut = [part for one in joined(bursts, settings.merge) for part in _cut(one, gaps, scores, levels, settings)]
+    times = [(begin * STEP_SECONDS, seconds if end == count else end * STEP_SECONDS) for begin, end in cut]
+    return _padded(times, seconds, settings)
 
 
 def speech(scores: NDArray[np.float32], threshold: float) -> list[tuple[int, int]]:
@@ -54,34 +55,64 @@ def speech(scores: NDArray[np.float32], threshold: float) -> list[tuple[int, int
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _joined(spoken: list[tuple[int, int]], settings: SegmentSettings) -> list[tuple[int, int]]:
-    """Bursts of speech joined over gaps of at most `merge`, without those that stay shorter than `min_speech`."""
-    joined: list[tuple[int, int]] = []
+def _bursts(scores: NDArray[np.float32], count: int, settings: SegmentSettings) -> Steps:
+    """Speech, in steps; without bursts that, joined over gaps of at most `merge`, stay shorter than `min_speech`."""
+    spoken = [(begin * STEPS, min(count, end * STEPS)) for begin, end in speech(scores, settings.speech_threshold)]
+    spoken = [(begin, end) for begin, end in spoken if begin < end]
+    long = [
+        stretch
+        for stretch in joined(spoken, settings.merge)
+        if (stretch[1] - stretch[0]) * STEP_SECONDS >= settings.min_speech
+    ]
+    begins = np.array([begin for begin, _ in long])
+    kept = []
     for begin, end in spoken:
-        if joined and (begin - joined[-1][1]) * FRAME_SECONDS <= settings.merge:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((begin, end))
-    return [(begin, end) for begin, end in joined if (end - begin) * FRAME_SECONDS >= settings.min_speech]
+        at = int(np.searchsorted(begins, begin, "right")) - 1
+        if at >= 0 and end <= long[at][1]:
+            kept.append((begin, end))
+    return kept
 
 
-def _cut(scores: NDArray[np.float32], begin: int, end: int, settings: SegmentSettings) -> list[tuple[int, int]]:
+def _cut(
+    stretch: tuple[int, int],
+    gaps: Steps,
+    scores: NDArray[np.float32],
+    levels: NDArray[np.float16],
+    settings: SegmentSettings,
+) -> Steps:
     """Pieces of a stretch that are short enough: from its beginning on, each cut in the second half of what it may be."""
-    longest = int((settings.max_seconds - 2 * settings.pad) / FRAME_SECONDS)
-    width = min(max(1, round(_PAUSE_SECONDS / FRAME_SECONDS)), longest)
+    begin, end = stretch
+    longest = int((settings.max_seconds - 2 * settings.pad) / STEP_SECONDS)
     parts = []
     while end - begin > longest:
         # The rest must not be a splinter: it is shared where it is not enough for a whole piece.
         first = begin + max(1, min(longest, (end - begin) // 2) // 2)
         last = min(begin + longest, end - 1)
-        around = scores[max(begin, first - width // 2) : min(end, last + width - width // 2)]
-        smooth = np.convolve(around, np.ones(width) / width, mode="same")[first - max(begin, first - width // 2) :]
-        smooth = smooth[: last - first + 1]
+        # Gaps are in order, and none lies over another.
+        near = gaps[bisect_left(gaps, first, key=itemgetter(1)) : bisect_left(gaps, last + 1, key=itemgetter(0))]
+        within = [(max(first, low), min(last + 1, high)) for low, high in near]
         # Of equal ones the latest, so that pieces are long.
-        at = first + len(smooth) - 1 - int(np.argmin(smooth[::-1]))
+        low, high = max(within, key=lambda gap: (gap[1] - gap[0], gap[0]), default=(0, 0))
+        if high <= low:
+            low, high = _least_like_speech(scores, first, last)
+        at = quietest(levels, low, high)
         parts.append((begin, at))
         begin = at
     return [*parts, (begin, end)]
+
+
+def _least_like_speech(scores: NDArray[np.float32], first: int, last: int) -> tuple[int, int]:
+    """[begin, end) in steps, within `first` to `last`, of the stretch of a pause's length whose scores are the lowest."""
+    width = max(1, round(_PAUSE_SECONDS / FRAME_SECONDS))
+    frames = range(first // STEPS, last // STEPS + 1)
+    around = scores[max(0, frames.start - width // 2) : frames.stop + width - width // 2]
+    # A mean over less than the width, at an end of the recording, counts what is missing as the frame at that end.
+    ends = (max(0, width // 2 - frames.start), max(0, frames.stop + width - width // 2 - len(scores)))
+    smooth = np.convolve(np.pad(around, ends, mode="edge"), np.full(width, 1 / width), "valid")[: len(frames)]
+    middle = (frames.stop - 1 - int(np.argmin(smooth[::-1]))) * STEPS
+    half = width * STEPS // 2
+    low = min(max(first, middle - half), last)
+    return low, max(low + 1, min(last + 1, middle + half))
 
 
 def _padded(times: Times, seconds: float, settings: SegmentSettings) -> Times:
@@ -98,25 +129,3 @@ def _padded(times: Times, seconds: float, settings: SegmentSettings) -> Times:
             left += min(settings.min_seconds - (end - begin + left + right), before - left) if before > left else 0.0
         padded.append((max(0.0, begin - left), min(seconds, end + right)))
     return padded
-
-
-def _ended_in_quiet(times: Times, levels: NDArray[np.float32], seconds: float, longest: float) -> Times:
-    """Segments that end in speech which the scores miss (soft beginnings and ends of words) reach to the quiet behind it."""
-    moved: Times = []
-    for i, (begin, end) in enumerate(times):
-        reach = min(_REACH_SECONDS, max(0.0, longest - (end - begin)) / 2)
-        first = max(moved[-1][1] if moved else 0.0, begin - reach)
-        last = min(times[i + 1][0] if i + 1 < len(times) else seconds, end + reach)
-        before = levels[math.ceil(first / FRAME_SECONDS - 1e-6) : math.floor(begin / FRAME_SECONDS) + 1]
-        behind = levels[math.ceil(end / FRAME_SECONDS - 1e-6) - 1 : math.floor(last / FRAME_SECONDS + 1e-6)]
-        left = _steps_to_quiet(before[::-1]) if begin > first else 0
-        right = _steps_to_quiet(behind) if end < last else 0
-        moved.append((max(first, begin - left * FRAME_SECONDS), min(last, end + right * FRAME_SECONDS)))
-    return moved
-
-
-def _steps_to_quiet(levels: NDArray[np.float32]) -> int:
-    """Frames from the first to where a border belongs."""
-    if not len(levels) or levels[0] <= levels.min() + _LOUD_DB:
-        return 0
-    return int(np.argmax(levels <= levels.min() + _QUIET_DB))

@@ -15,7 +15,7 @@ from silero_vad.sequence_vad import SileroVADSequence
 
 from asrkd.corpus.audio import read_audio
 from asrkd.segmentation import samples as samples_module
-from asrkd.segmentation.activity import activity, energy_scores, level_db
+from asrkd.segmentation.activity import STEP, StepLevels, activity, energy_scores, level_db
 from asrkd.segmentation.samples import blocks
 from asrkd.segmentation.silero import SHIFT, WINDOW
 
@@ -69,7 +69,20 @@ def test_scores_of_blocks_are_the_packages_own_in_windows(count: int) -> None:
     for sizes in ([], [1, 511, 512, 513, 40_000, 3]):
         found, levels = activity(iter(np.split(audio, np.cumsum(sizes))), use_silero=True)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-        assert len(levels) == len(found)
+        assert len(levels) == -(-count // 128)
+
+
+@pytest.mark.parametrize("count", [1, 127, 128, 129, 384, 16000, 16001])
+def test_levels_of_steps_are_those_of_three_steps(count: int) -> None:
+    audio = np.random.default_rng(3).normal(0.1, 0.2, count).astype(np.float32)
+    padded = np.pad(audio, (STEP, -count % STEP + STEP))
+    expected = [
+        10 * np.log10(padded[at : at + 3 * STEP].var() + 1e-12) for at in range(0, len(padded) - 2 * STEP, STEP)
+    ]
+    for sizes in ([], [1, 127, 128, 300, 301, 9000]):
+        model = StepLevels()
+        parts = [model.accept(part) for part in np.split(audio, sizes)]
+        np.testing.assert_allclose(np.concatenate([*parts, model.finish()]), expected, rtol=0, atol=0.05)
 
 
 def test_energy_is_measured_against_the_noise_floor() -> None:

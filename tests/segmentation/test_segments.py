@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from silero_vad.utils_vad import get_speech_timestamps_from_probs
 
-from asrkd.segmentation.activity import FRAME_SECONDS
+from asrkd.segmentation.activity import FRAME_SECONDS, STEP_SECONDS, STEPS
+from asrkd.segmentation.borders import joined, settled
 from asrkd.segmentation.segments import segments, speech
 from asrkd.segmentation.settings import SegmentSettings
 
@@ -38,14 +39,17 @@ def test_speech_is_found_as_silero_vad_finds_it(seed: int, count: int, roughness
     st.sampled_from(["silero", "none"]),
     st.sampled_from([(0.0, 1.0, 0.0), (1.0, 4.0, 0.2), (0.5, 30.0, 0.2), (0.4, 1.0, 0.25)]),
     st.floats(0.0, 0.032),
+    st.booleans(),
 )
 def test_what_holds_of_any_scores(
-    seed: int, count: int, roughness: float, vad: str, lengths: tuple[float, float, float], short: float
+    seed: int, count: int, roughness: float, vad: str, lengths: tuple[float, float, float], short: float, steady: bool
 ) -> None:
     shortest, longest, pad = lengths
     chosen = SegmentSettings(vad, min_speech=0.1, merge=0.3, pad=pad, min_seconds=shortest, max_seconds=longest)
     scores = scores_of(seed, count, roughness)
-    levels = 60 * scores_of(seed + 1, count, 2.0) - 80
+    levels = 60 * scores_of(seed + 1, STEPS * count, 2.0).astype(np.float16) - 80
+    if steady:
+        levels[:] = -30
     seconds = count * FRAME_SECONDS - short
     found = segments(scores, levels, seconds, chosen)
     assert all(0 <= begin < end <= seconds for begin, end in found)
@@ -55,6 +59,8 @@ def test_what_holds_of_any_scores(
     for i, (begin, end) in enumerate(found):
         room = (found[i + 1][0] if i + 1 < len(found) else seconds) - (found[i - 1][1] if i else 0.0)
         assert end - begin >= min(shortest, longest / 4) - 1e-6 or room <= max(shortest, end - begin) + 2 * shortest
+    if not steady:  # where sound ends, borders are moved inward
+        return
     covered = np.zeros(count, bool)
     if found and found[-1][1] == seconds:
         covered[-1] = True
@@ -72,7 +78,7 @@ def test_a_long_stretch_is_cut_in_its_pauses() -> None:
     for at in pauses:
         scores[at - 5 : at + 6] = 0.4  # above where speech ends
     found = segments(
-        scores, np.zeros(2000, np.float32), 2000 * FRAME_SECONDS, SegmentSettings(max_seconds=16.0, pad=0.0)
+        scores, np.zeros(8000, np.float16), 2000 * FRAME_SECONDS, SegmentSettings(max_seconds=16.0, pad=0.0)
     )
     edges = [end / FRAME_SECONDS for _, end in found[:-1]]
     assert len(found) >= 4
@@ -87,19 +93,70 @@ def test_gaps_and_bursts() -> None:
     scores[4 * second + 5 : 6 * second] = 1  # a gap of 160 ms
     scores[10 * second : 10 * second + 2] = 1  # 64 ms
     scores[15 * second : 15 * second + 8] = 1  # 256 ms: widened to a second
-    found = segments(scores, np.zeros_like(scores), 20.0, SegmentSettings(min_seconds=1.0))
+    levels = np.repeat(np.where(scores > 0, -20, -70), STEPS).astype(np.float16)
+    found = segments(scores, levels, 20.0, SegmentSettings(pad=0.2, min_seconds=1.0))
     assert len(found) == 2
     np.testing.assert_allclose(found[0], (2 * second * FRAME_SECONDS - 0.2, 6 * second * FRAME_SECONDS + 0.2))
     assert abs(found[1][1] - found[1][0] - 1.0) < 1e-6
 
 
-def test_a_segment_ends_where_a_fading_sound_does() -> None:
-    scores, levels = np.zeros(300, np.float32), np.full(300, -70, np.float32)
-    scores[100:200] = 1
-    levels[90:200] = -20  # begins 90 ms before the padding does
-    levels[200:215] = -40  # and fades for half a second
-    ((begin, end),) = segments(scores, levels, 300 * FRAME_SECONDS, SegmentSettings(pad=0.224))
-    np.testing.assert_allclose((begin, end), (89 * FRAME_SECONDS, 216 * FRAME_SECONDS))
-    loud = np.full(300, -20, np.float32)  # there is no quiet to end in
-    ((begin, end),) = segments(scores, loud, 300 * FRAME_SECONDS, SegmentSettings(pad=0.224))
-    np.testing.assert_allclose((begin, end), (93 * FRAME_SECONDS, 207 * FRAME_SECONDS))
+def times_of(bursts: list[tuple[int, int]]) -> list[tuple[float, float]]:
+    return [(round(begin * STEP_SECONDS, 3), round(end * STEP_SECONDS, 3)) for begin, end in bursts]
+
+
+def sound(seconds: float, *loud: tuple[float, float, float]) -> np.ndarray:
+    """Levels of -70 dB, but for (from, to, level)."""
+    levels = np.full(round(seconds / STEP_SECONDS), -70, np.float16)
+    for begin, end, level in loud:
+        levels[round(begin / STEP_SECONDS) : round(end / STEP_SECONDS)] = level
+    return levels
+
+
+def burst(begin: float, end: float) -> tuple[int, int]:
+    return round(begin / STEP_SECONDS), round(end / STEP_SECONDS)
+
+
+def test_borders_are_moved_to_where_sound_ends() -> None:
+    levels = sound(8, (2, 4, -20), (4, 4.4, -45), (4.6, 4.8, -40), (6, 6.04, -20))
+    # Inward from quiet, outward through a fading sound, and over a pause of less than a fifth of a second.
+    assert times_of(settled([burst(1.6, 3.2)], levels)) == [(2.0, 4.4)]
+    levels[slice(*burst(4.4, 4.44))] = -45
+    assert times_of(settled([burst(1.6, 3.6)], levels)) == [(2.0, 4.8)]
+    # Sound is followed for a second and a half.
+    assert times_of(settled([burst(1.6, 3.2)], levels)) == [(2.0, 3.4)]
+    # A click is not speech; where nothing is quiet against the rest, there is no telling.
+    assert settled([burst(5.8, 6.2)], levels) == []
+    assert times_of(settled([burst(5.8, 6.2)], sound(8))) == [(5.6, 6.4)]
+
+
+def test_in_loud_noise_borders_are_moved_outward_by_a_fifth_of_a_second() -> None:
+    levels = sound(8, (0, 8, -30), (3, 4, -20))
+    assert times_of(settled([burst(3.0, 4.0)], levels)) == [(2.8, 4.2)]
+    assert times_of(settled([burst(0.1, 4.0), burst(4.1, 7.9)], levels)) == [(0.0, 4.096), (4.0, 8.0)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 999), st.integers(1, 600), st.sampled_from([0.05, 0.3, 2.0]))
+def test_what_holds_of_any_borders(seed: int, count: int, roughness: float) -> None:
+    bursts = [(begin * STEPS, end * STEPS) for begin, end in speech(scores_of(seed, count, roughness), 0.6)]
+    levels = (60 * scores_of(seed + 1, STEPS * count, 0.5) - 80).astype(np.float16)
+    moved = settled(bursts, levels)
+    assert all(0 <= begin < end <= len(levels) for begin, end in moved)
+    assert moved == sorted(moved)
+    # Every burst is in a stretch of those that there were, and none reaches into two of its neighbors.
+    for begin, end in moved:
+        assert any(begin < last and first < end for first, last in bursts)
+    stretches = joined(moved, 0.3)
+    assert all(
+        after[0] - before[1] > 0.3 / STEP_SECONDS - 1 for before, after in zip(stretches, stretches[1:], strict=False)
+    )
+
+
+def test_a_cut_lies_in_the_quietest_place_of_the_longest_gap() -> None:
+    scores, levels = np.ones(1000, np.float32), np.full(4000, -20, np.float16)
+    for at, length in ((400, 3), (500, 7), (600, 3)):  # gaps of 96 and 224 ms
+        scores[at : at + length] = 0
+        levels[at * STEPS : (at + length) * STEPS] = -60
+    levels[505 * STEPS : 506 * STEPS + 4] = -65
+    (_, end), (begin, _) = segments(scores, levels, 32.0, SegmentSettings(max_seconds=24.0, pad=0.1))
+    assert begin == end and 505 <= end / FRAME_SECONDS <= 507

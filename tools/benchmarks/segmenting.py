@@ -1,6 +1,6 @@
 """Speech that segmentation keeps, its speed, its memory and its restarts, on long recordings with known speech.
 
-    python tools/benchmarks/segmenting.py CORPORA [--part test] [--minutes 10] [--recordings 10] [--hours 0.1667 10] [--kills 5] [KEY=VALUE ...]
+    python tools/benchmarks/segmenting.py CORPORA [--part test] [--minutes 10] [--recordings 10] [--hours 0.1667 10] [--formats flac] [--kills 5] [KEY=VALUE ...]
 
 CORPORA holds `speechocean762`, `picovoice-coffee` and `noise` (`utts.tsv` with id, path, speaker; the part by `split.tsv` or by the column `part`).
 Sentences of the part's speakers are joined to long recordings, every other one at 44.1 kHz, with something between them: pauses of 0.3 to 0.8 s, or 1 to 20 s of silence, of noise, or of
@@ -8,11 +8,13 @@ music-like audio (synthesized chords, a melody with harmonics and vibrato, a bea
 music have the level that is given below the speech (20 and 5 dB, power of the speech frames). Noise for the part `test` is not that for `train`, on which the defaults were tuned.
 
 The truth: frames of 10 ms of a sentence within 25 dB of its loudest, bursts under 50 ms left out; what is joined over pauses under 0.3 s is one run. Sentences whose own background is
-not 35 dB below their loudest frame are not used, since there is no telling where they are speech. Prints, for each detector and level:
+not 35 dB below their loudest frame are not used, since there is no telling where they are speech. The truth has no padding: what is quieter is not speech, though words fade in it.
+Prints, for each detector and level, and for silero-vad's own `get_speech_timestamps` (its default settings, and with its padding as ours):
 
 - the share of speech that is in segments (asked of silero: 99 % at 20 dB, 97 % at 5 dB);
-- the share of the kept audio that is not speech (5 %), also without the padding and short pauses around speech, which are kept on purpose;
-- borders that lie in a run, each of which cuts a word although 0.3 s of silence is at its end (0);
+- the share of the kept audio that is not in a run; of that what is further from one than the padding that was asked for, which is kept on purpose (5 % at 20 dB); and what is further than
+  0.3 s;
+- borders that lie in a run, so that 20 ms to either side are in it, and how many of those lie in speech rather than in a pause under 0.3 s (0);
 - audio seconds a CPU second (200), next to reading and resampling alone.
 
 Then the peak memory of `asrkd segment` on one recording of each of the given hours, and whether a run killed at random times and repeated writes the same bytes.
@@ -32,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import silero_vad
 import soundfile
 import torch
 import torchaudio
@@ -50,6 +53,7 @@ LEVEL = 0.05  # RMS of speech
 TEST_NOISE = ("pico_kitchen", "dude_miaowing")
 Audio = NDArray[np.float32]
 Flags = NDArray[np.bool_]
+Times = dict[str, list[tuple[float, float]]]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -184,28 +188,59 @@ def judge(folder: Path, truth: dict[str, Flags], vad: str, settings: dict[str, f
     out = where / f"{vad}.jsonl"
     out.unlink(missing_ok=True)
     out.with_name(f"{vad}.report.jsonl").unlink(missing_ok=True)
-    spent = cpu_seconds(lambda: segment_corpus(folder, out, SegmentSettings(vad, **settings)))  # type: ignore[arg-type]
+    chosen = SegmentSettings(vad, **settings)  # type: ignore[arg-type]
+    spent = cpu_seconds(lambda: segment_corpus(folder, out, chosen))
+    found: Times = {key: [] for key in truth}
+    for cut in iterate_json(out):
+        found[cut["recording"]["id"]].append((cut["start"], cut["start"] + cut["duration"]))
+    return compared(found, truth, chosen.pad, spent)
+
+
+def reference(folder: Path, truth: dict[str, Flags], pad: float) -> str:
+    """silero-vad's own function on the same recordings."""
+    model = silero_vad.load_silero_vad(onnx=True)
+    found: Times = {}
+
+    def work() -> None:
+        for key in truth:
+            audio = torch.from_numpy(read(folder / f"{key}.flac"))
+            parts = silero_vad.get_speech_timestamps(audio, model, speech_pad_ms=round(pad * 1000))
+            found[key] = [(part["start"] / RATE, part["end"] / RATE) for part in parts]
+
+    spent = cpu_seconds(work)
+    return compared(found, truth, pad, spent)
+
+
+def compared(found: Times, truth: dict[str, Flags], pad: float, spent: float) -> str:
+    """Segments against the truth, in words."""
     kept = {key: np.zeros(len(flags), bool) for key, flags in truth.items()}
     whole = {key: joined(flags) for key, flags in truth.items()}
-    borders = cuts = 0
-    for cut in iterate_json(out):
-        key = cut["recording"]["id"]
-        first, last = (round(at * 100) for at in (cut["start"], cut["start"] + cut["duration"]))
-        kept[key][first:last] = True
-        for edge in (first, last):
-            borders += 1
-            # A word is cut where 20 ms to either side are speech: a border at its very edge cuts nothing.
-            cuts += bool(0 < edge < len(whole[key]) and whole[key][max(0, edge - 2) : edge + 2].all())
-    around = {key: np.convolve(flags, np.ones(2 * PAUSE + 1), "same") > 0 for key, flags in whole.items()}
+    borders = cuts = in_speech = 0
+    for key, times in found.items():
+        for first, last in ((round(begin * 100), round(end * 100)) for begin, end in times):
+            kept[key][first:last] = True
+            for edge in (first, last):
+                borders += 1
+                # A word is cut where 20 ms to either side are speech: a border at its very edge cuts nothing.
+                around = slice(max(0, edge - 2), edge + 2)
+                is_inside = 0 < edge < len(whole[key])
+                cuts += bool(is_inside and whole[key][around].all())
+                in_speech += bool(is_inside and truth[key][around].all())
     total, all_kept = sum(map(np.sum, truth.values())), sum(map(np.sum, kept.values()))
     share = sum((kept[key] & truth[key]).sum() for key in truth) / total
-    without = sum((kept[key] & ~whole[key]).sum() for key in truth) / all_kept
-    far = sum((kept[key] & ~around[key]).sum() for key in truth) / all_kept
+    without, beyond, far = (
+        sum((kept[key] & ~widened(whole[key], frames)).sum() for key in truth) / all_kept
+        for frames in (0, round(pad * 100), PAUSE)
+    )
     hours = sum(map(len, truth.values())) / 360000
     return (
-        f"speech kept {share:.2%}; of kept audio {without:.1%} is without speech, {far:.1%} further than 0.3 s from speech; "
-        f"borders in words {cuts} of {borders}; {hours * 3600 / spent:.0f} x real time"
+        f"speech kept {share:.2%}; of kept audio {without:.1%} is without speech, {beyond:.1%} further than the padding of {pad:g} s, {far:.1%} than 0.3 s; "
+        f"borders in words {cuts} of {borders} ({in_speech} in speech); {hours * 3600 / spent:.0f} x real time"
     )
+
+
+def widened(flags: Flags, frames: int) -> Flags:
+    return np.convolve(flags, np.ones(2 * frames + 1), "same") > 0
 
 
 def joined(flags: Flags) -> Flags:
@@ -218,15 +253,17 @@ def joined(flags: Flags) -> Flags:
     return whole
 
 
-def memory(speech: list[Path], hours: float) -> tuple[float, float]:
+def memory(speech: list[Path], hours: float, suffix: str) -> tuple[float, float]:
     """Peak megabytes of the command on one recording: its own, and with the pages of files that it maps."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "recordings"
         folder.mkdir()
         clip = np.concatenate([read(path) for path in speech[:100]])
-        with soundfile.SoundFile(folder / "long.flac", "w", RATE, 1) as stream:
+        form, subtype = ("OGG", "OPUS") if suffix == "opus" else (None, None)
+        with soundfile.SoundFile(folder / f"long.{suffix}", "w", RATE, 1, subtype, format=form) as stream:
             for _ in range(max(1, round(hours * 3600 * RATE / len(clip)))):
-                stream.write(clip)
+                for begin in range(0, len(clip), RATE):  # libsndfile's encoders fall over minutes in one call
+                    stream.write(clip[begin : begin + RATE])
         command = [sys.executable, "-m", "asrkd", "segment", str(folder), f"{name}/out.jsonl"]
         running = psutil.Popen(command, stdout=subprocess.DEVNULL)
         own = resident = 0
@@ -274,6 +311,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=10)
     parser.add_argument("--vads", nargs="*", default=["silero", "energy"])
     parser.add_argument("--hours", type=float, nargs="*", default=[1 / 6, 10])
+    parser.add_argument("--formats", nargs="*", default=["flac"], help="flac, wav, opus, mp3")
     parser.add_argument("--kills", type=int, default=5)
     options = parser.parse_args()
     settings = {key: float(value) for key, _, value in (one.partition("=") for one in options.settings)}
@@ -297,14 +335,18 @@ def main() -> None:
             )
             for vad in options.vads:
                 print(f"{below:2d} dB {vad:7s} {judge(folder, truth, vad, settings, Path(name))}", flush=True)
+            for pad in (0.03, SegmentSettings().pad) if "silero" in options.vads else ():
+                print(f"{below:2d} dB silero's own, {reference(folder, truth, pad)}", flush=True)
             if below == 5 and options.kills:
                 same = killed(folder, Path(name), options.kills)
                 print(f"killed {options.kills} times: {'the same files' if same else 'OTHER FILES'}", flush=True)
-    for hours in options.hours:
-        own, resident = memory(speech, hours)
-        print(
-            f"{hours:.2f} h in one recording: peak memory {own:.0f} MB, with mapped files {resident:.0f} MB", flush=True
-        )
+    for suffix in options.formats:
+        for hours in options.hours:
+            own, resident = memory(speech, hours, suffix)
+            print(
+                f"{hours:.2f} h of {suffix} in one recording: peak memory {own:.0f} MB, with mapped files {resident:.0f} MB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
