@@ -13,6 +13,8 @@ from torch.nn import functional
 
 # Of the layer that sherpa-onnx takes the model for: the smallest.
 SHERPA_ENCODER_DIM = 4
+# The log-mel of digital silence, the logarithm of float32's epsilon, is below; noise of one 16-bit step is above.
+_SILENT = -15.9
 
 
 def less_causal_mean(frames: Tensor, sums: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -23,6 +25,13 @@ def less_causal_mean(frames: Tensor, sums: Tensor, count: Tensor) -> tuple[Tenso
     running = frames.cumsum(dim=1) + sums[:, None]
     upto = count[:, None] + torch.arange(1, frames.shape[1] + 1)
     return frames - running / upto[..., None].to(frames.dtype), running[:, -1], upto[:, -1]
+
+
+def behind_end(frames: Tensor, stack: int) -> Tensor:
+    """(N, T, mels) -> (N, T / stack) bool: joined frames with digital silence in them, behind which there is nothing else."""
+    silent = (frames.amax(dim=2) < _SILENT).unflatten(1, (-1, stack)).any(dim=2)
+    sounding_from_here = (~silent).to(torch.int64).flip(1).cumsum(dim=1).flip(1)
+    return sounding_from_here == 0
 
 
 class UtteranceGraph(nn.Module):
@@ -134,17 +143,22 @@ def _projected_steps(
 
 
 class SherpaOnline(nn.Module):
-    """A chunk of log-mel as sherpa-onnx's online type `zipformer2_ctc` reads it, with everything behind its filterbank inside.
+    """A window of log-mel as sherpa-onnx's online type `zipformer2_ctc` reads it, with everything behind its filterbank inside.
 
-    x (N, T, mels) and the caches of one layer of a Zipformer -> log_probs (N, T / stack, V) and the next caches. Of sherpa-onnx's online CTC
+    x (N, window, mels) and the caches of one layer of a Zipformer -> log_probs (N, rows, V) and the next caches. Of sherpa-onnx's online CTC
     models this is the one that gets its default features, a batch and a decoding graph (`nemo_ctc` gets those of NeMo). Its first cache, the
     keys, has any width: here it holds the frames of `left_padding`, the model's state and the sums of the causal mean, flattened. The last
     one, `processed_lens`, counts output frames. The others are zeros that pass through.
 
-    Outputs before the model's output delay are silence or blank.
+    The window is `shift` frames and, behind them, those that the model looks ahead, which the next window begins with. So row r of all that
+    sherpa-onnx gets is output frame r, and its times are right; the frames ahead are computed twice.
+
+    Digital silence up to the window's end is the end of the utterance: the model reads the frames of zeros that `flush` feeds, and the
+    outputs are silence or blank. sherpa-onnx tells a model nothing of the end, and its callers append digital silence.
 
     Args:
         model: streams.
+        rows: output frames of a window, a multiple of the model's `chunk_frames`.
         stack: log-mel frames joined into one.
         causal_mean: subtract the mean of this and all earlier frames.
         num_mels: of the filterbank.
@@ -152,6 +166,7 @@ class SherpaOnline(nn.Module):
         scale: multiplies the sum; a graph in sherpa-onnx is searched at a fixed scale of 1.
 
     Attributes:
+        shift, window: log-mel frames from one window to the next, and in one.
         num_state: width of the keys.
     """
 
@@ -169,22 +184,23 @@ class SherpaOnline(nn.Module):
     outputs = ("log_probs", *(f"new_{name}" for name in inputs[1:]))
 
     model: Any
-    output_delay: int
 
     def __init__(
-        self, model: nn.Module, *, stack: int, causal_mean: bool, num_mels: int, offset: Tensor, scale: float
+        self, model: nn.Module, *, rows: int, stack: int, causal_mean: bool, num_mels: int, offset: Tensor, scale: float
     ) -> None:
         super().__init__()
         self.model = exportable(model)
         self.stack, self.causal_mean, self.num_mels, self.scale = stack, causal_mean, num_mels, scale
-        self.output_delay = self.model.output_delay
+        self.rows, self.output_delay = rows, self.model.output_delay
+        ahead = -(-self.output_delay // self.model.chunk_frames) * self.model.chunk_frames
+        self.shift, self.window = rows * stack, (rows + ahead - self.model.left_padding) * stack
         self.offset: Tensor
-        self.before_start: Tensor
+        self.behind_end: Tensor
         self.register_buffer("offset", offset.float())
         # One class certain: the first, silence or blank.
-        before = torch.full((len(offset),), -1e4)
-        before[0] = 0.0
-        self.register_buffer("before_start", before)
+        certain = torch.full((len(offset),), -1e4)
+        certain[0] = 0.0
+        self.register_buffer("behind_end", certain)
         parts = self.model.initial_state(1)[:-1]
         self.shapes = [
             (num_mels,),
@@ -245,16 +261,21 @@ class SherpaOnline(nn.Module):
         sums, held, *state = (
             part.unflatten(1, shape) for part, shape in zip(key[0].split(self.sizes, dim=1), self.shapes, strict=True)
         )
+        ended = behind_end(frames, self.stack)
         if self.causal_mean:
-            frames, sums, _ = less_causal_mean(frames, sums, position * self.stack)
+            # The frames ahead belong to the next window's sums.
+            next_sums = sums + frames[:, : self.shift].sum(dim=1)
+            frames, _, _ = less_causal_mean(frames, sums, position * self.stack)
+            sums = next_sums
         features = frames.reshape(frames.shape[0], -1, self.stack * self.num_mels)
-        num_rows = features.shape[1]
-        features = torch.cat([held, features], dim=1)
-        features, held = features[:, :num_rows], features[:, num_rows:]
-        logits, after = self.model.stream(features, (*state, position))
+        features = torch.cat([held, features.masked_fill(ended[..., None], 0.0)], dim=1)
+        logits, after = self.model.stream(features[:, : self.rows], (*state, position))
+        if self.output_delay:
+            ahead, _ = self.model.stream(features[:, self.rows :], after)
+            logits = torch.cat([logits, ahead], dim=1)[:, self.output_delay : self.output_delay + self.rows]
+        held = features[:, self.rows : self.rows + held.shape[1]]
         scores = self.scale * (logits.log_softmax(-1) + self.offset)
-        rows = position[:, None] + torch.arange(num_rows)
-        scores = torch.where((rows >= self.output_delay)[..., None], scores, self.before_start)
+        scores = torch.where(ended[:, : self.rows, None], self.behind_end, scores)
         key = torch.cat([part.flatten(1) for part in (sums, held, *after[:-1])], dim=1)[None]
         return scores, key, nonlin, value1, value2, conv1, conv2, embed, after[-1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +18,16 @@ from asrkd import files
 from asrkd.acoustic import AcousticModel
 from asrkd.acoustic.description import description_of
 from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.topology import BLANK
+from asrkd.decoding.units import searchable, spelling_of
 from asrkd.errors import ConfigError, ModelError
 from asrkd.export.graphs import SherpaOffline, SherpaOnline
 from asrkd.export.onnx_export import log_mel_front_end, measured_rtfx, stream_facts, torch_network
 from asrkd.export.onnx_file import Inputs, import_onnx, write_graph, write_int8
 from asrkd.export.sherpa_check import Comparison, compare_with_sherpa, import_sherpa
 from asrkd.export.sherpa_readme import readme
-from asrkd.graphs import DecodingGraph
+from asrkd.graphs import DecodingGraph, ngram_graph, word_loop_graph
 from asrkd.models import stream_layout
 from asrkd.models.streaming import StreamLayout
 
@@ -32,8 +35,8 @@ from asrkd.models.streaming import StreamLayout
 SHERPA_FRAME_MS = 40.0
 # Of the front end that its C API and mobile bindings can compute; stacking and mean are in the graph.
 _FIXED = ("frame_length_ms", "frame_shift_ms", "low_freq", "high_freq", "snip_edges", "full_scale", "filterbank")
-# Frames of features a chunk: a third of a second.
-_CHUNK_FRAMES = 8
+# Output frames of a window: a third of a second.
+_WINDOW_ROWS = 8
 
 
 @dataclass
@@ -45,14 +48,38 @@ class SherpaFolder:
         sizes: bytes of each graph, by file name.
         rtfx: seconds of audio a second of computation on one thread, of the graphs that run chunk by chunk.
         warnings: what a user should know.
-        comparison: with asrkd's own search; None without utterances to compare on.
+        comparison: with asrkd's own search, of each graph; empty without utterances to compare on.
     """
 
     out: Path
     sizes: dict[str, int] = field(default_factory=dict)
     rtfx: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    comparison: Comparison | None = None
+    comparison: dict[str, Comparison] = field(default_factory=dict)
+
+
+def decoding_graph(
+    model: AcousticModel,
+    tokenizer: Tokenizer | None,
+    *,
+    grammar: str | None = None,
+    insertion_penalty: float = 0.0,
+    leave_early: bool = False,
+) -> DecodingGraph:
+    """The graph that asrkd's search would take, in the form that sherpa-onnx reads: its offline search counts every arc of a path as a frame, and
+    loses words that are not on the first frame of a token.
+
+    Raises:
+        ConfigError, CorpusError: as `Search`.
+    """
+    words = searchable(spelling_of(tokenizer, model.inventory), grammar)
+    if grammar is None:
+        return word_loop_graph(words, model.inventory, insertion_penalty=insertion_penalty, leave_early=leave_early)
+    if insertion_penalty:
+        raise ConfigError(
+            f"insertion_penalty is {insertion_penalty:g}, but it is for the loop of words; a grammar has costs for words already, so leave it out"
+        )
+    return ngram_graph(words, model.inventory, grammar, leave_early=leave_early, free_arcs=False)
 
 
 def check_sherpa(model: AcousticModel, graph: DecodingGraph | None) -> StreamLayout:
@@ -121,7 +148,7 @@ def export_sherpa(
 
     Args:
         out: a folder that is not there, or empty.
-        graph: searched by sherpa-onnx; without one its text is greedy.
+        graph: of `decoding_graph`, searched by sherpa-onnx; without one its text is greedy.
         acoustic_scale: of the scores, with a graph.
         reduce_range: see `write_int8`.
         utterances: id and samples; sherpa-onnx and asrkd search them before the folder gets its name.
@@ -144,7 +171,7 @@ def export_sherpa(
         offset = -model.log_prior.cpu()
     scaled: dict[str, Any] = {"offset": offset, "scale": acoustic_scale if graph is not None else 1.0}
     with files.new_folder(out) as folder:
-        window = _write_online(folder / "model.onnx", model, layout, scaled, found)
+        window, shift = _write_online(folder / "model.onnx", model, layout, scaled, found)
         write_int8(folder / "model.onnx", folder / "model.int8.onnx", reduce_range=reduce_range)
         _write_offline(folder, model, scaled, found, reduce_range=reduce_range)
         names = [BLANK, *model.inventory.units[1:]]
@@ -155,15 +182,20 @@ def export_sherpa(
         facts = description_of(model) | {
             "stream": stream_facts(model, layout),
             "window_frames": window,
+            "shift_frames": shift,
             "acoustic_scale": scaled["scale"],
         }
         files.write(folder / "model.json", json.dumps(facts, indent=1, ensure_ascii=False))
         offline = (folder / "offline.onnx").is_file()
-        files.write(folder / "README.md", readme(model, window=window, graph=graph is not None, offline=offline))
+        files.write(
+            folder / "README.md", readme(model, window=window, shift=shift, graph=graph is not None, offline=offline)
+        )
         heard = iter(utterances)
         if first := next(heard, None):
-            found.comparison = compare_with_sherpa(
-                folder, model, itertools.chain([first], heard), graph=graph, acoustic_scale=acoustic_scale
+            found.comparison.update(
+                compare_with_sherpa(
+                    folder, model, itertools.chain([first], heard), graph=graph, acoustic_scale=acoustic_scale
+                )
             )
         found.sizes.update({path.name: path.stat().st_size for path in sorted(folder.glob("*.onnx"))})
     return found
@@ -171,35 +203,34 @@ def export_sherpa(
 
 def _write_online(
     path: Path, model: AcousticModel, layout: StreamLayout, scaled: dict[str, Any], found: SherpaFolder
-) -> int:
-    """Write the graph of chunks; returns log-mel frames a chunk."""
+) -> tuple[int, int]:
+    """Write the online graph; returns log-mel frames of a window, and from one to the next."""
     front_end = log_mel_front_end(model)
-    per_chunk = -(-_CHUNK_FRAMES // layout.chunk_frames) * layout.chunk_frames
-    window = per_chunk * front_end.stack
     graph = SherpaOnline(
         torch_network(model),
+        rows=-(-_WINDOW_ROWS // layout.chunk_frames) * layout.chunk_frames,
         stack=front_end.stack,
         causal_mean=front_end.mean_norm == "causal",
         num_mels=front_end.num_mels,
         **scaled,
     )
     cases: list[Inputs] = [
-        _chunk(graph, batch, window, start=start) for batch, start in ((2, 0), (1, 0), (3, per_chunk))
+        _window(graph, batch, start=start, end=end) for batch, start, end in ((2, 0, 0), (1, 0, 3), (3, graph.rows, 1))
     ]
     metadata: dict[str, object] = {
         "model_type": "zipformer2",
         "version": "1",
         "model_author": "asrkd",
         "comment": "a streaming student; its state is in cached_key_0",
-        "T": window,
-        "decode_chunk_len": window,
+        "T": graph.window,
+        "decode_chunk_len": graph.shift,
         **graph.metadata,
         "asrkd": json.dumps(description_of(model), ensure_ascii=False),
     }
     write_graph(graph, path, cases, graph.axes(), {name: str(value) for name, value in metadata.items()})
-    seconds = window * front_end.frame_shift_ms / 1000
-    found.rtfx[path.name] = measured_rtfx(path, _chunk(graph, 1, window, start=per_chunk), graph.inputs, seconds)
-    return window
+    seconds = graph.shift * front_end.frame_shift_ms / 1000
+    found.rtfx[path.name] = measured_rtfx(path, _window(graph, 1, start=graph.rows), graph.inputs, seconds)
+    return graph.window, graph.shift
 
 
 def _write_offline(
@@ -230,9 +261,11 @@ def _write_offline(
     write_int8(path, folder / "offline.int8.onnx", reduce_range=reduce_range)
 
 
-def _chunk(graph: SherpaOnline, batch_size: int, window: int, *, start: int) -> Inputs:
+def _window(graph: SherpaOnline, batch_size: int, *, start: int, end: int = 0) -> Inputs:
+    """Random inputs of streams that have given `start` outputs, the first of which ends `end` frames before the window does."""
     generator = torch.Generator().manual_seed(batch_size)
-    frames = torch.randn(batch_size, window, graph.num_mels, generator=generator)
+    frames = torch.randn(batch_size, graph.window, graph.num_mels, generator=generator)
+    frames[0, graph.window - end * graph.stack :] = math.log(torch.finfo(torch.float32).eps)
     key, *others, position = graph.initial_caches(batch_size)
     if start:
         key = torch.randn(key.shape, generator=generator)

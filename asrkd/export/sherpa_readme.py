@@ -16,7 +16,7 @@ import sherpa_onnx, soundfile
 samples, rate = soundfile.read("audio.wav", dtype="float32")
 stream = recognizer.create_stream()
 stream.accept_waveform(rate, samples)
-stream.accept_waveform(rate, [0.0] * int({tail:.2f} * rate))  # the last frames come late
+stream.accept_waveform(rate, [0.0] * int({tail:.2f} * rate))  # digital silence: the utterance has ended
 stream.input_finished()
 while recognizer.is_ready(stream):
     recognizer.decode_stream(stream)
@@ -47,17 +47,17 @@ print(stream.result.text)
 """
 
 
-def readme(model: AcousticModel, *, window: int, graph: bool, offline: bool) -> str:
+def readme(model: AcousticModel, *, window: int, shift: int, graph: bool, offline: bool) -> str:
     """Markdown.
 
     Args:
-        window: log-mel frames a chunk.
+        window, shift: log-mel frames of a window, and from one to the next.
         graph: whether HLG.fst is there.
         offline: whether offline.onnx is there.
     """
     law = model.front_end.frame_law(model.subsampling_factor)
     rate = model.front_end.sampling_rate
-    delay = getattr(model.network, "output_delay", 0)
+    mel_ms = 1000 * law.shift / rate
     frame = law.shift * law.stride / rate
     names = {"rate": rate, "mels": model.front_end.feature_dim // law.stack}
     words = (
@@ -65,18 +65,23 @@ def readme(model: AcousticModel, *, window: int, graph: bool, offline: bool) -> 
         if graph
         else ""
     )
+    silence = window * mel_ms / 1000 + 0.1
     text = f"""# A streaming student for sherpa-onnx
 
-Written by `asrkd export sherpa` from `{model.spec}`. {len(model.inventory)} classes, topology `{model.inventory.topology_name}`, a frame every {1000 * frame:g} ms,
-{1000 * delay * frame:g} ms of lookahead, chunks of {10 * window} ms. The graphs take sherpa-onnx's default features ({names["mels"]} mel bins at {rate} Hz);
-everything else is inside. `model.int8.onnx` takes the place of `model.onnx` anywhere.
+Written by `asrkd export sherpa` from `{model.spec}`. {len(model.inventory)} classes, topology `{model.inventory.topology_name}`, a frame every {1000 * frame:g} ms.
+A window of {window * mel_ms:g} ms is read every {shift * mel_ms:g} ms; what it has more is what the model looks ahead. The graphs take sherpa-onnx's
+default features ({names["mels"]} mel bins at {rate} Hz); everything else is inside. `model.int8.onnx` takes the place of `model.onnx` anywhere.
+
+**At the end of an utterance** feed at least {silence:.2f} s of digital silence (samples of 0), then call `input_finished`. sherpa-onnx reads whole windows and tells a
+model nothing of the end, so the graph takes digital silence up to a window's end for it: the last frames are those of `asrkd decode`, and nothing comes behind them.
+More silence changes nothing. At an endpoint in the middle of a recording feed nothing: the stream runs on.
 {words}"""
     text += _ONLINE.format(
         graph_option="--ctc-graph=HLG.fst " if graph else "",
         python=_RECOGNIZER.format(graph=', ctc_graph="HLG.fst"' if graph else "", **names),
         result="recognizer.get_result_as_json_string(stream)" if graph else "recognizer.get_result(stream)",
         c_graph='config.ctc_fst_decoder_config.graph = "HLG.fst";\n' if graph else "",
-        tail=delay * frame + window / 100 + 0.1,
+        tail=silence,
         **names,
     )
     if offline:

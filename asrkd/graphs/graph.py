@@ -54,7 +54,7 @@ def word_loop_graph(
 ) -> DecodingGraph:
     """Any sequence of the lexicon's words.
 
-    Words share their beginnings (a lexicon tree); the word comes out on the arc that leaves its last class. Between
+    Words share their beginnings (a lexicon tree); the word comes out on the arc that enters its last class, and every arc takes a frame. Between
     words `hmm` graphs allow silence; `ctc` graphs allow blanks, and demand one between two equal tokens.
 
     Args:
@@ -76,44 +76,47 @@ def word_loop_graph(
         fst.add_arc(source, kaldifst.StdArc(ilabel, olabel, cost, target))
 
     arc(start, start, NOTHING + 1)
-    # A node of the tree is the classes emitted since the word began; `roots` are the starts of words, by the token
-    # that may not come next without a blank (-1: any may).
-    nodes: dict[tuple[int, ...], int] = {}
-    blanks: dict[tuple[int, ...], int] = {}
-    roots = {-1: start}
-    if separated:
-        for last in sorted({inventory.ids(phones[-1:])[0] for word in spelled.values() for phones in word}):
-            roots[last] = int(fst.add_state())
-            fst.set_final(state=roots[last], weight=0.0)
-            arc(roots[last], start, NOTHING + 1)
 
     def left_early(labels: tuple[int, ...]) -> list[tuple[int, ...]]:
         return topology.early_ends(labels) if leave_early else []
 
-    def node_of(labels: tuple[int, ...]) -> int:
-        if labels in nodes:
-            return nodes[labels]
-        *before, label = labels
-        node = nodes[labels] = int(fst.add_state())
-        arc(node, node, label + 1, cost=self_loop_cost)
+    def endings(phones: Sequence[str]) -> list[tuple[int, ...]]:
+        labels = tuple(inventory.ids(phones))
+        return [labels, *left_early(labels)]
+
+    # A word ends in a state of its last class, which all words of that class share. From there, as from the start, words begin.
+    lasts = sorted({labels[-1] for spellings in spelled.values() for phones in spellings for labels in endings(phones)})
+    ends = {last: int(fst.add_state()) for last in lasts}
+    for last, end in ends.items():
+        fst.set_final(state=end, weight=0.0)
+        arc(end, end, last + 1, cost=self_loop_cost)
+        arc(end, start, NOTHING + 1)
+    # A node of the tree is the classes emitted since the word began; in `blanks`, with blanks behind them.
+    nodes: dict[tuple[int, ...], int] = {}
+    blanks: dict[tuple[int, ...], int] = {}
+
+    def entries(before: tuple[int, ...], label: int) -> list[int]:
+        """The states in which a class may come behind others of its word."""
         if not before:
-            for last, root in roots.items():
-                if last != label:
-                    arc(root, node, label + 1)
-        else:
-            previous = node_of(tuple(before))
-            if not separated or before[-1] != label:
-                arc(previous, node, label + 1)
-            if topology.begins_token(label):
-                for early in left_early(tuple(before)):
-                    arc(node_of(early), node, label + 1)
-            if separated:
-                if tuple(before) not in blanks:
-                    blank = blanks[tuple(before)] = int(fst.add_state())
-                    arc(previous, blank, NOTHING + 1)
-                    arc(blank, blank, NOTHING + 1)
-                arc(blanks[tuple(before)], node, label + 1)
-        return node
+            return [start, *(end for last, end in ends.items() if not separated or last != label)]
+        found = [node_of(before)] if not separated or before[-1] != label else []
+        if topology.begins_token(label):
+            found += [node_of(early) for early in left_early(before)]
+        if separated:
+            if before not in blanks:
+                blank = blanks[before] = int(fst.add_state())
+                arc(node_of(before), blank, NOTHING + 1)
+                arc(blank, blank, NOTHING + 1)
+            found.append(blanks[before])
+        return found
+
+    def node_of(labels: tuple[int, ...]) -> int:
+        if labels not in nodes:
+            node = nodes[labels] = int(fst.add_state())
+            arc(node, node, labels[-1] + 1, cost=self_loop_cost)
+            for source in entries(labels[:-1], labels[-1]):
+                arc(source, node, labels[-1] + 1)
+        return nodes[labels]
 
     words = ("<eps>", *spelled)
     # Of tokens that collapse, the best path is then that of the best class of each frame.
@@ -122,7 +125,7 @@ def word_loop_graph(
     for number, word in enumerate(words[1:], 1):
         cost = (word_costs or {}).get(word, uniform) + insertion_penalty
         for phones in spelled[word]:
-            labels = tuple(inventory.ids(phones))
-            for end in (labels, *left_early(labels)):
-                arc(node_of(end), roots[labels[-1]] if separated else start, 0, number, cost)
+            for labels in endings(phones):
+                for source in entries(labels[:-1], labels[-1]):
+                    arc(source, ends[labels[-1]], labels[-1] + 1, number, cost)
     return DecodingGraph(fst, words, inventory, lexicon)

@@ -39,6 +39,7 @@ def ngram_graph(
     *,
     silence_probability: float = 0.5,
     leave_early: bool = False,
+    free_arcs: bool = True,
 ) -> DecodingGraph:
     """HLG with the language model of an ARPA file, or a grammar of sentences (`asrkd.sequence.acceptor`). Words of the language model that the lexicon
     does not have are left out, with a warning.
@@ -46,6 +47,7 @@ def ngram_graph(
     Args:
         silence_probability: of silence at the beginning and behind each word, for `hmm`.
         leave_early: an `hmm` phone may end after any of its states, so that one frame is enough for it.
+        free_arcs: see `compose_hlg`.
 
     Raises:
         CorpusError: an ARPA file that cannot be used or that has none of the lexicon's words, or a grammar that cannot be used.
@@ -64,5 +66,6 @@ def ngram_graph(
         num_words=len(words),
         silence=tokens.silence,
         silence_probability=silence_probability,
+        free_arcs=free_arcs,
     )
     return DecodingGraph(graph, ("<eps>", *words), inventory, lexicon)

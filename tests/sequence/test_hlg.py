@@ -61,14 +61,25 @@ def sentences(
                 yield (word, *words), cost + more
 
 
+@pytest.mark.parametrize("free_arcs", [True, False])
 @pytest.mark.parametrize("topology", ["hmm", "hmm left early", "ctc"])
-def test_the_best_path_is_that_of_topology_lexicon_and_grammar(topology: str) -> None:
+def test_the_best_path_is_that_of_topology_lexicon_and_grammar(topology: str, free_arcs: bool) -> None:
     costs = {1: 0.3, 2: 0.5, 3: 1.0, 4: 2.0}
     early, silence, probability = topology.endswith("early"), 1 if topology != "ctc" else None, 0.3
     grammar = "\n".join([*(f"0 0 {word} {word} {cost}" for word, cost in costs.items()), "0 0"])
     arcs = hmm_arcs(STATES, leave_early=early) if silence else ctc_arcs(4)
     graph = compose_hlg(
-        arcs, WORDS, grammar, num_tokens=3, num_words=4, silence=silence, silence_probability=probability
+        arcs,
+        WORDS,
+        grammar,
+        num_tokens=3,
+        num_words=4,
+        silence=silence,
+        silence_probability=probability,
+        free_arcs=free_arcs,
+    )
+    assert free_arcs == any(
+        arc.ilabel == 0 for state in range(graph.num_states) for arc in kaldifst.ArcIterator(graph, state)
     )
     rng = np.random.default_rng(1)
     for length in range(1, 6):
