@@ -18,7 +18,7 @@ from asrkd.corpus.cuts import iterate_json
 from asrkd.decoding.search import best_decoder
 from asrkd.errors import CorpusError
 from asrkd.export.onnx_export import TYPES, export_onnx
-from asrkd.export.sherpa import decoding_graph, export_sherpa
+from asrkd.export.sherpa import export_sherpa, sherpa_graph
 from asrkd.export.sherpa_check import Comparison
 from asrkd.export.web import RUNTIME, export_web
 
@@ -100,7 +100,7 @@ def sherpa_command(
     tokenizer = options.tokenizer_of(acoustic_model, lexicon)
     graph = None
     if not greedy and best_decoder(acoustic_model.inventory, tokenizer, grammar)[0] != "greedy":
-        graph = decoding_graph(
+        graph = sherpa_graph(
             acoustic_model,
             tokenizer,
             grammar=grammar,

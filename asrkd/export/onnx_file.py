@@ -165,6 +165,7 @@ def write_int8(source: Path, target: Path, *, reduce_range: bool = False) -> Non
     # Weights that are still transposed at run time would stay as they are.
     folded = target.with_suffix(".folded.onnx")
     _fold_constants(source, folded)
+    _copy_shared_weights(folded)
     with _quietly():
         quantize_dynamic(
             str(folded),
@@ -176,8 +177,46 @@ def write_int8(source: Path, target: Path, *, reduce_range: bool = False) -> Non
         )
     folded.unlink()
     model = onnx.load(str(target))
+    _share_equal_weights(model.graph)
     add_metadata(model, metadata)
     onnx.save(model, str(target))
+
+
+def _copy_shared_weights(path: Path) -> None:
+    """Give each LSTM weights of its own, because onnxruntime's quantizer breaks those of the first for the second."""
+    onnx = import_onnx()
+    model = onnx.load(str(path))
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    seen: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type != "LSTM":
+            continue
+        for place in (1, 2):
+            name = node.input[place]
+            if name in seen and name in weights:
+                copied = model.graph.initializer.add()
+                copied.CopyFrom(weights[name])
+                copied.name = node.input[place] = f"{name}.{len(seen)}"
+            seen.add(node.input[place])
+    onnx.save(model, str(path))
+
+
+def _share_equal_weights(graph: Any) -> None:
+    """Keep one of each large tensor that a graph holds several times."""
+    kept: dict[tuple[Any, ...], str] = {}
+    renamed: dict[str, str] = {}
+    for tensor in list(graph.initializer):
+        if len(tensor.raw_data) < _LARGE:
+            continue
+        key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
+        if key in kept:
+            renamed[tensor.name] = kept[key]
+            graph.initializer.remove(tensor)
+        else:
+            kept[key] = tensor.name
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = renamed.get(name, name)
 
 
 def _fold_constants(source: Path, target: Path) -> None:

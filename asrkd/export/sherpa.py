@@ -58,7 +58,7 @@ class SherpaFolder:
     comparison: dict[str, Comparison] = field(default_factory=dict)
 
 
-def decoding_graph(
+def sherpa_graph(
     model: AcousticModel,
     tokenizer: Tokenizer | None,
     *,
@@ -148,7 +148,7 @@ def export_sherpa(
 
     Args:
         out: a folder that is not there, or empty.
-        graph: of `decoding_graph`, searched by sherpa-onnx; without one its text is greedy.
+        graph: of `sherpa_graph`, searched by sherpa-onnx; without one its text is greedy.
         acoustic_scale: of the scores, with a graph.
         reduce_range: see `write_int8`.
         utterances: id and samples; sherpa-onnx and asrkd search them before the folder gets its name.

@@ -21,7 +21,7 @@ from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.decoding.greedy import greedy_decode
 from asrkd.errors import ConfigError, ModelError
-from asrkd.export.sherpa import check_sherpa, decoding_graph, export_sherpa
+from asrkd.export.sherpa import check_sherpa, export_sherpa, sherpa_graph
 from asrkd.export.sherpa_check import heard_online, offline_recognizer, online_recognizer, silence_behind
 
 pytest.importorskip("sherpa_onnx")
@@ -75,6 +75,9 @@ def test_times_are_those_of_frames_and_more_silence_changes_nothing(
     model = model_of("LSTMStudent", tmp_path, lexicon)
     export_sherpa(model, tmp_path / "out")
     online, offline = online_recognizer(tmp_path / "out"), offline_recognizer(tmp_path / "out")
+    small = online_recognizer(tmp_path / "out", model="model.int8.onnx")
+    assert (tmp_path / "out/model.int8.onnx").stat().st_size < 0.6 * (tmp_path / "out/model.onnx").stat().st_size
+    assert len(heard_online(small, utterances[0][1], 16000, 1.0, None)) > 3
     for _, samples in utterances:
         whole = offline.create_stream()
         whole.accept_waveform(16000, samples)
@@ -102,7 +105,7 @@ def test_sherpa_finds_the_words_of_a_graph(
     topology: str, utterances: Utterances, lexicon: Path, tmp_path: Path
 ) -> None:
     model = model_of("LSTMStudent", tmp_path, lexicon, topology)
-    graph = decoding_graph(model, read_tokenizer(str(lexicon)))
+    graph = sherpa_graph(model, read_tokenizer(str(lexicon)))
     for found in export_sherpa(
         model, tmp_path / "out", graph=graph, acoustic_scale=0.5, utterances=utterances
     ).comparison.values():
