@@ -45,6 +45,7 @@ for name, function, short_help in (
     ("export", "export.export", "Students for other runtimes."),
     ("label", "label.label", "Store a teacher's soft targets of audio."),
     ("live", "live.live_command", "Text of speech while it is spoken."),
+    ("report", "report.report_command", "A page about a store, a training or scores."),
     ("score", "decode.score_command", "Word error rate of HYP against REF."),
     ("segment", "segment.segment_command", "Segments with speech of long recordings."),
     ("store", "store.store", "Look into a store of soft targets, check it."),

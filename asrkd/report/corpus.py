@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cut_json import to_cut
 from asrkd.corpus.transcripts import speaker_of, text_of
 from asrkd.errors import CorpusError
 from asrkd.report import html
+from asrkd.report.clips import SECONDS, clip_of_cut, shortened
 from asrkd.report.html import PlayableClip, Section
 from asrkd.report.pictures import Figure, histogram
 from asrkd.report.tables import Table
 from asrkd.selection.levels import MeasuredCut
 from asrkd.selection.overview import CorpusOverview
-from asrkd.store.embedding import opus_bytes
 
-# A clip is played from its beginning, at most this long, as Opus: 15 s are about 60 kB.
-_CLIP_SECONDS, _CLIP_RATE, _CLIP_KBPS = 15.0, 24000, 32
 _MOST_ROWS = 12
-_LONG = 120
 
 
 def write_corpus_page(path: str | Path, corpus: str, overview: CorpusOverview, *, clips: int = 20) -> Path:
@@ -53,7 +48,7 @@ def write_corpus_page(path: str | Path, corpus: str, overview: CorpusOverview, *
         ),
         Section(
             "To hear",
-            f"The first {_CLIP_SECONDS:g} s of cuts that were chosen at random.",
+            f"The first {SECONDS:g} s of cuts that were chosen at random.",
             clips=[clip for one in overview.measured[:clips] for clip in _clip(one)],
         ),
     ]
@@ -75,7 +70,7 @@ def _broken(overview: CorpusOverview) -> str:
     """Paragraphs, because reasons are too long for a table on a telephone."""
     if not overview.num_broken:
         return "None was found."
-    said = [f"{_short(key)}: {reason}" for key, reason in overview.broken]
+    said = [f"{shortened(key)}: {reason}" for key, reason in overview.broken]
     more = overview.num_broken - len(said)
     return "\n\n".join([*said, *([f"And {more:,} more."] if more else [])])
 
@@ -100,7 +95,7 @@ def _shares(counter: Counter[str]) -> list[list[str]]:
     most = counter.most_common(_MOST_ROWS)
     if len(counter) > _MOST_ROWS:
         most.append(("others", total - sum(count for _, count in most)))
-    return [[_short(name), f"{count:,}", f"{count / total:.1%}"] for name, count in most]
+    return [[shortened(name), f"{count:,}", f"{count / total:.1%}"] for name, count in most]
 
 
 def _quantiles(overview: CorpusOverview) -> list[list[str]]:
@@ -143,24 +138,16 @@ def _levels(overview: CorpusOverview) -> list[Figure]:
 
 
 def _clip(one: MeasuredCut) -> list[PlayableClip]:
-    try:
-        cut = to_cut(one.cut)
-        cut = cut.truncate(duration=_CLIP_SECONDS) if cut.duration > _CLIP_SECONDS else cut
-        samples = np.clip(np.rint(read_audio(cut, _CLIP_RATE) * 32768.0), -32768, 32767).astype(np.int16)
-    except CorpusError:  # it went away since it was measured
-        return []
     parts = [
-        _short(one.cut["id"]),
+        shortened(one.cut["id"]),
         f"{one.cut['duration']:.1f} s",
         f"{one.level_dbfs:g} dBFS",
         f"{one.snr_db:g} dB to noise",
     ]
     speaker, text = speaker_of(one.cut), text_of(one.cut)
-    said = [f"speaker {_short(speaker)}"] if speaker else []
-    data = base64.b64encode(opus_bytes(samples, _CLIP_RATE, _CLIP_KBPS)).decode()
-    caption = " · ".join([*parts, *said]) + (f" · “{_short(text)}”" if text else "")
-    return [PlayableClip(caption, f"data:audio/ogg;base64,{data}")]
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
+    said = [f"speaker {shortened(speaker)}"] if speaker else []
+    caption = " · ".join([*parts, *said]) + (f" · “{shortened(text)}”" if text else "")
+    try:
+        return [clip_of_cut(caption, to_cut(one.cut))]
+    except CorpusError:  # it went away since it was measured
+        return []

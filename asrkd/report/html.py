@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,12 @@ from asrkd.extras import import_optional
 from asrkd.report.pictures import Figure
 from asrkd.report.tables import Table, html_table
 
+_SCRIPT = Path(__file__).with_name("page.js")
+
 
 @dataclass(frozen=True)
 class PlayableClip:
-    """Audio to play, as a `data:` URI, with what is said of it."""
+    """Audio to play, as a `data:` URI (empty where there is none), with what is said of it, in one line or several."""
 
     caption: str
     uri: str
@@ -38,7 +42,7 @@ def check_report() -> None:
 
 
 def render(title: str, intro: str, sections: Sequence[Section]) -> str:
-    """The whole page. All text is escaped; nothing is loaded from elsewhere (and its policy forbids it)."""
+    """The whole page. All text is escaped; nothing is loaded from elsewhere, and the page's policy forbids all but its own script."""
     jinja2 = import_optional("jinja2")  # here: most commands write no page
 
     environment = jinja2.Environment(
@@ -50,7 +54,11 @@ def render(title: str, intro: str, sections: Sequence[Section]) -> str:
     )
     environment.filters["paragraphs"] = lambda text: [part.strip() for part in text.split("\n\n") if part.strip()]
     environment.filters["table"] = lambda table: html_table(table.columns, table.rows, table.caption)
-    return environment.get_template("template.html").render(title=title, intro=intro, sections=sections)
+    script = _SCRIPT.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("template.html").render(
+        title=title, intro=intro, sections=sections, script=script, script_hash=f"sha256-{digest}"
+    )
 
 
 def write_page(path: str | Path, title: str, intro: str, sections: Sequence[Section]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -31,11 +32,17 @@ Curve = tuple[ArrayLike, ArrayLike]
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its texts. `uri` is a `data:` URI, so that a page with it needs no other file."""
+    """A picture with its texts.
+
+    Attributes:
+        uri: a `data:` URI, so that a page with it needs no other file.
+        panels: of a chart, the data of each panel, from which a page draws it again to say the values under the pointer.
+    """
 
     caption: str
     alt: str
     uri: str
+    panels: Sequence[Mapping[str, Any]] = ()
 
     @property
     def png(self) -> bytes:
@@ -84,7 +91,18 @@ def learning_curves(curves: Mapping[str, Mapping[str, Curve]], *, caption: str =
         f"{system}: " + ", ".join(f"{name} from {v[0]:.3g} to {v[-1]:.3g}" for name, (_, v) in losses.items())
         for system, losses in drawn.items()
     )
-    return figure(canvas, caption, f"Learning curves. {ends}.")
+    data = [
+        {
+            "title": system,
+            "xlabel": "step",
+            "lines": [
+                {"name": name, "color": _color(names.index(name)), "x": steps.tolist(), "y": values.tolist()}
+                for name, (steps, values) in losses.items()
+            ],
+        }
+        for system, losses in drawn.items()
+    ]
+    return dataclasses.replace(figure(canvas, caption, f"Learning curves. {ends}."), panels=data)
 
 
 def wer_bars(
@@ -203,32 +221,33 @@ def histogram(values_by_label: Mapping[str, ArrayLike], xlabel: str, *, bins: in
 
 
 def posteriorgram(
-    teacher: ArrayLike, student: ArrayLike, unit_names: Sequence[str], frame_seconds: float, text: str
+    posteriors: Mapping[str, ArrayLike], unit_names: Sequence[str], frame_seconds: float, text: str
 ) -> Figure:
-    """What the teacher and the student believe in each frame of one utterance, one above the other.
+    """What models believe in each frame of one utterance, one above the other.
 
-    Only units that are ever likely (0.2 or more, for either) have a row, in the order of their first likely frame.
+    Only units that are ever likely (0.2 or more, for any) have a row, in the order of their first likely frame.
 
     Args:
-        teacher, student: (T, V) probabilities.
+        posteriors: of each model, by its name, (T, V) probabilities.
         unit_names: V names.
         frame_seconds: frame shift in seconds.
         text: the transcript, for the caption.
 
     Raises:
-        MismatchError: the two differ in shape, or in units from `unit_names`.
-        ConfigError: no frames, or no unit is ever likely.
+        MismatchError: the models differ in shape, or in units from `unit_names`.
+        ConfigError: no model, no frames, or no unit is ever likely.
     """
-    both = [np.asarray(side, dtype=np.float64) for side in (teacher, student)]
-    if both[0].shape != both[1].shape or both[0].ndim != 2:
+    sides = {name: np.asarray(side, dtype=np.float64) for name, side in posteriors.items()}
+    shapes = {name: side.shape for name, side in sides.items()}
+    if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
+        said = " and ".join(f"{shape} of the {name}" for name, shape in shapes.items())
         raise MismatchError(
-            f"posteriorgram: the teacher's posteriors have the shape {both[0].shape} and the student's "
-            f"{both[1].shape}, but both must be (frames, units) of the same utterance"
+            f"posteriorgram: the posteriors have the shapes {said}, but must be (frames, units) of the same utterance"
         )
-    frames, units = both[0].shape
+    frames, units = next(iter(shapes.values()), (0, len(unit_names)))
     if units != len(unit_names):
         raise MismatchError(f"posteriorgram: there are {units} units, but {len(unit_names)} names; give one for each")
-    highest = np.maximum(*both)
+    highest = np.max(list(sides.values()), axis=0) if frames else np.zeros((0, units))
     # Models that believe in nothing yet still get a picture: of what they come nearest to believing.
     likely = highest >= min(_LIKELY, float(highest.max(initial=0.0)) / 2) if highest.any() else highest > 0
     shown = [int(unit) for unit in np.flatnonzero(likely.any(axis=0))] if frames else []
@@ -238,11 +257,11 @@ def posteriorgram(
         )
     shown.sort(key=lambda unit: int(np.argmax(likely[:, unit])))
     row = 0.17
-    canvas = empty_canvas(1.3 + 2 * max(1.1, row * len(shown)))
-    panels = canvas.subplots(2, 1, sharex=True)
-    for panel, posteriors, title in zip(panels, both, ("teacher", "student"), strict=True):
+    canvas = empty_canvas(0.7 + 0.3 * len(sides) + len(sides) * max(1.1, row * len(shown)))
+    panels = list(canvas.subplots(len(sides), 1, sharex=True, squeeze=False).flat)
+    for panel, (title, side) in zip(panels, sides.items(), strict=True):
         picture = panel.imshow(
-            posteriors[:, shown].T,
+            side[:, shown].T,
             aspect="auto",
             interpolation="nearest",
             cmap="Blues",
@@ -252,14 +271,17 @@ def posteriorgram(
         )
         panel.set_yticks(range(len(shown)), [plain(unit_names[unit]) for unit in shown], fontsize=8)
         panel.tick_params(axis="y", length=0)
-        panel.set_title(title, fontsize=10, loc="left")
-    panels[1].set_xlabel("time, s")
-    bar = canvas.colorbar(picture, ax=list(panels), shrink=0.5, pad=0.01)
+        panel.set_title(plain(title), fontsize=10, loc="left")
+    panels[-1].set_xlabel("time, s")
+    bar = canvas.colorbar(picture, ax=panels, shrink=0.5, pad=0.01)
     bar.set_label("probability")
     bar.outline.set_visible(False)  # type: ignore[operator]
-    agree = float(np.mean(both[0].argmax(axis=1) == both[1].argmax(axis=1)))
-    said = f"the likeliest unit is the same in {100 * agree:.0f} % of {frames} frames"
-    return figure(canvas, f"“{text}”: {said}.", f"Posteriors of teacher and student for “{text}”: {said}.")
+    said = f"{frames} frames"
+    if len(sides) > 1:
+        first, *others = (side.argmax(axis=1) for side in sides.values())
+        agree = [f"{100 * float(np.mean(first == other)):.0f} %" for other in others]
+        said = f"the likeliest unit of {list(sides)[0]} is that of {' and '.join(list(sides)[1:])} in {' and '.join(agree)} of {frames} frames"
+    return figure(canvas, f"“{text}”: {said}.", f"Posteriors of {' and '.join(sides)} for “{text}”: {said}.")
 
 
 def empty_canvas(height: float) -> Canvas:

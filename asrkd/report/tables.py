@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from asrkd.errors import ConfigError
 
+_LONG = 48
 _NUMBER = re.compile(r"[+\-−±]?[\d.,]+.*|[-–—]?")
 
 
@@ -70,7 +71,12 @@ def _check(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
 
 def _cells(tag: str, cells: Sequence[str], styles: Sequence[Markup]) -> Markup:
     pairs = zip(cells, styles, strict=True)
-    return Markup("").join(Markup(f"<{tag}{style}>{escape(cell)}</{tag}>") for cell, style in pairs)
+    return Markup("").join(Markup(f"<{tag}{style or _long(cell)}>{escape(cell)}</{tag}>") for cell, style in pairs)
+
+
+def _long(cell: str) -> Markup:
+    """A cell of sentences is broken into lines."""
+    return Markup(' class="long"') if len(cell) > _LONG else Markup("")
 
 
 def _justify(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:

@@ -53,6 +53,7 @@ def test_the_command_line_is_as_documented() -> None:
         "label status",
         "label work",
         "live",
+        "report",
         "score",
         "segment",
         "store",

@@ -93,6 +93,7 @@ MAKES: dict[str, Arguments] = {
         "--count", 1, "--entries", 2, "--max-frames", 50,
     ],
     "label plan": lambda p, out: ["label", "plan", p.corpus / "unlabeled.jsonl.gz", out],
+    "report": lambda p, out: ["report", p.corpus / "stores/labeled", out],
     "segment": lambda p, out: ["segment", p.corpus / "unlabeled.jsonl.gz", f"{out}.jsonl", "--vad", "energy"],
     "store pull": lambda p, out: ["store", "pull", "me/tones", out],
     "store to-lhotse": lambda p, out: ["store", "to-lhotse", p.corpus / "stores/labeled", out],
@@ -225,7 +226,7 @@ def test_a_file_where_a_folder_belongs_and_the_reverse(
     command: str, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tmp_path / ("out.jsonl" if command in ("segment", "corpus measure") else "out")
-    if command in ("corpus look", "corpus measure", "label codebooks", "segment", "transcribe", "weigh"):
+    if command in ("corpus look", "corpus measure", "label codebooks", "report", "segment", "transcribe", "weigh"):
         made.mkdir()
         (made / "kept").write_text("precious\n")
     else:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from export.chromium import BROWSER, browser, served
+from chromium import BROWSER, browser, served
 from export.students import STUDENTS, student
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -37,7 +39,7 @@ def figures() -> list[pictures.Figure]:
         pictures.learning_curves({"student": {"soft": ([1, 2], [3.0, 2.0]), "dev": ([2], [2.5])}}),
         pictures.wer_bars([("a", "clean", 0.2, 0.1, 0.3), ("a", "noisy", 0.4, 0.3, 0.5)]),
         pictures.histogram({"all": rng.normal(size=100)}, "entropy"),
-        pictures.posteriorgram(probs, probs, NAMES, 0.03, "some words"),
+        pictures.posteriorgram({"teacher": probs, "student": probs}, NAMES, 0.03, "some words"),
     ]
 
 
@@ -49,7 +51,13 @@ def test_a_page_is_one_file_with_everything_escaped(tmp_path: Path) -> None:
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert [image["src"] for image in images] == [figure.uri for figure in own]
     assert all(image["alt"] for image in images)
-    assert not any(tag in ("script", "i") for tag, _ in page.tags)
+    # The page's own script, which its policy names by its hash, and the data of a chart.
+    scripts = re.findall(r"<script>(.*?)</script>", path.read_text(encoding="utf-8"), re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert len(scripts) == 1 and policy and policy.endswith(f"script-src 'sha256-{digest}'")
+    assert [attrs for tag, attrs in page.tags if tag == "script"] == [{"type": "application/json"}, {}]
+    assert not any(tag == "i" for tag, _ in page.tags)
     assert not [a for tag, attrs in page.tags for a in attrs.values() if a and re.match(r"(https?:)?//", a)]
     assert "12.3" in page.text and "<script>alert(1)</script>" in "".join(page.text)
 
@@ -66,17 +74,17 @@ def test_the_same_data_gives_the_same_pictures() -> None:
 
 def test_models_that_believe_in_nothing_yet_get_a_picture() -> None:
     flat = np.full((4, 6), 1 / 60)
-    assert pictures.posteriorgram(flat, flat, NAMES, 0.03, "x").uri.startswith("data:image/")
+    assert pictures.posteriorgram({"teacher": flat, "student": flat}, NAMES, 0.03, "x").uri.startswith("data:image/")
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     probs = np.full((4, 6), 1 / 6)
     with pytest.raises(MismatchError, match=r"\(4, 6\).*\(3, 6\)"):
-        pictures.posteriorgram(probs, probs[:3], NAMES, 0.03, "x")
+        pictures.posteriorgram({"teacher": probs, "student": probs[:3]}, NAMES, 0.03, "x")
     with pytest.raises(MismatchError, match="6 units, but 5 names"):
-        pictures.posteriorgram(probs, probs, NAMES[:5], 0.03, "x")
+        pictures.posteriorgram({"teacher": probs}, NAMES[:5], 0.03, "x")
     with pytest.raises(ConfigError, match="no unit is ever likely"):
-        pictures.posteriorgram(probs * 0, probs * 0, NAMES, 0.03, "x")
+        pictures.posteriorgram({"teacher": probs * 0}, NAMES, 0.03, "x")
     with pytest.raises(ConfigError):
         pictures.learning_curves({})
     with pytest.raises(ConfigError, match="'a' on 'clean' is nan"):

@@ -60,8 +60,8 @@ class Page:
 
 
 @contextmanager
-def browser(folder: Path, *, microphone: Path) -> Iterator[Page]:
-    """A page of Chromium whose microphone receives a WAV file, once."""
+def browser(folder: Path, *, microphone: Path | None = None) -> Iterator[Page]:
+    """A page of Chromium, whose microphone plays a WAV file once."""
     assert BROWSER
     from_us, to_browser = os.pipe()
     from_browser, to_us = os.pipe()
@@ -72,8 +72,8 @@ def browser(folder: Path, *, microphone: Path) -> Iterator[Page]:
 
     command = [
         BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={folder}",
-        "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={microphone}%noloop",
-        "--autoplay-policy=no-user-gesture-required",
+        "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+        *([f"--use-file-for-fake-audio-capture={microphone}%noloop"] if microphone else []),
     ]  # fmt: skip
     process = subprocess.Popen(
         command,

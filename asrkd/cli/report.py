@@ -1,0 +1,88 @@
+"""`asrkd report`: pages of one file about stores, trainings and scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from asrkd import files
+from asrkd.cli import options
+from asrkd.corpus.cuts import iterate, open_cuts
+from asrkd.errors import ConfigError
+from asrkd.evaluation.files import read_hypotheses, speakers_of
+from asrkd.evaluation.wer import score
+from asrkd.report import html
+from asrkd.report.clips import clip_of_cut
+from asrkd.report.errors import error_sections
+from asrkd.report.html import PlayableClip, check_report
+from asrkd.report.run import is_run, write_run_page
+from asrkd.report.store import write_store_page
+from asrkd.store import Store, manifest
+from asrkd.store.files import Files
+
+
+@click.command("report")
+@click.argument("source")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--utterances",
+    type=click.IntRange(0, 200),
+    default=options.default_of(write_store_page, "utterances"),
+    help="Utterances that are shown: of a store at even distances, of scores those with the most errors.",
+)
+@click.option("--snapshot", default="", show_default="none", help="Of a store: see only the units that it pins.")
+@click.option("--cuts", metavar="CUTS", help="Of scores: the test set, for the audio of its utterances.")
+def report_command(source: str, out: Path, utterances: int, snapshot: str, cuts: str | None) -> None:
+    """Write a page OUT (.html) about SOURCE: a store, the folder of a training, or what `asrkd decode` wrote.
+
+    \b
+      asrkd report exp/soft soft.html
+      asrkd report exp/student student.html
+      asrkd report exp/decoded errors.html --cuts test.jsonl.gz
+
+    A store's page shows what the teacher believes and what the codec keeps, with audio; a training's page its losses and config; a page of scores the errors by
+    word, speaker and utterance. Each is one file that needs no network.
+    """
+    check_report()
+    files.check_file(out)
+    folder = Path(source)
+    names = sorted(path.name.removeprefix("hyp-").removesuffix(".txt") for path in folder.glob("hyp-*.txt"))
+    is_store = Files(source).exists(manifest.NAME)
+    for option, given, fits in (("--cuts", cuts, bool(names)), ("--snapshot", snapshot, is_store)):
+        if given and not fits:
+            raise ConfigError(
+                f"{option} is {given!r}, but {source!r} is not a {'store' if snapshot else 'folder of scores'}; leave it out"
+            )
+    if is_store:
+        write_store_page(out, Store.open(source, snapshot), utterances=utterances)
+    elif is_run(folder):
+        write_run_page(out, folder)
+    elif names:
+        _write_errors(out, folder, names, cuts, utterances)
+    else:
+        raise ConfigError(
+            f"{source!r} is neither a store ({manifest.NAME}), nor the folder of a training (config.yaml), nor what asrkd decode writes "
+            "(hyp-NAME.txt and ref-NAME.txt), so there is nothing to report on"
+        )
+    click.echo(str(out))
+
+
+def _write_errors(out: Path, folder: Path, names: list[str], cuts: str | None, utterances: int) -> None:
+    by_id = {cut.id: cut for cut in iterate(open_cuts(cuts), what=cuts)} if cuts else {}
+
+    def clip(key: str, caption: str) -> PlayableClip | None:
+        return clip_of_cut(caption, by_id[key]) if key in by_id else None
+
+    sections = []
+    for name in names:
+        references = folder / f"ref-{name}.txt"
+        if not references.exists():
+            raise ConfigError(
+                f"{str(folder / f'hyp-{name}.txt')!r} has no {references.name} next to it; decode with asrkd decode, which writes both"
+            )
+        scored = score(
+            read_hypotheses(references), read_hypotheses(folder / f"hyp-{name}.txt"), speakers_of(references)
+        )
+        sections += error_sections(scored, name=name if len(names) > 1 else "", utterances=utterances, clip=clip)
+    html.write_page(out, "Errors", str(folder), sections)
