@@ -58,9 +58,14 @@ def write_store_page(path: str | Path, store: Store, *, utterances: int = 4) -> 
         sections.append(
             Section("Quarantine", f"The first of them:\n\n{first}", [Table(("reason", "utterances"), rows)])
         )
-    sections += [_utterance(store, row) for row in _chosen(store, utterances)]
+    sections += store_examples(store, utterances)
     what = f"Soft targets of {identity.teacher}." if identity.teacher else "Transcripts."
     return html.write_page(path, "Store", f"{store.root}\n\n{what}", sections)
+
+
+def store_examples(store: Store, count: int) -> list[Section]:
+    """Utterances at even distances, each with its targets, what the codec kept of them, and its audio where it is embedded."""
+    return [_utterance(store, row) for row in _chosen(store, count)]
 
 
 def _contents(store: Store, statistics: dict[str, Any], bad: int) -> list[list[str]]:

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from asrkd.acoustic import load_model
-from asrkd.corpus.audio import read_audio
-from asrkd.corpus.cuts import iterate, open_cuts
-from asrkd.corpus.transcripts import text_of
 from asrkd.evaluation.wer import bootstrap
 from asrkd.report import html, pictures
 from asrkd.report.html import Section
@@ -18,6 +11,7 @@ from asrkd.report.tables import Table
 from asrkd.store import Store
 from asrkd.training.metrics import read_metrics
 from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.examples import example_sections
 from asrkd_recipes.study.results import SystemResult, by_search, read_results
 from asrkd_recipes.study.run import Study
 from asrkd_recipes.study.tables import (
@@ -60,7 +54,6 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
             f"Soft targets of the untranscribed set, stored with the codec {config.codec}; one value an utterance.",
             figures=_statistics(study),
         ),
-        Section("One utterance", figures=[_posteriorgram(study, tests[0])]),
         Section(
             "Speakers", tables=[Table(*speaker_table(results, test), f"WER in percent, {test}.") for test in tests]
         ),
@@ -73,6 +66,7 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
         sections.append(Section("Students trained in other ways", tables=[Table(*variants), Table(*costs)]))
     if works and len(works) > 1:
         sections.append(Section("Seeds", tables=[Table(*seed_table(results), "WER in percent.")]))
+    sections += example_sections(study, tests[0])
     intro = f"Topology {config.topology}, {len(works or [study.work])} seed(s)."
     return html.write_page(path, config.title, intro, sections)
 
@@ -108,18 +102,3 @@ def _statistics(study: Study) -> list[pictures.Figure]:
         "kept_mass": "mean probability mass kept by the codec",
     }
     return [pictures.histogram({"untranscribed set": index[name].to_numpy()}, title) for name, title in titles.items()]
-
-
-def _posteriorgram(study: Study, test: str) -> pictures.Figure:
-    """The first utterance of a test set, seen by the teacher and by the distilled student."""
-    cuts = str(study.data / f"{study.config.tests[test]}.jsonl.gz")
-    cut = next(iter(iterate(open_cuts(cuts), what=cuts)))
-    probs = []
-    teacher = load_model(study.teacher_spec)
-    for model in (teacher, load_model(f"checkpoint:{study.run_folder('distilled')}")):
-        samples = torch.from_numpy(read_audio(cut, model.front_end.sampling_rate))
-        features = model.front_end(samples)
-        log_probs, _ = model.log_probs(features[None], torch.tensor([len(features)]))
-        probs.append(np.exp(log_probs[0].numpy()))
-    seconds = teacher.front_end.frame_law(teacher.subsampling_factor).frame_shift / teacher.front_end.sampling_rate
-    return pictures.posteriorgram(probs[0], probs[1], list(teacher.inventory.units), seconds, text_of(cut) or "")
