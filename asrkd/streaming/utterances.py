@@ -160,6 +160,9 @@ class UtteranceReader:
             alignment = None
             if (soft := soft_targets(streams)) is not None:
                 streams[POSTERIORS] = rows.frame_rate_map(soft, self._rates(rows), num_frames)
+        elif alignment is not None:
+            # Hard labels of a store of transcripts are at the front end's rate.
+            alignment = alignment[:: self._law.subsampling_factor // rows.store.identity.subsampling_factor]
         utterance = Utterance(
             id=facts["id"],
             source=rows.name,

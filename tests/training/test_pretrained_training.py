@@ -17,6 +17,7 @@ from training_helpers import settings
 
 from asrkd import checkpoint
 from asrkd.acoustic import TrainedModel, load_model
+from asrkd.alignment.align_store import align_store
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cut_json import to_cut
 from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
@@ -183,6 +184,30 @@ def test_the_checkpoint_is_a_teacher_like_any_other(corpus: Path, tmp_path: Path
         assert float((dense.exp() - expected[0].exp()).abs().max()) < 0.01
     scores = dict(AcousticScores(teacher, EvaluationSet.read(str(corpus / "labeled.jsonl.gz"))))
     assert len(scores) == 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_hmm_head_learns_from_alignments_at_its_own_frame_rate(corpus: Path, tmp_path: Path, family: str) -> None:
+    out = str(tmp_path / "aligned")
+    align_store(Store.open(str(stored(corpus, "labeled", family))), out, corpus / "lexicon.txt", max_unaligned=1.0)
+    given = {
+        "inventory": {"lexicon": str(corpus / "lexicon.txt"), "topology": "hmm"},
+        "sources": {"labeled": {"store": out}},
+        "dev": out,
+    }
+    trainer = Trainer(pretrained_settings(corpus, tmp_path / "run", family, save_encoder(tmp_path, family), **given))
+    labels = {row["id"]: row["alignment"] for row in Store.open(out).rows(["id", "alignment"])}
+    factor = trainer.config.model.subsampling_factor
+    seen = 0
+    for batch in trainer.loader.epoch("labeled"):
+        assert batch.alignment is not None
+        for key, row, frames in zip(batch.ids, batch.alignment, batch.num_frames.tolist(), strict=True):
+            assert row[:frames].tolist() == list(labels[key])[::factor]
+            seen += 1
+    assert seen == len(labels) > 0
+    trainer.train()
+    assert load_model(str(tmp_path / "run")).log_prior is not None
 
 
 @pytest.fixture
