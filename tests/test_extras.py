@@ -35,7 +35,7 @@ def test_the_table_is_that_of_pyproject(name: str) -> None:
 
 def test_every_extra_is_in_the_table() -> None:
     section = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1].split("\n[project")[0]
-    assert {*re.findall(r"^(\w+) = ", section, re.M)} - {"test", "dev"} == set(EXTRAS)
+    assert {*re.findall(r"^(\w+) = ", section, re.M)} - {"test", "dev", "site"} == set(EXTRAS)
 
 
 def test_a_missing_part_names_its_extra() -> None:

@@ -27,7 +27,7 @@ from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import StudyConfig
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 # Where a page shows keys that are set on top of another config, that config.
 TRAINING: dict[str, Any] = {
     "run": "r",
