@@ -1,10 +1,10 @@
-"""HLG of a large lexicon and a trigram by kaldifst: how long, how much memory, how large, and how fast it is searched.
+"""HLG by kaldifst, and the prefix beam, of a large lexicon and grammar: how long they take to make, how much memory, how large HLG is, how fast both search.
 
-    python tools/benchmarks/large_graph.py MODEL CUTS --lexicon cmudict-en-us.dict [--text transcripts.txt]
+    python tools/benchmarks/large_graph.py MODEL CUTS --lexicon cmudict-en-us.dict [--upper] [--text transcripts.txt | --grammar ARPA] [--decoder graph] [--decoder beam]
 
-The trigram is counted (absolute discounting) on sentences whose words are drawn by Zipf's law from the whole lexicon, and on the lines of TEXT,
-each ten times. Words are taken as the lexicon writes them, in upper case. Composing runs in a process of its own, whose peak memory is what is printed.
-Times are of one core (CPU time, and the wall clock where something else may run); the scores are those of MODEL on CUTS.
+Without --grammar a trigram is counted (absolute discounting) on sentences whose words are drawn by Zipf's law from the whole lexicon, and on the lines of TEXT,
+each ten times. Making a search runs in a process of its own, whose peak memory is what is printed. Times are of one core (CPU time, and the wall clock); the scores are those of
+MODEL on CUTS. Phones of the lexicon that MODEL does not have get a score of -30 in every frame.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ import resource
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import click
 import kaldifst
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from asrkd import text as texts
 from asrkd.acoustic import load_model
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.corpus.tokenizer import vocabulary
+from asrkd.corpus.tokens import Tokens
+from asrkd.decoding.beam import BeamDecoder, BeamSettings
 from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
 from asrkd.evaluation.wer import score, total
@@ -34,6 +40,7 @@ from asrkd.graphs import DecodingGraph, ngram_graph
 
 DISCOUNT = 0.7
 Gram = tuple[str, ...]
+Scores = list[tuple[str, NDArray[np.float32]]]
 
 
 def sentences(words: list[str], lines: list[list[str]], count: int) -> list[list[str]]:
@@ -87,81 +94,138 @@ def write_trigram(words: list[str], corpus: list[list[str]], path: Path) -> tupl
     return len(probabilities[0]), len(probabilities[1]), len(probabilities[2])
 
 
-def compose(lexicon: Lexicon, inventory: Inventory, arpa: Path, out: Path, result: multiprocessing.Queue) -> None:
-    """Write the graph, and tell seconds and peak memory in bytes, of this process and of kaldilm."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began, idle = time.perf_counter(), time.process_time()
-    graph = ngram_graph(lexicon, inventory, arpa)
-    seconds = time.perf_counter() - began
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    busy = sum(one.ru_utime + one.ru_stime for one in usage) - idle
-    peaks = [1024 * one.ru_maxrss for one in usage]
+@dataclass(frozen=True)
+class Task:
+    """What is searched: words and their grammar, by a decoder, which `graph` writes to `out`."""
+
+    lexicon: Lexicon
+    inventory: Inventory
+    arpa: Path
+    out: Path
+
+
+def compose(task: Task, result: multiprocessing.Queue) -> None:
+    """Write the graph, and tell what it took and its size."""
+    began = Usage()
+    graph = ngram_graph(task.lexicon, task.inventory, task.arpa)
+    took = began.since()
     arcs = sum(graph.fst.num_arcs(state) for state in range(graph.fst.num_states))
-    graph.fst.write(str(out))
-    result.put((busy, seconds, 1024 * before, peaks, graph.fst.num_states, arcs))
+    graph.fst.write(str(task.out))
+    size = task.out.stat().st_size / 1e6
+    result.put(f"graph made in {took}: {graph.fst.num_states:,} states, {arcs:,} arcs, {size:.0f} MB")
+
+
+def search_by_beam(task: Task, scores: Scores, result: multiprocessing.Queue) -> None:
+    """Tell what making the beam search took; then the texts, and the CPU seconds of the search."""
+    import flashlight.lib.text.decoder  # noqa: F401 - so that its own bytes are not the search's
+
+    began = Usage()
+    decoder = BeamDecoder(task.inventory, vocabulary(task.lexicon), str(task.arpa), BeamSettings())
+    result.put(f"beam of {BeamSettings.beam_size} made in {began.since()}")
+    start = time.process_time()
+    texts = {key: " ".join(decoder.decode(one)[0].words) for key, one in scores}
+    result.put((texts, time.process_time() - start))
+
+
+class Usage:
+    """What this process and its children take from here on."""
+
+    def __init__(self) -> None:
+        self._wall, self._busy = time.perf_counter(), time.process_time()
+        self._before = self._peaks()[0]
+
+    def _peaks(self) -> list[float]:
+        return [1024 * resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+
+    def since(self) -> str:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy = time.process_time() - self._busy + children.ru_utime + children.ru_stime
+        return f"{busy:.0f} s of CPU time ({time.perf_counter() - self._wall:.0f} s), peak memory {max(self._peaks()) / 1e9:.2f} GB ({self._before / 1e9:.2f} GB before)"
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("model")
 @click.argument("cuts")
 @click.option("--lexicon", "path", required=True, type=click.Path(dir_okay=False))
+@click.option("--upper", is_flag=True, help="Take the words in upper case.")
 @click.option("--text", "lines_of", type=click.Path(dir_okay=False), help="Sentences, one a line.")
+@click.option("--grammar", type=click.Path(dir_okay=False), help="An ARPA file, in place of a trigram of drawn words.")
 @click.option("--random-sentences", default=300_000)
 @click.option("--utterances", default=100)
 @click.option("--acoustic-scale", default=0.6)
-@click.option("--beam", multiple=True, type=float, default=[10.0, 13.0, 16.0])
+@click.option("--decoder", "decoders", multiple=True, type=click.Choice(["graph", "beam"]), default=["graph"])
+@click.option("--beam", multiple=True, type=float, default=[10.0, 13.0, 16.0], help="Of the graph's search.")
 @click.option("--max-active", default=7000)
 def main(
     model: str,
     cuts: str,
     path: str,
+    upper: bool,
     lines_of: str | None,
+    grammar: str | None,
     random_sentences: int,
     utterances: int,
     acoustic_scale: float,
+    decoders: tuple[str, ...],
     beam: tuple[float, ...],
     max_active: int,
 ) -> None:
     """Print the figures."""
     torch.set_num_threads(1)
     acoustic_model = load_model(model)
-    read = Lexicon.read(path)
-    lexicon = Lexicon.from_pairs(
-        [(word.upper(), phones) for word, spellings in read.pronunciations.items() for phones in spellings]
-    )
+    lexicon = Lexicon.read(path)
+    if upper:
+        lexicon = Lexicon.from_pairs(
+            [(word.upper(), phones) for word, spellings in lexicon.pronunciations.items() for phones in spellings]
+        )
     known = set(lexicon.words)
     lines = [texts.words(line) for _, line in texts.numbered_lines(lines_of)] if lines_of else []
-    lines = [line for line in lines if known.issuperset(line)]
-    with tempfile.TemporaryDirectory() as folder:
-        arpa, fst = Path(folder) / "3gram.arpa", Path(folder) / "HLG.fst"
-        counts = write_trigram(list(lexicon.words), sentences(list(lexicon.words), lines, random_sentences), arpa)
-        click.echo(f"{len(known):,} words, " + ", ".join(f"{n:,} {i}-grams" for i, n in enumerate(counts, 1)))
-        result: multiprocessing.Queue = multiprocessing.get_context("spawn").Queue()
-        process = multiprocessing.get_context("spawn").Process(
-            target=compose, args=(lexicon, acoustic_model.inventory, arpa, fst, result)
-        )
-        process.start()
-        busy, seconds, before, peaks, states, arcs = result.get()
-        process.join()
-        click.echo(
-            f"composed in {busy:.0f} s of CPU time ({seconds:.0f} s), peak memory {max(peaks) / 1e9:.2f} GB ({before / 1e9:.2f} GB before): {states:,} states, {arcs:,} "
-            f"arcs, {fst.stat().st_size / 1e6:.0f} MB"
-        )
-        words = ("<eps>", *lexicon.words)
-        graph = DecodingGraph(kaldifst.StdVectorFst.read(str(fst)), words, acoustic_model.inventory, lexicon)
     test_set = EvaluationSet.read(cuts)
-    scores = AcousticScores(acoustic_model, test_set, acoustic_scale=acoustic_scale)
-    kept = list(islice(scores, utterances))
+    kept = list(islice(AcousticScores(acoustic_model, test_set, acoustic_scale=acoustic_scale), utterances))
+    inventory, own = acoustic_model.inventory, set(Tokens.of(acoustic_model.inventory).names)
+    if missing := [phone for phone in lexicon.tokens if phone not in own]:
+        click.echo(f"phones that the model does not have: {', '.join(missing)}")
+        inventory = Inventory((*inventory.units, *missing), inventory.topology_name, inventory.states_per_phone)
+        kept = [(key, np.pad(one, ((0, 0), (0, len(missing))), constant_values=-30.0)) for key, one in kept]
     frame = acoustic_model.front_end.frame_law(acoustic_model.subsampling_factor).frame_shift
     audio = sum(len(one) for _, one in kept) * frame / acoustic_model.front_end.sampling_rate
-    for width in beam:
-        began = time.process_time()
-        found = {key: " ".join(graph_decode(one, graph, beam=width, max_active=max_active).words) for key, one in kept}
-        took = time.process_time() - began
+
+    def told(what: str, found: dict[str, str], seconds: float) -> None:
         rate = total(score({key: test_set.references[key] for key in found}, found, test_set.speakers)).rate
         click.echo(
-            f"beam {width:g}: {audio / took:.1f} x real time over {audio:.0f} s of audio, {100 * rate:.1f} % WER of {len(found)} utterances"
+            f"{what}: {audio / seconds:.1f} x real time over {audio:.0f} s of audio, {100 * rate:.1f} % WER of {len(found)} utterances"
         )
+
+    with tempfile.TemporaryDirectory() as folder:
+        task = Task(lexicon, inventory, Path(grammar or Path(folder) / "3gram.arpa"), Path(folder) / "HLG.fst")
+        if grammar is None:
+            of_lexicon = [line for line in lines if known.issuperset(line)]
+            drawn = sentences(list(lexicon.words), of_lexicon, random_sentences)
+            counts = write_trigram(list(lexicon.words), drawn, task.arpa)
+            click.echo(f"{len(known):,} words, " + ", ".join(f"{n:,} {i}-grams" for i, n in enumerate(counts, 1)))
+        context = multiprocessing.get_context("spawn")
+        if "beam" in decoders:
+            result = context.Queue()
+            process = context.Process(target=search_by_beam, args=(task, kept, result))
+            process.start()
+            click.echo(result.get())
+            told("beam", *result.get())
+            process.join()
+        if "graph" in decoders:
+            result = context.Queue()
+            process = context.Process(target=compose, args=(task, result))
+            process.start()
+            click.echo(result.get())
+            process.join()
+            words = ("<eps>", *lexicon.words)
+            graph = DecodingGraph(kaldifst.StdVectorFst.read(str(task.out)), words, inventory, lexicon)
+            for width in beam:
+                began = time.process_time()
+                found = {
+                    key: " ".join(graph_decode(one, graph, beam=width, max_active=max_active).words)
+                    for key, one in kept
+                }
+                told(f"graph, beam {width:g}", found, time.process_time() - began)
 
 
 if __name__ == "__main__":
