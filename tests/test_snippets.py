@@ -67,6 +67,8 @@ def code(page: Path) -> list[str]:
 
 def read(content: Mapping[str, Any]) -> Any:
     """A config by the keys that it has."""
+    if "student" in content:
+        return config.from_dict(StudyConfig, STUDY | content)
     if "teachers" in content and "run" not in content:
         return config.from_dict(EnsembleSettings, content)
     if "teacher" in content:
@@ -92,7 +94,11 @@ BLOCKS, INLINE = list(blocks()), list(inline())
 
 @pytest.mark.parametrize(("place", "content"), BLOCKS, ids=[place for place, _ in BLOCKS])
 def test_a_config_on_a_page_can_be_used(place: str, content: dict[str, Any]) -> None:
-    check_holds(read(content), content)
+    # A study's may refer to where it works: ${data}.
+    resolved = (
+        OmegaConf.to_container(OmegaConf.create(STUDY | content), resolve=True) if "student" in content else content
+    )
+    check_holds(read(content), resolved)
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ class Study:
     def run_folder(self, name: str) -> Path:
         """The run folder of a system."""
         if name == "teacher-1" and not self.config.teacher.steps:
-            return Path(self.config.teacher.init)
+            return _run_of(self.config.teacher.init)
         home = self.stores.teacher_home if name.startswith("teacher-") else self.work
         return home / "runs" / name
 
@@ -304,7 +304,7 @@ class Study:
             ),
             sources=sources,
             schedule=schedule,
-            init=system.init or None,
+            init=str(_run_of(system.init) / "final.pt") if system.init else None,
             soft_loss=self.config.soft_loss,
             optimizer=system.optimizer,
             augment=system.augment,
@@ -314,6 +314,12 @@ class Study:
             eval_steps=100,
             checkpoint_steps=100,
         )
+
+
+def _run_of(init: str) -> Path:
+    """The folder of a finished run that is named by itself or by its `final.pt`."""
+    path = Path(init)
+    return path.parent if path.name == "final.pt" else path
 
 
 def _posteriors(generation: int) -> str:

@@ -347,3 +347,23 @@ def test_a_shared_teacher_and_several_ways_of_decoding(data: Path, tmp_path: Pat
     page = results_markdown("letters", {"ctc": works})
     assert page.count("### greedy characters") == page.count("### loop") == 1
     assert write_report(own[0].config, tmp_path / "report.html", works=works).exists()
+
+
+@pytest.mark.slow
+def test_a_teacher_that_is_there(trained: Path, data: Path, tmp_path: Path) -> None:
+    """It is taken as it is, or is where the training of another begins."""
+    run = trained / "runs/teacher-1"
+    taken = study(data, tmp_path / "taken", teacher=small_system("BLSTMTeacher") | {"init": str(run), "steps": 0})
+    taken.run(stop_stage="label")
+    assert taken.teacher_spec == f"checkpoint:{run}" and not (tmp_path / "taken/runs").exists()
+    assert taken.soft_store.exists()
+    for name in (run, run / "final.pt"):
+        work = tmp_path / f"begun-{name.name}"
+        begun = study(data, work, teacher=small_system("BLSTMTeacher") | {"init": str(name)})
+        begun.run(stop_stage="teacher")
+        config = yaml.safe_load((work / "runs/teacher-1/config.yaml").read_text())
+        assert config["init"] == str(run / "final.pt")
+    with pytest.raises(ConfigError, match="teacher.steps: is 0, which is for one teacher that is there"):
+        study(data, tmp_path / "none", teacher=small_system("BLSTMTeacher") | {"steps": 0})
+    with pytest.raises(ConfigError, match="student.steps: is 0"):
+        study(data, tmp_path / "none", student=small_system("LSTMStudent") | {"steps": 0})
