@@ -40,7 +40,7 @@ def test_a_click_on_a_head_sorts(page: Page) -> None:
         page.value(f"document.querySelectorAll('th button')[{head}].click()")
         assert column(page, head) == expected
         page.value(f"document.querySelectorAll('th button')[{head}].click()")
-        # What is no number is last, in either direction.
+        # What is not a number is last, in either direction.
         falling = expected[::-1] if head != 1 else ["1,200", "30", "-"]
         assert column(page, head) == falling
         assert page.value("[...document.querySelectorAll('th')].filter(head => head.ariaSort).length") == 1

@@ -200,7 +200,7 @@ def test_units_of_a_store(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "soft/tokenizer.json").write_text('{"kind": "lexicon"}')
     with pytest.raises(StoreError, match="tokenizer.json of the store .* is damaged .*inventory.lexicon"):
         Trainer(student)
-    # Of a teacher that brings nothing: the student learns, but what it finds is no text without a lexicon.
+    # Of a teacher that brings nothing: the student learns, but what it finds is not text without a lexicon.
     (tmp_path / "soft/tokenizer.json").unlink()
     Trainer(settings(corpus, tmp_path / "no-text", inventory={"store": soft}, **changes)).train()
     assert TrainedModel.read(tmp_path / "no-text").tokenizer is None
