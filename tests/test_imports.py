@@ -65,7 +65,7 @@ FORBIDDEN = {
 }
 
 # Packages that may import nothing but these and the standard library.
-ONLY = {"sequence": ("torch", "numpy", "k2", "kaldifst", "asrkd.cache", "asrkd.errors", "asrkd.sequence")}
+ONLY = {"sequence": ("torch", "numpy", "k2", "kaldifst", "asrkd.cache", "asrkd.errors", "asrkd.text", "asrkd.sequence")}
 
 
 def imports_of(source: str, module: str, *, is_package: bool = False) -> list[str]:

@@ -17,7 +17,7 @@ from asrkd.decoding.search import DECODERS, Search, best_decoder
 from asrkd.errors import ConfigError
 from asrkd.labeling import worker
 from asrkd.labeling.plan import plan
-from asrkd.store.embedding import EMBEDS, parse_embedding
+from asrkd.store.embedding import DEFAULT_EMBED, EMBEDS, parse_embedding
 from asrkd.store.identity import AUTOCASTS
 from asrkd.targets.codecs import DEFAULT_CODEC, codec_forms
 from asrkd.text_teachers.load import FILE_FORM, FILE_HELP, TEXT_KINDS
@@ -101,7 +101,7 @@ CODEC = click.option("--codec", help=f"{codec_forms()}.  [default: {DEFAULT_CODE
 EMBED = click.option(
     "--embed",
     callback=_embedding,
-    default="audio",
+    default=DEFAULT_EMBED,
     metavar="FORM",
     help=f"What the rows carry besides targets, {', '.join(EMBEDS)}: audio as 16-bit FLAC or as Opus, features as float32 or 8-bit values. "
     "A student needs audio or features.",

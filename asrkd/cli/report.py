@@ -31,8 +31,10 @@ from asrkd.store.files import Files
     default=options.default_of(write_store_page, "utterances"),
     help="Utterances that are shown: of a store at even distances, of scores those with the most errors.",
 )
-@click.option("--snapshot", default="", show_default="none", help="Of a store: see only the units that it pins.")
-@click.option("--cuts", metavar="CUTS", help="Of scores: the test set, for the audio of its utterances.")
+@click.option(
+    "--snapshot", default="", show_default="none", help="Name of a snapshot of the store, whose units alone are seen."
+)
+@click.option("--cuts", metavar="CUTS", help="Test set of the scores, for the audio of its utterances.")
 def report_command(source: str, out: Path, utterances: int, snapshot: str, cuts: str | None) -> None:
     """Write a page OUT (.html) about SOURCE: a store, the folder of a training, or what `asrkd decode` wrote.
 

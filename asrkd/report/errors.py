@@ -14,11 +14,11 @@ from asrkd.report.tables import Table
 _MOST_WORDS, _MOST_SPEAKERS = 40, 60
 _GAP = "*"
 
-Clip = Callable[[str, str], PlayableClip | None]
+MakeClip = Callable[[str, str], PlayableClip | None]
 
 
 def error_sections(
-    scored: Sequence[Scored], *, name: str = "", utterances: int = 12, clip: Clip | None = None
+    scored: Sequence[Scored], *, name: str = "", utterances: int = 12, clip: MakeClip | None = None
 ) -> list[Section]:
     """What goes wrong: rates of speakers, the words that are missed most, and the utterances with the most errors.
 
@@ -103,7 +103,7 @@ def _worst(scored: Sequence[Scored], count: int) -> list[Scored]:
     return sorted(wrong, key=lambda one: (-one.errors.total, one.id))[:count]
 
 
-def _lines(one: Scored, clip: Clip | None) -> list[PlayableClip]:
+def _lines(one: Scored, clip: MakeClip | None) -> list[PlayableClip]:
     """The words of both sides, errors marked, with the audio if there is any."""
     sides = []
     for side in (0, 1):

@@ -25,6 +25,8 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import ConfigError, MismatchError, StoreError
 
+# What a store carries for students unless something else is asked for.
+DEFAULT_EMBED = "audio"
 EMBEDS = ("none", "audio", "opus:KBPS", "features", "features:8bit")
 # Of one channel, by libopus and libsndfile.
 _KBPS = (6, 256)

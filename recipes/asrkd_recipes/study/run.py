@@ -12,6 +12,7 @@ from asrkd.corpus.inventory import InventoryConfig
 from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
 from asrkd.store import Store
+from asrkd.store.embedding import DEFAULT_EMBED
 from asrkd.training.config import TrainConfig
 from asrkd.training.schedule import PhaseConfig
 from asrkd.training.sources import SourceConfig
@@ -131,7 +132,7 @@ class Study:
                     entries=256,
                 )
         targets = given.targets or self.config.targets
-        embed = given.embed or "audio"
+        embed = given.embed or DEFAULT_EMBED
         self.stores.fill_soft(name, spec, targets, given.codec, embed=embed, layer=given.layer, codebooks=books)
 
     def sequence(self) -> None:

@@ -20,6 +20,7 @@ from asrkd.labeling.job import run
 from asrkd.labeling.local import Local
 from asrkd.labeling.plan import plan
 from asrkd.store import Store, manifest
+from asrkd.store.embedding import DEFAULT_EMBED
 from asrkd.store.files import Files
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.jobs import StageProgress
@@ -83,7 +84,7 @@ class Stores:
         targets: str,
         codec: str = "",
         *,
-        embed: str = "audio",
+        embed: str = DEFAULT_EMBED,
         layer: str = "",
         codebooks: str = "",
     ) -> None:
@@ -116,7 +117,7 @@ class Stores:
         *,
         teacher: str | None = None,
         codec: str | None = None,
-        embed: str = "audio",
+        embed: str = DEFAULT_EMBED,
         layer: str = "",
         codebooks: str = "",
     ) -> None:
