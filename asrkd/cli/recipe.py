@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -178,6 +177,9 @@ def _config(
 ) -> StudyConfig:
     fixed = [f"work={_work(exp, topology, seed)}", f"data={exp / 'data'}", f"stores={exp / 'stores'}", f"seed={seed}"]
     given = configs.read_yaml(here / f"{topology}.yaml")
+    replaced = here / "settings" / f"{setting}.yaml"
+    if setting and replaced.exists():
+        given |= configs.read_yaml(replaced)
     for file in variants:
         known, further = given.get("variants", {}), configs.read_yaml(file)
         if other := [name for name, settings in further.items() if known.get(name, settings) != settings]:
@@ -186,12 +188,8 @@ def _config(
                 "rename it, or leave one out"
             )
         given["variants"] = known | further
-    config = configs.from_dict(StudyConfig, given, fixed)
-    file = here / "settings" / f"{setting}.yaml"
-    if setting and file.exists():
-        config = configs.changed(config, configs.read_yaml(file))
-    corpora = [*config.untranscribed, *untranscribed]
-    config = configs.from_dict(StudyConfig, dataclasses.asdict(config) | {"untranscribed": corpora}, overrides)
+    config = configs.from_dict(StudyConfig, given, [*fixed, *overrides])
+    config.untranscribed += untranscribed
     for system in (config.teacher, config.student):
         system.augment.noise = [str(exp / "data/noise/train")]
     return config
