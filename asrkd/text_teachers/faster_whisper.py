@@ -87,7 +87,8 @@ class _CTranslate:
         from faster_whisper.transcribe import get_suppressed_tokens
 
         model, settings, tokenizer = self.model, self.settings, self.tokenizer
-        features = np.stack([pad_or_trim(model.feature_extractor(one)) for one in samples])
+        # faster-whisper's own runs leave out the last frame, which is of padding.
+        features = np.stack([pad_or_trim(model.feature_extractor(one)[..., :-1]) for one in samples])
         encoded = model.encode(features)
         prompt = model.get_prompt(tokenizer, [], without_timestamps=True)
         prompts = [list(prompt) for _ in samples]

@@ -1,8 +1,8 @@
 """A text teacher next to its own package run by hand: error rate, flags against the references, speed of labeling, bytes after a kill.
 
-    python tools/benchmarks/text_teacher.py CUTS --teacher text:faster-whisper:PATH [--clips N] [--only-flags]
+    python tools/benchmarks/text_teacher.py CUTS --teacher text:faster-whisper:PATH [--clips N] [--parts hand,speed,kill,flags]
 
-CUTS is a transcribed corpus. By hand: `WhisperModel.transcribe` of faster-whisper, or `generate` of transformers, one clip at a time, with the same settings. The bare loop
+CUTS is a transcribed corpus; without --clips all of it is taken. By hand: `WhisperModel.transcribe` of faster-whisper, or `generate` of transformers, one clip at a time, with the same settings. The bare loop
 has the same batches, whose audio is in memory already, and does nothing but features, `generate` and the text. Speed is in seconds of audio for each second of CPU time, on one
 thread. A loop is a text of more than twice the reference's words and five words more; it is found if it has one of the flags of LOOP.
 """
@@ -33,10 +33,10 @@ from asrkd.labeling.plan import plan
 from asrkd.labeling.reading import batches, read_batch
 from asrkd.labeling.teacher_identity import check_teacher
 from asrkd.labeling.teacher_pass import pass_of
-from asrkd.report.tables import text_table
 from asrkd.store import Store
 from asrkd.text_teachers import TextTeacher
 
+PARTS = ("hand", "speed", "kill", "flags")
 LOOP = {"repetition", "compression", "long", "unfinished"}
 
 
@@ -64,7 +64,7 @@ def by_hand(teacher: TextTeacher, bare: bool) -> Callable[[Sequence[np.ndarray]]
 
     def transcribe(samples: Sequence[np.ndarray]) -> list[str]:
         if bare:
-            encoded = model.encode(np.stack([pad_or_trim(model.feature_extractor(one)) for one in samples]))
+            encoded = model.encode(np.stack([pad_or_trim(model.feature_extractor(one)[..., :-1]) for one in samples]))
             prompt = model.get_prompt(tokenizer, [], without_timestamps=True)
             silent = get_suppressed_tokens(tokenizer, [-1])
             results = model.model.generate(encoded, [prompt] * len(samples), beam_size=1, suppress_tokens=silent)
@@ -148,13 +148,27 @@ def tell_flags(rows: Sequence[dict[str, Any]], references: dict[str, str]) -> No
             )
 
 
+def tell_by_hand(store: Store, teacher: TextTeacher, texts: dict[str, str], references: dict[str, str]) -> None:
+    """The texts of labeling next to those of the package, one clip at a time."""
+    hand, alone = by_hand(teacher, False), {}
+    for keys, samples in heard_batches(store, teacher):
+        alone |= {key: teacher.settings.text(text) for key, text in zip(keys, hand(samples), strict=True)}
+    different = [key for key in texts if texts[key] != alone[key]]
+    print(f"by hand, one clip at a time: WER {rate(references, alone)}; other texts than labeling: {len(different)}")
+    for key in different[:10]:
+        print(f"  {key}: {texts[key][:60]!r} / by hand {alone[key][:60]!r}")
+
+
 @click.command()
 @click.argument("cuts")
 @click.option("--teacher", required=True)
-@click.option("--clips", default=64)
-@click.option("--only-flags", is_flag=True)
-def main(cuts: str, teacher: str, clips: int, only_flags: bool) -> None:
+@click.option("--clips", type=int)
+@click.option("--parts", default=",".join(PARTS))
+def main(cuts: str, teacher: str, clips: int | None, parts: str) -> None:
     """Compare a text teacher with its package."""
+    wanted = set(parts.split(","))
+    if unknown := wanted - set(PARTS):
+        raise click.UsageError(f"--parts has {', '.join(map(repr, sorted(unknown)))}; there are {', '.join(PARTS)}")
     torch.set_num_threads(1)
     chosen = [cut for cut in islice(iterate_json(cuts), 100_000) if text_of(cut)]
     random.Random(0).shuffle(chosen)
@@ -173,31 +187,26 @@ def main(cuts: str, teacher: str, clips: int, only_flags: bool) -> None:
         rules = loaded.settings.text
         references = {cut["id"]: rules(text_of(cut) or "") for cut in chosen[:clips]}
         print(f"{cuts}: {len(rows)} clips, {seconds / 60:.1f} minutes, {teacher}")
-        if not only_flags:
-            bare, hand = by_hand(loaded, True), by_hand(loaded, False)
-            bare_cpu, alone = 0.0, {}
-            for keys, samples in heard_batches(store, loaded):
+        texts = {row["id"]: row["text"] for row in rows}
+        print(f"labeling: WER {rate(references, texts)}, {seconds / cpu:.2f} s of audio a second", flush=True)
+        if "hand" in wanted:
+            tell_by_hand(store, loaded, texts, references)
+        if "speed" in wanted:
+            bare, bare_cpu = by_hand(loaded, True), 0.0
+            for _, samples in heard_batches(store, loaded):
                 began = time.process_time()
                 bare(samples)
                 bare_cpu += time.process_time() - began
-                alone |= {key: rules(text) for key, text in zip(keys, hand(samples), strict=True)}
-            different = [row["id"] for row in rows if row["text"] != alone[row["id"]]]
-            table = [["labeling", f"{seconds / cpu:.2f}", rate(references, {row["id"]: row["text"] for row in rows})]]
-            table += [
-                ["bare loop", f"{seconds / bare_cpu:.2f}", ""],
-                ["by hand, one clip at a time", "", rate(references, alone)],
-            ]
-            print(text_table(["", "RTFx (CPU)", "WER"], table))
-            print(
-                f"labeling / bare loop {bare_cpu / cpu:.3f}; texts other than by hand: {len(different)} {different[:5]}"
-            )
+            print(f"bare loop: {seconds / bare_cpu:.2f} s of audio a second; labeling / bare loop {bare_cpu / cpu:.3f}")
+        if "kill" in wanted:
             again = plan(cuts, f"{folder}/again", teacher=teacher, unit_hours=0.04, where=where)
             count = killed(again.root)
             same = shards(again.root) == shards(store.root)
             print(
                 f"killed with {count} of {store.num_units} shards and run again: {'the same bytes' if same else 'OTHER BYTES'}"
             )
-        tell_flags(rows, references)
+        if "flags" in wanted:
+            tell_flags(rows, references)
 
 
 if __name__ == "__main__":
