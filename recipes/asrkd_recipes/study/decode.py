@@ -27,7 +27,7 @@ from asrkd.store import Store
 from asrkd.store.inspect import store_statistics
 from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import SearchConfig, StudyConfig
-from asrkd_recipes.study.results import label_of
+from asrkd_recipes.study.results import DEV, RESULT, label_of
 
 # Between the characters of a text, in which blanks are counted.
 _BLANK = "▁"
@@ -118,12 +118,22 @@ def dev_decoding(config: StudyConfig, spec: str) -> Chosen:
     return choose(config, model, given, HeldScores.of(model, config, "dev"))
 
 
+def rate_on_dev(config: StudyConfig, spec: str, out: Path) -> float:
+    """The error rate of `dev_decoding`, of a system whose results are in `out`; measured once, `out/dev.json` holds it until they are there."""
+    for file in (out / RESULT, out / DEV):
+        if file.exists():
+            return float(json.loads(file.read_text(encoding="utf-8"))["dev"])
+    rate = dev_decoding(config, spec).rate
+    files.write(out / DEV, json.dumps({"dev": rate}))
+    return rate
+
+
 def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -> None:
     """Write `out/result.json` with the errors of each speaker, sizes and speed; nothing to do when it is there.
 
     The errors are by test set, or, of several ways of decoding, by `TEST, SEARCH`.
     """
-    if (out / "result.json").exists():
+    if (out / RESULT).exists():
         return
     model = load_model(spec, config.device)
     dev = HeldScores.of(model, config, "dev")
@@ -161,7 +171,7 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
             }
         if groups := _groups(held.test_set):
             result.setdefault("groups", {}).update(groups)
-    files.write(out / "result.json", json.dumps(result, indent=1))
+    files.write(out / RESULT, json.dumps(result, indent=1))
 
 
 def _groups(test_set: EvaluationSet) -> dict[str, str]:

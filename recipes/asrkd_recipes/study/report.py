@@ -21,6 +21,7 @@ from asrkd_recipes.study.tables import (
     seed_table,
     speaker_table,
     system_table,
+    teacher_warning,
     variant_costs,
     variant_table,
 )
@@ -68,6 +69,8 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
         sections.append(Section("Seeds", tables=[Table(*seed_table(results), "WER in percent.")]))
     sections += example_sections(study, tests[0])
     intro = f"Topology {config.topology}, {len(works or [study.work])} seed(s)."
+    if warning := teacher_warning(results["teacher"].dev, results["labeled"].dev):
+        intro += f" Warning: {warning}."
     return html.write_page(path, config.title, intro, sections)
 
 

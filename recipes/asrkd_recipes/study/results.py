@@ -15,6 +15,8 @@ from asrkd.evaluation.wer import Errors
 SEQUENCE = "sequence.json"
 VARIANTS = "variants.json"
 RESULT = "result.json"
+# The error rate on dev, until there is a result.
+DEV = "dev.json"
 SYSTEMS = ("teacher", "labeled", "distilled", "upper")
 BySpeaker = Mapping[str, Sequence[Errors]]
 
@@ -162,6 +164,7 @@ def record(work: Path, file: Path) -> None:
     found = {
         str(one.relative_to(folder)): json.loads(one.read_text(encoding="utf-8"))
         for one in sorted(folder.rglob("*.json"))
+        if one.name != DEV
     }
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     shared = [name for name in before if name.endswith(RESULT) and name in found]

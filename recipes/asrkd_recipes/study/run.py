@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 from pathlib import Path
 
@@ -18,11 +19,14 @@ from asrkd.training.schedule import PhaseConfig
 from asrkd.training.sources import SourceConfig
 from asrkd_recipes.study.align import Alignment
 from asrkd_recipes.study.config import STUDENTS, StudyConfig, SystemConfig, VariantConfig
-from asrkd_recipes.study.decode import decode_system
+from asrkd_recipes.study.decode import decode_system, rate_on_dev
 from asrkd_recipes.study.jobs import StageProgress, train_all
 from asrkd_recipes.study.results import write_sequence, write_variants
 from asrkd_recipes.study.stores import Stores
+from asrkd_recipes.study.tables import teacher_warning
 from asrkd_recipes.study.variants import has_own_store, store_of, waves, with_targets
+
+_log = logging.getLogger(__name__)
 
 STAGES = ("pack", "align", "teacher", "label", "generations", "students", "sequence", "decode")
 # Those that sequence training starts from.
@@ -72,7 +76,7 @@ class Study:
         if self.config.teacher.steps:
             jobs = {f"teacher-{n}": self._teacher_config(n) for n in range(1, self.config.teachers + 1)}
         if self.workers > 1:
-            jobs |= {"labeled": self._student_config("labeled"), "upper": self._student_config("upper")}
+            jobs |= self._student_configs("labeled", "upper")
         train_all(jobs, self.workers, self.progress)
 
     def label(self) -> None:
@@ -96,9 +100,25 @@ class Study:
             self._label(number)
 
     def students(self) -> None:
-        """The student trained on the labeled set only, distilled, and on all transcripts (the upper bound)."""
-        train_all({name: self._student_config(name) for name in STUDENTS}, self.workers, self.progress)
+        """The student trained on the labeled set only, distilled, and on all transcripts (the upper bound).
+
+        A teacher that is not better on dev than the first is told before the second is trained.
+        """
+        first = ("labeled", "upper") if self.workers > 1 else ("labeled",)
+        train_all(self._student_configs(*first), self.workers, self.progress)
+        self._compare_on_dev()
+        train_all(self._student_configs(*STUDENTS), self.workers, self.progress)
         self._train_variants()
+
+    def _compare_on_dev(self) -> None:
+        specs = {"teacher": self.teacher_spec, "labeled": f"checkpoint:{self.run_folder('labeled')}"}
+        rates = {}
+        for number, (name, spec) in enumerate(specs.items()):
+            self.progress("dev", number, len(specs), name)
+            rates[name] = [rate_on_dev(self.config, spec, self._results(name))]
+        self.progress("dev", len(specs), len(specs), "")
+        if warning := teacher_warning(rates["teacher"], rates["labeled"]):
+            _log.warning("%s", warning)
 
     def _train_variants(self) -> None:
         """Further students: those that others learn from first, which then label the untranscribed set."""
@@ -155,7 +175,7 @@ class Study:
             systems[name] = (f"{kind}:{self.run_folder(name)}", [self.run_folder(name)])
         for number, (name, (spec, runs)) in enumerate(systems.items()):
             self.progress("decode", number, len(systems), name)
-            decode_system(self.config, spec, runs, self.work / "results" / name)
+            decode_system(self.config, spec, runs, self._results(name))
         self.progress("decode", len(systems), len(systems), "")
         if self.config.variants:
             counts = {
@@ -173,6 +193,9 @@ class Study:
             return _run_of(self.config.teacher.init)
         home = self.stores.teacher_home if name.startswith("teacher-") else self.work
         return home / "runs" / name
+
+    def _results(self, name: str) -> Path:
+        return self.work / "results" / name
 
     @property
     def last_generation(self) -> int:
@@ -226,6 +249,9 @@ class Study:
             seed=0,
         )
         return dataclasses.replace(config, run=str(run), dev=str(self.stores.aligned("dev", number)))
+
+    def _student_configs(self, *names: str) -> dict[str, TrainConfig]:
+        return {name: self._student_config(name) for name in names}
 
     def _student_config(self, name: str) -> TrainConfig:
         student, transcripts = self.config.student, "transcribed" if name == "upper" else "labeled"

@@ -30,6 +30,16 @@ NAMES = {
 }
 
 
+def teacher_warning(teacher: Sequence[float], labeled: Sequence[float]) -> str:
+    """A line about a teacher that is not better on dev than the labeled-only student, by their error rates of each seed; empty if it is."""
+    if not teacher or len(teacher) != len(labeled) or sum(teacher) < sum(labeled):
+        return ""
+    return (
+        f"the teacher has {_spread(teacher)} % errors on dev, which is not below the {_spread(labeled)} % of the student trained on the labeled "
+        "set alone, so there is little that a student could learn from it; train a better teacher, or take one that is trained already (docs/teachers.md)"
+    )
+
+
 def variant_table(works: Sequence[Path], search: str = "") -> tuple[list[str], list[list[str]]] | None:
     """Students of the same data that were trained in other ways: WER on dev and tests, the paired difference to the distilled one, the relative
     change from labeled only, and the share of the gap to the upper bound.
@@ -266,6 +276,8 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
     for topology, folders in works.items():
         results = read_results(folders)
         parts.append(f"## Topology `{topology}`, {len(folders)} {'run' if len(folders) == 1 else 'runs'}\n")
+        if warning := teacher_warning(results["teacher"].dev, results["labeled"].dev):
+            parts.append(f"Warning: {warning}.\n")
         for search, own in by_search(results).items():
             if search:
                 parts.append(f"### {search}\n")

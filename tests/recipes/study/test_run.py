@@ -20,6 +20,7 @@ from asrkd.corpus.train_tokens import make_tokens
 from asrkd.errors import ConfigError
 from asrkd.store import Store
 from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.decode import dev_decoding, rate_on_dev
 from asrkd_recipes.study.jobs import _train
 from asrkd_recipes.study.report import write_report
 from asrkd_recipes.study.results import read_results
@@ -255,6 +256,38 @@ def test_variants_that_cannot_be(data: Path, trained: Path, variants: dict[str, 
     with pytest.raises(ConfigError, match=message):
         study(data, trained, variants=variants).run()
     assert sorted(trained.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("teacher", "labeled"), [(0.8, 0.75), (0.75, 0.75), (0.7, 0.75)])
+def test_a_teacher_that_is_not_better_on_dev_is_told_before_students_learn_from_it(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    teacher: float,
+    labeled: float,
+) -> None:
+    for name, rate in (("teacher", teacher), ("labeled", labeled)):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        (tmp_path / "results" / name / "dev.json").write_text(json.dumps({"dev": rate}))
+    trained: list[tuple[list[str], int]] = []
+    monkeypatch.setattr(
+        "asrkd_recipes.study.run.train_all", lambda jobs, *rest: trained.append((list(jobs), len(caplog.records)))
+    )
+    study(data, tmp_path).run("students", "students")
+    warnings = [record.getMessage() for record in caplog.records]
+    assert trained[:2] == [(["labeled"], 0), (["labeled", "distilled", "upper"], len(warnings))]
+    assert len(warnings) == (teacher >= labeled)
+    if warnings:
+        assert f"has {100 * teacher:.1f} % errors on dev" in warnings[0] and "below the 75.0 %" in warnings[0]
+
+
+def test_the_rate_on_dev_is_measured_once(data: Path, trained: Path) -> None:
+    for name, run in (("teacher", "teacher-1"), ("labeled", "labeled")):
+        file, spec = trained / "results" / name / "dev.json", f"checkpoint:{trained / 'runs' / run}"
+        assert json.loads(file.read_text())["dev"] == dev_decoding(study(data, trained).config, spec).rate
+    file.write_text('{"dev": 0.125}')
+    assert rate_on_dev(study(data, trained).config, spec, file.parent) == 0.125
 
 
 def test_an_unknown_stage_is_refused(data: Path, tmp_path: Path) -> None:
