@@ -125,7 +125,7 @@ def _searches(model: AcousticModel, tokenizer: Tokenizer | None, grammar: str | 
     if missing:
         raise missing[0]
     raise ConfigError(
-        f"model {model.spec!r} has units of topology {model.inventory.topology_name!r} that are no text by themselves, so no decoder finds words; give the "
+        f"model {model.spec!r} has units of topology {model.inventory.topology_name!r} that are not text by themselves, so no decoder finds words; give the "
         "lexicon of the words to find (--lexicon)"
     )
 

@@ -96,7 +96,7 @@ def test_signs_and_cases_are_no_errors_of_a_text_teacher(dev: EvaluationSet) -> 
     def fails(samples: Sequence[Any]) -> list[Transcription]:
         raise RuntimeError("no text today")
 
-    with pytest.raises(AsrkdError, match="fails on 'labeled-0' and what follows .no text today."):
+    with pytest.raises(AsrkdError, match="fails on 'labeled-0' and what follows .RuntimeError: no text today."):
         errors_of(TextTeacher(fails, "f", spec="text:mine"), dev)
 
 
