@@ -128,19 +128,23 @@ def search_by_beam(task: Task, scores: Scores, result: multiprocessing.Queue) ->
 
 
 class Usage:
-    """What this process and its children take from here on."""
+    """What this process and its children take from here on (Linux)."""
 
     def __init__(self) -> None:
         self._wall, self._busy = time.perf_counter(), time.process_time()
-        self._before = self._peaks()[0]
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted again, from what is held now
+        self._before = self._peak()
 
-    def _peaks(self) -> list[float]:
-        return [1024 * resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    def _peak(self) -> float:
+        # What getrusage counts begins with the peak of the parent process.
+        [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+        return 1024 * float(line.split()[1])
 
     def since(self) -> str:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        peak = max(self._peak(), 1024 * children.ru_maxrss)
         busy = time.process_time() - self._busy + children.ru_utime + children.ru_stime
-        return f"{busy:.0f} s of CPU time ({time.perf_counter() - self._wall:.0f} s), peak memory {max(self._peaks()) / 1e9:.2f} GB ({self._before / 1e9:.2f} GB before)"
+        return f"{busy:.0f} s of CPU time ({time.perf_counter() - self._wall:.0f} s), peak memory {peak / 1e9:.2f} GB ({self._before / 1e9:.2f} GB before)"
 
 
 @click.command(context_settings={"show_default": True})
