@@ -6,6 +6,7 @@ Their features are made here, from samples, and their frames are measured, so th
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,15 @@ from asrkd.acoustic.graph_front_ends import GraphFrontEnd, named_front_end
 from asrkd.acoustic.measured_frames import NoFrameLaw, measured_law
 from asrkd.acoustic.model import AcousticModel, identity
 from asrkd.acoustic.token_classes import classes_of
+from asrkd.corpus.inventory import Inventory
+from asrkd.corpus.sentencepiece_model import MODEL
 from asrkd.corpus.token_table import read_table
+from asrkd.corpus.tokenizer import Tokenizer, read_tokenizer
 from asrkd.corpus.topology import BLANK
 from asrkd.corpus.waveform import Waveform
 from asrkd.errors import AsrkdError, ModelError, one_line
 
+_log = logging.getLogger(__name__)
 # Names of the two inputs, by toolkit; whether the features come before the frames.
 LAYOUTS: dict[tuple[str, ...], tuple[str, bool]] = {
     ("features", "feature_lengths"): ("asrkd", False),
@@ -101,7 +106,9 @@ def foreign(
     inventory = classes_of(spec, labels, blank)[0]
     waveform = Waveform(front_end.sampling_rate, law.window, law.shift, begin=law.begin, needed=law.needed)
     identified = identity(weights, ["foreign", dict(front_end.settings), channels_first], waveform, inventory, 1)
-    return AcousticModel(network, waveform, inventory, 1, spec, identified, device)
+    return AcousticModel(
+        network, waveform, inventory, 1, spec, identified, device, tokenizer=_pieces(spec, path, inventory)
+    )
 
 
 class _OfSamples:
@@ -132,6 +139,20 @@ class _OfSamples:
             raise ValueError(f"{logits.shape[1]} frames, where the frame law that was measured makes {max(frames)}")
         order = torch.tensor(self.order, device=logits.device)
         return logits.index_select(-1, order), torch.tensor(frames, device=lengths.device)
+
+
+def _pieces(spec: str, path: Path, inventory: Inventory) -> Tokenizer | None:
+    """What spells text with the tokens: the bpe.model next to the model; None, with a warning, where it cannot be used."""
+    file = path.with_name(MODEL)
+    if not file.exists():
+        return None
+    try:
+        tokenizer = read_tokenizer(f"sentencepiece:{file}")
+        inventory.check_tokenizer(tokenizer, f"model {spec!r}: {str(file)!r}")
+    except AsrkdError as error:
+        _log.warning("%s; it is not used, so no transcript can be spelled with the model's tokens", error)
+        return None
+    return tokenizer
 
 
 def _tokens(spec: str, path: Path) -> tuple[tuple[str, ...], int]:

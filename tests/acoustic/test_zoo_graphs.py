@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,26 @@ def check(spec: str, oracle: Oracle) -> None:
         expected = torch.from_numpy(oracle(one))[:, [len(TOKENS) - 1, *range(len(TOKENS) - 1)]]
         assert length == len(expected) and float(expected.std(0).mean()) > 0.01
         torch.testing.assert_close(row[:length], expected, atol=1e-4, rtol=0)
+
+
+def test_the_bpe_model_next_to_the_tokens_spells_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece")
+    made, path = (
+        io.BytesIO(),
+        save(icefall(), tmp_path, {"model_type": "zipformer2_ctc", "version": "1", "model_author": "k2-fsa"}),
+    )
+    options = {"vocab_size": 4, "model_type": "char", "unk_id": 0, "bos_id": -1, "eos_id": -1, "minloglevel": 2}
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(["ab a b"] * 9), model_writer=made, **options)
+    (tmp_path / "bpe.model").write_bytes(made.getvalue())
+    # Of other tokens it is not taken, and told.
+    assert load_model(f"onnx:{path}").tokenizer is None and "spells with 1 tokens" in caplog.text
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    names = [pieces.id_to_piece(number) for number in range(4)]
+    (tmp_path / "tokens.txt").write_text("".join(f"{name} {n}\n" for n, name in enumerate([*names, "<blk>"])))
+    tokenizer = load_model(f"onnx:{path}").tokenizer
+    assert tokenizer is not None and [word[0] for word in tokenizer.encode("ab b")] == [
+        tuple(pieces.encode(word)) for word in ("ab", "b")
+    ]
 
 
 def by_onnxruntime(path: Path, features: Oracle, *, channels_first: bool) -> Oracle:
