@@ -26,6 +26,7 @@ from asrkd.streaming.batch import Batch
 from asrkd.streaming.loader import Loader
 from asrkd.streaming.source import Source
 from asrkd.targets.streams import HIDDEN
+from asrkd.training.average import MovingAverage
 from asrkd.training.callback import Callback
 from asrkd.training.callback_list import all_callbacks
 from asrkd.training.config import TrainConfig
@@ -144,6 +145,7 @@ class Trainer:
         # A block of updates counts as that many updates.
         decay = config.optimizer.ema_decay ** max(config.scale.bmuf_block, 1)
         self.averaged = AveragedModel(self.learner.students, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self._average = MovingAverage(self.averaged, self.learner.students, decay)
         self.optimizer = make_optimizer(self.learner, config.optimizer)
         self._thawed_later = pretrained_parameters(self.learner) if config.optimizer.freeze_steps else []
         self.prior = fixed_prior(config, self.inventory, init_prior if criteria(config.schedule) else None)
@@ -249,7 +251,7 @@ class Trainer:
         scaler.update()
         if self.parallel.end_update(self.step + 1, final=self.step + 1 == self.total_steps):
             with self.parallel.evaluated():
-                self.averaged.update_parameters(self.learner.students)
+                self._average.update()
         return losses
 
     def as_used(self, model: nn.Module) -> AbstractContextManager[None]:

@@ -1,6 +1,7 @@
 """Large stores: seconds and resident memory of every command that looks at a whole store, and of the same on a tenth of it.
 
     python tools/benchmarks/units.py --units 100000 --read-units 2000 --plot units.png
+    python tools/benchmarks/units.py --units 100 --read-units 300 --command verify --command decode --plot reading.png     # some of them
 
 What is told from listings (status, snapshot, head, a restart with one unit to do) runs on `--units` work units: their shards are links of
 one, every tenth has a cut in quarantine, all but one are finished; a restart is measured up to the teacher's first batch. What reads every
@@ -56,6 +57,24 @@ class First(torch.nn.Module):
 def make():
     return AcousticModel(First(), FrontEnd(), Inventory(("<blk>", *(f"u{n}" for n in range(39))), "ctc"), 1, "first", "f" * 32)
 """
+DECODED = """
+import torch
+from asrkd.acoustic import AcousticModel
+from asrkd.corpus.front_end import FrontEnd
+from asrkd.corpus.inventory import Inventory
+
+class Matrix(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(FrontEnd().feature_dim, 3)
+
+    def forward(self, features, lengths):
+        return self.linear(features), lengths
+
+def make():
+    return AcousticModel(Matrix().eval(), FrontEnd(), Inventory(("<blk>", "A", "B"), "ctc"), 1, "matrix", "d" * 32)
+"""
 
 
 @dataclass(frozen=True)
@@ -86,8 +105,9 @@ def asrkd(*arguments: object) -> list[str]:
     return ["-m", "asrkd", *map(str, arguments)]
 
 
-def cut(key: str, audio: Path) -> dict[str, Any]:
+def cut(key: str, audio: Path, text: str = "") -> dict[str, Any]:
     """A planned cut of one second."""
+    supervision = {"id": key, "recording_id": key, "start": 0.0, "duration": 1.0, "channel": 0, "text": text}
     recording = {
         "id": key,
         "sources": [{"type": "file", "channels": [0], "source": str(audio)}],
@@ -101,7 +121,7 @@ def cut(key: str, audio: Path) -> dict[str, Any]:
         "start": 0.0,
         "duration": 1.0,
         "channel": 0,
-        "supervisions": [],
+        "supervisions": [supervision] if text else [],
         "recording": recording,
         "type": "MonoCut",
     }
@@ -170,7 +190,7 @@ def filled(root: Path, units: int, identity: Identity, audio: Path) -> None:
     manifest.create(files, identity, plan)
 
 
-def measure(work: Path, units: int, read_units: int) -> dict[str, Cost]:
+def measure(work: Path, units: int, read_units: int, wanted: Sequence[str]) -> dict[str, Cost]:
     """What each command takes on stores of N units."""
     inventory = Inventory(("<blk>", *(f"u{number}" for number in range(39))), "ctc")
     soft = Identity("python:first_teacher:make", "f" * 32, {POSTERIORS: parse_codec("hybrid:0:12")}, inventory)
@@ -180,6 +200,9 @@ def measure(work: Path, units: int, read_units: int) -> dict[str, Cost]:
     linked(many, units, soft, audio)
     filled(stored, read_units, soft, audio)
     filled(labeled, max(read_units // 10, 1), transcripts, audio)
+    test_set = work / f"test-{units}.jsonl.gz"
+    spoken = [to_line(cut(f"spoken-{n}", audio, "a b")) for n in range(max(read_units * OF_A_UNIT // 10, 1))]
+    test_set.write_bytes(gzip.compress(b"".join(spoken), 1))
     costs = {
         "--version": asrkd("--version"),
         "status": asrkd("label", "status", many),
@@ -191,6 +214,14 @@ def measure(work: Path, units: int, read_units: int) -> dict[str, Cost]:
         "card": asrkd("store", "card", stored, "--name", "x"),
         "info": asrkd("store", "info", stored),
         "prior": ["-c", PRIOR, str(stored)],
+        "decode": asrkd(
+            "decode",
+            "python:matrix_model:make",
+            test_set,
+            work / f"decoded-{units}",
+            "--lexicon",
+            work / "lexicon.txt",
+        ),
         "align": asrkd(
             "align",
             labeled,
@@ -204,7 +235,8 @@ def measure(work: Path, units: int, read_units: int) -> dict[str, Cost]:
         ),
     }
     measured = {}
-    for name, arguments in costs.items():
+    for name in wanted or costs:
+        arguments = costs[name]
         measured[name] = cost(arguments, work)
         click.echo(f"{name:10} {told(measured[name])}", err=True)
     shutil.rmtree(many)
@@ -233,12 +265,14 @@ def picture(path: str, small: dict[str, Cost], large: dict[str, Cost]) -> None:
 @click.command(context_settings={"show_default": True})
 @click.option("--units", default=100_000, help="Units of the store whose listings are read.")
 @click.option("--read-units", default=2000, help="Units of the store that is read.")
+@click.option("--command", "wanted", multiple=True, help="Measure this one; may be given again.  [default: all]")
 @click.option("--plot", type=click.Path(dir_okay=False), help="PNG of the memory.")
-def main(units: int, read_units: int, plot: str | None) -> None:
+def main(units: int, read_units: int, wanted: tuple[str, ...], plot: str | None) -> None:
     """Print seconds and megabytes, and their ratio to those of a store of a tenth."""
     with tempfile.TemporaryDirectory(prefix="asrkd-benchmark-") as name:
         work = Path(name)
         (work / "first_teacher.py").write_text(TEACHER)
+        (work / "matrix_model.py").write_text(DECODED)
         (work / "lexicon.txt").write_text("a A\nb B\n")
         write_audio(work / "second.flac", np.random.default_rng(0).normal(0, 0.1, SAMPLES).astype(np.float32), RATE)
         # A flat start holds up to five hours: it is made once, on a small store, and the copies are made with it.
@@ -248,13 +282,13 @@ def main(units: int, read_units: int, plot: str | None) -> None:
             asrkd("align", work / "start", work / "started", *lexicon, "--save", work / "aligner.npz", "--oddity", 1e9),
             work,
         )
-        small, large = (measure(work, units // part, read_units // part) for part in (10, 1))
+        small, large = (measure(work, units // part, read_units // part, wanted) for part in (10, 1))
     for command, taken in large.items():
         before = small[command]
         growth = f"{taken.megabytes - before.megabytes:+5.0f} MB ({taken.megabytes / before.megabytes:.2f})"
         click.echo(f"{command:10} a tenth: {told(before)}, all: {told(taken)}, memory {growth}")
     click.echo(
-        f"status, snapshot, head, restart: {units} units; align: {read_units * OF_A_UNIT // 10} utterances; others: "
+        f"status, snapshot, head, restart: {units} units; align, decode: {read_units * OF_A_UNIT // 10} utterances; others: "
         f"{read_units * OF_A_UNIT}"
     )
     if plot:
