@@ -31,14 +31,14 @@ def batches() -> list[list[str]]:
     return [rng.choices(list(SPELLED), k=3) for _ in range(8)]
 
 
-def anew(texts: list[str], phone_lm: Any) -> Any:
+def rebuilt(texts: list[str], phone_lm: Any) -> Any:
     """What training did before graphs were kept."""
     return numerators(TOPOLOGY, [transcript_acceptor(SPELLED[text], silence=1) for text in texts], phone_lm)
 
 
 @pytest.mark.parametrize("phone_lm", [None, PHONE_LM])
 @pytest.mark.parametrize("room", [0, 25_000, 10**9])
-def test_losses_and_gradients_are_those_of_graphs_made_anew_bit_for_bit(phone_lm: Any, room: int) -> None:
+def test_losses_and_gradients_are_those_of_graphs_built_again_bit_for_bit(phone_lm: Any, room: int) -> None:
     graphs, total = (
         NumeratorGraphs(TOPOLOGY, phone_lm, silence=1, max_bytes=room),
         denominator(TOPOLOGY, PHONE_LM),
@@ -46,7 +46,7 @@ def test_losses_and_gradients_are_those_of_graphs_made_anew_bit_for_bit(phone_lm
     for number, texts in enumerate(batches()):
         results = []
         made = graphs(texts, lambda n, texts=texts: SPELLED[texts[n]])  # type: ignore[misc]
-        for graph in (made, anew(texts, phone_lm)):
+        for graph in (made, rebuilt(texts, phone_lm)):
             scores = torch.randn(3, 7, 4, generator=torch.Generator().manual_seed(number)).requires_grad_()
             found = mmi(scores.log_softmax(-1), torch.tensor([7, 5, 6]), graph, total)
             found.losses.sum().backward()
@@ -68,7 +68,7 @@ def test_a_transcript_is_spelled_once_if_there_is_room(room: int, kept: int) -> 
 
     for _ in range(3):
         for text in SPELLED:
-            assert of(text).arcs.values().tolist() == anew([text], None).arcs.values().tolist()
+            assert of(text).arcs.values().tolist() == rebuilt([text], None).arcs.values().tolist()
     once = [text for text in SPELLED if asked.count(text) == 1]
     assert once == list(SPELLED)[:kept] and len(asked) == kept + 3 * (len(SPELLED) - kept)
 

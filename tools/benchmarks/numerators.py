@@ -1,9 +1,9 @@
-"""What keeping the numerator graphs of transcripts saves LF-MMI: CPU time of an epoch with graphs made again, and with those kept (needs k2).
+"""What keeping the numerator graphs of transcripts saves LF-MMI: CPU time of an epoch with graphs built for every batch, and with those kept (needs k2).
 
     python tools/benchmarks/numerators.py [--utterances 400] [--words 12] [--seconds 4]
 
 Utterances of random words of a lexicon of 1,000, states of frames of 30 ms with random scores, batches of 16, one thread. An epoch is the LF-MMI loss of every
-utterance and its gradient; graphs made again are the reference, in the same run and over the same batches, whose losses must be equal bit for bit.
+utterance and its gradient; graphs built for every batch are the reference, in the same run and over the same batches, whose losses must be equal bit for bit.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def main(utterances: int, words: int, seconds: float) -> None:
         kept = NumeratorGraphs(topology, phone_lm, silence=1, max_bytes=max_bytes)
         return lambda batch: kept([str(number) for number in batch], lambda place: spelled[batch[place]])
 
-    ways = {"made again": cache(0), "kept": cache(10**10)}
+    ways = {"rebuilt": cache(0), "kept": cache(10**10)}
     results: dict[str, list[tuple[float, float, list[torch.Tensor]]]] = {name: [] for name in ways}
     for numbers in order:
         batches = [numbers[begin : begin + BATCH] for begin in range(0, utterances, BATCH)]
         for name, graphs in ways.items():
             results[name].append(epoch(graphs, total, batches, int(seconds / FRAME)))
     for number in range(len(order)):
-        equal = all(map(torch.equal, results["made again"][number][2], results["kept"][number][2]))
+        equal = all(map(torch.equal, results["rebuilt"][number][2], results["kept"][number][2]))
         for name in ways:
             took, making, _ = results[name][number]
             click.echo(
