@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -20,7 +20,8 @@ class MovingAverage:
 
     def __init__(self, averaged: AveragedModel, model: nn.Module, decay: float) -> None:
         self._count, self._share = averaged.n_averaged, 1 - decay
-        self._kept, self._weights = list(averaged.module.parameters()), list(model.parameters())
+        self._kept: list[Tensor] = list(averaged.module.parameters())
+        self._weights: list[Tensor] = list(model.parameters())
         self._buffers = list(zip(averaged.module.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
