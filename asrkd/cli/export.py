@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -17,10 +18,12 @@ from asrkd.corpus.cut_json import to_cut
 from asrkd.corpus.cuts import iterate_json
 from asrkd.decoding.search import best_decoder
 from asrkd.errors import CorpusError
+from asrkd.export.card import model_card
 from asrkd.export.onnx_export import TYPES, export_onnx
 from asrkd.export.sherpa import export_sherpa, sherpa_graph
 from asrkd.export.sherpa_check import Comparison
 from asrkd.export.web import RUNTIME, export_web
+from asrkd.store.card import CardFacts
 
 OUT = click.argument("out", type=click.Path(path_type=Path))
 REDUCE_RANGE = click.option(
@@ -164,6 +167,22 @@ def web_command(
     click.echo(
         f"{page.num_bytes / 1e6:.2f} MB to load, logits within {page.difference:.2g}; python -m http.server -d {out}"
     )
+
+
+@export.command("card")
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--name", required=True, help="Name of the model.")
+@click.option(
+    "--scores",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="What asrkd decode wrote, for the table of error rates; may be given again.",
+)
+@options.with_facts
+def card_command(run: Path, name: str, scores: tuple[Path, ...], license_id: str | None, **facts: Any) -> None:
+    """Print a Hugging Face model card (README.md) for a training run: error rates, teachers, data, licence, limits."""
+    click.echo(model_card(run, CardFacts(name, license_id, **facts), scores), nl=False)
 
 
 def _utterances(cuts: str, model: AcousticModel, count: int) -> Iterator[tuple[str, NDArray[np.float32]]]:

@@ -222,3 +222,16 @@ def search_of(
         why = best_decoder(model.inventory, tokenizer, settings["grammar"])[1]
         click.echo(f"decoder {search.decoder}: {why}", err=True)
     return search
+
+
+def with_facts(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what a store, or a model, does not know of itself."""
+    for option in (
+        click.option("--intended-use", help="What it is for.  [default: what its contents are good for]"),
+        click.option("--source", help="Where the audio is from."),
+        click.option("--language", "languages", multiple=True, help="Language code, e.g. ar; may be given again."),
+        click.option("--teacher-license", help="License identifier of the teacher."),
+        click.option("--license", "license_id", help="License identifier, e.g. cc-by-4.0; left out if not given."),
+    ):
+        function = option(function)
+    return function

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -143,25 +142,10 @@ def compact_command(root: str, out: str, shard_hours: float) -> None:
     click.echo(f"{compact_store(Store.open(root), out, shard_hours=shard_hours)} shards in {out}")
 
 
-def _with_facts(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that say what a store does not know of itself."""
-    for option in (
-        click.option("--intended-use", help="What the dataset is for.  [default: what its contents are good for]"),
-        click.option("--source", help="Where the audio is from."),
-        click.option("--language", "languages", multiple=True, help="Language code, e.g. ar; may be given again."),
-        click.option("--teacher-license", help="License identifier of the teacher."),
-        click.option(
-            "--license", "license_id", help="License identifier of the audio, e.g. cc-by-4.0; left out if not given."
-        ),
-    ):
-        function = option(function)
-    return function
-
-
 @store.command("card")
 @click.argument("root", metavar="STORE")
 @click.option("--name", required=True, help="Name of the dataset.")
-@_with_facts
+@options.with_facts
 def card_command(root: str, name: str, license_id: str | None, **facts: Any) -> None:
     """Print a Hugging Face dataset card (README.md) for a store: use, licences, teacher, codec, columns, totals."""
     click.echo(write_card(Store.open(root), CardFacts(name, license_id, **facts)), nl=False)
@@ -178,7 +162,7 @@ def card_command(root: str, name: str, license_id: str | None, **facts: Any) -> 
     help="Also the plan, to resume labeling elsewhere; it names files of this machine.",
 )
 @click.option("--dry-run", is_flag=True, help="Only check the store, and show what would be uploaded.")
-@_with_facts
+@options.with_facts
 def push_command(
     root: str, repo: str, private: bool, with_plan: bool, dry_run: bool, license_id: str | None, **facts: Any
 ) -> None:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asrkd.export.attention_graphs import whole_utterances
+
 # Of the layer that sherpa-onnx takes the model for: the smallest.
 SHERPA_ENCODER_DIM = 4
 # The log-mel of digital silence, the logarithm of float32's epsilon, is below; noise of one 16-bit step is above.
@@ -44,7 +46,7 @@ class UtteranceGraph(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = exportable(model)
+        self.model = whole_utterances(exportable(model))
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """As the model's own."""
@@ -296,7 +298,7 @@ class SherpaOffline(nn.Module):
 
     def __init__(self, model: nn.Module, *, stack: int, causal_mean: bool, offset: Tensor, scale: float) -> None:
         super().__init__()
-        self.model = exportable(model)
+        self.model = whole_utterances(exportable(model))
         self.stack, self.causal_mean, self.scale = stack, causal_mean, scale
         self.register_buffer("offset", offset.float())
 

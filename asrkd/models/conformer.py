@@ -32,7 +32,7 @@ class ConformerTeacher(nn.Module):
             model_dim, num_heads, feedforward_dim, num_layers, kernel_size, dropout
         )
         # torchaudio masks padding in its attention but not in its convolutions, where it would reach the last frames.
-        self._inside: Tensor | None = None
+        self.inside: Tensor | None = None  # (N, T) bool, while a batch is read
         for layer in self.conformer.conformer_layers:
             layer.conv_module.sequential[2].register_forward_pre_hook(self._clear_padding)
         self.output = nn.Linear(model_dim, num_classes)
@@ -41,14 +41,14 @@ class ConformerTeacher(nn.Module):
         """(N, T, F), (N,) -> logits (N, T, V), (N,)."""
         # torchaudio wants the longest utterance to fill the batch; frames behind it get logits of zero.
         num_frames, longest = features.shape[1], int(feature_lengths.max())
-        self._inside = torch.arange(longest, device=features.device)[None] < feature_lengths[:, None]
-        features = features[:, :longest].masked_fill(~self._inside[..., None], 0.0)
+        self.inside = torch.arange(longest, device=features.device)[None] < feature_lengths[:, None]
+        features = features[:, :longest].masked_fill(~self.inside[..., None], 0.0)
         try:
             hidden, lengths = self.conformer(self.input(features), feature_lengths)
         finally:
-            self._inside = None
+            self.inside = None
         return functional.pad(self.output(hidden), (0, 0, 0, num_frames - longest)), lengths
 
     def _clear_padding(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         """Zero the padding of a convolution's input (N, C, T)."""
-        return (inputs[0] * self._inside[:, None],) if self._inside is not None else inputs
+        return (inputs[0] * self.inside[:, None],) if self.inside is not None else inputs

@@ -123,6 +123,7 @@ SHOWS: dict[str, Arguments] = {
     ],
     "doctor": lambda p, _: ["doctor"],
     "live": lambda p, _: ["live", p / "run", next((p.corpus / "audio").rglob("*.flac")), "--lexicon", p.lexicon],
+    "export card": lambda p, _: ["export", "card", p / "run", "--name", "x"],
     "label status": lambda p, _: ["label", "status", p / "finished"],
     "score": lambda p, _: ["score", p / "hyp.txt", p / "hyp.txt"],
     "store card": lambda p, _: ["store", "card", p / "finished", "--name", "x"],

@@ -1,4 +1,4 @@
-"""Small students with random weights, as checkpoints."""
+"""Small models with random weights, as checkpoints."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
         "num_heads": 2,
         "left_context_length": 8,
     },
+    "ConformerTeacher": {"model_dim": 32, "num_layers": 2, "feedforward_dim": 32, "num_heads": 2, "kernel_size": 7},
 }
 
 
