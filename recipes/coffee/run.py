@@ -17,4 +17,4 @@ sys.path.insert(0, str(HERE))
 from prepare import prepare  # noqa: E402
 
 if __name__ == "__main__":
-    run_command(recipe_command(HERE, {"": prepare}, ("hmm",)))
+    run_command(recipe_command(HERE, {"": prepare}, ("ctc", "hmm")))

@@ -62,8 +62,7 @@ class Study:
 
     def pack(self) -> None:
         """Stores of the transcribed sets: labeled, dev, and the upper bound's."""
-        for name in ("labeled", "dev", "transcribed"):
-            self.stores.fill(name, str(self.data / f"{name}.jsonl.gz"))
+        self.stores.pack()
 
     def align(self) -> None:
         """Hard labels for `hmm`: the labeled set from a flat start, whose aligner aligns dev; the upper bound's set from one of its own. Then
@@ -255,7 +254,7 @@ class Study:
 
     def _student_config(self, name: str) -> TrainConfig:
         student, transcripts = self.config.student, "transcribed" if name == "upper" else "labeled"
-        sources = {"labeled": SourceConfig(self.stores.to_train_from(transcripts), "labeled")}
+        sources = {"labeled": SourceConfig(self.stores.to_train_from(transcripts, student=True), "labeled")}
         schedule = [PhaseConfig(student.steps, {"labeled": 1})]
         if name == "distilled":
             sources["soft"] = SourceConfig(str(self.soft_store), "soft", frame_rate_map=self.config.frame_rate_map)
@@ -264,7 +263,7 @@ class Study:
 
     def _sequence_config(self, start: str, kind: str) -> TrainConfig:
         given = self.config.sequence[kind]
-        sources = {"labeled": SourceConfig(self.stores.to_train_from("labeled"), "labeled")}
+        sources = {"labeled": SourceConfig(self.stores.to_train_from("labeled", student=True), "labeled")}
         config = self._train_config(
             f"{start}-{kind}", self.config.student, sources, given.schedule, seed=self.config.seed
         )
@@ -336,7 +335,7 @@ class Study:
             optimizer=system.optimizer,
             augment=system.augment,
             batch=system.batch,
-            dev=self.stores.to_train_from("dev"),
+            dev=self.stores.to_train_from("dev", student=system is self.config.student),
             log_steps=20,
             eval_steps=100,
             checkpoint_steps=100,

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from asrkd import files, fingerprint
-from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.topology import make_topology
+from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.errors import ConfigError
 from asrkd.labeling.crew import Crew
 from asrkd.labeling.job import run
@@ -55,8 +55,27 @@ class Stores:
             return self.shared.parent / self.config.topology / "shared"
         return self.work
 
-    def to_train_from(self, name: str) -> str:
-        """The folder of a store, for `hmm` of the one with alignments."""
+    @property
+    def of_students(self) -> bool:
+        """Whether students have stores of transcripts of their own, because the teacher's frames are others. Alignments are of the frames of both."""
+        if make_topology(self.config.topology).needs_alignment:
+            return False
+        teacher, student = (front_end_from_dict(one.front_end) for one in (self.config.teacher, self.config.student))
+        return teacher.frame_law() != student.frame_law()
+
+    def pack(self) -> None:
+        """Stores of the transcribed sets: labeled, dev, and the upper bound's, which students alone read."""
+        own = self.of_students
+        for name in ("labeled", "dev", "transcribed", *(("labeled-student", "dev-student") if own else ())):
+            of_student = name == "transcribed" or name.endswith("-student")
+            system = self.config.student if own and of_student else self.config.teacher
+            cuts = str(self.data / f"{name.removesuffix('-student')}.jsonl.gz")
+            self.fill(name, cuts, front_end=system.front_end)
+
+    def to_train_from(self, name: str, *, student: bool = False) -> str:
+        """The folder of a store, for `hmm` of the one with alignments; `student`: that a student trains from, of transcripts."""
+        if student and self.of_students and name != "transcribed":
+            return str(self.root(f"{name}-student"))
         if name.startswith("soft") or not make_topology(self.config.topology).needs_alignment:
             return str(self.root(name))
         return str(self.aligned(name, self.aligned_round))
@@ -108,7 +127,7 @@ class Stores:
 
     def fill_text(self, teacher: str) -> None:
         """Let a text teacher write the text of the untranscribed set."""
-        self.fill(self.text_name(teacher), self.unlabeled, teacher=teacher)
+        self.fill(self.text_name(teacher), self.unlabeled, teacher=teacher, front_end=self.config.student.front_end)
 
     def fill(
         self,
@@ -120,13 +139,16 @@ class Stores:
         embed: str = DEFAULT_EMBED,
         layer: str = "",
         codebooks: str = "",
+        front_end: Mapping[str, Any] | None = None,
     ) -> None:
-        """Plan a store where there is none, and label what is missing in it."""
+        """Plan a store where there is none, and label what is missing in it.
+
+        Args:
+            front_end: whose frames the store counts, of transcripts and texts; a teacher of frames brings its own.
+        """
         root = str(self.root(name))
         if not Files(root).exists(manifest.NAME):
             self.progress(f"plan {name}", 0, 1, "")
-            # A teacher brings its front end; transcripts take the teacher's settings, for its frame law.
-            front_end = None if teacher else FrontEnd.from_dict(self.config.teacher.front_end)
             plan(
                 cuts,
                 root,
@@ -136,7 +158,7 @@ class Stores:
                 layer=layer,
                 codebooks=codebooks,
                 unit_hours=self.config.unit_hours,
-                front_end=front_end,
+                front_end=None if front_end is None else front_end_from_dict(front_end),
             )
         run(
             Local(Store.open(root), Crew(workers=self.workers, devices=(self.config.device,))),

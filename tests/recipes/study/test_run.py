@@ -353,6 +353,9 @@ def test_a_shared_teacher_and_several_ways_of_decoding(data: Path, tmp_path: Pat
             "seed": seed,
             "stores": str(tmp_path / "exp/stores"),
             "shared_teacher": True,
+            # The teacher's frames are of 10 ms, the students' of 30.
+            "teacher": small_system("BLSTMTeacher") | {"front_end": {"mean_norm": "causal", "stack": 1, "stride": 1}},
+            "frame_rate_map": "peak",
             "decoding": {
                 "searches": {
                     "greedy characters": {"decoder": "greedy", "errors": "characters", "blank_penalties": [0.0, 2.0]},
@@ -362,6 +365,12 @@ def test_a_shared_teacher_and_several_ways_of_decoding(data: Path, tmp_path: Pat
         }
         own.append(study(data, tmp_path / f"exp/ctc/seed-{seed}", **changes))
         own[-1].run()
+    shifts = {
+        name: Store.open(str(own[0].stores.root(name))).identity.frame_law.frame_shift
+        for name in ("labeled", "dev", "transcribed", "dev-student")
+    }
+    assert shifts == {"labeled": 160, "dev": 160, "transcribed": 480, "dev-student": 480}
+    assert sources(own[0].work / "runs/labeled")["labeled"].endswith("labeled-student")
     # Trained and labeled once.
     assert own[0].soft_store == own[1].soft_store == tmp_path / "exp/ctc/shared/stores/soft"
     assert own[0].teacher_spec == own[1].teacher_spec == f"checkpoint:{tmp_path / 'exp/ctc/shared/runs/teacher-1'}"
