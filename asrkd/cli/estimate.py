@@ -62,17 +62,17 @@ _log = logging.getLogger(__name__)
     "--against",
     multiple=True,
     metavar="SPEC",
-    help="With --dev: a student, or another model that the teacher should be better than; may be given again.",
+    help="A student, or another model, that the teacher should be better than on --dev; may be given again.",
 )
 @click.option(
     "--lexicon",
     metavar="FILE|KIND:FILE",
-    help="With --dev: the teacher's words, and those of the others that have none.  [default: what each was trained with]",
+    help="Lexicon for --dev: the teacher's words, and those of the others that have none.  [default: what each was trained with]",
 )
 @click.option(
     "--grammar",
     type=click.Path(dir_okay=False),
-    help="With --dev: a language model for the decoders beam and graph, an ARPA file.",
+    help="Language model for --dev, for the decoders beam and graph: an ARPA file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def estimate_command(
