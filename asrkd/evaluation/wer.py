@@ -15,6 +15,8 @@ from asrkd.errors import CorpusError, MismatchError
 _log = logging.getLogger(__name__)
 # Words are numbered from 0 for the alignment, so this is not one.
 _GAP = -1
+# Draws of speakers held at a time.
+_BLOCK = 500_000
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,8 @@ def bootstrap(
     errors, words = _arrays(counts)
     if np.count_nonzero(words) < 2:
         return float("nan"), float("nan")
-    draws = _draws(len(errors), samples, seed)
-    drawn = words[draws].sum(axis=1)
-    return _interval(errors[draws].sum(axis=1)[drawn > 0] / drawn[drawn > 0], level)
+    wrong, drawn = _drawn([errors, words], samples, seed)
+    return _interval(wrong[drawn > 0] / drawn[drawn > 0], level)
 
 
 def bootstrap_difference(
@@ -159,10 +160,15 @@ def bootstrap_difference(
     (errors, words), (errors0, words0) = _arrays(system), _arrays(baseline)
     if not words.any() or not words0.any():
         raise CorpusError("the references hold no words, so there are no word error rates to compare")
-    draws = np.concatenate([np.arange(len(errors))[None], _draws(len(errors), samples, seed)])
-    draws = draws[(words[draws].sum(axis=1) > 0) & (words0[draws].sum(axis=1) > 0)]
-    rate = errors[draws].sum(axis=1) / words[draws].sum(axis=1)
-    rate0 = errors0[draws].sum(axis=1) / words0[draws].sum(axis=1)
+    # The whole set first, then the draws.
+    sums = [
+        np.concatenate([[values.sum()], drawn])
+        for values, drawn in zip(
+            (errors, words, errors0, words0), _drawn([errors, words, errors0, words0], samples, seed), strict=True
+        )
+    ]
+    wrong, spoken, wrong0, spoken0 = (one[(sums[1] > 0) & (sums[3] > 0)] for one in sums)
+    rate, rate0 = wrong / spoken, wrong0 / spoken0
     difference, relative = rate - rate0, (rate - rate0) / np.maximum(rate0, 1e-12)
     return (
         (float(difference[0]), *_interval(difference[1:], level)),
@@ -177,8 +183,17 @@ def _arrays(counts: Mapping[str, Sequence[Errors]]) -> tuple[np.ndarray, np.ndar
     return errors, words
 
 
-def _draws(count: int, samples: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, count, size=(samples, count))
+def _drawn(values: Sequence[np.ndarray], samples: int, seed: int) -> list[np.ndarray]:
+    """For each (speakers,) array its (samples,) sums over speakers drawn with replacement; the draws are made block by block, because those of
+    thousands of speakers at once would take gigabytes."""
+    rng, count = np.random.default_rng(seed), len(values[0])
+    sums = [np.empty(samples) for _ in values]
+    rows = max(_BLOCK // count, 1)
+    for begin in range(0, samples, rows):
+        draws = rng.integers(0, count, size=(min(rows, samples - begin), count))
+        for summed, one in zip(sums, values, strict=True):
+            summed[begin : begin + rows] = one[draws].sum(axis=1)
+    return sums
 
 
 def _interval(values: np.ndarray, level: float) -> tuple[float, float]:

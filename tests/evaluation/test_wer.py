@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from asrkd import text
 from asrkd.errors import CorpusError, MismatchError
 from asrkd.evaluation.files import read_hypotheses, summary, write_hypotheses, write_scores
-from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference, by_speaker, score, total
+from asrkd.evaluation.wer import Errors, _drawn, bootstrap, bootstrap_difference, by_speaker, score, total
 
 words = st.lists(st.sampled_from(["a", "b", "*", "-1", "<eps>"]), max_size=7)
 
@@ -184,3 +185,13 @@ def test_files_of_another_kind_are_refused(tmp_path: Path, content: str | bytes,
 def test_forms_of_one_file(tmp_path: Path) -> None:
     (tmp_path / "hyp.txt").write_bytes(b"\xef\xbb\xbfu\ta  b \r\n\r\nv\r\nw \xe2\x80\xa8 (laughs)")
     assert read_hypotheses(tmp_path / "hyp.txt") == {"u": "a b", "v": "", "w": "\u2028 (laughs)"}
+
+
+@pytest.mark.parametrize("block", [1, 40, 10**9])
+def test_draws_made_in_blocks_are_those_made_at_once(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asrkd.evaluation.wer._BLOCK", block)
+    rng = np.random.default_rng(3)
+    values = [rng.integers(0, 50, 13).astype(float) for _ in range(2)]
+    draws = np.random.default_rng(5).integers(0, 13, size=(101, 13))
+    for summed, one in zip(_drawn(values, 101, 5), values, strict=True):
+        assert np.array_equal(summed, one[draws].sum(axis=1))
