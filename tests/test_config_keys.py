@@ -43,6 +43,7 @@ BASES: dict[type, dict[str, Any]] = {
         "sequence": {"q": {"schedule": [PHASE]}},
         "generations": [[PHASE]],
         "distilled": [PHASE],
+        "decoding": {"searches": {"d": {}}},
     },
     EnsembleSettings: {"teachers": [{"spec": "m"}]},
     LatticeSettings: {"teacher": "m", "lexicon": "l"},

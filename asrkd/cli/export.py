@@ -180,7 +180,7 @@ def web_command(
     help="What asrkd decode wrote, for the table of error rates; may be given again.",
 )
 @options.with_facts
-def card_command(run: Path, name: str, scores: tuple[Path, ...], license_id: str | None, **facts: Any) -> None:
+def model_card_command(run: Path, name: str, scores: tuple[Path, ...], license_id: str | None, **facts: Any) -> None:
     """Print a Hugging Face model card (README.md) for a training run: error rates, teachers, data, licence, limits."""
     click.echo(model_card(run, CardFacts(name, license_id, **facts), scores), nl=False)
 

@@ -160,7 +160,8 @@ def _written(teacher: TextTeacher, dev: EvaluationSet) -> Iterator[tuple[str, st
 def _error(model: str, decoder: str, references: Mapping[str, str], texts: Mapping[str, str]) -> TeacherError:
     said, found = ({key: RULES(text) for key, text in side.items()} for side in (references, texts))
     words = total(score(said, found, {}))
-    characters = total(score(*({key: _characters(text) for key, text in side.items()} for side in (said, found)), {}))
+    spelled = [{key: _characters(text) for key, text in side.items()} for side in (said, found)]
+    characters = total(score(spelled[0], spelled[1], {}))
     return TeacherError(model, decoder, words.rate, characters.rate, words.reference, len(said))
 
 

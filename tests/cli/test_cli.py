@@ -41,6 +41,7 @@ def test_the_command_line_is_as_documented() -> None:
         "doctor",
         "estimate",
         "export",
+        "export card",
         "export onnx",
         "export sherpa",
         "export web",
