@@ -14,7 +14,7 @@ from asrkd.acoustic import load_model
 from asrkd.cli import options
 from asrkd.corpus.where import parse_where
 from asrkd.decoding.evaluation_set import EvaluationSet
-from asrkd.evaluation.teacher_error import TeacherError, errors_of, not_better
+from asrkd.evaluation.teacher_error import ErrorRates, errors_of, not_better
 from asrkd.labeling.crew import Crew
 from asrkd.labeling.estimate import Estimate, Fleet
 from asrkd.labeling.estimate import estimate as measure
@@ -158,7 +158,7 @@ def _errors(
     is_teacher: bool = True,
     autocast: str = "",
     compile: bool = False,
-) -> list[TeacherError]:
+) -> list[ErrorRates]:
     if is_text_spec(spec):
         return errors_of(load_text_teacher(spec, device), dev)
     model = load_model(spec, device, autocast=autocast, compile=compile)
@@ -168,7 +168,7 @@ def _errors(
     return errors_of(model, dev, tokenizer=tokenizer, grammar=grammar)
 
 
-def _told_errors(errors: Sequence[Sequence[TeacherError]], dev: str) -> list[str]:
+def _told_errors(errors: Sequence[Sequence[ErrorRates]], dev: str) -> list[str]:
     first = errors[0][0]
     lines = [f"error on {dev}: {first.utterances} utterances, {first.words} words"]
     for number, some in enumerate(errors):

@@ -31,7 +31,7 @@ OWN = "own text"
 
 
 @dataclass(frozen=True)
-class TeacherError:
+class ErrorRates:
     """The error of a model with a decoder.
 
     Attributes:
@@ -55,7 +55,7 @@ def errors_of(
     *,
     tokenizer: Tokenizer | None = None,
     grammar: str | None = None,
-) -> list[TeacherError]:
+) -> list[ErrorRates]:
     """The errors of a model with each decoder that fits it, the best first. It is run once over the set.
 
     `greedy` fits CTC units that spell text; `beam` (CTC) and `graph` fit where there are a lexicon or a language model. A decoder that is not installed is
@@ -86,7 +86,7 @@ def errors_of(
     return sorted(found, key=lambda one: one.wer)
 
 
-def not_better(teacher: Sequence[TeacherError], other: Sequence[TeacherError], what: str) -> str:
+def not_better(teacher: Sequence[ErrorRates], other: Sequence[ErrorRates], what: str) -> str:
     """A line where the best of a teacher's errors is not below the best of another model's; empty where it is."""
     ours, theirs = (min(errors, key=lambda one: one.wer) for errors in (teacher, other))
     if ours.wer < theirs.wer:
@@ -157,12 +157,12 @@ def _written(teacher: TextTeacher, dev: EvaluationSet) -> Iterator[tuple[str, st
             yield cut["id"], teacher.settings.text(one.hypotheses[0].text)
 
 
-def _error(model: str, decoder: str, references: Mapping[str, str], texts: Mapping[str, str]) -> TeacherError:
+def _error(model: str, decoder: str, references: Mapping[str, str], texts: Mapping[str, str]) -> ErrorRates:
     said, found = ({key: RULES(text) for key, text in side.items()} for side in (references, texts))
     words = total(score(said, found, {}))
     spelled = [{key: _characters(text) for key, text in side.items()} for side in (said, found)]
     characters = total(score(spelled[0], spelled[1], {}))
-    return TeacherError(model, decoder, words.rate, characters.rate, words.reference, len(said))
+    return ErrorRates(model, decoder, words.rate, characters.rate, words.reference, len(said))
 
 
 def _characters(text: str) -> str:

@@ -21,7 +21,7 @@ from asrkd.corpus.lexicon import Lexicon
 from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
 from asrkd.decoding.search import Search
 from asrkd.errors import AsrkdError, ConfigError, CorpusError
-from asrkd.evaluation.teacher_error import TeacherError, errors_of, not_better
+from asrkd.evaluation.teacher_error import ErrorRates, errors_of, not_better
 from asrkd.text_teachers import TextTeacher, Transcription, WrittenText
 
 LETTERS = ("<blk>", "\u2581", *"lowhigup")
@@ -101,12 +101,12 @@ def test_signs_and_cases_are_no_errors_of_a_text_teacher(dev: EvaluationSet) -> 
 
 
 def test_a_teacher_is_compared_with_the_best_of_each() -> None:
-    ours = [TeacherError("a", "graph", 0.3, 0.1, 9, 2), TeacherError("a", "greedy", 0.5, 0.2, 9, 2)]
-    theirs = [TeacherError("b", "greedy", 0.3, 0.1, 9, 2)]
+    ours = [ErrorRates("a", "graph", 0.3, 0.1, 9, 2), ErrorRates("a", "greedy", 0.5, 0.2, 9, 2)]
+    theirs = [ErrorRates("b", "greedy", 0.3, 0.1, 9, 2)]
     assert "teacher 'a' has 30.00 % word error rate on 'dev' (graph), which is not below" in not_better(
         ours, theirs, "'dev'"
     )
-    assert not_better([TeacherError("a", "beam", 0.29, 0.1, 9, 2)], theirs, "'dev'") == ""
+    assert not_better([ErrorRates("a", "beam", 0.29, 0.1, 9, 2)], theirs, "'dev'") == ""
 
 
 def test_estimate_says_the_error_on_dev(
