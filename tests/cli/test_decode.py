@@ -138,9 +138,14 @@ TABLE = "\ufeff<blk> 0\r\nl 1\r\nh 2\r\n"
         ),
         ("--grammar", "lm.arpa", ARPA.format("LOW", "HIGH"), "has none of the lexicon's 3 words, but 'HIGH', 'LOW'"),
         ("--grammar", "lm.arpa", "", "is not an ARPA file"),
-        ("--grammar", "lm.arpa.gz", gzip.compress(ARPA.format("low", "up").encode())[:-9], "is cut short or damaged"),
+        (
+            "--grammar",
+            "lm.arpa.gz",
+            gzip.compress(ARPA.format("low", "up").encode(), mtime=0)[:-9],
+            "is cut short or damaged",
+        ),
         ("--grammar", "lm.arpa.gz", ARPA.format("low", "up"), "cannot be unpacked"),
-        ("--grammar", "lm.arpa", gzip.compress(ARPA.format("low", "up").encode()), "is not UTF-8"),
+        ("--grammar", "lm.arpa", gzip.compress(ARPA.format("low", "up").encode(), mtime=0), "is not UTF-8"),
     ],
 )
 @pytest.mark.parametrize("decoder", ["beam", "graph"])
