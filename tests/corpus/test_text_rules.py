@@ -113,7 +113,6 @@ def test_units_of_a_teacher_are_read_as_far_as_they_say_what_they_are() -> None:
     [
         ({}, "lexicon: is required, but not set"),
         ({"lexicon": ""}, "lexicon: is required, but not set"),
-        ({"lexicon": "a", "store": "b"}, "store: is 'b', but lexicon is 'a'"),
         ({"lexicon": "a", "text": {"case": "title"}}, "text.case: must be one of keep, lower, upper, not 'title'"),
         ({"lexicon": "a", "text": {"form": "nfd"}}, "text.form: must be one of"),
         ({"lexicon": "a", "text": {"punctation": "remove"}}, "text.punctation: there is no such key; did you mean 'text.punctuation'"),

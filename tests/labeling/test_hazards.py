@@ -70,7 +70,7 @@ def test_every_hazard_ends_where_it_should(hazards: Path, tmp_path: Path) -> Non
     reasons = dict(found.quarantine)
     assert sorted(reasons) == ["day", "empty", "nan", "short", "text", "truncated"]
     for key, words in {
-        "day": "is 36000.0 s long",
+        "day": "is 36000.00 s long",
         "empty": "",
         "nan": "NaN",
         "short": "160 samples, too few for one frame",
