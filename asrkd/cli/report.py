@@ -51,11 +51,12 @@ def report_command(source: str, out: Path, utterances: int, snapshot: str, cuts:
     folder = Path(source)
     names = sorted(path.name.removeprefix("hyp-").removesuffix(".txt") for path in folder.glob("hyp-*.txt"))
     is_store = Files(source).exists(manifest.NAME)
-    for option, given, fits in (("--cuts", cuts, bool(names)), ("--snapshot", snapshot, is_store)):
+    for option, given, fits, wanted in (
+        ("--cuts", cuts, bool(names), "folder of scores"),
+        ("--snapshot", snapshot, is_store, "store"),
+    ):
         if given and not fits:
-            raise ConfigError(
-                f"{option} is {given!r}, but {source!r} is not a {'store' if snapshot else 'folder of scores'}; leave it out"
-            )
+            raise ConfigError(f"{option} is {given!r}, but {source!r} is not a {wanted}; leave it out")
     if is_store:
         write_store_page(out, Store.open(source, snapshot), utterances=utterances)
     elif is_run(folder):

@@ -65,7 +65,7 @@ class TokenizerJson:
 
     @cached_property
     def _silent(self) -> frozenset[int]:
-        """Ids that no text has: of special tokens, and of what stands for anything unknown."""
+        """Ids that no text has: of special tokens, and of the one for unknown text."""
         added = json.loads(self.content).get("added_tokens") or []
         special = {one["id"] for one in added if one.get("special")}
         named = {number for number, token in enumerate(self.tokens) if token in SPECIAL}

@@ -17,6 +17,7 @@ from asrkd.store.card import CardFacts
 from asrkd.store.inspect import store_statistics
 from asrkd.store.reader import Store
 from asrkd.training.config import TrainConfig
+from asrkd.training.run_folder import CONFIG
 
 # The first line of a wer-summary-NAME.txt.
 _SUMMARY = re.compile(
@@ -36,11 +37,11 @@ def model_card(run: Path, facts: CardFacts, scores: Sequence[Path] = ()) -> str:
         ModelError: the folder does not hold a finished run.
         CorpusError: a folder of scores without one.
     """
-    if not (run / "config.yaml").is_file():
+    if not (run / CONFIG).is_file():
         raise ModelError(
             f"{str(run)!r} is not the folder of a training run: it holds no config.yaml; give the folder that asrkd train wrote"
         )
-    trained, config = TrainedModel.read(run / FINAL), load(TrainConfig, run / "config.yaml")
+    trained, config = TrainedModel.read(run / FINAL), load(TrainConfig, run / CONFIG)
     network = build_model(
         trained.factory, trained.args, input_dim=trained.front_end.feature_dim, num_classes=len(trained.inventory)
     )

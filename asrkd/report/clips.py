@@ -10,19 +10,17 @@ from numpy.typing import NDArray
 
 from asrkd.corpus.audio import read_audio
 from asrkd.report.html import PlayableClip
-from asrkd.store.embedding import opus_bytes
+from asrkd.store.embedding import OPUS_RATES, opus_bytes
 
 # A clip is played from its beginning, at most this long: 15 s are about 60 kB.
 SECONDS = 15.0
 _RATE, _KBPS = 24000, 32
-# Those that Opus takes.
-_RATES = (8000, 12000, 16000, 24000, 48000)
 _LONG = 120
 
 
 def clip_of_samples(caption: str, samples: NDArray[np.float32], rate: int) -> PlayableClip | None:
     """(num_samples,) in -1..1; None at a rate that Opus does not take."""
-    return PlayableClip(caption, _uri(samples[: int(SECONDS * rate)], rate)) if rate in _RATES else None
+    return PlayableClip(caption, _uri(samples[: int(SECONDS * rate)], rate)) if rate in OPUS_RATES else None
 
 
 def clip_of_cut(caption: str, cut: Cut) -> PlayableClip:

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from asrkd import config as configs
-from asrkd.acoustic import TrainedModel
+from asrkd.acoustic.trained import FINAL, TrainedModel
 from asrkd.report import html
 from asrkd.report.clips import shortened
 from asrkd.report.html import Section
 from asrkd.report.pictures import Curve, learning_curves
 from asrkd.report.tables import Table
 from asrkd.training.metrics import read_metrics
-
-CONFIG, RESULT = "config.yaml", "final.pt"
+from asrkd.training.run_folder import CONFIG
 
 
 def is_run(folder: Path) -> bool:
@@ -58,8 +57,8 @@ def curves_of(folder: Path) -> dict[str, Curve]:
 
 
 def _result(folder: Path) -> dict[str, Any]:
-    if not (folder / RESULT).exists():
-        return {"text": f"Not finished: there is no {RESULT} yet."}
+    if not (folder / FINAL).exists():
+        return {"text": f"Not finished: there is no {FINAL} yet."}
     model = TrainedModel.read(folder)
     facts = dict(model.facts)
     warnings = facts.pop("warnings", ())

@@ -17,8 +17,7 @@ from asrkd.report.pictures import Figure, histogram, posteriorgram
 from asrkd.report.tables import Table
 from asrkd.store import Store
 from asrkd.store.embedding import decode_audio
-from asrkd.store.inspect import store_statistics
-from asrkd.store.sample import Sample
+from asrkd.store.inspect import StoreFigures
 from asrkd.targets.streams import POSTERIORS, TOKENS
 
 _TITLES = {
@@ -40,12 +39,13 @@ def write_store_page(path: str | Path, store: Store, *, utterances: int = 4) -> 
         StoreError: no unit is finished, or a shard is damaged.
         AsrkdError: the page cannot be written.
     """
-    statistics = store_statistics(store)
+    found = StoreFigures.of(store)
+    statistics = found.summary()
     identity = store.identity
     bad = store.quarantine.of(store.quarantine.units())
     sections = [
         Section("Contents", tables=[Table(("what", "how much"), _contents(store, statistics, len(bad)))]),
-        Section("Distributions", "One value an utterance.", figures=_histograms(store)),
+        Section("Distributions", "One value an utterance.", figures=distributions(found)),
         Section("Bytes", tables=[_bytes(statistics)]),
     ]
     if TOKENS in identity.streams and statistics.get("text_flags"):
@@ -85,13 +85,13 @@ def _contents(store: Store, statistics: dict[str, Any], bad: int) -> list[list[s
     return [*rows, ["embedded", identity.embed]]
 
 
-def _histograms(store: Store) -> list[Figure]:
-    samples = {name: Sample() for name in _TITLES}
-    for part in store.indexes([*samples]):
-        for name, sample in samples.items():
-            values = part[name].drop_null().to_numpy()
-            sample.add(values[np.isfinite(values)])
-    return [histogram({"utterances": sample.values}, _TITLES[name]) for name, sample in samples.items() if sample.count]
+def distributions(found: StoreFigures) -> list[Figure]:
+    """Histograms over the utterances of a store."""
+    return [
+        histogram({"utterances": found.samples[name].values}, title)
+        for name, title in _TITLES.items()
+        if found.samples[name].count
+    ]
 
 
 def _bytes(statistics: dict[str, Any]) -> Table:

@@ -30,7 +30,7 @@ DEFAULT_EMBED = "audio"
 EMBEDS = ("none", "audio", "opus:KBPS", "features", "features:8bit")
 # Of one channel, by libopus and libsndfile.
 _KBPS = (6, 256)
-_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 _STEPS = 255
 
 
@@ -65,9 +65,9 @@ class Embedding:
             raise ConfigError(
                 "the model reads samples, so there are no features to embed; embed audio (--embed audio or opus:24)"
             )
-        if self.kbps and front_end.sampling_rate not in _OPUS_RATES:
+        if self.kbps and front_end.sampling_rate not in OPUS_RATES:
             raise ConfigError(
-                f"embed is {self.spec!r}, but Opus takes {', '.join(map(str, _OPUS_RATES))} Hz and the front end has {front_end.sampling_rate} Hz; "
+                f"embed is {self.spec!r}, but Opus takes {', '.join(map(str, OPUS_RATES))} Hz and the front end has {front_end.sampling_rate} Hz; "
                 "use --embed audio"
             )
 

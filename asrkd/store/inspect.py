@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,34 +54,59 @@ def head(store: Store, count: int) -> Iterator[dict[str, Any]]:
         yield shown
 
 
+@dataclass(frozen=True)
+class StoreFigures:
+    """What one pass over a store's index finds.
+
+    Attributes:
+        samples: of the statistics columns, and of those of texts (`asrkd.store.sample`).
+        flags: how many texts have each; None without texts.
+        frames: of all utterances.
+        sizes: compressed bytes by column.
+    """
+
+    samples: dict[str, Sample]
+    flags: Counter[str] | None
+    frames: int
+    sizes: Counter[str]
+
+    @classmethod
+    def of(cls, store: Store) -> StoreFigures:
+        of_text = list(TEXT_COLUMNS) if TOKENS in store.identity.streams else []
+        names = [name for name in of_text if name != "text_flags"]
+        samples = {name: Sample() for name in ("duration", "kept_mass", "entropy", "confidence", *names)}
+        flags: Counter[str] = Counter()
+        frames = 0
+        sizes: Counter[str] = Counter()
+        for part in store.indexes([*samples, "num_frames", *(["text_flags"] if of_text else [])]):
+            if of_text:
+                flags.update(flag for some in part["text_flags"].to_pylist() for flag in some or ())
+            frames += int(part["num_frames"].to_numpy().sum())
+            for name, sample in samples.items():
+                values = part[name].drop_null().to_numpy()
+                sample.add(values[np.isfinite(values)])
+            if len(part):
+                sizes.update(column_bytes(store.metadata(part["unit"][0].as_py())))
+        return cls(samples, flags if of_text else None, frames, sizes)
+
+    def summary(self) -> dict[str, Any]:
+        """Utterances, hours and frames, quantiles of the statistics columns, texts with each flag, and compressed bytes a frame by column."""
+        duration = self.samples["duration"]
+        result: dict[str, Any] = {"utterances": duration.count, "hours": duration.total / 3600}
+        for name, sample in self.samples.items():
+            if sample.count:
+                low, middle, high = np.quantile(sample.values, [0.05, 0.5, 0.95])
+                result[name] = {"mean": sample.mean, "p05": float(low), "p50": float(middle), "p95": float(high)}
+        if self.flags is not None:
+            result["text_flags"] = {flag: self.flags[flag] for flag in FLAGS if flag in self.flags}
+        result["frames"] = max(self.frames, 1)
+        result["bytes_per_frame"] = {name: round(size / max(self.frames, 1), 3) for name, size in self.sizes.items()}
+        return result
+
+
 def store_statistics(store: Store) -> dict[str, Any]:
-    """Utterances, hours and frames, quantiles of the statistics columns (`asrkd.store.sample`), texts with each flag, and compressed bytes a frame by
-    column."""
-    of_text = list(TEXT_COLUMNS) if TOKENS in store.identity.streams else []
-    figures = [name for name in of_text if name != "text_flags"]
-    samples = {name: Sample() for name in ("duration", "kept_mass", "entropy", "confidence", *figures)}
-    flags: Counter[str] = Counter()
-    frames = 0
-    sizes: Counter[str] = Counter()
-    for part in store.indexes([*samples, "num_frames", *(["text_flags"] if of_text else [])]):
-        if of_text:
-            flags.update(flag for some in part["text_flags"].to_pylist() for flag in some or ())
-        frames += int(part["num_frames"].to_numpy().sum())
-        for name, sample in samples.items():
-            values = part[name].drop_null().to_numpy()
-            sample.add(values[np.isfinite(values)])
-        if len(part):
-            sizes.update(column_bytes(store.metadata(part["unit"][0].as_py())))
-    result: dict[str, Any] = {"utterances": samples["duration"].count, "hours": samples["duration"].total / 3600}
-    for name, sample in samples.items():
-        if sample.count:
-            low, middle, high = np.quantile(sample.values, [0.05, 0.5, 0.95])
-            result[name] = {"mean": sample.mean, "p05": float(low), "p50": float(middle), "p95": float(high)}
-    if of_text:
-        result["text_flags"] = {flag: flags[flag] for flag in FLAGS if flag in flags}
-    result["frames"] = max(frames, 1)
-    result["bytes_per_frame"] = {name: round(size / max(frames, 1), 3) for name, size in sizes.items()}
-    return result
+    """`StoreFigures.summary` of a store."""
+    return StoreFigures.of(store).summary()
 
 
 def column_bytes(footer: pq.FileMetaData) -> dict[str, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse.cut import Cut
 
 from asrkd.corpus.audio import read_audio, write_audio
 from asrkd.corpus.augment import NoiseAugment, load_noises, utterance_rng
@@ -18,6 +19,14 @@ from asrkd.errors import CorpusError
 Progress = Callable[[str, int, int], None]
 SAMPLING_RATE = 16000
 TEST_SNR = (0.0, 15.0)
+# Sets of cuts, by the values of a table's column `part`.
+PARTS = {
+    "labeled": ("labelled",),
+    "unlabeled": ("unlabelled",),
+    "transcribed": ("labelled", "unlabelled"),
+    "dev": ("dev",),
+    "test": ("test",),
+}
 
 
 def corpus_files(corpus_dir: Path | None, names: Iterable[str], *, what: str) -> Path:
@@ -53,10 +62,10 @@ def clips_of_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
 
 def write_parts(
     rows: Iterable[Mapping[str, str]],
-    parts: Mapping[str, Collection[str]],
     root: Path,
     data: Path,
     *,
+    parts: Mapping[str, Collection[str]] = PARTS,
     custom: Callable[[Mapping[str, str]], dict[str, object]] = lambda row: {},
     progress: Progress | None = None,
 ) -> None:
@@ -86,6 +95,11 @@ def _cut(row: Mapping[str, str], root: Path, with_text: bool, custom: dict[str, 
     return MonoCut(
         key, 0.0, recording.duration, 0, recording=recording, supervisions=[supervision], custom=custom or None
     )
+
+
+def without_text(cut: Cut) -> Cut:
+    """The cut as untranscribed speech."""
+    return cut.map_supervisions(lambda supervision: supervision.transform_text(lambda text: None))
 
 
 def split_noises(corpus_dir: Path, data: Path, test: Collection[str], *, seed: int = 0) -> None:

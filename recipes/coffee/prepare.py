@@ -26,13 +26,6 @@ from asrkd_recipes.corpora import (
 
 # CMUdict's pronunciations (BSD); `a` and `an` are one word, which the texts do not distinguish.
 LEXICON = Path(__file__).with_name("lexicon.txt")
-PARTS = {
-    "labeled": ("labelled",),
-    "unlabeled": ("unlabelled",),
-    "transcribed": ("labelled", "unlabelled"),
-    "dev": ("dev",),
-    "test": ("test",),
-}
 TEST_NOISES = ("pico_kitchen", "dude_miaowing")
 # All letters, also those of no order, so that models of other English speech have the same.
 LETTERS = [BLANK, WORD_BEGIN, "'", *string.ascii_uppercase]
@@ -60,7 +53,7 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
     rows = clips_of_table(root / "utts.tsv", ("id", "path", "speaker", "text", "text_confidence", "part"))
     rows = [row | {"text": " ".join(spelled(row["text"]))} for row in rows]
     tested = [row for row in rows if row["part"] not in ("dev", "test") or row["text_confidence"] != "low"]
-    write_parts(tested, PARTS, root, data, progress=progress)
+    write_parts(tested, root, data, progress=progress)
     split_noises(root, data, TEST_NOISES)
     write_noisy(data, "test", progress=progress)
     Lexicon.read(LEXICON).write(data / "lexicon.txt")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from lhotse.cut import Cut
@@ -20,12 +19,11 @@ from asrkd.corpus.text_rules import TextRules
 from asrkd.corpus.train_tokens import make_tokens
 from asrkd.corpus.transcripts import speaker_of
 from asrkd.errors import CorpusError
+from asrkd_recipes.corpora import Progress, finish, finished, without_text
 
 # As in ctc.yaml.
 TEXT = TextRules(case="lower", punctuation="remove", form="nfkc")
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
 
 
 def prepare(hours: float, corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
@@ -39,7 +37,7 @@ def prepare(hours: float, corpus_dir: Path | None, data: Path, progress: Progres
     Raises:
         CorpusError: the folder is not given, or not one of Common Voice; train.tsv has not more than the hours.
     """
-    if (data / "prepared").exists():
+    if finished(data):
         return
     if corpus_dir is None or not (corpus_dir / "train.tsv").is_file():
         raise CorpusError(
@@ -57,7 +55,7 @@ def prepare(hours: float, corpus_dir: Path | None, data: Path, progress: Progres
     chosen = {cut.id for cut in labeled}
     unlabeled = [cut for cut in cuts["train"] if cut.id not in chosen] + cuts.get("other", [])
     write_cuts(labeled, data / "labeled.jsonl.gz")
-    write_cuts([_without_text(cut) for cut in unlabeled], data / "unlabeled.jsonl.gz")
+    write_cuts([without_text(cut) for cut in unlabeled], data / "unlabeled.jsonl.gz")
     for name, table in (("transcribed", "train"), ("dev", "dev"), ("test", "test")):
         write_cuts(cuts[table], data / f"{name}.jsonl.gz")
     shutil.rmtree(data / "characters", ignore_errors=True)  # of a preparation that was stopped
@@ -67,7 +65,7 @@ def prepare(hours: float, corpus_dir: Path | None, data: Path, progress: Progres
         "characters",
         rules=TEXT,
     )
-    (data / "prepared").write_text("\n")
+    finish(data)
 
 
 def read_table(path: Path) -> list[Cut]:
@@ -107,7 +105,3 @@ def draw_speakers(cuts: list[Cut], hours: float, seed: int = 0) -> list[Cut]:
         f"train.tsv has {sum(cut.duration for cut in cuts) / 3600:.3f} h of {len(speakers)} speakers, from which {hours:g} h cannot be labeled and others "
         "left without transcripts; take a setting of fewer hours, or a larger language"
     )
-
-
-def _without_text(cut: Cut) -> Cut:
-    return cut.map_supervisions(lambda supervision: supervision.transform_text(lambda text: None))

@@ -6,7 +6,7 @@ Corpus: https://www.openslr.org/12 (CC BY 4.0), Panayotov et al. 2015.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lhotse import CutSet, MonoCut
@@ -15,6 +15,7 @@ from lhotse.recipes import download_librispeech, prepare_librispeech
 from asrkd.corpus.join import write_cuts
 from asrkd.corpus.train_tokens import make_tokens
 from asrkd.errors import CorpusError
+from asrkd_recipes.corpora import Progress, finish, finished, without_text
 
 TRAIN = ("train-clean-100", "train-clean-360", "train-other-500")
 TESTS = {"dev": ("dev-clean", "dev-other"), "test_clean": ("test-clean",), "test_other": ("test-other",)}
@@ -29,8 +30,6 @@ PIECES = {"100h": 500, "960h": 500, "mini": 40}
 # Where pieces come from: five utterances do not have every letter.
 TEXTS = {"100h": ("labeled",), "960h": ("labeled",), "mini": ("transcribed", *TESTS)}
 
-Progress = Callable[[str, int, int], None]
-
 
 def prepare(setting: str, corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
     """Write cuts to `data`: `labeled`, `unlabeled` (no text), `transcribed` (both with text), `dev`, `test_clean`, `test_other`; and `bpe`,
@@ -43,7 +42,7 @@ def prepare(setting: str, corpus_dir: Path | None, data: Path, progress: Progres
     Raises:
         CorpusError: a part is missing, or audio of its transcripts is.
     """
-    if (data / "prepared").exists():
+    if finished(data):
         return
     data.mkdir(parents=True, exist_ok=True)
     root = (corpus_dir or download_librispeech(data / "corpus", "librispeech")).absolute()
@@ -52,7 +51,7 @@ def prepare(setting: str, corpus_dir: Path | None, data: Path, progress: Progres
     for number, (name, of_set) in enumerate(sets.items(), 1):
         cuts = [cut for part in of_set for cut in parts[part]]
         if name == "unlabeled":
-            cuts = [_without_text(cut) for cut in cuts]
+            cuts = [without_text(cut) for cut in cuts]
         write_cuts(cuts, data / f"{name}.jsonl.gz")
         if progress:
             progress(name, number, len(sets))
@@ -60,7 +59,7 @@ def prepare(setting: str, corpus_dir: Path | None, data: Path, progress: Progres
     make_tokens(
         [str(data / f"{name}.jsonl.gz") for name in TEXTS[setting]], str(data / "bpe"), "bpe", size=PIECES[setting]
     )
-    (data / "prepared").write_text("\n")
+    finish(data)
 
 
 def read_part(root: Path, part: str) -> list[MonoCut]:
@@ -96,7 +95,3 @@ def _named(cut: MonoCut) -> MonoCut:
     """A cut of a whole recording, by its name."""
     cut.id = cut.recording_id
     return cut
-
-
-def _without_text(cut: MonoCut) -> MonoCut:
-    return cut.map_supervisions(lambda supervision: supervision.transform_text(lambda text: None))

@@ -21,13 +21,6 @@ from asrkd_recipes.corpora import (
     write_parts,
 )
 
-PARTS = {
-    "labeled": ("labelled",),
-    "unlabeled": ("unlabelled",),
-    "transcribed": ("labelled", "unlabelled"),
-    "dev": ("dev",),
-    "test": ("test",),
-}
 TEST_NOISES = ("pico_kitchen", "dude_miaowing")
 
 
@@ -53,7 +46,6 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
     ]
     write_parts(
         rows,
-        PARTS,
         root,
         data,
         custom=lambda row: {"group": "child" if int(row["age"]) <= 15 else "adult"},

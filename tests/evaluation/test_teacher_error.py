@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from edit_distance import levenshtein
 from helpers import make_cuts
 from text_helpers import PYTHON
 
@@ -38,17 +39,8 @@ def model(units: Sequence[str] = LETTERS, topology: str = "ctc", **given: Any) -
     )
 
 
-def distance(a: Sequence[str], b: Sequence[str]) -> int:
-    row = list(range(len(b) + 1))
-    for number, one in enumerate(a, 1):
-        before, row[0] = row[0], number
-        for place, other in enumerate(b, 1):
-            before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, before + (one != other))
-    return row[-1]
-
-
 def share(texts: dict[str, str], dev: EvaluationSet, split: Any) -> float:
-    wrong = sum(distance(split(said.lower()), split(texts[key].lower())) for key, said in dev.references.items())
+    wrong = sum(levenshtein(split(said.lower()), split(texts[key].lower())) for key, said in dev.references.items())
     return wrong / sum(len(split(said)) for said in dev.references.values())
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edit_distance import levenshtein
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,15 +15,6 @@ from asrkd.evaluation.files import read_hypotheses, summary, write_hypotheses, w
 from asrkd.evaluation.wer import Errors, _drawn, bootstrap, bootstrap_difference, by_speaker, score, total
 
 words = st.lists(st.sampled_from(["a", "b", "*", "-1", "<eps>"]), max_size=7)
-
-
-def levenshtein(reference: list[str], hypothesis: list[str]) -> int:
-    row = list(range(len(hypothesis) + 1))
-    for i, r in enumerate(reference, 1):
-        previous, row[0] = row[0], i
-        for j, h in enumerate(hypothesis, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (r != h))
-    return row[-1]
 
 
 @given(words, words)

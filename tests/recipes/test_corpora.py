@@ -35,7 +35,7 @@ def test_sets_noises_and_noisy_tests(corpus_dir: Path, tmp_path: Path) -> None:
     rows = clips_of_table(corpus_dir / "utts.tsv", ("id", "path", "text"))
     parts = {"unlabeled": ("train",), "transcribed": ("train",), "test": ("test",)}
     write_parts(
-        rows, parts, corpus_dir, data, custom=lambda row: {"group": "child" if int(row["age"]) < 16 else "adult"}
+        rows, corpus_dir, data, parts=parts, custom=lambda row: {"group": "child" if int(row["age"]) < 16 else "adult"}
     )
     sets = {name: list(CutSet.from_file(data / f"{name}.jsonl.gz")) for name in parts}
     assert {name: [cut.id for cut in cuts] for name, cuts in sets.items()} == {

@@ -8,6 +8,7 @@ from torch import Tensor
 
 k2 = pytest.importorskip("k2", reason="k2 is not installed; CI runs this on Python 3.10 with k2 1.23.4")
 
+from edit_distance import levenshtein  # noqa: E402
 from graph_oracles import finite_difference, path_scores  # noqa: E402
 
 from asrkd.errors import ConfigError, CorpusError  # noqa: E402
@@ -161,15 +162,6 @@ def test_mwer_equals_enumeration_where_words_have_one_path_each() -> None:
         (gradient,) = torch.autograd.grad(expected, own)
         assert found.losses[n].item() == pytest.approx(expected.item(), abs=1e-5)
         torch.testing.assert_close(scores.grad[n, :length].double(), gradient, rtol=0, atol=1e-5)
-
-
-def levenshtein(a: tuple[int, ...], b: list[int]) -> int:
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        above, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
-    return row[-1]
 
 
 def test_occupancies_and_confidences_equal_enumeration() -> None:

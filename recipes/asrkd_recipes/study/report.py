@@ -7,9 +7,11 @@ from pathlib import Path
 from asrkd.evaluation.wer import bootstrap
 from asrkd.report import html, pictures
 from asrkd.report.html import Section
+from asrkd.report.run import curves_of
+from asrkd.report.store import distributions
 from asrkd.report.tables import Table
 from asrkd.store import Store
-from asrkd.training.metrics import read_metrics
+from asrkd.store.inspect import StoreFigures
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.examples import example_sections
 from asrkd_recipes.study.results import SystemResult, by_search, read_results
@@ -53,7 +55,7 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
         Section(
             "What the teacher believes",
             f"Soft targets of the untranscribed set, stored with the codec {config.codec}; one value an utterance.",
-            figures=_statistics(study),
+            figures=distributions(StoreFigures.of(Store.open(str(study.soft_store)))),
         ),
         Section(
             "Speakers", tables=[Table(*speaker_table(results, test), f"WER in percent, {test}.") for test in tests]
@@ -83,25 +85,7 @@ def _bars(results: dict[str, SystemResult]) -> pictures.Figure:
 
 
 def _curves(study: Study) -> pictures.Figure:
-    curves: dict[str, dict[str, pictures.Curve]] = {}
-    for folder in sorted((study.work / "runs").iterdir()):
-        own: dict[str, tuple[list[float], list[float]]] = {}
-        for line in read_metrics(folder):
-            for name, value in line.items():
-                if name not in ("step", "learning_rate") and not name.endswith("_too_short"):
-                    steps, values = own.setdefault(name, ([], []))
-                    steps.append(line["step"])
-                    values.append(value)
-        if own:
-            curves[folder.name] = dict(own)
-    return pictures.learning_curves(curves)
-
-
-def _statistics(study: Study) -> list[pictures.Figure]:
-    index = Store.open(str(study.soft_store)).index(["entropy", "confidence", "kept_mass"])
-    titles = {
-        "entropy": "mean entropy of a frame, nats",
-        "confidence": "mean probability of the best class",
-        "kept_mass": "mean probability mass kept by the codec",
-    }
-    return [pictures.histogram({"untranscribed set": index[name].to_numpy()}, title) for name, title in titles.items()]
+    curves = {folder.name: curves_of(folder) for folder in sorted((study.work / "runs").iterdir())}
+    for of_run in curves.values():
+        of_run.pop("learning_rate", None)
+    return pictures.learning_curves({name: of_run for name, of_run in curves.items() if of_run})
