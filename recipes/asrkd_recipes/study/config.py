@@ -16,6 +16,7 @@ from asrkd.corpus.text_rules import TextRules
 from asrkd.corpus.topology import make_topology
 from asrkd.decoding.decode import BEAM
 from asrkd.decoding.search import DECODERS
+from asrkd.distributed.config import ScaleConfig
 from asrkd.models.build import ModelConfig
 from asrkd.store.embedding import parse_embedding
 from asrkd.streaming.plan import BatchConfig
@@ -49,6 +50,8 @@ class SystemConfig:
     """Batches."""
     steps: int = setting(1000, at_least=0)
     """Updates on labeled data; 0 takes the teacher `init` as it is."""
+    precision: str = same_as(ScaleConfig, "precision")
+    """`scale.precision` of its training."""
     init: str = ""
     """A finished run, or its `final.pt`, of the same model and units, from whose weights it starts; an empty name starts from the model's own."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from asrkd import config as configs
 from asrkd.acoustic import load_model
 from asrkd.corpus.inventory import InventoryConfig
+from asrkd.distributed.config import ScaleConfig
 from asrkd.errors import ConfigError
 from asrkd.labeling.layer import make_codebooks
 from asrkd.store import Store
@@ -335,6 +336,7 @@ class Study:
             optimizer=system.optimizer,
             augment=system.augment,
             batch=system.batch,
+            scale=ScaleConfig(precision=system.precision),
             dev=self.stores.to_train_from("dev", student=system is self.config.student),
             log_steps=20,
             eval_steps=100,
