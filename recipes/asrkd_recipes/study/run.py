@@ -339,7 +339,8 @@ class Study:
             scale=ScaleConfig(precision=system.precision),
             dev=self.stores.to_train_from("dev", student=system is self.config.student),
             log_steps=20,
-            eval_steps=100,
+            # Reading dev costs as much as some 30 updates.
+            eval_steps=max(100, sum(phase.steps for phase in schedule) // 20),
             checkpoint_steps=100,
         )
 
