@@ -19,6 +19,8 @@ _PATTERNS = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")
 # faster-whisper's own.
 _MOST_TOKENS = 448
+# How texts are made here, for the fingerprint; change it whenever the same model may write other texts.
+_METHOD = "features without the last frame"
 
 
 def load_faster_whisper(spec: str, name: str, device: str, settings: TextSettings) -> TextTeacher:
@@ -62,7 +64,11 @@ def load_faster_whisper(spec: str, name: str, device: str, settings: TextSetting
         )
     tokenizer = Tokenizer(model.hf_tokenizer, multilingual, task=settings.task, language=settings.language or "en")
     files = sorted(file for pattern in _PATTERNS for file in folder.glob(pattern))
-    identity = [ctranslate2.__version__.split(".")[0], *([file.name, fingerprint.of_file(file)] for file in files)]
+    identity = [
+        _METHOD,
+        ctranslate2.__version__.split(".")[0],
+        *([file.name, fingerprint.of_file(file)] for file in files),
+    ]
     detects = multilingual and not settings.language
     return TextTeacher(
         _CTranslate(model, tokenizer, settings, detects),

@@ -1,8 +1,9 @@
 """A text teacher next to its own package run by hand: error rate, flags against the references, speed of labeling, bytes after a kill.
 
-    python tools/benchmarks/text_teacher.py CUTS --teacher text:faster-whisper:PATH [--clips N] [--parts hand,speed,kill,flags]
+    python tools/benchmarks/text_teacher.py CUTS --teacher text:faster-whisper:PATH [--clips N] [--parts hand,speed,kill,flags] [--store STORE]
 
-CUTS is a transcribed corpus; without --clips all of it is taken. By hand: `WhisperModel.transcribe` of faster-whisper, or `generate` of transformers, one clip at a time, with the same settings. The bare loop
+CUTS is a transcribed corpus; without --clips all of it is taken. By hand: `WhisperModel.transcribe` of faster-whisper, or `generate` of transformers, one clip at a time, with the same settings. With --store, what is labeled is kept there, and a run that was
+ended is continued. The bare loop
 has the same batches, whose audio is in memory already, and does nothing but features, `generate` and the text. Speed is in seconds of audio for each second of CPU time, on one
 thread. A loop is a text of more than twice the reference's words and five words more; it is found if it has one of the flags of LOOP.
 """
@@ -164,7 +165,8 @@ def tell_by_hand(store: Store, teacher: TextTeacher, texts: dict[str, str], refe
 @click.option("--teacher", required=True)
 @click.option("--clips", type=int)
 @click.option("--parts", default=",".join(PARTS))
-def main(cuts: str, teacher: str, clips: int | None, parts: str) -> None:
+@click.option("--store", "kept", default="", help="Where the labeled store is kept; one that is there is continued.")
+def main(cuts: str, teacher: str, clips: int | None, parts: str, kept: str) -> None:
     """Compare a text teacher with its package."""
     wanted = set(parts.split(","))
     if unknown := wanted - set(PARTS):
@@ -178,7 +180,9 @@ def main(cuts: str, teacher: str, clips: int | None, parts: str) -> None:
 
         only: Any = [lambda cut: cut["id"] in ids]
         where: Sequence[Where] = only
-        store = plan(cuts, f"{folder}/store", teacher=teacher, unit_hours=0.04, where=where)
+        root = kept or f"{folder}/store"
+        begun = Path(root).exists()
+        store = Store.open(root) if begun else plan(cuts, root, teacher=teacher, unit_hours=0.04, where=where)
         seconds, cpu = label(store)
         rows = list(Store.open(store.root).rows(["id", "text", "text_raw", "text_flags"]))
         loaded = check_teacher(store)
@@ -186,9 +190,11 @@ def main(cuts: str, teacher: str, clips: int | None, parts: str) -> None:
             raise click.UsageError("--teacher is not a text teacher")
         rules = loaded.settings.text
         references = {cut["id"]: rules(text_of(cut) or "") for cut in chosen[:clips]}
-        print(f"{cuts}: {len(rows)} clips, {seconds / 60:.1f} minutes, {teacher}")
+        print(f"{cuts}: {len(rows)} clips, {seconds / 60:.1f} minutes labeled now, {teacher}")
         texts = {row["id"]: row["text"] for row in rows}
-        print(f"labeling: WER {rate(references, texts)}, {seconds / cpu:.2f} s of audio a second", flush=True)
+        print(
+            f"labeling: WER {rate(references, texts)}, {seconds / max(cpu, 1e-9):.2f} s of audio a second", flush=True
+        )
         if "hand" in wanted:
             tell_by_hand(store, loaded, texts, references)
         if "speed" in wanted:
