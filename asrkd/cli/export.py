@@ -31,6 +31,9 @@ REDUCE_RANGE = click.option(
     is_flag=True,
     help="7-bit weights in int8 graphs, for CPUs without VNNI, where sums of 8-bit products may overflow.",
 )
+BLANK_PENALTY = click.option(
+    "--blank-penalty", default=0.0, help="Taken off the blank's score, in nats, as in asrkd decode."
+)
 
 
 @click.group("export")
@@ -71,13 +74,16 @@ def onnx_command(model: str, out: Path, types: tuple[str, ...], reduce_range: bo
 @OUT
 @options.LEXICON
 @click.option(
-    "--grammar", type=click.Path(dir_okay=False), help="ARPA language model of the graph; default: a loop of the words."
+    "--grammar",
+    type=click.Path(dir_okay=False),
+    help="Language model of the graph (ARPA), or a grammar of sentences (NAME.fst.txt); default: a loop of the words.",
 )
 @click.option(
     "--greedy", is_flag=True, help="No graph HLG.fst, though a ctc model has a lexicon: its tokens are the text."
 )
 @click.option("--insertion-penalty", default=0.0, help="Cost of every word of the loop, in nats.")
 @click.option("--acoustic-scale", default=1.0, help="Multiplies the scores, with a graph.")
+@BLANK_PENALTY
 @click.option("--leave-early", is_flag=True, help="Let an hmm phone end after any of its states, with a graph.")
 @click.option("--check", "cuts", help="Cuts that sherpa-onnx and asrkd both decode, to compare their words.")
 @click.option("--num-check", type=click.IntRange(1), default=20, help="How many of them.")
@@ -90,6 +96,7 @@ def sherpa_command(
     greedy: bool,
     insertion_penalty: float,
     acoustic_scale: float,
+    blank_penalty: float,
     leave_early: bool,
     cuts: str | None,
     num_check: int,
@@ -115,6 +122,7 @@ def sherpa_command(
         out,
         graph=graph,
         acoustic_scale=acoustic_scale,
+        blank_penalty=blank_penalty,
         reduce_range=reduce_range,
         utterances=_utterances(cuts, acoustic_model, num_check) if cuts else (),
     )
@@ -139,7 +147,7 @@ def sherpa_command(
     help="Name of the student on the page.  [default: that of its run or file]",
 )
 @click.option("--type", "kind", type=click.Choice(TYPES), default=TYPES[0], help="Type of the weights.")
-@click.option("--blank-penalty", default=0.0, help="Taken off the blank's score, in nats, as in asrkd decode.")
+@BLANK_PENALTY
 @click.option(
     "--runtime",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -164,7 +164,7 @@ class SherpaOnline(nn.Module):
         stack: log-mel frames joined into one.
         causal_mean: subtract the mean of this and all earlier frames.
         num_mels: of the filterbank.
-        offset: (V,) added to the log-posteriors: minus the log-prior of an `hmm` model, else zeros.
+        offset: (V,) added to the log-posteriors: minus the log-prior of an `hmm` model, or the blank penalty.
         scale: multiplies the sum; a graph in sherpa-onnx is searched at a fixed scale of 1.
 
     Attributes:

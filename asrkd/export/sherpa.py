@@ -20,6 +20,7 @@ from asrkd.acoustic.description import description_of
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.tokenizer import Tokenizer
 from asrkd.corpus.topology import BLANK
+from asrkd.decoding.decode import BEAM
 from asrkd.decoding.units import searchable, spelling_of
 from asrkd.errors import ConfigError, ModelError
 from asrkd.export.graphs import SherpaOffline, SherpaOnline
@@ -27,7 +28,7 @@ from asrkd.export.onnx_export import log_mel_front_end, measured_rtfx, stream_fa
 from asrkd.export.onnx_file import Inputs, import_onnx, write_graph, write_int8
 from asrkd.export.sherpa_check import Comparison, compare_with_sherpa, import_sherpa
 from asrkd.export.sherpa_readme import readme
-from asrkd.graphs import DecodingGraph, ngram_graph, word_loop_graph
+from asrkd.graphs import DecodingGraph, ngram_graph, scaled_costs, word_loop_graph
 from asrkd.models import stream_layout
 from asrkd.models.streaming import StreamLayout
 
@@ -37,6 +38,8 @@ SHERPA_FRAME_MS = 40.0
 _FIXED = ("frame_length_ms", "frame_shift_ms", "low_freq", "high_freq", "snip_edges", "full_scale", "filterbank")
 # Output frames of a window: a third of a second.
 _WINDOW_ROWS = 8
+# sherpa-onnx searches with a beam of 16 and has no option for it; all scores and costs times this make it as wide as asrkd's.
+_WITHIN_BEAM = 16.0 / BEAM
 
 
 @dataclass
@@ -137,6 +140,7 @@ def export_sherpa(
     *,
     graph: DecodingGraph | None = None,
     acoustic_scale: float = 1.0,
+    blank_penalty: float = 0.0,
     reduce_range: bool = False,
     utterances: Iterable[tuple[str, NDArray[np.float32]]] = (),
 ) -> SherpaFolder:
@@ -144,12 +148,13 @@ def export_sherpa(
     `offline.onnx` and `offline.int8.onnx` as its offline type `zipformer_ctc`, where the model has such a graph; `tokens.txt`; with a graph
     `HLG.fst` and `words.txt`; `model.json`; and a README with the calls.
 
-    Stacking, causal mean, output delay, log-softmax and, for `hmm`, prior and scale are inside the graphs.
+    Stacking, causal mean, output delay, log-softmax, prior (`hmm`), blank penalty (`ctc`) and scale are inside the graphs.
 
     Args:
         out: a folder that is not there, or empty.
         graph: of `sherpa_graph`, searched by sherpa-onnx; without one its text is greedy.
         acoustic_scale: of the scores, with a graph.
+        blank_penalty: as in `AcousticModel.scores`.
         reduce_range: see `write_int8`.
         utterances: id and samples; sherpa-onnx and asrkd search them before the folder gets its name.
 
@@ -166,10 +171,8 @@ def export_sherpa(
             f"a frame is {frame_ms:g} ms, but sherpa-onnx counts {SHERPA_FRAME_MS:g} ms: its times are {SHERPA_FRAME_MS / frame_ms:.2f} times too "
             f"long, and its endpoint rules want seconds times {SHERPA_FRAME_MS / frame_ms:.2f}; train with stack and stride 4"
         )
-    offset = torch.zeros(len(model.inventory))
-    if model.inventory.topology.needs_prior and model.log_prior is not None:
-        offset = -model.log_prior.cpu()
-    scaled: dict[str, Any] = {"offset": offset, "scale": acoustic_scale if graph is not None else 1.0}
+    offset = model.scores_of(torch.zeros(len(model.inventory)), blank_penalty=blank_penalty)
+    scaled: dict[str, Any] = {"offset": offset, "scale": 1.0 if graph is None else _WITHIN_BEAM * acoustic_scale}
     with files.new_folder(out) as folder:
         window, shift = _write_online(folder / "model.onnx", model, layout, scaled, found)
         write_int8(folder / "model.onnx", folder / "model.int8.onnx", reduce_range=reduce_range)
@@ -177,13 +180,15 @@ def export_sherpa(
         names = [BLANK, *model.inventory.units[1:]]
         files.write(folder / "tokens.txt", "".join(f"{name} {number}\n" for number, name in enumerate(names)))
         if graph is not None:
-            graph.fst.write(str(folder / "HLG.fst"))
+            scaled_costs(graph.fst, _WITHIN_BEAM).write(str(folder / "HLG.fst"))
             files.write(folder / "words.txt", "".join(f"{word} {number}\n" for number, word in enumerate(graph.words)))
         facts = description_of(model) | {
             "stream": stream_facts(model, layout),
             "window_frames": window,
             "shift_frames": shift,
-            "acoustic_scale": scaled["scale"],
+            "acoustic_scale": 1.0 if graph is None else acoustic_scale,
+            "cost_scale": 1.0 if graph is None else _WITHIN_BEAM,
+            "blank_penalty": blank_penalty,
         }
         files.write(folder / "model.json", json.dumps(facts, indent=1, ensure_ascii=False))
         offline = (folder / "offline.onnx").is_file()
@@ -194,7 +199,12 @@ def export_sherpa(
         if first := next(heard, None):
             found.comparison.update(
                 compare_with_sherpa(
-                    folder, model, itertools.chain([first], heard), graph=graph, acoustic_scale=acoustic_scale
+                    folder,
+                    model,
+                    itertools.chain([first], heard),
+                    graph=graph,
+                    acoustic_scale=acoustic_scale,
+                    blank_penalty=blank_penalty,
                 )
             )
         found.sizes.update({path.name: path.stat().st_size for path in sorted(folder.glob("*.onnx"))})

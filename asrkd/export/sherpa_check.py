@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 from asrkd.acoustic import AcousticModel
 from asrkd.corpus.characters import WORD_BEGIN
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.decoding.decode import graph_decode
+from asrkd.decoding.decode import MAX_ACTIVE, graph_decode
 from asrkd.decoding.greedy import greedy_decode
 from asrkd.errors import ModelError
 from asrkd.export.onnx_export import log_mel_front_end
 from asrkd.extras import import_optional
 from asrkd.graphs import DecodingGraph
 
-# Beam and states a frame of sherpa-onnx's search.
-_BEAM, _MAX_ACTIVE = 16.0, 3000
 # Above this share of tokens that differ something is wrong; the last frames of utterances differ a little.
 ALLOWED = 0.05
 
@@ -65,7 +63,7 @@ def online_recognizer(folder: str | Path, *, graph: bool = False, model: str = "
         model=str(Path(folder) / model),
         num_threads=1,
         ctc_graph=str(Path(folder) / "HLG.fst") if graph else "",
-        ctc_max_active=_MAX_ACTIVE,
+        ctc_max_active=MAX_ACTIVE,
         **_features(folder),
     )
 
@@ -76,7 +74,7 @@ def offline_recognizer(folder: str | Path, *, graph: bool = False, model: str = 
         model=str(Path(folder) / model),
         tokens=str(Path(folder) / "tokens.txt"),
         ctc_graph=str(Path(folder) / "HLG.fst") if graph else "",
-        ctc_max_active=_MAX_ACTIVE,
+        ctc_max_active=MAX_ACTIVE,
         **_features(folder),
     )
 
@@ -135,6 +133,7 @@ def compare_with_sherpa(
     *,
     graph: DecodingGraph | None = None,
     acoustic_scale: float = 1.0,
+    blank_penalty: float = 0.0,
 ) -> dict[str, Comparison]:
     """Run sherpa-onnx on utterances, and asrkd's own search on the same.
 
@@ -158,11 +157,16 @@ def compare_with_sherpa(
     found = {name: Comparison() for name in hearing}
     for key, samples in utterances:
         features = front_end(torch.from_numpy(samples))[None]
-        scores, _ = model.scores(features, torch.tensor([features.shape[1]]), acoustic_scale=acoustic_scale)
+        scores, _ = model.scores(
+            features,
+            torch.tensor([features.shape[1]]),
+            acoustic_scale=acoustic_scale,
+            blank_penalty=blank_penalty,
+        )
         if graph is None:
             expected = list(greedy_decode(scores[0].numpy(), model.inventory).words)
         else:
-            expected = list(graph_decode(scores[0].numpy(), graph, beam=_BEAM, max_active=_MAX_ACTIVE).words)
+            expected = list(graph_decode(scores[0].numpy(), graph).words)
         for name, hear in hearing.items():
             heard, comparison = hear(samples), found[name]
             comparison.utterances += 1

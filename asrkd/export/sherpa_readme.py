@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asrkd.acoustic import AcousticModel
+from asrkd.decoding.decode import MAX_ACTIVE
 
 _ONLINE = """
 ```sh
@@ -32,6 +33,9 @@ config.feat_config.feature_dim = {mels};
 config.decoding_method = "greedy_search";
 {c_graph}const SherpaOnnxOnlineRecognizer *recognizer = SherpaOnnxCreateOnlineRecognizer(&config);
 ```
+"""
+_C_GRAPH = f"""config.ctc_fst_decoder_config.graph = "HLG.fst";
+config.ctc_fst_decoder_config.max_active = {MAX_ACTIVE};
 """
 _RECOGNIZER = 'recognizer = sherpa_onnx.OnlineRecognizer.from_zipformer2_ctc(tokens="tokens.txt", model="model.onnx", sample_rate={rate}, feature_dim={mels}{graph})'
 _OFFLINE = """
@@ -76,14 +80,15 @@ default features ({names["mels"]} mel bins at {rate} Hz); everything else is ins
 model nothing of the end, so the graph takes digital silence up to a window's end for it: the last frames are those of `asrkd decode`, and nothing comes behind them.
 More silence changes nothing. At an endpoint in the middle of a recording feed nothing: the stream runs on.
 {words}"""
+    search = f', ctc_graph="HLG.fst", ctc_max_active={MAX_ACTIVE}' if graph else ""
     text += _ONLINE.format(
-        graph_option="--ctc-graph=HLG.fst " if graph else "",
-        python=_RECOGNIZER.format(graph=', ctc_graph="HLG.fst"' if graph else "", **names),
+        graph_option=f"--ctc-graph=HLG.fst --ctc-max-active={MAX_ACTIVE} " if graph else "",
+        python=_RECOGNIZER.format(graph=search, **names),
         result="recognizer.get_result_as_json_string(stream)" if graph else "recognizer.get_result(stream)",
-        c_graph='config.ctc_fst_decoder_config.graph = "HLG.fst";\n' if graph else "",
+        c_graph=_C_GRAPH if graph else "",
         tail=silence,
         **names,
     )
     if offline:
-        text += _OFFLINE.format(graph=', ctc_graph="HLG.fst"' if graph else "", **names)
+        text += _OFFLINE.format(graph=search, **names)
     return text

@@ -43,6 +43,20 @@ class DecodingGraph:
             )
 
 
+def scaled_costs(fst: kaldifst.StdVectorFst, scale: float) -> kaldifst.StdVectorFst:
+    """A copy with all costs, of arcs and of states to end in, times `scale`."""
+    scaled = kaldifst.StdVectorFst()
+    for _ in kaldifst.StateIterator(fst):
+        scaled.add_state()
+    scaled.start = fst.start
+    for state in kaldifst.StateIterator(fst):
+        for arc in kaldifst.ArcIterator(fst, state):
+            scaled.add_arc(state, kaldifst.StdArc(arc.ilabel, arc.olabel, scale * arc.weight.value, arc.nextstate))
+        if math.isfinite(final := fst.final(state).value):
+            scaled.set_final(state, scale * final)
+    return scaled
+
+
 def word_loop_graph(
     lexicon: Tokenizer,
     inventory: Inventory,

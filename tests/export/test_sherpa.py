@@ -100,14 +100,25 @@ def test_times_are_those_of_frames_and_more_silence_changes_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("topology", ["ctc", "hmm"])
+@pytest.mark.parametrize(
+    ("topology", "sentences", "blank_penalty"), [("ctc", False, 0.0), ("hmm", False, 0.0), ("ctc", True, 2.0)]
+)
 def test_sherpa_finds_the_words_of_a_graph(
-    topology: str, utterances: Utterances, lexicon: Path, tmp_path: Path
+    topology: str, sentences: bool, blank_penalty: float, utterances: Utterances, lexicon: Path, tmp_path: Path
 ) -> None:
     model = model_of("LSTMStudent", tmp_path, lexicon, topology)
-    graph = sherpa_graph(model, read_tokenizer(str(lexicon)))
+    words = read_tokenizer(str(lexicon))
+    grammar = tmp_path / "pairs.fst.txt"
+    arcs = [f"{a} {1 - a} {word} {0.1 * n + 1}\n" for a in (0, 1) for n, word in enumerate(words.words or ())]
+    grammar.write_text("".join(arcs) + "0 0.5\n")
+    graph = sherpa_graph(model, words, grammar=str(grammar) if sentences else None)
     for found in export_sherpa(
-        model, tmp_path / "out", graph=graph, acoustic_scale=0.5, utterances=utterances
+        model,
+        tmp_path / "out",
+        graph=graph,
+        acoustic_scale=0.5,
+        blank_penalty=blank_penalty,
+        utterances=utterances,
     ).comparison.values():
         assert found.tokens > 3 and found.errors == 0, found
     assert (tmp_path / "out/words.txt").read_text().splitlines()[1] == f"{graph.words[1]} 1"
@@ -144,6 +155,9 @@ def test_what_sherpa_cannot_run_is_one_line(lexicon: Path, tmp_path: Path) -> No
     hmm = model_of("TDNNStudent", tmp_path, lexicon, "hmm")
     with pytest.raises(ConfigError, match="spell nothing without a graph; give --lexicon"):
         check_sherpa(hmm, None)
+    with pytest.raises(ConfigError, match="which has no blank; leave it out"):
+        export_sherpa(hmm, tmp_path / "out", graph=sherpa_graph(hmm, read_tokenizer(str(lexicon))), blank_penalty=1.0)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(ModelError, match="brings none"):
         check_sherpa(dataclasses.replace(hmm, log_prior=None), None)
 

@@ -1,13 +1,13 @@
 """The words of sherpa-onnx next to those of `asrkd decode`, over every utterance of a test set.
 
-    python tools/benchmarks/sherpa_parity.py MODEL CORPUS [--lexicon FILE] [--grammar ARPA]
+    python tools/benchmarks/sherpa_parity.py MODEL CORPUS [--lexicon FILE] [--grammar FILE]
 
 The student is exported into a temporary folder, and sherpa-onnx decodes every utterance of CORPUS (cuts with transcripts): online and offline, with the float32
 and the int8 graph, greedily and, with `--lexicon`, through its graph of words. The reference is asrkd's own search in the same run, as `asrkd decode` searches.
 
-- differing: words, as a share of asrkd's; of them, `beam`: gone once asrkd searches with sherpa-onnx's beam of 16 and 3,000 states; `silence`: those of
-  utterances with digital silence inside; `end`: behind the last word that both have; `other`.
-- times: tokens that both have at the same place of the text, and how many are a frame or more away.
+- differing: words, as a share of asrkd's; of them, `silence`: those of utterances with digital silence inside; `end`: behind the last word that both have;
+  `other`.
+- times: tokens that both have at the same place of the text, and how many are a frame or more away; of them, those of utterances with digital silence inside.
 - WER of both, and the difference with its 95 % interval (bootstrap over speakers, paired).
 """
 
@@ -33,7 +33,7 @@ from asrkd.cli import options, run_command
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cut_json import to_cut
 from asrkd.corpus.topology import NOTHING
-from asrkd.decoding.decode import BEAM, MAX_ACTIVE, graph_decode
+from asrkd.decoding.decode import graph_decode
 from asrkd.decoding.evaluation_set import EvaluationSet
 from asrkd.decoding.greedy import greedy_decode
 from asrkd.decoding.search import Search
@@ -58,21 +58,22 @@ class Column:
     utterances: int = 0
     tokens: int = 0
     away: int = 0
+    away_in_silent: int = 0
     worst: float = 0.0
 
 
-def asrkd_search(model: AcousticModel, search: Search, scale: float) -> Callable[[Audio, float, int], Heard]:
-    """asrkd's search with a beam and a number of states."""
+def asrkd_search(model: AcousticModel, search: Search, **scales: float) -> Callable[[Audio], Heard]:
+    """asrkd's search."""
     rate, law = model.front_end.sampling_rate, model.front_end.frame_law()
 
-    def found(samples: Audio, beam: float, max_active: int) -> Heard:
+    def found(samples: Audio) -> Heard:
         features = model.front_end(torch.from_numpy(samples))[None]
-        scores, _ = model.scores(features, torch.tensor([features.shape[1]]), acoustic_scale=scale)
+        scores, _ = model.scores(features, torch.tensor([features.shape[1]]), **scales)
         frames = scores[0].numpy()
         if search.decoder == "greedy":
             path = greedy_decode(frames, model.inventory)
         else:
-            path = graph_decode(frames, search.graph, beam=beam, max_active=max_active)
+            path = graph_decode(frames, search.graph)
         classes = path.classes
         begins = [t for t, one in enumerate(classes) if one != NOTHING and (not t or classes[t - 1] != one)]
         tokens = [model.inventory.units[classes[t]] for t in begins]
@@ -107,10 +108,8 @@ def sherpa_search(folder: Path, search: Search, rate: int, *, online: bool, kind
     return found
 
 
-def cause(expected: list[str], narrow: list[str], heard: list[str], samples: Audio, rate: int) -> str:
-    if narrow == heard:
-        return "beam"
-    if longest_silence(samples) >= _INSIDE * rate:
+def cause(expected: list[str], heard: list[str], *, silent: bool) -> str:
+    if silent:
         return "silence"
     same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(expected, heard, strict=False)))
     return "end" if same >= min(len(expected), len(heard)) - 1 else "other"
@@ -122,7 +121,7 @@ def longest_silence(samples: Audio) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def compare_times(column: Column, expected: Heard, heard: Heard, frame: float) -> None:
+def compare_times(column: Column, expected: Heard, heard: Heard, frame: float, *, silent: bool) -> None:
     times, others = iter(expected[2]), iter(heard[2])
     for one, other in kaldialign.align(expected[1], heard[1], "\0"):
         time = next(times) if one != "\0" else None
@@ -130,6 +129,7 @@ def compare_times(column: Column, expected: Heard, heard: Heard, frame: float) -
         if one == other and time is not None and place is not None:
             column.tokens += 1
             column.away += abs(time - place) > frame / 2
+            column.away_in_silent += silent and abs(time - place) > frame / 2
             column.worst = max(column.worst, abs(time - place) / frame)
 
 
@@ -170,11 +170,20 @@ def searches(
 @click.argument("model", metavar="MODEL")
 @click.argument("corpus")
 @options.LEXICON
-@click.option("--grammar", type=click.Path(dir_okay=False), help="ARPA language model of the graph.")
+@click.option("--grammar", type=click.Path(dir_okay=False), help="Language model (ARPA) or sentences (NAME.fst.txt).")
 @click.option("--acoustic-scale", default=1.0, help="With a graph.")
+@click.option("--blank-penalty", default=0.0, help="Taken off the blank's score, in nats.")
 @click.option("--insertion-penalty", default=0.0, help="Cost of every word of the loop, in nats.")
+@click.option("--skip-greedy", is_flag=True, help="The graph alone.")
 def main(
-    model: str, corpus: str, lexicon: str | None, grammar: str | None, acoustic_scale: float, insertion_penalty: float
+    model: str,
+    corpus: str,
+    lexicon: str | None,
+    grammar: str | None,
+    acoustic_scale: float,
+    blank_penalty: float,
+    insertion_penalty: float,
+    skip_greedy: bool,
 ) -> None:
     torch.set_num_threads(1)
     acoustic_model, test_set = load_model(model), EvaluationSet.read(corpus)
@@ -182,11 +191,13 @@ def main(
     frame = law.frame_shift / rate
     rows, errors, examples = [], [], []
     for search, graph in searches(acoustic_model, lexicon, grammar, insertion_penalty):
-        scale = acoustic_scale if graph else 1.0
+        if graph is None and skip_greedy:
+            continue
+        scales = {"acoustic_scale": acoustic_scale if graph else 1.0, "blank_penalty": blank_penalty}
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
-            export_sherpa(acoustic_model, out, graph=graph, acoustic_scale=scale)
-            ours = asrkd_search(acoustic_model, search, scale)
+            export_sherpa(acoustic_model, out, graph=graph, **scales)
+            ours = asrkd_search(acoustic_model, search, **scales)
             theirs = {
                 f"{'online' if online else 'offline'}{' int8' if 'int8' in kind else ''}": sherpa_search(
                     out, search, rate, online=online, kind=kind
@@ -197,15 +208,15 @@ def main(
             reference, columns = Column("asrkd"), {name: Column(name) for name in theirs}
             for cut in test_set.cuts:
                 samples = read_audio(to_cut(cut), rate)
-                expected = ours(samples, BEAM, MAX_ACTIVE)
+                silent = longest_silence(samples) >= _INSIDE * rate
+                expected = ours(samples)
                 reference.texts[cut["id"]] = expected[0]
                 for name, hear in theirs.items():
                     heard, column = hear(samples), columns[name]
                     column.texts[cut["id"]] = heard[0]
-                    compare_times(column, expected, heard, frame)
+                    compare_times(column, expected, heard, frame, silent=silent)
                     if heard[0] != expected[0]:
-                        narrow = ours(samples, 16.0, 3000)[0]
-                        why = "int8" if "int8" in name else cause(expected[0], narrow, heard[0], samples, rate)
+                        why = "int8" if "int8" in name else cause(expected[0], heard[0], silent=silent)
                         column.causes[why] += kaldialign.edit_distance(expected[0], heard[0])["total"]
                         column.utterances += 1
                         if why != "int8":
@@ -215,7 +226,7 @@ def main(
             for name, column in columns.items():
                 differing = sum(column.causes.values())
                 told = ", ".join(f"{why} {count}" for why, count in column.causes.most_common())
-                times = f"{column.away} of {column.tokens}, at most {column.worst:.1f} frames"
+                times = f"{column.away} of {column.tokens} (silence {column.away_in_silent}), at most {column.worst:.1f} frames"
                 rows.append(
                     [
                         search.decoder,
