@@ -94,7 +94,9 @@ class PlanTotals:
         if not files.exists(TOTALS):
             return cls.of([], [])
         try:
-            table = pq.read_table(pa.BufferReader(files.read(TOTALS)), columns=["cuts", "seconds"])
+            # Not `pq.read_table`: its threads may still hold the bytes when Python ends, which aborts the process.
+            file = pq.ParquetFile(pa.BufferReader(files.read(TOTALS)))
+            table = file.read(columns=["cuts", "seconds"], use_threads=False)
             return cls.of(table["cuts"].to_numpy(), table["seconds"].to_numpy())
         except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
             raise StoreError(

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 import click
 import numpy as np
 import soundfile
+from measured import cost
 
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cut_json import to_cut
@@ -63,17 +62,14 @@ def main(model: str, cuts: str, minutes: tuple[float, ...], decoder: str) -> Non
                 "--out",
                 str(out),
             ]
-            process = subprocess.Popen([*command, "--decoder", decoder], stderr=subprocess.DEVNULL)
-            _, code, used = os.wait4(process.pid, 0)
-            if code:
-                raise SystemExit(f"asrkd transcribe ended with {os.waitstatus_to_exitcode(code)}")
+            used = cost([*command, "--decoder", decoder], Path(name) / "log")
             texts = [json.loads(line)["text"] for line in out.read_text().splitlines()]
-            peak = used.ru_maxrss / 1024
+            peak = used.megabytes
             reference = first or (peak, texts)
             # The last utterance of the shorter one may be cut off.
             same = sum(one == other for one, other in zip(reference[1][:-1], texts, strict=False))
             click.echo(
-                f"{length:6g} min: peak {peak:6.0f} MB ({peak / reference[0]:.2f} of the first), {used.ru_utime + used.ru_stime:6.1f} s of CPU, "
+                f"{length:6g} min: peak {peak:6.0f} MB ({peak / reference[0]:.2f} of the first), {used.cpu_seconds:6.1f} s of CPU, "
                 f"{len(texts)} utterances, {same} of {len(reference[1]) - 1} as in the first"
             )
             first = reference

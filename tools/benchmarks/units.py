@@ -16,9 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from measured import Cost, cost
 
 from asrkd.corpus.audio import write_audio
 from asrkd.corpus.front_end import FrontEnd
@@ -77,27 +76,10 @@ def make():
 """
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a command took: seconds by the clock and of the processors, and the most memory that it had resident."""
-
-    seconds: float
-    cpu_seconds: float
-    megabytes: float
-
-
-def cost(arguments: Sequence[str], folder: Path) -> Cost:
+def python(arguments: Sequence[str], folder: Path) -> Cost:
     """Run Python with these arguments to its end."""
     path = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    began = time.monotonic()
-    with open(folder / "log", "w") as log:
-        actions = [(os.POSIX_SPAWN_DUP2, log.fileno(), 1), (os.POSIX_SPAWN_DUP2, log.fileno(), 2)]
-        environment = {**os.environ, "PYTHONPATH": path}
-        child = os.posix_spawn(sys.executable, [sys.executable, *arguments], environment, file_actions=actions)
-        _, status, usage = os.wait4(child, 0)
-    if status:
-        raise RuntimeError(f"{arguments} failed: {(folder / 'log').read_text()[-800:]}")
-    return Cost(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return cost([sys.executable, *arguments], folder / "log", {"PYTHONPATH": path})
 
 
 def asrkd(*arguments: object) -> list[str]:
@@ -237,7 +219,7 @@ def measure(work: Path, units: int, read_units: int, wanted: Sequence[str]) -> d
     measured = {}
     for name in wanted or costs:
         arguments = costs[name]
-        measured[name] = cost(arguments, work)
+        measured[name] = python(arguments, work)
         click.echo(f"{name:10} {told(measured[name])}", err=True)
     shutil.rmtree(many)
     return measured
@@ -251,7 +233,7 @@ def told(taken: Cost) -> str:
 def picture(path: str, small: dict[str, Cost], large: dict[str, Cost]) -> None:
     """Resident memory of each command on both stores."""
     matplotlib.use("Agg")
-    canvas = Figure(figsize=(8, 4), layout="constrained")
+    canvas = Figure(figsize=(max(8, len(large)), 4), layout="constrained")
     axes = canvas.add_subplot()
     places = np.arange(len(large))
     axes.bar(places - 0.2, [one.megabytes for one in small.values()], 0.4, label="a tenth of the store")
@@ -278,7 +260,7 @@ def main(units: int, read_units: int, wanted: tuple[str, ...], plot: str | None)
         # A flat start holds up to five hours: it is made once, on a small store, and the copies are made with it.
         filled(work / "start", 2, Identity(front_end=FrontEnd(), embed="features"), work / "second.flac")
         lexicon = ["--lexicon", work / "lexicon.txt"]
-        cost(
+        python(
             asrkd("align", work / "start", work / "started", *lexicon, "--save", work / "aligner.npz", "--oddity", 1e9),
             work,
         )
