@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cut_json import to_cut
 from asrkd.corpus.cuts import iterate_json
 from asrkd.decoding.search import best_decoder
-from asrkd.errors import CorpusError
-from asrkd.export.card import model_card
+from asrkd.errors import CorpusError, ModelError
+from asrkd.export.card import model_card, name_of, run_of
 from asrkd.export.onnx_export import TYPES, export_onnx
 from asrkd.export.sherpa import export_sherpa, sherpa_graph
 from asrkd.export.sherpa_check import Comparison
@@ -34,6 +34,26 @@ REDUCE_RANGE = click.option(
 BLANK_PENALTY = click.option(
     "--blank-penalty", default=0.0, help="Taken off the blank's score, in nats, as in asrkd decode."
 )
+
+SCORES = click.option(
+    "--scores",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="What asrkd decode wrote, for the card's table of error rates; may be given again.",
+)
+
+
+def with_card(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of the model card in an exported folder."""
+    name = click.option(
+        "--name", default="", show_default=False, help="Name in the card.  [default: that of its run or file]"
+    )
+    return name(SCORES(options.with_facts(function)))
+
+
+def _facts(model: AcousticModel, name: str, license_id: str | None, facts: Mapping[str, Any]) -> CardFacts:
+    return CardFacts(name or name_of(model), license_id, **facts)
 
 
 @click.group("export")
@@ -53,20 +73,37 @@ def export() -> None:
     help="Type of the weights; may be repeated. The first is model.onnx.",
 )
 @REDUCE_RANGE
-def onnx_command(model: str, out: Path, types: tuple[str, ...], reduce_range: bool) -> None:
+@with_card
+def onnx_command(
+    model: str,
+    out: Path,
+    types: tuple[str, ...],
+    reduce_range: bool,
+    name: str,
+    scores: tuple[Path, ...],
+    license_id: str | None,
+    **facts: Any,
+) -> None:
     """Write a model as ONNX graphs into a new folder OUT.
 
     model.onnx takes whole utterances; with model.onnx.json next to it, onnx:OUT/model.onnx is a model of asrkd. stream.onnx takes chunks and
-    the state, where the model streams. Each graph is run and compared with the model.
+    the state, where the model streams. Each graph is run and compared with the model. README.md is a model card.
     """
     acoustic_model = load_model(model)
-    written, missing = export_onnx(acoustic_model, out, types=types, reduce_range=reduce_range)
+    written, missing = export_onnx(
+        acoustic_model,
+        out,
+        types=types,
+        reduce_range=reduce_range,
+        facts=_facts(acoustic_model, name, license_id, facts),
+        scores=scores,
+    )
     for one in written:
         click.echo(
             f"{one.name:<22} {one.num_bytes / 1e6:8.2f} MB  {one.rtfx:8,.0f} x real time on one thread  logits within {one.difference:.2g}"
         )
-    for name, why in missing.items():
-        click.echo(f"no {name}.onnx: {why}", err=True)
+    for graph, why in missing.items():
+        click.echo(f"no {graph}.onnx: {why}", err=True)
 
 
 @export.command("sherpa", cls=options.ModelCommand)
@@ -88,6 +125,7 @@ def onnx_command(model: str, out: Path, types: tuple[str, ...], reduce_range: bo
 @click.option("--check", "cuts", help="Cuts that sherpa-onnx and asrkd both decode, to compare their words.")
 @click.option("--num-check", type=click.IntRange(1), default=20, help="How many of them.")
 @REDUCE_RANGE
+@with_card
 def sherpa_command(
     model: str,
     out: Path,
@@ -101,10 +139,14 @@ def sherpa_command(
     cuts: str | None,
     num_check: int,
     reduce_range: bool,
+    name: str,
+    scores: tuple[Path, ...],
+    license_id: str | None,
+    **facts: Any,
 ) -> None:
     """Write a streaming student into a new folder OUT that sherpa-onnx runs.
 
-    The student must have been trained with `front_end: {preset: sherpa}`, to which `mean_norm: causal` may be added. OUT/README.md has the calls.
+    The student must have been trained with `front_end: {preset: sherpa}`, to which `mean_norm: causal` may be added. OUT/README.md is a model card with the calls.
     """
     acoustic_model = load_model(model)
     tokenizer = options.tokenizer_of(acoustic_model, lexicon)
@@ -124,17 +166,19 @@ def sherpa_command(
         acoustic_scale=acoustic_scale,
         blank_penalty=blank_penalty,
         reduce_range=reduce_range,
+        facts=_facts(acoustic_model, name, license_id, facts),
+        scores=scores,
         utterances=_utterances(cuts, acoustic_model, num_check) if cuts else (),
     )
-    for name, size in written.sizes.items():
-        speed = f"  {written.rtfx[name]:8,.0f} x real time on one thread" if name in written.rtfx else ""
-        click.echo(f"{name:<20} {size / 1e6:8.2f} MB{speed}")
+    for file, size in written.sizes.items():
+        speed = f"  {written.rtfx[file]:8,.0f} x real time on one thread" if file in written.rtfx else ""
+        click.echo(f"{file:<20} {size / 1e6:8.2f} MB{speed}")
     for warning in written.warnings:
         click.echo(f"warning: {warning}", err=True)
     if not written.comparison:
         click.echo("sherpa-onnx was not tried on speech: give --check CUTS")
-    for name, comparison in written.comparison.items():
-        click.echo(_said(name, comparison, "words" if graph else "tokens"))
+    for file, comparison in written.comparison.items():
+        click.echo(_said(file, comparison, "words" if graph else "tokens"))
 
 
 @export.command("web", cls=options.ModelCommand)
@@ -180,17 +224,16 @@ def web_command(
 @export.command("card")
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--name", required=True, help="Name of the model.")
-@click.option(
-    "--scores",
-    multiple=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="What asrkd decode wrote, for the table of error rates; may be given again.",
-)
+@SCORES
 @options.with_facts
 def model_card_command(run: Path, name: str, scores: tuple[Path, ...], license_id: str | None, **facts: Any) -> None:
     """Print a Hugging Face model card (README.md) for a training run: error rates, teachers, data, licence, limits."""
-    click.echo(model_card(run, CardFacts(name, license_id, **facts), scores), nl=False)
+    if run_of(f"checkpoint:{run}") is None:
+        raise ModelError(
+            f"{str(run)!r} is not the folder of a training run: it holds no config.yaml; give the folder that asrkd train wrote"
+        )
+    model = load_model(f"checkpoint:{run}")
+    click.echo(model_card(model, _facts(model, name, license_id, facts), scores), nl=False)
 
 
 def _utterances(cuts: str, model: AcousticModel, count: int) -> Iterator[tuple[str, NDArray[np.float32]]]:

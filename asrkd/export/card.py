@@ -1,18 +1,20 @@
-"""A Hugging Face model card of a training run: error rates, teachers, data, licence and limits."""
+"""A Hugging Face model card: error rates, teachers, data, licence and limits."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from asrkd import text
-from asrkd.acoustic.trained import FINAL, TrainedModel
+from asrkd.acoustic import AcousticModel
+from asrkd.acoustic.trained import FINAL
 from asrkd.config import load
-from asrkd.errors import AsrkdError, CorpusError, ModelError
-from asrkd.models import build_model, count_parameters
+from asrkd.errors import AsrkdError, CorpusError, one_line
+from asrkd.models import count_parameters
 from asrkd.store.card import CardFacts
 from asrkd.store.inspect import store_statistics
 from asrkd.store.reader import Store
@@ -25,28 +27,34 @@ _SUMMARY = re.compile(
 )
 
 
-def model_card(run: Path, facts: CardFacts, scores: Sequence[Path] = ()) -> str:
-    """The text of a `README.md` for a model.
+def run_of(spec: str) -> Path | None:
+    """The folder of the training run that made a model; None where it is not there, or not known."""
+    kind, _, path = spec.partition(":")
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    return folder if kind == "checkpoint" and (folder / CONFIG).is_file() else None
+
+
+def name_of(model: AcousticModel) -> str:
+    """The name of a model's run, or of its file."""
+    path = Path(model.spec.rpartition(":")[2])
+    return path.parent.name if path.name == FINAL and path.parent.name else path.stem
+
+
+def model_card(model: AcousticModel, facts: CardFacts | None = None, scores: Sequence[Path] = ()) -> str:
+    """The text of a `README.md` for a model that is a network of torch. Teachers and data are those of its training run, where that is there.
 
     Args:
-        run: the folder of a finished training.
-        facts: what the run does not know of itself.
+        facts: what the run does not know of itself; by default the name alone, that of the run or file.
         scores: folders of `asrkd decode`, whose `wer-summary-NAME.txt` are the rows of the table of error rates.
 
     Raises:
-        ModelError: the folder does not hold a finished run.
         CorpusError: a folder of scores without one.
     """
-    if not (run / CONFIG).is_file():
-        raise ModelError(
-            f"{str(run)!r} is not the folder of a training run: it holds no config.yaml; give the folder that asrkd train wrote"
-        )
-    trained, config = TrainedModel.read(run / FINAL), load(TrainConfig, run / CONFIG)
-    network = build_model(
-        trained.factory, trained.args, input_dim=trained.front_end.feature_dim, num_classes=len(trained.inventory)
-    )
-    law = trained.front_end.frame_law(trained.subsampling_factor)
-    frame_ms = 1000 * law.frame_shift / trained.front_end.sampling_rate
+    facts = facts or CardFacts(name_of(model))
+    network: Any = model.network
+    config = _config_of(model)
+    law = model.front_end.frame_law(model.subsampling_factor)
+    frame_ms = 1000 * law.frame_shift / model.front_end.sampling_rate
     delay = getattr(network, "output_delay", None)
     front = {
         "model_name": facts.name,
@@ -58,19 +66,33 @@ def model_card(run: Path, facts: CardFacts, scores: Sequence[Path] = ()) -> str:
     stream = (
         f"it streams, {delay * frame_ms:g} ms behind the audio" if delay is not None else "it reads whole utterances"
     )
-    settings = ", ".join(f"{name} {value}" for name, value in trained.args.items()) or "its defaults"
+    settings, updates, data, trained = "", "", f"Not known: {config}.\n", ""
+    if isinstance(config, TrainConfig):
+        settings = f" ({', '.join(f'{name} {value}' for name, value in config.model.args.items()) or 'its defaults'})"
+        updates = f"Updates: {' then '.join(f'{phase.steps:,}' for phase in config.schedule)}. "
+        data, trained = "".join(_sources(config)), ", trained by asrkd"
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
         f"# {facts.name}\n",
-        f"{type(network).__name__} of {count_parameters(network) / 1e6:.2f} M parameters ({settings}), trained by asrkd: a frame every {frame_ms:g} ms, {stream}.\n",
+        f"{type(network).__name__} of {count_parameters(network) / 1e6:.2f} M parameters{settings}{trained}: a frame every {frame_ms:g} ms, {stream}.\n",
         f"## Intended use\n\n{facts.intended_use or 'Speech recognition of audio like that of its training data (below).'}\n",
         f"## Error rates\n\n{_table(scores)}",
-        f"## Training data and teachers\n\n{''.join(_sources(config))}\n"
-        f"Updates: {' then '.join(f'{phase.steps:,}' for phase in config.schedule)}. Audio at {trained.front_end.sampling_rate} Hz.\n",
+        f"## Training data and teachers\n\n{data}\n{updates}Audio at {model.front_end.sampling_rate} Hz.\n",
         "## Licence\n\n" + "".join(f"- {line}\n" for line in _licences(facts)),
-        "## Limits\n\n" + "".join(f"- {line}\n" for line in _limits(trained, config, scores)),
+        "## Limits\n\n" + "".join(f"- {line}\n" for line in _limits(model, config, scores)),
     ]
     return "\n".join(parts)
+
+
+def _config_of(model: AcousticModel) -> TrainConfig | str:
+    """The configuration of the run that made a model, or why it is not known."""
+    run = run_of(model.spec)
+    if run is None:
+        return "the folder of its training run was not at hand"
+    try:
+        return load(TrainConfig, run / CONFIG)
+    except AsrkdError as error:  # such as that of another version; the model itself can be used
+        return f"the {CONFIG} of its run cannot be read ({one_line(error)})"
 
 
 def _table(scores: Sequence[Path]) -> str:
@@ -116,13 +138,15 @@ def _licences(facts: CardFacts) -> Iterator[str]:
         yield f"Teacher: `{facts.teacher_license}`."
 
 
-def _limits(trained: TrainedModel, config: TrainConfig, scores: Sequence[Path]) -> Iterator[str]:
-    yield f"It knows {len(trained.inventory):,} units (topology `{trained.inventory.topology_name}`)" + (
-        ", and finds only words of the lexicon that it is given." if trained.inventory.topology.needs_prior else "."
+def _limits(model: AcousticModel, config: TrainConfig | str, scores: Sequence[Path]) -> Iterator[str]:
+    yield f"It knows {len(model.inventory):,} units (topology `{model.inventory.topology_name}`)" + (
+        ", and finds only words of the lexicon that it is given." if model.inventory.topology.needs_prior else "."
     )
     yield "Other languages, accents, rooms and microphones than those of its data were not measured" + (
         "." if scores else ", nor were these."
     )
+    if isinstance(config, str):
+        return
     if any(source.kind != "labeled" for source in config.sources.values()):
         yield "What a teacher gave it has the teacher's errors."
     if not config.augment.noise:

@@ -17,6 +17,7 @@ from asrkd.acoustic import AcousticModel
 from asrkd.acoustic.description import description_of, description_path
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, ModelError
+from asrkd.export.card import model_card
 from asrkd.export.graphs import StreamGraph, UtteranceGraph
 from asrkd.export.onnx_file import (
     Graph,
@@ -30,6 +31,7 @@ from asrkd.export.onnx_file import (
 )
 from asrkd.models import stream_layout
 from asrkd.models.streaming import StreamLayout
+from asrkd.store.card import CardFacts
 
 TYPES = ("float32", "float16", "int8")
 # Frames of a chunk in what is measured: about a third of a second at 40 ms.
@@ -55,17 +57,24 @@ class Written:
 
 
 def export_onnx(
-    model: AcousticModel, out: Path, *, types: Sequence[str] = TYPES, reduce_range: bool = False
+    model: AcousticModel,
+    out: Path,
+    *,
+    types: Sequence[str] = TYPES,
+    reduce_range: bool = False,
+    facts: CardFacts | None = None,
+    scores: Sequence[Path] = (),
 ) -> tuple[list[Written], dict[str, str]]:
     """Write the graphs of a model that runs in torch into a new folder.
 
     `model.onnx`: whole utterances, with `model.onnx.json`, so that `onnx:OUT/model.onnx` is a model of asrkd. `stream.onnx`: chunks with
-    their state, where the model streams. `model.int8.onnx` and so on: of other types. Each was compared with the model.
+    their state, where the model streams. `model.int8.onnx` and so on: of other types. Each was compared with the model. `README.md`: a model card.
 
     Args:
         out: a folder that is not there, or empty.
         types: of `TYPES`.
         reduce_range: see `write_int8`.
+        facts, scores: of the card, see `model_card`.
 
     Returns:
         What was written, and what was not with the reason, by name.
@@ -82,25 +91,40 @@ def export_onnx(
         )
     import_onnx()
     network = torch_network(model)
+    card = model_card(model, facts, scores)
     written: list[Written] = []
     missing: dict[str, str] = {}
     with files.new_folder(out) as folder:
         for name, write in (("model", _write_utterance), ("stream", _write_stream)):
             source = folder / f"{name}.float32.onnx"
             try:
-                graph, cases, facts = write(model, network, source)
+                graph, cases, described = write(model, network, source)
             except (ConfigError, ModelError) as error:
                 missing[name] = str(error)
                 continue
             for kind in types:
                 path = folder / (f"{name}.onnx" if kind == types[0] else f"{name}.{kind}.onnx")
                 _convert(source, path, kind, reduce_range)
-                files.write(description_path(path), json.dumps(facts, indent=1, ensure_ascii=False))
+                files.write(description_path(path), json.dumps(described, indent=1, ensure_ascii=False))
                 written.append(_measured(path, graph, cases, model))
             source.unlink()
         if not written:
             raise ModelError("; ".join(missing.values()))
+        files.write(folder / "README.md", f"{card}{_FILES}" + "".join(f"- {_file_line(one)}\n" for one in written))
     return written, missing
+
+
+_FILES = """
+## Files
+
+`model.onnx`: whole utterances, features (N, T, F) and feature_lengths (N,) to logits and logit_lengths. `stream.onnx`: chunks, features and state_0, state_1, ... to logits and
+next_state_0, ...; the state begins with zeros. What a runtime needs besides (front end, units, delay, the state's shapes) is in the JSON next to each, and in its metadata.
+
+"""
+
+
+def _file_line(one: Written) -> str:
+    return f"`{one.name}`: {one.num_bytes / 1e6:.2f} MB; logits within {one.difference:.2g} of the model's"
 
 
 def torch_network(model: AcousticModel) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,16 @@ from asrkd.corpus.topology import BLANK
 from asrkd.decoding.decode import BEAM
 from asrkd.decoding.units import searchable, spelling_of
 from asrkd.errors import ConfigError, ModelError
+from asrkd.export.card import model_card
 from asrkd.export.graphs import SherpaOffline, SherpaOnline
 from asrkd.export.onnx_export import log_mel_front_end, measured_rtfx, stream_facts, torch_network
 from asrkd.export.onnx_file import Inputs, import_onnx, write_graph, write_int8
 from asrkd.export.sherpa_check import Comparison, compare_with_sherpa, import_sherpa
-from asrkd.export.sherpa_readme import readme
+from asrkd.export.sherpa_readme import sherpa_calls
 from asrkd.graphs import DecodingGraph, ngram_graph, scaled_costs, word_loop_graph
 from asrkd.models import stream_layout
 from asrkd.models.streaming import StreamLayout
+from asrkd.store.card import CardFacts
 
 # What sherpa-onnx takes a frame of a CTC model for, in its times and endpoint rules.
 SHERPA_FRAME_MS = 40.0
@@ -142,11 +144,13 @@ def export_sherpa(
     acoustic_scale: float = 1.0,
     blank_penalty: float = 0.0,
     reduce_range: bool = False,
+    facts: CardFacts | None = None,
+    scores: Sequence[Path] = (),
     utterances: Iterable[tuple[str, NDArray[np.float32]]] = (),
 ) -> SherpaFolder:
     """Write a folder for sherpa-onnx: `model.onnx` and `model.int8.onnx` as its online type `zipformer2_ctc` (see `SherpaOnline`);
     `offline.onnx` and `offline.int8.onnx` as its offline type `zipformer_ctc`, where the model has such a graph; `tokens.txt`; with a graph
-    `HLG.fst` and `words.txt`; `model.json`; and a README with the calls.
+    `HLG.fst` and `words.txt`; `model.json`; and a README, a model card with the calls.
 
     Stacking, causal mean, output delay, log-softmax, prior (`hmm`), blank penalty (`ctc`) and scale are inside the graphs.
 
@@ -156,6 +160,7 @@ def export_sherpa(
         acoustic_scale: of the scores, with a graph.
         blank_penalty: as in `AcousticModel.scores`.
         reduce_range: see `write_int8`.
+        facts, scores: of the card, see `model_card`.
         utterances: id and samples; sherpa-onnx and asrkd search them before the folder gets its name.
 
     Raises:
@@ -163,7 +168,7 @@ def export_sherpa(
         AsrkdError: `out` is not a new folder, or cannot be written.
     """
     layout = check_sherpa(model, graph)
-    found = SherpaFolder(out)
+    found, card = SherpaFolder(out), model_card(model, facts, scores)
     front_end = log_mel_front_end(model)
     frame_ms = front_end.frame_shift_ms * front_end.stride
     if frame_ms != SHERPA_FRAME_MS:
@@ -182,7 +187,7 @@ def export_sherpa(
         if graph is not None:
             scaled_costs(graph.fst, _WITHIN_BEAM).write(str(folder / "HLG.fst"))
             files.write(folder / "words.txt", "".join(f"{word} {number}\n" for number, word in enumerate(graph.words)))
-        facts = description_of(model) | {
+        described = description_of(model) | {
             "stream": stream_facts(model, layout),
             "window_frames": window,
             "shift_frames": shift,
@@ -190,11 +195,10 @@ def export_sherpa(
             "cost_scale": 1.0 if graph is None else _WITHIN_BEAM,
             "blank_penalty": blank_penalty,
         }
-        files.write(folder / "model.json", json.dumps(facts, indent=1, ensure_ascii=False))
+        files.write(folder / "model.json", json.dumps(described, indent=1, ensure_ascii=False))
         offline = (folder / "offline.onnx").is_file()
-        files.write(
-            folder / "README.md", readme(model, window=window, shift=shift, graph=graph is not None, offline=offline)
-        )
+        calls = sherpa_calls(model, window=window, shift=shift, graph=graph is not None, offline=offline)
+        files.write(folder / "README.md", f"{card}\n{calls}")
         heard = iter(utterances)
         if first := next(heard, None):
             found.comparison.update(

@@ -1,4 +1,4 @@
-"""The README of a folder for sherpa-onnx: the exact calls."""
+"""What the README of a folder for sherpa-onnx says behind the model card: the exact calls."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ print(stream.result.text)
 """
 
 
-def readme(model: AcousticModel, *, window: int, shift: int, graph: bool, offline: bool) -> str:
+def sherpa_calls(model: AcousticModel, *, window: int, shift: int, graph: bool, offline: bool) -> str:
     """Markdown.
 
     Args:
@@ -70,7 +70,7 @@ def readme(model: AcousticModel, *, window: int, shift: int, graph: bool, offlin
         else ""
     )
     silence = window * mel_ms / 1000 + 0.1
-    text = f"""# A streaming student for sherpa-onnx
+    text = f"""## In sherpa-onnx
 
 Written by `asrkd export sherpa` from `{model.spec}`. {len(model.inventory)} classes, topology `{model.inventory.topology_name}`, a frame every {1000 * frame:g} ms.
 A window of {window * mel_ms:g} ms is read every {shift * mel_ms:g} ms; what it has more is what the model looks ahead. The graphs take sherpa-onnx's

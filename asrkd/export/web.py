@@ -30,6 +30,7 @@ from asrkd.corpus.tokenizer import Tokenizer, decode_names, units_are_no_text
 from asrkd.decoding.live import EndpointRules
 from asrkd.decoding.units import spelling_of
 from asrkd.errors import ConfigError, DependencyError, ModelError
+from asrkd.export.card import name_of
 from asrkd.export.onnx_export import TYPES, log_mel_front_end, torch_network
 from asrkd.export.onnx_file import Inputs, import_onnx, run_graph, write_float16, write_graph, write_int8
 from asrkd.export.samples_graph import SamplesGraph
@@ -96,7 +97,7 @@ def export_web(
     pieces, separator = _written(model)
     graph, facts = _graph(model)
     facts |= {
-        "name": name or Path(model.spec.rpartition(":")[2]).stem,
+        "name": name or name_of(model),
         "pieces": pieces,
         "separator": separator,
         "blank_penalty": blank_penalty,

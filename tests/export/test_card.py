@@ -9,11 +9,13 @@ import yaml
 from click.testing import CliRunner
 from export.students import student
 
+from asrkd.acoustic import load_model
 from asrkd.cli import cli
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.evaluation.files import write_scores
 from asrkd.evaluation.wer import score
+from asrkd.export.card import model_card
 from asrkd.store.reader import Store
 
 
@@ -53,6 +55,30 @@ def test_a_card_has_error_rates_data_licence_and_limits(run: Path, corpus: Path,
     assert "- `gone` (soft): its store is not here any more." in text
     assert "1,200 then 30" in text and "it streams, 120 ms behind the audio" in text
     assert "- Model: `mit`." in text and "What a teacher gave it has the teacher's errors." in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "sherpa"])
+def test_exported_folders_have_the_card(kind: str, run: Path, tmp_path: Path) -> None:
+    pytest.importorskip({"onnx": "onnx", "sherpa": "sherpa_onnx"}[kind])
+    write_scores(tmp_path, "clean", score({"u1": "a b"}, {"u1": "a b"}, {"u1": "anna"}))
+    options = ["--name", "tones", "--license", "mit", "--scores", str(tmp_path)]
+    printed = card(run, *options)[1]
+    arguments = ["export", kind, f"checkpoint:{run}/final.pt", str(tmp_path / "out"), *options]
+    result = CliRunner().invoke(cli, [*arguments, *(["--type", "float32"] if kind == "onnx" else [])])
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "out/README.md").read_text()
+    assert text.startswith(printed)
+    assert {"onnx": "`stream.onnx`: 0.", "sherpa": "--zipformer2-ctc-model=model.onnx"}[kind] in text
+
+
+def test_a_card_says_what_is_not_known(run: Path, tmp_path: Path) -> None:
+    (run / "config.yaml").write_text("steps: 3")
+    code, text = card(run, "--name", "tones")
+    assert code == 0 and "Not known: the config.yaml of its run cannot be read" in text
+    (run / "config.yaml").unlink()
+    text = model_card(load_model(f"checkpoint:{run}"))
+    assert "# run\n" in text and "Not known: the folder of its training run was not at hand." in text
 
 
 def test_what_is_not_a_run_or_not_scores_is_one_line(run: Path, tmp_path: Path) -> None:
