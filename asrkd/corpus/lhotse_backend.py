@@ -1,18 +1,23 @@
 """lhotse reads files through `asrkd.corpus.sound`: to the sample, and never less than was asked for.
 
-lhotse's own backends seek in MP3 as libsndfile does, and lhotse fills up to half a second that a file lacks.
+lhotse's own backends seek in MP3 as libsndfile does, and lhotse fills up to half a second that a file lacks. What it resamples, also to
+change the speed, follows the rule of `asrkd.corpus.resampler`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from lhotse.audio import backend as lhotse_backends
+from lhotse.augmentation import torchaudio as lhotse_resampling
 from lhotse.utils import compute_num_samples
 from numpy.typing import NDArray
+from torch import Tensor
 
+from asrkd.corpus.resampler import is_sparse, sparse_resampler
 from asrkd.corpus.sound import UnknownFormat, open_sound
 
 # Seconds by which times that were rounded (to milliseconds) may lie beyond the end of a recording.
@@ -62,9 +67,18 @@ class SoundBackend(lhotse_backends.AudioBackend):
 
 
 _BACKEND = SoundBackend()
+_lhotse_resampler = lhotse_resampling.get_or_create_resampler
+
+
+def _bounded_resampler(native: int, sampling_rate: int) -> Callable[[Tensor], Tensor]:
+    if is_sparse(native, sampling_rate):
+        return sparse_resampler(native, sampling_rate)
+    resampler: Callable[[Tensor], Tensor] = _lhotse_resampler(native, sampling_rate)
+    return resampler
 
 
 def use_sound_backend() -> None:
-    """Let lhotse read through `SoundBackend`, unless a user chose a backend of lhotse's by name."""
+    """Let lhotse read through `SoundBackend`, unless a user chose a backend of lhotse's by name, and resample in bounded memory."""
+    lhotse_resampling.get_or_create_resampler = _bounded_resampler
     if isinstance(lhotse_backends.get_current_audio_backend(), lhotse_backends.CompositeAudioBackend):
         lhotse_backends.set_current_audio_backend(_BACKEND)

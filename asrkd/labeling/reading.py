@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchaudio
 from numpy.typing import NDArray
 
 from asrkd.corpus.audio import read_audio, refuse_silence
 from asrkd.corpus.cut_json import CutJson, custom_json, main_track, to_cut
 from asrkd.corpus.frame_law import FrameLaw
+from asrkd.corpus.resampler import resample
 from asrkd.corpus.transcripts import speaker_of, text_of
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.corpus.windows import owned_samples
@@ -178,5 +178,5 @@ def _features(samples: NDArray[np.int16], front_end: AnyFrontEnd) -> NDArray[np.
 def _signal(samples: NDArray[np.int16], rate: int, wanted: int) -> NDArray[np.float32]:
     """(S,) samples in -1..1 at the rate that is wanted."""
     signal = torch.from_numpy(samples.astype(np.float32) / 32768.0)
-    resampled: NDArray[np.float32] = torchaudio.functional.resample(signal, rate, wanted).numpy()
+    resampled: NDArray[np.float32] = resample(signal, rate, wanted).numpy()
     return resampled

@@ -181,7 +181,8 @@ class LossyCodec:
         if rng.random() >= self.probability or len(samples) == 0:
             return samples
         from lhotse.augmentation.compress import Compress
-        from torchaudio.functional import resample
+
+        from asrkd.corpus.resampler import resample
 
         codec = self.codecs[int(rng.integers(len(self.codecs)))]
         compress = Compress(codec, float(rng.uniform(*self.level)))
@@ -229,7 +230,7 @@ def _read_noise(path: Path, sampling_rate: int) -> NDArray[np.float32]:
         raise CorpusError(f"a noise cannot be read: {error}; leave it out") from None
     if samples.shape[1] == 0 or not np.isfinite(samples).all():
         raise CorpusError(f"the noise {str(path)!r} is empty or holds samples that are not finite; leave it out")
-    from torchaudio.functional import resample
+    from asrkd.corpus.resampler import resample
 
     mono = torch.from_numpy(samples.mean(axis=0))
     return resample(mono, sound.sampling_rate, sampling_rate).numpy()
