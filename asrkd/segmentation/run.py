@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,30 +26,54 @@ from asrkd.segmentation.settings import SegmentSettings, WindowSettings
 from asrkd.segmentation.silero import SAMPLING_RATE
 
 MANIFESTS = (".jsonl", ".jsonl.gz")
+# Of the file of an unfinished run.
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)
 class SegmentedCut:
     """One cut of the corpus: the segments found in it, or why it has none.
 
+    Only times are held, since ten hours have ten thousand segments; their cuts are made one by one when they are written.
+
     Attributes:
-        cut: its id.
+        cut: in lhotse's JSON form; of one that is unreadable the id alone.
         seconds: its length.
-        parts: the cuts of its segments, in lhotse's JSON form.
+        times: (begin, end) of its segments or windows in seconds from its beginning.
         unreadable: why it could not be segmented; empty if it could.
     """
 
-    cut: str
+    cut: CutJson
     seconds: float
-    parts: tuple[dict[str, Any], ...] = ()
+    times: Sequence[Sequence[float]] = ()
     unreadable: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def parts(self, settings: SegmentSettings | WindowSettings) -> Iterator[dict[str, Any]]:
+        """The cuts of its segments, in lhotse's JSON form."""
+        tag = settings.fingerprint[:8]
+        if isinstance(settings, SegmentSettings):
+            yield from (_part(self.cut, begin, end, tag) for begin, end in self.times)
+        elif self.times:
+            yield from _windows(self.cut, self.seconds, settings)
+
+    def to_dict(self, settings: SegmentSettings | WindowSettings) -> dict[str, Any]:
         """As in the report: its length, what was kept of it, and the reason where nothing could be."""
-        kept = sum(map(_seconds_of, self.parts))
-        report = {"id": self.cut, "seconds": self.seconds, "segments": len(self.parts), "kept_seconds": round(kept, 3)}
+        kept = sum(round(end - begin, 6) for begin, end in self._kept(settings))
+        report = {
+            "id": self.cut["id"],
+            "seconds": self.seconds,
+            "segments": len(self.times),
+            "kept_seconds": round(kept, 3),
+        }
         share = {"kept": round(kept / self.seconds, 4) if self.seconds else 0.0}
         return report | ({"unreadable": self.unreadable} if self.unreadable else share)
+
+    def _kept(self, settings: SegmentSettings | WindowSettings) -> Sequence[Sequence[float]]:
+        """Its segments, or what its windows own."""
+        if isinstance(settings, SegmentSettings) or not self.times:
+            return self.times
+        windows = windows_of(self.seconds, settings.seconds, settings.overlap)
+        return [(one.owns_from, self.seconds if one.owns_to is None else one.owns_to) for one in windows]
 
 
 @dataclass
@@ -77,7 +102,7 @@ def segment_cut(cut: CutJson, settings: SegmentSettings | WindowSettings) -> Seg
         ConfigError: the detector is not installed.
     """
     if "unreadable" in cut:
-        return SegmentedCut(cut["id"], 0.0, unreadable=cut["unreadable"])
+        return SegmentedCut({"id": cut["id"]}, 0.0, unreadable=cut["unreadable"])
     seconds = float(cut["duration"])
     try:
         if "tracks" in cut:
@@ -86,14 +111,13 @@ def segment_cut(cut: CutJson, settings: SegmentSettings | WindowSettings) -> Seg
                 "as it is"
             )
         if isinstance(settings, WindowSettings):
-            return SegmentedCut(cut["id"], seconds, tuple(_windows(cut, seconds, settings)))
+            windows = windows_of(seconds, settings.seconds, settings.overlap)
+            return SegmentedCut(dict(cut), seconds, [(window.begin, window.end) for window in windows])
         scores, levels = activity(blocks(to_cut(cut), SAMPLING_RATE), use_silero=settings.vad == "silero")
     except CorpusError as error:
-        return SegmentedCut(cut["id"], seconds, unreadable=" ".join(str(error).split()))
+        return SegmentedCut({"id": cut["id"]}, seconds, unreadable=" ".join(str(error).split()))
     times = segments(scores, levels, seconds, settings)
-    tag = settings.fingerprint[:8]
-    parts = tuple(_part(cut, round(begin, 3), min(round(end, 3), seconds), tag) for begin, end in times)
-    return SegmentedCut(cut["id"], seconds, parts)
+    return SegmentedCut(dict(cut), seconds, [(round(begin, 3), min(round(end, 3), seconds)) for begin, end in times])
 
 
 def segment_corpus(
@@ -138,24 +162,24 @@ def segment_corpus(
     is_begun = _cut_torn_line(unfinished)
     with open(unfinished, "ab") as journal:
         if not is_begun:
-            _append(journal, {"settings": named})
+            _append(journal, {"layout": _LAYOUT, "settings": named})
         for one in _done(unfinished, named):
-            if (found := next(todo, {"id": None})["id"]) != one.cut:
+            if (found := next(todo, {"id": None})["id"]) != one.cut["id"]:
                 raise AsrkdError(
-                    f"{str(corpus)!r} has the cut {found!r} where {str(unfinished)!r} has {one.cut!r}; the corpus has changed since the run "
+                    f"{str(corpus)!r} has the cut {found!r} where {str(unfinished)!r} has {one.cut['id']!r}; the corpus has changed since the run "
                     "began: delete the unfinished file"
                 )
         for one in each_in_order(partial(segment_cut, settings=settings), todo, workers):
-            _append(journal, asdict(one))
+            _append(journal, vars(one))
     first_reason = ""
     for one in _done(unfinished, named):
-        tally.add(one.to_dict())
+        tally.add(one.to_dict(settings))
         first_reason = first_reason or one.unreadable
     if tally.unreadable == tally.cuts:
         unfinished.unlink()  # so that a fixed corpus is read again
         raise CorpusError(f"no cut of {str(corpus)!r} can be segmented; the first one: {first_reason}")
-    files.write(out, lambda stream: _write_cuts(stream, out, _done(unfinished, named)))
-    files.write(report, lambda stream: _write_report(stream, named, _done(unfinished, named)))
+    files.write(out, lambda stream: _write_cuts(stream, out, _parts(unfinished, named, settings)))
+    files.write(report, lambda stream: _write_report(stream, named, settings, _done(unfinished, named)))
     unfinished.unlink()
     return tally
 
@@ -165,19 +189,19 @@ def report_file(out: Path) -> Path:
     return out.with_name(out.name.removesuffix(".gz").removesuffix(".jsonl") + ".report.jsonl")
 
 
-def _write_cuts(stream: IO[bytes], out: Path, done: Iterable[SegmentedCut]) -> None:
+def _parts(
+    unfinished: Path, named: dict[str, Any], settings: SegmentSettings | WindowSettings
+) -> Iterator[dict[str, Any]]:
+    for one in _done(unfinished, named):
+        yield from one.parts(settings)
+
+
+def _write_cuts(stream: IO[bytes], out: Path, parts: Iterable[dict[str, Any]]) -> None:
     with ExitStack() as stack:
         # Without a time, so that the same cuts are the same bytes.
         sink = stack.enter_context(gzip.GzipFile("", "wb", 6, stream, 0)) if out.name.endswith(".gz") else stream
-        for one in done:
-            for part in one.parts:
-                sink.write(f"{json.dumps(part, ensure_ascii=False)}\n".encode())
-
-
-def _seconds_of(part: CutJson) -> float:
-    """Of a segment, or what a window owns."""
-    begin, end = part["custom"].get(OWNS) or (0.0, None)
-    return float((part["duration"] if end is None else end) - begin)
+        for part in parts:
+            sink.write(f"{json.dumps(part, ensure_ascii=False)}\n".encode())
 
 
 def _part(cut: CutJson, begin: float, end: float, tag: str) -> dict[str, Any]:
@@ -210,8 +234,13 @@ def _windows(cut: CutJson, seconds: float, settings: WindowSettings) -> Iterator
         yield part
 
 
-def _write_report(stream: IO[bytes], named: dict[str, Any], done: Iterable[SegmentedCut]) -> None:
-    for line in ({"settings": named}, *(one.to_dict() for one in done)):
+def _write_report(
+    stream: IO[bytes],
+    named: dict[str, Any],
+    settings: SegmentSettings | WindowSettings,
+    done: Iterable[SegmentedCut],
+) -> None:
+    for line in chain([{"settings": named}], (one.to_dict(settings) for one in done)):
         stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
 
@@ -238,8 +267,10 @@ def _done(unfinished: Path, named: dict[str, Any]) -> Iterator[SegmentedCut]:
     for number, line in enumerate(_json_lines(unfinished)):
         if not number:
             _check_settings(line, named, unfinished, "delete it, or give the settings that it has")
+            if line.get("layout") != _LAYOUT:
+                raise AsrkdError(f"{str(unfinished)!r} was begun by another version of asrkd; delete it to begin again")
         else:
-            yield SegmentedCut(**line | {"parts": tuple(line["parts"])})
+            yield SegmentedCut(**line)
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -47,12 +47,14 @@ def segments(
 def speech(scores: NDArray[np.float32], threshold: float) -> list[tuple[int, int]]:
     """[begin, end) of the frames of speech: from a score of `threshold` on until one below it by the hysteresis."""
     low = max(threshold - _HYSTERESIS, 0.01)
-    state = np.where(scores >= threshold, 1, np.where(scores < low, 0, -1))
-    # A frame between the two thresholds is what the last one outside them was.
-    last = np.maximum.accumulate(np.where(state >= 0, np.arange(len(state)), -1))
-    spoken = np.where(last >= 0, state[last], 0)
-    edges = np.flatnonzero(np.diff(np.r_[0, spoken, 0]))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+    # A frame between the two thresholds is what the last one outside them was: only where one of them is crossed can that change.
+    sure = np.flatnonzero((scores >= threshold) | (scores < low))
+    spoken = scores[sure] >= threshold
+    changes = np.flatnonzero(np.diff(spoken, prepend=False))
+    edges = sure[changes].tolist()
+    if len(edges) % 2:
+        edges.append(len(scores))
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _bursts(scores: NDArray[np.float32], count: int, settings: SegmentSettings) -> Steps:

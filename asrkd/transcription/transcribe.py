@@ -82,7 +82,7 @@ class Transcriber:
         segmented = segment_cut(recording, self._settings)
         if segmented.unreadable:
             raise CorpusError(segmented.unreadable)
-        offset, parts = recording.get("start", 0.0), segmented.parts
+        offset, parts = recording.get("start", 0.0), tuple(segmented.parts(self._settings))
         if not parts and segmented.seconds <= self._settings.max_seconds:
             # No pause to measure speech against: words that were cut out closely.
             parts = (dict(recording) | {"start": offset},)

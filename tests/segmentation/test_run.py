@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ import soundfile
 
 from asrkd.corpus.cuts import iterate_json, open_cuts
 from asrkd.errors import AsrkdError, ConfigError, CorpusError
+from asrkd.segmentation import run
 from asrkd.segmentation.run import SegmentTally, report_file, segment_corpus
-from asrkd.segmentation.settings import SegmentSettings
+from asrkd.segmentation.settings import SegmentSettings, WindowSettings
 from asrkd_recipes.demo.espeak import synthesize
 
 SENTENCES = (
@@ -115,6 +117,43 @@ def test_supervisions_within_a_segment_are_kept(recordings: Path, tmp_path: Path
     assert [text for text in texts if text] == list(SENTENCES)
 
 
+@pytest.mark.parametrize(
+    "settings", [SegmentSettings("energy"), SegmentSettings("none", max_seconds=2.0), WindowSettings(5.0, 2.0)]
+)
+def test_a_run_that_stopped_resumes_and_its_file_holds_times_not_cuts(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: SegmentSettings | WindowSettings
+) -> None:
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "stopped.jsonl"
+    tally = segment_corpus(recordings, whole, settings)
+    parts = list(iterate_json(whole))
+    assert tally.segments == len(parts) > 10
+    owned = [part["custom"].get("window_owns") or (0.0, None) for part in parts]
+    kept = sum((part["duration"] if to is None else to) - begin for part, (begin, to) in zip(parts, owned, strict=True))
+    assert abs(tally.kept_seconds - kept) < 0.01
+    append = run._append
+
+    def stop_after_three(journal: IO[bytes], line: dict) -> None:
+        if journal.tell() and Path(journal.name).read_bytes().count(b"\n") == 4:
+            journal.write(b'{"cut": {"id": "torn')
+            raise KeyboardInterrupt
+        append(journal, line)
+
+    monkeypatch.setattr(run, "_append", stop_after_three)
+    with pytest.raises(KeyboardInterrupt):
+        segment_corpus(recordings, out, settings)
+    monkeypatch.setattr(run, "_append", append)
+    *_, last, _ = Path(f"{out}.unfinished").read_bytes().splitlines()
+    assert len(json.loads(last)["times"]) > 1
+    assert len(last) < len(json.dumps(parts[0])) + 30 * len(json.loads(last)["times"])
+    segment_corpus(recordings, out, settings)
+    for suffix in (".jsonl", ".report.jsonl"):
+        assert (tmp_path / f"stopped{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    assert not Path(f"{out}.unfinished").exists()
+    (tmp_path / "old.jsonl.unfinished").write_text(json.dumps({"settings": report_of(whole)[0]["settings"]}) + "\n")
+    with pytest.raises(AsrkdError, match="begun by another version of asrkd; delete it"):
+        segment_corpus(recordings, tmp_path / "old.jsonl", settings)
+
+
 @pytest.mark.slow
 def test_killed_and_run_again_or_with_more_processes_the_files_are_the_same(
     recordings: Path, tmp_path: Path, asrkd_command: Callable[..., list[str]]
@@ -123,11 +162,11 @@ def test_killed_and_run_again_or_with_more_processes_the_files_are_the_same(
     out = tmp_path / "killed.jsonl.gz"
     unfinished = Path(f"{out}.unfinished")
     command = asrkd_command("segment", recordings, out, "--vad", "energy", "--workers", 2)
-    run = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while run.poll() is None and not (unfinished.is_file() and unfinished.read_bytes().count(b"\n") > 2):
+    running = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while running.poll() is None and not (unfinished.is_file() and unfinished.read_bytes().count(b"\n") > 2):
         time.sleep(0.01)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
     if unfinished.is_file():
         with open(unfinished, "ab") as journal:
             journal.write(b'{"cut": "torn')

@@ -1,6 +1,6 @@
 """Speech that segmentation keeps, its speed, its memory and its restarts, on long recordings with known speech.
 
-    python tools/benchmarks/segmenting.py CORPORA [--part test] [--minutes 10] [--recordings 10] [--hours 0.1667 10] [--formats flac] [--kills 5] [KEY=VALUE ...]
+    python tools/benchmarks/segmenting.py CORPORA [--part test] [--minutes 10] [--recordings 10] [--levels 20 5] [--hours 0.1667 10] [--formats flac] [--kills 5] [KEY=VALUE ...]
 
 CORPORA holds `speechocean762`, `picovoice-coffee` and `noise` (`utts.tsv` with id, path, speaker; the part by `split.tsv` or by the column `part`).
 Sentences of the part's speakers are joined to long recordings, every other one at 44.1 kHz, with something between them: pauses of 0.3 to 0.8 s, or 1 to 20 s of silence, of noise, or of
@@ -309,6 +309,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["test", "train"], default="test")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--recordings", type=int, default=10)
+    parser.add_argument("--levels", type=int, nargs="*", default=[20, 5], help="none: memory alone")
     parser.add_argument("--vads", nargs="*", default=["silero", "energy"])
     parser.add_argument("--hours", type=float, nargs="*", default=[1 / 6, 10])
     parser.add_argument("--formats", nargs="*", default=["flac"], help="flac, wav, opus, mp3")
@@ -317,7 +318,7 @@ def main() -> None:
     settings = {key: float(value) for key, _, value in (one.partition("=") for one in options.settings)}
     torch.set_num_threads(1)
     speech, noise = sentences(options.corpora, options.part), noises(options.corpora, options.part)
-    for below in (20, 5):
+    for below in options.levels:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "recordings"
             folder.mkdir()
@@ -337,7 +338,7 @@ def main() -> None:
                 print(f"{below:2d} dB {vad:7s} {judge(folder, truth, vad, settings, Path(name))}", flush=True)
             for pad in (0.03, SegmentSettings().pad) if "silero" in options.vads else ():
                 print(f"{below:2d} dB silero's own, {reference(folder, truth, pad)}", flush=True)
-            if below == 5 and options.kills:
+            if below == options.levels[-1] and options.kills:
                 same = killed(folder, Path(name), options.kills)
                 print(f"killed {options.kills} times: {'the same files' if same else 'OTHER FILES'}", flush=True)
     for suffix in options.formats:
