@@ -5,9 +5,9 @@
 The student is exported into a temporary folder, and sherpa-onnx decodes every utterance of CORPUS (cuts with transcripts): online and offline, with the float32
 and the int8 graph, greedily and, with `--lexicon`, through its graph of words. The reference is asrkd's own search in the same run, as `asrkd decode` searches.
 
-- differing: words, as a share of asrkd's; of them, `silence`: those of utterances with digital silence inside; `end`: behind the last word that both have;
+- differing: words, as a share of asrkd's; of them, `silence`: those of utterances with digital silence; `end`: behind the last word that both have;
   `other`.
-- times: tokens that both have at the same place of the text, and how many are a frame or more away; of them, those of utterances with digital silence inside.
+- times: tokens that both have at the same place of the text, and how many are a frame or more away; of them, those of utterances with digital silence.
 - WER of both, and the difference with its 95 % interval (bootstrap over speakers, paired).
 """
 
@@ -44,8 +44,8 @@ from asrkd.report.tables import text_table
 Audio = NDArray[np.float32]
 # Words; tokens; and the time of each token.
 Heard = tuple[list[str], list[str], list[float]]
-# Samples of digital silence in a row that a stream may take for the end.
-_INSIDE = 0.16
+# Seconds of digital silence in a row that a stream may take for the end, and what is below one and a half 16-bit steps.
+_INSIDE, _STEP = 0.16, 1.5 / 2**15
 
 
 @dataclass
@@ -116,8 +116,8 @@ def cause(expected: list[str], heard: list[str], *, silent: bool) -> str:
 
 
 def longest_silence(samples: Audio) -> int:
-    """The most samples of digital silence in a row."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], samples == 0, [0]]).astype(np.int8)))
+    """The most samples in a row of at most one 16-bit step, whose features are those of digital silence."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], abs(samples) < _STEP, [0]]).astype(np.int8)))
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
