@@ -17,7 +17,7 @@ Prints, for each detector and level, and for silero-vad's own `get_speech_timest
 - borders that lie in a run, so that 20 ms to either side are in it, and how many of those lie in speech rather than in a pause under 0.3 s (0);
 - audio seconds a CPU second (200), next to reading and resampling alone.
 
-Then the peak memory of `asrkd segment` on one recording of each of the given hours, and whether a run killed at random times and repeated writes the same bytes.
+Then the peak memory of `asrkd segment` (with the first of the detectors) on one recording of each of the given hours, and whether a run killed at random times and repeated writes the same bytes.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def joined(flags: Flags) -> Flags:
     return whole
 
 
-def memory(speech: list[Path], hours: float, suffix: str) -> tuple[float, float]:
+def memory(speech: list[Path], hours: float, suffix: str, vad: str) -> tuple[float, float]:
     """Peak megabytes of the command on one recording: its own, and with the pages of files that it maps."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "recordings"
@@ -264,7 +264,7 @@ def memory(speech: list[Path], hours: float, suffix: str) -> tuple[float, float]
             for _ in range(max(1, round(hours * 3600 * RATE / len(clip)))):
                 for begin in range(0, len(clip), RATE):  # libsndfile's encoders fall over minutes in one call
                     stream.write(clip[begin : begin + RATE])
-        command = [sys.executable, "-m", "asrkd", "segment", str(folder), f"{name}/out.jsonl"]
+        command = [sys.executable, "-m", "asrkd", "segment", str(folder), f"{name}/out.jsonl", "--vad", vad]
         running = psutil.Popen(command, stdout=subprocess.DEVNULL)
         own = resident = 0
         while running.poll() is None:
@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--recordings", type=int, default=10)
     parser.add_argument("--levels", type=int, nargs="*", default=[20, 5], help="none: memory alone")
-    parser.add_argument("--vads", nargs="*", default=["silero", "energy"])
+    parser.add_argument("--vads", nargs="+", default=["silero", "energy"])
     parser.add_argument("--hours", type=float, nargs="*", default=[1 / 6, 10])
     parser.add_argument("--formats", nargs="*", default=["flac"], help="flac, wav, opus, mp3")
     parser.add_argument("--kills", type=int, default=5)
@@ -343,7 +343,7 @@ def main() -> None:
                 print(f"killed {options.kills} times: {'the same files' if same else 'OTHER FILES'}", flush=True)
     for suffix in options.formats:
         for hours in options.hours:
-            own, resident = memory(speech, hours, suffix)
+            own, resident = memory(speech, hours, suffix, options.vads[0])
             print(
                 f"{hours:.2f} h of {suffix} in one recording: peak memory {own:.0f} MB, with mapped files {resident:.0f} MB",
                 flush=True,
