@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # The kernel counts a process's most memory from what its parent held when it was started, so a benchmark that has imported torch would add its own. This
-# small Python stands between the two; it has no other children, so the figures of its children are the command's.
+# small Python is between the two; it has no other children, so the figures of its children are the command's.
 _BETWEEN = """
 import json, os, resource, subprocess, sys
 code = subprocess.call(sys.argv[2:])
