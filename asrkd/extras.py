@@ -53,12 +53,13 @@ def extra_of(module: str) -> str:
     return next((name for name, extra in EXTRAS.items() if root in extra.packages.values()), "")
 
 
-def import_optional(module: str, need: str = "", extra: str = "") -> Any:
+def import_optional(module: str, need: str = "", extra: str = "", install: str = "") -> Any:
     """A module of an extra.
 
     Args:
         need: what needs it, the beginning of an error's message; by default the purpose of its extra.
         extra: the extra that the user should install, where several bring the module; by default the first.
+        install: the package to install in its place, of a module that no extra brings.
 
     Raises:
         DependencyError: it is not installed, or it is and cannot be imported.
@@ -67,7 +68,7 @@ def import_optional(module: str, need: str = "", extra: str = "") -> Any:
         return import_module(module)
     except Exception as error:  # an installed package that is broken raises any kind
         extra = extra or extra_of(module)
-        raise _not_importable(module, need or _need(extra, module), f"asrkd[{extra}]", error) from None
+        raise _not_importable(module, need or _need(extra, module), install or f"asrkd[{extra}]", error) from None
 
 
 def _need(extra: str, module: str) -> str:

@@ -11,9 +11,11 @@ from torch import nn
 from asrkd.acoustic.bundles import torchaudio
 from asrkd.acoustic.ensemble import ensemble
 from asrkd.acoustic.factory import python
+from asrkd.acoustic.funasr_models import funasr
 from asrkd.acoustic.kinds import Kind, Request
 from asrkd.acoustic.lattice import Lattices, lattice
 from asrkd.acoustic.model import AcousticModel, check_device
+from asrkd.acoustic.nemo_models import nemo
 from asrkd.acoustic.onnx import onnx
 from asrkd.acoustic.probe import as_planned, probed
 from asrkd.acoustic.scripted import torchscript
@@ -23,7 +25,20 @@ from asrkd.errors import ModelError
 
 # By name, in the order of the help.
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (trained, int8, torchscript, onnx, transformers, torchaudio, python, ensemble, lattice)
+    kind.name: kind
+    for kind in (
+        trained,
+        int8,
+        torchscript,
+        onnx,
+        transformers,
+        nemo,
+        funasr,
+        torchaudio,
+        python,
+        ensemble,
+        lattice,
+    )
 }
 
 
@@ -64,13 +79,9 @@ def _untried(spec: str, device: str, autocast: str, compile: bool, above: tuple[
             f"model {spec!r} writes text and gives no posteriors of frames, which are needed here; name a model of frames, or label with it "
             "(asrkd label plan --teacher) and train from, or align, its text (docs/teachers.md)"
         )
-    package = "nemo-toolkit" if name == "nemo" or spec.endswith(".nemo") else "funasr" if name == "funasr" else ""
-    if name not in KINDS and package:
-        raise ModelError(
-            f"model {spec!r} is not read here (only {package} can read it); export it with {package} to ONNX, as model.export(...) does, put its tokens.txt next to "
-            "it, and give onnx:PATH (docs/teachers.md)"
-        )
     if name not in KINDS or not argument:
+        if spec.endswith(".nemo"):
+            raise ModelError(f"model {spec!r} is of no known kind; a file of NeMo is given as nemo:{spec}")
         raise ModelError(
             f"model {spec!r} is of no known kind; give one of {', '.join(kind.form for kind in KINDS.values())}, or the folder of a run"
         )

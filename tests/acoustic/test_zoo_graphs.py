@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asrkd.acoustic import load_model
 from asrkd.acoustic.graph_front_ends import NemoMel
 from asrkd.corpus.front_end import FrontEnd
-from asrkd.errors import ModelError
+from asrkd.errors import DependencyError, ModelError
 
 LENGTHS = (12800, 7123, 23457, 9999)
 TOKENS = ["a", "b", "c", "d", "<blk>"]
@@ -254,7 +255,21 @@ def test_a_module_that_is_described_whole_is_asrkds_whatever_its_arguments_are_c
     assert load_model(f"torchscript:{path}").front_end == FrontEnd()
 
 
-@pytest.mark.parametrize("spec", ["nemo:parakeet.nemo", "parakeet.nemo", "funasr:iic/SenseVoiceSmall"])
-def test_packages_whose_models_are_exported_first(spec: str) -> None:
-    with pytest.raises(ModelError, match="is not read here .*(nemo-toolkit|funasr).*onnx:PATH"):
+@pytest.mark.parametrize(
+    ("spec", "package", "install"),
+    [
+        ("nemo:parakeet.nemo", "nemo", r"nemo-toolkit\[asr\]"),
+        ("funasr:FunAudioLLM/SenseVoiceSmall", "funasr", "funasr"),
+    ],
+)
+def test_packages_that_are_not_installed(
+    spec: str, package: str, install: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(DependencyError, match=f"model '{spec}' needs .*: pip install '{install}'$"):
         load_model(spec)
+
+
+def test_a_file_of_nemo_without_its_kind() -> None:
+    with pytest.raises(ModelError, match="is given as nemo:parakeet.nemo"):
+        load_model("parakeet.nemo")
