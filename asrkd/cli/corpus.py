@@ -70,11 +70,14 @@ def measure_command(cuts: str, out: Path, channel: int | None, workers: int) -> 
     Custom fields: level_dbfs, peak_dbfs, clipping (share of samples at full scale), snr_db (an estimate), and duplicate_of, the id of the first cut with the same audio, also in
     another format or at another rate. Then `label plan OUT STORE --where 'custom.snr_db>=15' --where 'custom.duplicate_of='` takes what is clean and no copy.
     """
-    progress = ProgressBar()
-    tally = measure_corpus(
-        cuts, out, workers=workers, channel=channel, progress=lambda done: progress.show("measure", done, None)
-    )
-    progress.close()
+    with ProgressBar() as progress:
+        tally = measure_corpus(
+            cuts,
+            out,
+            workers=workers,
+            channel=channel,
+            progress=lambda done, seconds: progress.show("measure", done, None, seconds=seconds),
+        )
     click.echo(
         f"{tally.cuts - tally.unreadable:,} cuts, {tally.hours:.2f} hours, {tally.duplicates:,} copies of others: {out}"
     )

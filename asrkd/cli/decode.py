@@ -9,6 +9,7 @@ import click
 
 from asrkd.acoustic import load_model
 from asrkd.cli import options
+from asrkd.cli.progress import ProgressBar
 from asrkd.corpus.cuts import iterate_json
 from asrkd.corpus.transcripts import speaker_of
 from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
@@ -50,7 +51,9 @@ def decode_command(
         files.check_id(key)
     references = search.references(test_set.references)
     scores = AcousticScores(acoustic_model, test_set, acoustic_scale=acoustic_scale, blank_penalty=blank_penalty)
-    texts = search.texts(scores)
+    with ProgressBar() as progress:
+        each = progress.each("decode", scores, len(test_set.cuts), lambda: scores.audio_seconds)
+        texts = search.texts(each)
     files.write_hypotheses(folder / f"hyp-{name}.txt", texts)
     files.write_hypotheses(folder / f"ref-{name}.txt", references)
     files.write_speakers(folder / f"utt2spk-{name}.txt", test_set.speakers)

@@ -20,8 +20,6 @@ def demo_command(workdir: str, seed: int, workers: int) -> None:
     """
     from asrkd_recipes.demo.run import run_demo  # it brings matplotlib, for which no other command should wait
 
-    progress = ProgressBar()
-    try:
-        click.echo(run_demo(workdir, seed=seed, workers=workers, progress=progress.show))
-    finally:
-        progress.close()
+    with ProgressBar() as progress:
+        said = run_demo(workdir, seed=seed, workers=workers, progress=progress.show)
+    click.echo(said)

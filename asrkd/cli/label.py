@@ -237,8 +237,8 @@ def run_label_command(
     progress = ProgressBar()
 
     def show(tally: job.Tally, result: UnitResult) -> None:
-        facts = f"{tally.seconds / 3600:.2f} h RTFx {tally.rtfx:.0f} quarantined {len(result.quarantined)}"
-        progress.show("label", tally.done, tally.units, facts)
+        facts = {"quarantined": tally.num_bad}
+        progress.show("label", tally.done, tally.units, facts, seconds=tally.seconds)
 
     try:
         with terminated_by_signal():
@@ -302,7 +302,8 @@ def work_command(
     progress = ProgressBar()
 
     def show(tally: job.Tally, result: UnitResult) -> None:
-        progress.show("label", tally.done, tally.units, f"unit {result.unit}, quarantined {len(result.quarantined)}")
+        facts = {"unit": result.unit, "quarantined": tally.num_bad}
+        progress.show("label", tally.done, tally.units, facts, seconds=tally.seconds)
 
     try:
         with terminated_by_signal():
@@ -334,7 +335,7 @@ def retry_command(store: str, workers: int, device: str, readers: int, read_seco
             crew = Crew(workers, device.split(","), readers, read_seconds)
             before, after = job.retry(
                 Local(Store.open(store), crew),
-                progress=lambda tally, result: progress.show("retry", tally.done, tally.units),
+                progress=lambda tally, result: progress.show("retry", tally.done, tally.units, seconds=tally.seconds),
             )
     except Terminated:
         click.echo("stopped by SIGTERM; finished units are kept, run again to resume", err=True)

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from asrkd.cli.options import CHANNEL
+from asrkd.cli.progress import ProgressBar
 from asrkd.segmentation.run import report_file, segment_corpus
 from asrkd.segmentation.settings import VADS, SegmentSettings, WindowSettings
 
@@ -84,7 +85,15 @@ def segment_command(
                     f"--{name.replace('_', '-')} is for segments with speech, and --windows takes all audio"
                 )
         settings = _windows(windows)
-    tally = segment_corpus(cuts, out, settings, workers=workers, channel=channel)
+    with ProgressBar() as progress:
+        tally = segment_corpus(
+            cuts,
+            out,
+            settings,
+            workers=workers,
+            channel=channel,
+            progress=lambda done, seconds: progress.show("segment", done, None, seconds=seconds),
+        )
     share = tally.kept_seconds / tally.seconds if tally.seconds else 0.0
     click.echo(
         f"{tally.segments:,} segments, {tally.kept_seconds / 3600:.2f} of {tally.seconds / 3600:.2f} hours ({share:.1%}), of {tally.cuts:,} cuts: {out}"

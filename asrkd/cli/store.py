@@ -10,6 +10,7 @@ import click
 
 from asrkd.acoustic import as_planned, load_model
 from asrkd.cli import options
+from asrkd.cli.progress import ProgressBar
 from asrkd.errors import StoreError
 from asrkd.labeling.relabel import relabel
 from asrkd.store import Store
@@ -68,9 +69,15 @@ def verify_command(root: str, share: float | None, teacher: str | None) -> None:
     if (share is None) != (teacher is None):
         raise click.UsageError("--relabel and --teacher are given together: the share, and who labels it")
     count = 0
-    for problem in find_problems(root):
-        click.echo(problem)
-        count += 1
+    with ProgressBar() as progress:
+
+        def show(done: int, total: int, seconds: float, num_bytes: int) -> None:
+            progress.show("verify", done, total, seconds=seconds, num_bytes=num_bytes)
+
+        for problem in find_problems(root, show):
+            progress.close()  # its line is free for the problem
+            click.echo(problem)
+            count += 1
     if share is not None and teacher is not None:
         opened = Store.open(root)
         identity = opened.identity
@@ -139,7 +146,14 @@ def delete_command(root: str, ids: tuple[str, ...], speakers: tuple[str, ...], d
 )
 def compact_command(root: str, out: str, shard_hours: float) -> None:
     """Copy a finished store with fewer and larger shards; rows, targets and their order stay as they are."""
-    click.echo(f"{compact_store(Store.open(root), out, shard_hours=shard_hours)} shards in {out}")
+    with ProgressBar() as progress:
+        shards = compact_store(
+            Store.open(root),
+            out,
+            shard_hours=shard_hours,
+            progress=lambda done, total, seconds: progress.show("compact", done, total, seconds=seconds),
+        )
+    click.echo(f"{shards} shards in {out}")
 
 
 @store.command("card")

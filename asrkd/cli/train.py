@@ -51,11 +51,17 @@ def train_command(config_file: str, overrides: tuple[str, ...], dry_run: bool) -
 def _trained(given: TrainConfig) -> str | None:
     """Train; what to say of it, on the first process."""
     trainer = Trainer(given)
-    progress = ProgressBar()
-    try:
-        trainer.train(lambda step, total, losses: progress.show("train", step, total, losses))
-    finally:
-        progress.close()
+    processes = trainer.ranks.world_size
+    with ProgressBar() as progress:
+        trainer.train(
+            lambda step, total, losses: progress.show(
+                "train",
+                step,
+                total,
+                {name: value for name, value in losses.items() if name != "rtfx"},
+                seconds=trainer.audio_seconds * processes,
+            )
+        )
     if not trainer.ranks.first:
         return None
     for warning in trainer.warnings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 from asrkd import files
 from asrkd.acoustic import load_model
 from asrkd.cli import options
+from asrkd.cli.progress import ProgressBar
 from asrkd.decoding.search import Search
 from asrkd.errors import CorpusError
 from asrkd.segmentation.settings import VADS
@@ -77,12 +79,15 @@ def transcribe_command(
     transcriber = Transcriber(
         acoustic_model, search, settings, acoustic_scale=acoustic_scale, blank_penalty=blank_penalty
     )
+    # A bar and the text would be on one terminal.
+    progress, quiet = ProgressBar(), bool(out) or not sys.stdout.isatty()
     low: set[int] = set()
     failed: list[tuple[str, str]] = []
 
     def lines() -> Iterator[str]:
         cuts = recordings(audio, channel)
-        for cut in only_one(cuts) if form == "srt" else cuts:
+        wanted = only_one(cuts) if form == "srt" else cuts
+        for cut in progress.each("transcribe", wanted, None, lambda: transcriber.audio_seconds) if quiet else wanted:
             rate = (cut.get("recording") or {}).get("sampling_rate", 0)
             if 0 < rate < acoustic_model.front_end.sampling_rate and rate not in low:
                 low.add(rate)
@@ -101,6 +106,7 @@ def transcribe_command(
     else:
         for line in lines():
             click.echo(line, nl=False)
+    progress.close()
     if failed:
         name, reason = failed[0]
         raise CorpusError(

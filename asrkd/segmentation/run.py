@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -127,6 +127,7 @@ def segment_corpus(
     *,
     workers: int = 1,
     channel: int | None = None,
+    progress: Callable[[int, float], None] | None = None,
 ) -> SegmentTally:
     """Write the segments of a corpus as a manifest `out` of cuts, and next to it a report with a line for each cut of the corpus.
 
@@ -138,6 +139,7 @@ def segment_corpus(
         out: `.jsonl` or `.jsonl.gz`; the report is `<name>.report.jsonl`.
         workers: processes.
         channel: the only channel to take; None for the mean of all.
+        progress: called with the number of cuts so far in this run and the seconds of their audio.
 
     Raises:
         AsrkdError: `out` is of another kind, cannot be written, or was made or begun with other settings.
@@ -169,8 +171,12 @@ def segment_corpus(
                     f"{str(corpus)!r} has the cut {found!r} where {str(unfinished)!r} has {one.cut['id']!r}; the corpus has changed since the run "
                     "began: delete the unfinished file"
                 )
-        for one in each_in_order(partial(segment_cut, settings=settings), todo, workers):
+        seconds = 0.0
+        for number, one in enumerate(each_in_order(partial(segment_cut, settings=settings), todo, workers), 1):
             _append(journal, vars(one))
+            seconds += one.seconds
+            if progress:
+                progress(number, seconds)
     first_reason = ""
     for one in _done(unfinished, named):
         tally.add(one.to_dict(settings))

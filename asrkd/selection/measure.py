@@ -48,7 +48,7 @@ def measure_corpus(
     *,
     workers: int = 1,
     channel: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, float], None] | None = None,
 ) -> MeasureTally:
     """Write the cuts of a corpus as a manifest with `measured_fields`, in order; those that cannot be read are in `<name>.unreadable.jsonl`, each with its reason.
 
@@ -58,7 +58,7 @@ def measure_corpus(
         corpus: as `asrkd.corpus.cuts.open_cuts`.
         out: `.jsonl` or `.jsonl.gz`.
         channel: the only channel to take; None for the mean of all.
-        progress: called with the number of cuts so far.
+        progress: called with the number of cuts so far and the seconds of their audio.
 
     Raises:
         AsrkdError: `out` is of another kind, or cannot be written.
@@ -90,7 +90,7 @@ def measure_corpus(
                         f"{json.dumps(_with(one.cut, measured_fields(one, first)), ensure_ascii=False)}\n".encode()
                     )
                 if progress:
-                    progress(tally.cuts)
+                    progress(tally.cuts, 3600 * tally.hours)
             if tally.cuts == tally.unreadable:
                 raise CorpusError(f"no cut of {str(corpus)!r} can be read; the first one: {tally.first_reason}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -20,11 +20,17 @@ from asrkd.store.schema import CODEBOOKS
 from asrkd.store.writer import write_shard
 
 
-def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
+def compact(
+    store: Store,
+    out: str,
+    *,
+    shard_hours: float = 1.0,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> int:
     """Copy a finished store, joining neighboring shards to at least `shard_hours` of audio each; rows keep their order.
 
     The copy has the row groups of new stores (`asrkd.store.row_groups`), whatever the store's are. Plan, quarantine and records of deletions are joined with the shards, so the copy verifies like the original. One new
-    shard is held in memory at a time; the manifest is written last.
+    shard is held in memory at a time; the manifest is written last. `progress` is called with the shards copied and in all, and the seconds of their audio.
 
     Returns:
         The number of new shards.
@@ -45,7 +51,7 @@ def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
         )
     identity = dataclasses.replace(store.identity, row_groups=DEFAULT)
     totals, groups = PlanTotals.read(store.files), []
-    count = 0
+    count, copied, seconds = 0, 0, 0.0
     for count, units in enumerate(_groups(store, shard_hours), 1):
         for folder, suffix in (("plan", "jsonl.gz"), ("quarantine", "jsonl"), ("deleted", "jsonl")):
             _join(
@@ -57,6 +63,9 @@ def compact(store: Store, out: str, *, shard_hours: float = 1.0) -> int:
         groups.append(units[0])
         rows = [row for unit in store.walk(units) for row in store.unit_rows(unit)]
         write_shard(new, count - 1, rows, identity)
+        copied, seconds = copied + len(units), seconds + sum(row["duration"] for row in rows)
+        if progress:
+            progress(copied, len(store.units()), seconds)
     for name in (CODEBOOKS, manifest.TOKENIZER):
         store.files.copy(name, new)
     if groups and len(totals.cuts) >= store.num_units:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,10 @@ def verify(root: str) -> list[str]:
     return list(problems(root))
 
 
-def problems(root: str) -> Iterator[str]:
+def problems(root: str, progress: Callable[[int, int, float, int], None] | None = None) -> Iterator[str]:
     """Problems of a store, one line each, as they are found; a unit is in memory at a time.
+
+    `progress` is called with the shards so far and in all, the seconds of their audio, and the bytes of their columns.
 
     Checked: the inventory file and codebooks; of each shard its schema, identity, unit number and the checksum of every page; of each row
     the frame law, ids in range, finite log-probabilities, mass at most 1, and statistics that match the targets; over all
@@ -40,8 +42,9 @@ def problems(root: str) -> Iterator[str]:
         return
     yield from _codebook_problems(store)
     has_plan = is_planned(store.files)
+    total, seconds, num_bytes = len(store.units()), 0.0, 0
     with RepeatedIds() as ids:
-        for unit in store.walk():
+        for number, unit in enumerate(store.walk(), 1):
             # Of a shard that cannot be read, the utterances are those of the plan.
             found: list[str] = []
             try:
@@ -50,11 +53,28 @@ def problems(root: str) -> Iterator[str]:
                 yield f"{shard_name(unit)}: {error}"
                 found = _planned(store, unit) if has_plan else found
             ids.add(found)
+            if progress:
+                unit_seconds, unit_bytes = _size(store, unit)
+                seconds, num_bytes = seconds + unit_seconds, num_bytes + unit_bytes
+                progress(number, total, seconds, num_bytes)
         if len(hashes := ids.hashes()):
             yield from _repeated(store, hashes, has_plan=has_plan)
     if has_plan:
         missing = set(range(int(store.plan.get("num_units", 0)))) - set(store.units())
         yield from (f"{shard_name(unit)} is not there" for unit in sorted(missing))
+
+
+def _size(store: Store, unit: int) -> tuple[float, int]:
+    """Seconds of audio and bytes of a shard; nothing where it cannot be read, which is a problem of its own."""
+    try:
+        footer = store.metadata(unit)
+        seconds = float(store.column(unit, "duration").to_numpy().sum())
+    except AsrkdError:
+        return 0.0, 0
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    return seconds, sum(
+        group.column(number).total_compressed_size for group in groups for number in range(group.num_columns)
+    )
 
 
 def _unit_problems(store: Store, unit: int, ids: list[str], *, has_plan: bool) -> Iterator[str]:

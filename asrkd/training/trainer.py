@@ -155,6 +155,7 @@ class Trainer:
         if self.ranks.first and not (self.run / "last.pt").exists():
             check_transcripts(config, self.lexicon, self.inventory, sources)
         self.step, self.end, self.stopped, self.seconds = 0, self.total_steps, False, 0.0
+        self.audio_seconds = 0.0  # that this process has trained on since it began
         self.figures: dict[str, float] = {}
         self.warnings: list[str] = self._left_out(sources)
         self.callbacks = all_callbacks(self, callbacks)
@@ -198,6 +199,7 @@ class Trainer:
                 batches = next(steps)
                 losses = self._update(batches)
                 self.step += 1
+                self.audio_seconds += sum(batch.seconds for batch in batches)
                 for callback in self.callbacks:
                     callback.update(self, batches, losses)
                 if self.step % self.config.eval_steps == 0 or self.step == self.total_steps:

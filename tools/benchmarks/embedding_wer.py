@@ -138,7 +138,7 @@ def main(
     config = configs.from_dict(StudyConfig, configs.read_yaml(RECIPE), [*places, *CHANGES])
     config.teacher.augment.noise = [str(exp / "data/noise/train")]
     study = Study(
-        config, progress=lambda label, done, total, note: click.echo(f"{label} {done}/{total} {note}", err=True)
+        config, progress=lambda label, done, total, note="", **_: click.echo(f"{label} {done}/{total} {note}", err=True)
     )
     study.teacher()
     cuts = some_speakers(exp / "data/unlabeled.jsonl.gz", speakers, out / "cuts.jsonl")

@@ -26,7 +26,7 @@ def run_demo(workdir: str, *, seed: int, workers: int, progress: StageProgress) 
     root = Path(workdir).absolute()
     check_folder(root)
     data = root / "data"
-    make_corpus(data, seed=seed, progress=lambda split, done, total: progress(f"synthesize {split}", done, total, ""))
+    make_corpus(data, seed=seed, progress=lambda split, done, total: progress(f"synthesize {split}", done, total))
     with resources.as_file(resources.files("asrkd_recipes.demo") / "study.yaml") as path:
         config = configs.load(StudyConfig, path, [f"work={root / 'study'}", f"data={data}", f"seed={seed}"])
     for system in (config.teacher, config.student):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.decode import dev_decoding
 from asrkd_recipes.study.jobs import StageProgress, train_all
 from asrkd_recipes.study.stores import Stores
+
+_log = logging.getLogger(__name__)
 
 SETS = ("labeled", "dev", "transcribed")
 
@@ -90,7 +93,7 @@ class Alignment:
         if self._done(name, number):
             return
         label = f"align {name}" + (f", round {number}" if number else "")
-        self.progress(label, 0, 1, "")
+        self.progress(label, 0, None)
         store, out = Store.open(str(self.stores.root(name))), self.stores.aligned(name, number)
         aligned = align_store(
             store,
@@ -102,8 +105,8 @@ class Alignment:
             saved=saved,
             model=model,
             leave_early=leave_early,
-            progress=lambda done, total: self.progress(label, done, total, ""),
+            progress=lambda done, total: self.progress(label, done, total),
         )
         write_alignment_report(out.with_name(f"{out.name}.html"), aligned, store)
-        if warnings := aligned.summary.warnings():
-            self.progress(label, 1, 1, "; ".join(f"warning: {warning}" for warning in warnings))
+        for warning in aligned.summary.warnings():
+            _log.warning("%s: %s", label, warning)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Protocol
 
 import yaml
 
@@ -32,7 +33,14 @@ from asrkd.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 
-StageProgress = Callable[[str, int, int, str], None]
+
+class StageProgress(Protocol):
+    """Shows how far a stage has come: `asrkd.cli.progress.ProgressBar.show`."""
+
+    def __call__(
+        self, label: str, done: int, total: int | None, note: str = "", *, seconds: float | None = None
+    ) -> None: ...
+
 
 # Held by a process while it trains.
 _training = threading.Lock()

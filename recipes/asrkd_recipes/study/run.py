@@ -34,6 +34,9 @@ STAGES = ("pack", "align", "teacher", "label", "generations", "students", "seque
 SEQUENCE_STARTS = ("labeled", "distilled")
 
 
+def _show_nothing(*_: object, **__: object) -> None: ...
+
+
 class Study:
     """One seed of a study in one folder. Every stage looks for what is there and makes what is missing."""
 
@@ -43,7 +46,7 @@ class Study:
         self.work = Path(config.work)
         self.data = Path(config.data)
         self.workers = workers
-        self.progress: StageProgress = progress or (lambda label, done, total, note: None)
+        self.progress: StageProgress = progress or _show_nothing
         self.lexicon = config.tokenizer
         self.stores = Stores(config, workers, self.progress)
 

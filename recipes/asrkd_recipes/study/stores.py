@@ -148,7 +148,7 @@ class Stores:
         """
         root = str(self.root(name))
         if not Files(root).exists(manifest.NAME):
-            self.progress(f"plan {name}", 0, 1, "")
+            self.progress(f"plan {name}", 0, None)
             plan(
                 cuts,
                 root,
@@ -163,7 +163,7 @@ class Stores:
         run(
             Local(Store.open(root), Crew(workers=self.workers, devices=(self.config.device,))),
             progress=lambda tally, result: self.progress(
-                f"label {name}", tally.done, tally.units, f"unit {result.unit}"
+                f"label {name}", tally.done, tally.units, seconds=tally.seconds
             ),
         )
 

@@ -1,0 +1,92 @@
+"""Progress of long commands: plain lines in a log, a bar on a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from asrkd.cli import cli, progress
+from asrkd.cli.progress import ProgressBar
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the bar takes for the time."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_plain_lines_have_hours_speed_bytes_and_time_left(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ProgressBar() as bar:
+        clock[0] += 10
+        bar.show("label", 1, 4, "quarantined 0", seconds=3600.0, num_bytes=2_000_000)
+        clock[0] += 5
+        bar.show("label", 2, 4, seconds=7200.0)  # too early for another line
+        clock[0] += 15
+        bar.show("label", 3, 4, {"loss": 0.123456}, seconds=10800.0)
+        clock[0] += 10
+        bar.show("label", 4, 4, seconds=14400.0)
+        bar.show("label", 4, 4, seconds=14400.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "label: 1/4, 1.00 h, 360 x real time, 2.0 MB, quarantined 0",
+        "label: 3/4, 3.00 h, 360 x real time, loss 0.1235, 00:10 left",
+        "label: 4/4, 4.00 h, 360 x real time",
+    ]
+
+
+def test_what_an_earlier_run_did_is_not_speed(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar()
+    clock[0] += 1
+    bar.show("train", 901, 1000)
+    clock[0] += 10
+    bar.show("train", 911, 1000)
+    assert capsys.readouterr().err.splitlines() == ["train: 901/1000", "train: 911/1000, 01:29 left"]
+
+
+def test_a_stage_without_parts_is_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar()
+    bar.show("plan labeled", 0, None)
+    bar.show("label labeled", 1, 1)
+    bar.show("segment", 3, None)
+    assert capsys.readouterr().err.splitlines() == ["plan labeled", "label labeled: 1/1", "segment: 3"]
+
+
+def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
+    with open(theirs, "w", buffering=1) as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with ProgressBar() as bar:
+            assert list(bar.each("decode", "ab", 2, lambda: 7200.0)) == ["a", "b"]
+        said = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "\r" in said and re.search(r"decode: .*2/2 .*2\.00 h, \d+ x real time", said)
+
+
+@pytest.mark.slow
+def test_logs_have_no_carriage_returns(corpus: Path, tmp_path: Path) -> None:
+    store = str(corpus / "stores/labeled")
+    for command in (
+        ["store", "verify", store],
+        ["store", "compact", store, str(tmp_path / "compact")],
+        ["segment", str(corpus / "unlabeled.jsonl.gz"), str(tmp_path / "segments.jsonl"), "--vad", "energy"],
+        ["corpus", "measure", str(corpus / "unlabeled.jsonl.gz"), str(tmp_path / "measured.jsonl")],
+    ):
+        run = CliRunner().invoke(cli, command)
+        assert run.exit_code == 0, run.output
+        assert re.search(
+            r"^(verify|compact|segment|measure): \d+(/\d+)?, \d+\.\d\d h, \d+ x real time", run.stderr, re.M
+        )
+        assert "\r" not in run.stderr
