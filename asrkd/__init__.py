@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from asrkd.training.trainer import Trainer as Trainer
     from asrkd.transcription.transcribe import Transcriber as Transcriber
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each name is defined; tests/test_front_door.py compares with the imports above, which are for type checkers.
 _MODULES = {
