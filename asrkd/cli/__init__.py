@@ -8,8 +8,22 @@ import asrkd
 from asrkd.cli.command import run_command
 from asrkd.cli.lazy import LazyCommand
 
+_EPILOG = """\b
+Exit codes:
+  0    done
+  1    what the user can fix, in one line; problems found by store verify
+  2    wrong usage
+  130  Ctrl-C
+  141  the reader of the output went away
+  143  SIGTERM
 
-@click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+\b
+Completion, in ~/.bashrc (for zsh: zsh_source, for fish: fish_source):
+  eval "$(_ASRKD_COMPLETE=bash_source asrkd)"
+"""
+
+
+@click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(asrkd.__version__)
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 @click.pass_context

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from asrkd.cli.examples import add_examples
 from asrkd.extras import broken_library
 
 
@@ -31,6 +32,7 @@ class LazyCommand(click.Command):
         except (ImportError, OSError) as error:
             raise broken_library(error) from error
         check_number_options(command)
+        add_examples(command, self.name or "")
         return command
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:

@@ -174,7 +174,7 @@ def test_a_store_is_described_and_verified(corpus: Path) -> None:
     assert '"utterances": 24' in runner.invoke(cli, ["store", "info", store]).output
     assert '"labeled-0"' in runner.invoke(cli, ["store", "head", store]).output
     assert '"bytes_per_frame"' in runner.invoke(cli, ["store", "stats", store]).output
-    assert runner.invoke(cli, ["store", "verify", store]).output == "no problems\n"
+    assert runner.invoke(cli, ["store", "verify", store]).stdout == "no problems\n"
     assert "units      " in runner.invoke(cli, ["label", "status", store]).output
 
 

@@ -161,7 +161,10 @@ def ended(
     lines = [
         line
         for line in said.splitlines()
-        if not re.match(r"((align|audio|label|measure|retry|train|plan|decode)[^:]*: \d|decoder )", line)
+        if not re.match(
+            r"((align|audio|compact|decode|label|measure|plan|retry|segment|train|transcribe|verify)[^:]*(: \d|$)|decoder )",
+            line,
+        )
     ]
     if stop.value.code == 1:
         assert len(lines) == 1 and lines[0].startswith("asrkd: "), said
