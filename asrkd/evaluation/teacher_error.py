@@ -19,7 +19,7 @@ from asrkd.decoding.language_model import is_kenlm_binary
 from asrkd.decoding.search import Search
 from asrkd.decoding.units import spelling_of
 from asrkd.errors import AsrkdError, ConfigError, CorpusError, DependencyError
-from asrkd.evaluation.wer import score, total
+from asrkd.evaluation.wer import as_characters, score, total
 from asrkd.text_teachers.teacher import TextTeacher, failure
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class ErrorRates:
     Attributes:
         model: its spec.
         decoder: `greedy`, `beam` or `graph`, or `own text` of a text teacher.
-        wer, cer: share of wrong words, and of wrong characters without spaces, of texts in lower case without punctuation.
+        wer, cer: share of wrong words, and of wrong characters, blanks between words counted, of texts in lower case without punctuation.
         words, utterances: of the references.
     """
 
@@ -160,11 +160,6 @@ def _written(teacher: TextTeacher, dev: EvaluationSet) -> Iterator[tuple[str, st
 def _error(model: str, decoder: str, references: Mapping[str, str], texts: Mapping[str, str]) -> ErrorRates:
     said, found = ({key: RULES(text) for key, text in side.items()} for side in (references, texts))
     words = total(score(said, found, {}))
-    spelled = [{key: _characters(text) for key, text in side.items()} for side in (said, found)]
+    spelled = [{key: as_characters(text) for key, text in side.items()} for side in (said, found)]
     characters = total(score(spelled[0], spelled[1], {}))
     return ErrorRates(model, decoder, words.rate, characters.rate, words.reference, len(said))
-
-
-def _characters(text: str) -> str:
-    """A text whose words are its characters."""
-    return " ".join(text.replace(" ", ""))

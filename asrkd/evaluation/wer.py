@@ -60,6 +60,15 @@ class Scored:
     errors: Errors
 
 
+# In place of the blank between two words where characters are counted.
+_BLANK = "▁"
+
+
+def as_characters(text: str) -> str:
+    """A text whose words are its characters, the blanks between words among them: `score` of such texts counts characters."""
+    return " ".join(_BLANK.join(text.split()))
+
+
 def score(references: Mapping[str, str], hypotheses: Mapping[str, str], speakers: Mapping[str, str]) -> list[Scored]:
     """Align each hypothesis with its reference, word by word, in Unicode's composed form (NFC).
 

@@ -21,16 +21,13 @@ from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet, latency
 from asrkd.decoding.search import Search, best_decoder
 from asrkd.errors import ConfigError
 from asrkd.evaluation.files import write_hypotheses, write_scores
-from asrkd.evaluation.wer import Scored, by_speaker, score, total
+from asrkd.evaluation.wer import Scored, as_characters, by_speaker, score, total
 from asrkd.models import count_parameters, int8_bytes
 from asrkd.store import Store
 from asrkd.store.inspect import store_statistics
 from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import SearchConfig, StudyConfig
 from asrkd_recipes.study.results import DEV, RESULT, label_of
-
-# Between the characters of a text, in which blanks are counted.
-_BLANK = "▁"
 
 
 @dataclass(frozen=True)
@@ -106,9 +103,7 @@ def scored(search: Search, test_set: EvaluationSet, texts: Mapping[str, str], gi
     """Errors of words, or of characters."""
     references = search.references(test_set.references)
     if given.errors == "characters":
-        references, texts = (
-            {key: " ".join(_BLANK.join(text.split())) for key, text in side.items()} for side in (references, texts)
-        )
+        references, texts = ({key: as_characters(text) for key, text in side.items()} for side in (references, texts))
     return score(references, texts, test_set.speakers)
 
 
