@@ -11,6 +11,7 @@ from asrkd.models.pretrained import Pretrained
 from asrkd.models.streaming import FeatureStream, StreamingModel, StreamLayout, StreamState, stream_layout, valid_rows
 from asrkd.models.study import study_student, study_teacher
 from asrkd.models.tdnn import TDNNStudent
+from asrkd.models.whisper_student import WhisperStudent
 
 __all__ = [
     "BLSTMTeacher",
@@ -24,6 +25,7 @@ __all__ = [
     "StreamState",
     "StreamingModel",
     "TDNNStudent",
+    "WhisperStudent",
     "build_model",
     "check_model",
     "checkpoint_args",
