@@ -234,10 +234,12 @@ class WhisperStudent(nn.Module):
         return hidden, keys[:, keys.shape[1] - self._left :], values[:, values.shape[1] - self._left :]
 
     def _windows(self, frames: Tensor) -> Tensor:
-        """(N, L + K C, ...) -> (N, K, ..., L + C): what each chunk attends to."""
-        return frames.unfold(1, self._left + self._chunk, self._chunk)
+        """(N, L + K C, ...) -> (N, K, L + C, ...): what each chunk attends to."""
+        # Not `unfold`, which ONNX does not have.
+        first = torch.arange(0, frames.shape[1] - self._left, self._chunk, device=frames.device)
+        return frames[:, first[:, None] + torch.arange(self._left + self._chunk, device=frames.device)]
 
     def _by_head(self, frames: Tensor) -> Tensor:
         """(N, L + K C, D) -> (N K, H, L + C, D / H)."""
-        windows = self._windows(frames).unflatten(2, (self._heads, -1))
-        return windows.flatten(0, 1).transpose(2, 3)
+        windows = self._windows(frames).flatten(0, 1)
+        return windows.unflatten(2, (self._heads, -1)).transpose(1, 2)

@@ -32,7 +32,7 @@ class OptimizerConfig:
     ema_decay: float = setting(0.99, at_least=0, below=1)
     """Decay of the exponential moving average of the weights, which is the trained model; 0 disables averaging."""
     encoder_scale: float = setting(1.0, above=0)
-    """Learning rate of a pretrained encoder (`asrkd.models:Pretrained`), as a factor of the head's."""
+    """Learning rate of a pretrained encoder (`asrkd.models:Pretrained`, `asrkd.models:WhisperStudent`), as a factor of the head's."""
     layer_decay: float = setting(1.0, above=0, at_most=1)
     """Factor of the learning rate from each layer of a pretrained encoder to the one below it."""
     freeze_steps: int = setting(0, at_least=0)
@@ -50,7 +50,7 @@ def pretrained_parameters(model: nn.Module) -> list[nn.Parameter]:
 def _depths(model: nn.Module) -> dict[nn.Parameter, int | None]:
     """By parameter, layers of a pretrained encoder above it; None outside of one.
 
-    Encoders are known by a method `parameter_depths` (`asrkd.models.Pretrained`).
+    Encoders are known by a method `parameter_depths` (`asrkd.models.Pretrained`, `asrkd.models.WhisperStudent`).
     """
     depths: dict[nn.Parameter, int | None] = dict.fromkeys(model.parameters())
     for module in model.modules():

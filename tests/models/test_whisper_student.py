@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from pretrained_helpers import READS, save_encoder
 from torch import Tensor
 
+from asrkd.acoustic import AcousticModel
 from asrkd.acoustic.trained import TrainedModel
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.inventory import Inventory
 from asrkd.corpus.waveform import front_end_from_dict
 from asrkd.errors import AsrkdError, ConfigError, MismatchError, ModelError
+from asrkd.export.onnx_export import export_onnx
+from asrkd.export.onnx_file import open_session
 from asrkd.models import FeatureStream, WhisperStudent, build_model, check_model, checkpoint_args
 from asrkd.models.whisper_start import mel_map, sinusoids
 from asrkd.training.optimizer import OptimizerConfig, make_optimizer
@@ -90,6 +93,7 @@ def test_layers_are_transformers_own_under_a_mask_of_chunks(whisper: Path, chunk
     torch.testing.assert_close(logits[0], expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 25), min_size=1, max_size=3),
@@ -234,6 +238,28 @@ def test_it_runs_in_bfloat16(whisper: Path) -> None:
         logits, _ = model(noise(9), torch.tensor([9]))
     assert logits.dtype == torch.bfloat16 and logits.isfinite().all()
     logits.float().sum().backward()
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_its_stream_is_an_onnx_graph(whisper: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    front_end = FrontEnd.from_dict({"preset": "sherpa", "stack": 4, "stride": 4})
+    model = AcousticModel(student(whisper), front_end, Inventory(("<blk>", *"abcd"), "ctc", 1), 1, "student", "f" * 32)
+    # Both graphs are compared with the model when they are written.
+    written, missing = export_onnx(model, tmp_path / "out", types=("float32",))
+    assert [one.name for one in written] == ["model.onnx", "stream.onnx"] and not missing
+    session = open_session(tmp_path / "out" / "stream.onnx")
+    names = [one.name for one in session.get_inputs()]
+    network: WhisperStudent = model.network
+    for batch in (1, 3):
+        state = network.initial_state(batch)
+        carried = [part.numpy() for part in state]
+        for number in range(4):
+            features = torch.cat([noise(3, seed=10 * number + n) for n in range(batch)])
+            logits, state = network.stream(features, state)
+            found, *carried = session.run(None, dict(zip(names, [features.numpy(), *carried], strict=True)))
+            torch.testing.assert_close(torch.from_numpy(found), logits, atol=1e-4, rtol=0)
 
 
 def refusal(name: Path | str, error: type[AsrkdError], **args: Any) -> str:
