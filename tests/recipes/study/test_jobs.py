@@ -57,16 +57,26 @@ def test_a_study_that_is_stopped_ends_its_trainings(corpus: Path, tmp_path: Path
     job = settings(corpus, tmp_path / "run", schedule=[{"steps": 1_000_000, "mixture": {"labeled": 1}}], eval_steps=10)
     (tmp_path / "train.yaml").write_text(configs.to_yaml(job))
     (tmp_path / "script.py").write_text(SCRIPT)
+    # A shell's background jobs, which tests may be among, ignore Ctrl-C.
     process = subprocess.Popen(
-        [sys.executable, tmp_path / "script.py", tmp_path / "train.yaml"], stderr=subprocess.PIPE
+        [sys.executable, tmp_path / "script.py", tmp_path / "train.yaml"],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    metrics = tmp_path / "run/metrics.jsonl"
-    while not (metrics.exists() and metrics.stat().st_size):
-        assert process.poll() is None, process.communicate()[1].decode()
-        time.sleep(0.1)
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal_number)
-    said = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 128 + signal_number and said.startswith("stopped"), said
-    _, alive = psutil.wait_procs(children, timeout=30)
-    assert not alive
+    children: list[psutil.Process] = []
+    try:
+        metrics = tmp_path / "run/metrics.jsonl"
+        while not (metrics.exists() and metrics.stat().st_size):
+            assert process.poll() is None, process.communicate()[1].decode()
+            time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal_number)
+        said = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == 128 + signal_number and said.startswith("stopped"), said
+        _, alive = psutil.wait_procs(children, timeout=30)
+        assert not alive
+    finally:
+        # A training that does not end would take its core from all tests that follow.
+        for one in (process, *children):
+            if one.is_running() if isinstance(one, psutil.Process) else one.poll() is None:
+                one.kill()
