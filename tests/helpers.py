@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 from lhotse import MonoCut, Recording, SupervisionSegment
@@ -141,3 +142,13 @@ def kill_at_random(command: list[str], *, kills: int, seed: int, watch: Callable
     last = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert last.returncode == 0, last.stdout + last.stderr
     return killed
+
+
+def command_paths(group: click.Group, path: str = "") -> Iterator[str]:
+    """The commands below a group, each by the words that call it."""
+    for name, command in group.commands.items():
+        command = getattr(command, "loaded", command)
+        if isinstance(command, click.Group):
+            yield from command_paths(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}"

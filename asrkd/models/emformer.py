@@ -7,8 +7,7 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asrkd.errors import MismatchError
-from asrkd.models.streaming import StreamState
+from asrkd.models.streaming import StreamState, check_whole_chunks
 
 
 class EmformerStudent(nn.Module):
@@ -79,11 +78,7 @@ class EmformerStudent(nn.Module):
         Raises:
             MismatchError: C is not a multiple of the segment.
         """
-        if features.shape[1] % self.segment:
-            raise MismatchError(
-                f"a chunk of {features.shape[1]} frames is not a multiple of the segment of {self.segment} frames, which this Emformer reads "
-                "at once; give whole segments, or let asrkd.models.FeatureStream collect them"
-            )
+        check_whole_chunks(self, features)
         waiting, *contexts, position = state
         frames = torch.cat([waiting, features], dim=1)
         outputs = []

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from asrkd.errors import ConfigError
+from asrkd.errors import ConfigError, MismatchError
 
 StreamState: TypeAlias = tuple[Tensor, ...]
 
@@ -113,6 +113,15 @@ def _form(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {', '.join(sorted({type(part).__name__ for part in value})) or 'nothing'}"
     return f"a {type(value).__name__}"
+
+
+def check_whole_chunks(model: StreamingModel, features: Tensor) -> None:
+    """Raise `MismatchError` for features (N, C, F) of which C is not a multiple of the model's chunk."""
+    if features.shape[1] % model.chunk_frames:
+        raise MismatchError(
+            f"a chunk of {features.shape[1]} frames is not a multiple of the {model.chunk_frames} frames that {type(model).__name__} reads at once; give whole "
+            "chunks, or let asrkd.models.FeatureStream collect them"
+        )
 
 
 def valid_rows(state: StreamState, num_rows: int, output_delay: int) -> Tensor:

@@ -14,7 +14,7 @@ from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import ConfigError, MismatchError
 from asrkd.models.pretrained_encoder import built_encoder
-from asrkd.models.streaming import StreamState
+from asrkd.models.streaming import StreamState, check_whole_chunks
 from asrkd.models.whisper_start import check_layers, mel_map, sinusoids, whisper_start
 
 _FRONT_END = FrontEnd.from_dict({"preset": "sherpa"})
@@ -164,11 +164,7 @@ class WhisperStudent(nn.Module):
         Raises:
             MismatchError: C is not a multiple of the chunk.
         """
-        if features.shape[1] % self.chunk_frames:
-            raise MismatchError(
-                f"a chunk of {features.shape[1]} frames is not a multiple of the {self.chunk_frames} frames that this WhisperStudent reads at once; give whole "
-                "chunks, or let asrkd.models.FeatureStream collect them"
-            )
+        check_whole_chunks(self, features)
         if features.shape[1] == 0:
             return features.new_zeros(features.shape[0], 0, self.output.out_features), state
         mels, stem, there, *before, position = state

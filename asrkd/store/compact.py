@@ -52,6 +52,7 @@ def compact(
     identity = dataclasses.replace(store.identity, row_groups=DEFAULT)
     totals, groups = PlanTotals.read(store.files), []
     count, copied, seconds = 0, 0, 0.0
+    in_all = len(store.units())
     for count, units in enumerate(_groups(store, shard_hours), 1):
         for folder, suffix in (("plan", "jsonl.gz"), ("quarantine", "jsonl"), ("deleted", "jsonl")):
             _join(
@@ -65,7 +66,7 @@ def compact(
         write_shard(new, count - 1, rows, identity)
         copied, seconds = copied + len(units), seconds + sum(row["duration"] for row in rows)
         if progress:
-            progress(copied, len(store.units()), seconds)
+            progress(copied, in_all, seconds)
     for name in (CODEBOOKS, manifest.TOKENIZER):
         store.files.copy(name, new)
     if groups and len(totals.cuts) >= store.num_units:

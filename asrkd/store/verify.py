@@ -47,15 +47,16 @@ def problems(root: str, progress: Callable[[int, int, float, int], None] | None 
         for number, unit in enumerate(store.walk(), 1):
             # Of a shard that cannot be read, the utterances are those of the plan.
             found: list[str] = []
+            durations: list[float] = []
             try:
-                yield from _unit_problems(store, unit, found, has_plan=has_plan)
+                yield from _unit_problems(store, unit, found, durations, has_plan=has_plan)
+                num_bytes += _num_bytes(store, unit)
             except AsrkdError as error:
                 yield f"{shard_name(unit)}: {error}"
                 found = _planned(store, unit) if has_plan else found
             ids.add(found)
+            seconds += sum(durations)
             if progress:
-                unit_seconds, unit_bytes = _size(store, unit)
-                seconds, num_bytes = seconds + unit_seconds, num_bytes + unit_bytes
                 progress(number, total, seconds, num_bytes)
         if len(hashes := ids.hashes()):
             yield from _repeated(store, hashes, has_plan=has_plan)
@@ -64,26 +65,21 @@ def problems(root: str, progress: Callable[[int, int, float, int], None] | None 
         yield from (f"{shard_name(unit)} is not there" for unit in sorted(missing))
 
 
-def _size(store: Store, unit: int) -> tuple[float, int]:
-    """Seconds of audio and bytes of a shard; nothing where it cannot be read, which is a problem of its own."""
-    try:
-        footer = store.metadata(unit)
-        seconds = float(store.column(unit, "duration").to_numpy().sum())
-    except AsrkdError:
-        return 0.0, 0
+def _num_bytes(store: Store, unit: int) -> int:
+    """Of a shard's columns, by its footer."""
+    footer = store.metadata(unit)
     groups = map(footer.row_group, range(footer.num_row_groups))
-    return seconds, sum(
-        group.column(number).total_compressed_size for group in groups for number in range(group.num_columns)
-    )
+    return sum(group.column(number).total_compressed_size for group in groups for number in range(group.num_columns))
 
 
-def _unit_problems(store: Store, unit: int, ids: list[str], *, has_plan: bool) -> Iterator[str]:
-    """Problems of a shard; the ids of its rows are added to `ids`."""
+def _unit_problems(store: Store, unit: int, ids: list[str], durations: list[float], *, has_plan: bool) -> Iterator[str]:
+    """Problems of a shard; the ids and durations of its rows are added to the lists."""
     name = shard_name(unit)
     planned = [cut["id"] for cut in store.cuts(unit)] if has_plan else []
     yield from _shard_problems(store, unit)
     for row in _rows(store, unit):
         ids.append(row["id"])
+        durations.append(row["duration"])
         yield from (f"{name}: {problem}" for problem in _row_problems(store, row))
     if planned:
         bad = [entry["id"] for entry in read_entries(store.files, quarantine_name(unit), "id")]

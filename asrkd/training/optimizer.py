@@ -71,7 +71,7 @@ def _groups(model: nn.Module, settings: OptimizerConfig) -> list[dict[str, Any]]
                 raise wrong_value(
                     f"optimizer.{key}",
                     f"is {value:g}, but the model has no pretrained encoder that it could be for; leave it out, or set model.factory to "
-                    "asrkd.models:Pretrained",
+                    "asrkd.models:Pretrained or asrkd.models:WhisperStudent",
                 )
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter, depth in depths.items():

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import click
 import pytest
 from click.testing import CliRunner
+from helpers import command_paths
 from test_pages import wrong_with
 
 from asrkd.cli import cli
 from asrkd.cli.examples import EXAMPLES
 
 
-def leaves(group: click.Group, path: str = "") -> Iterator[str]:
-    for name, command in group.commands.items():
-        command = getattr(command, "loaded", command)
-        if isinstance(command, click.Group):
-            yield from leaves(command, f"{path}{name} ")
-        else:
-            yield f"{path}{name}"
-
-
 def test_every_command_has_an_example() -> None:
-    assert sorted(leaves(cli)) == sorted(EXAMPLES)
+    assert sorted(command_paths(cli)) == sorted(EXAMPLES)
 
 
 @pytest.mark.parametrize("path", EXAMPLES)

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import pytest
 from export.students import student
 from graph_helpers import run_settings
-from helpers import make_teacher
+from helpers import command_paths, make_teacher
 from store.hub_server import hub
 
 from asrkd import config as configs
@@ -135,17 +134,8 @@ SHOWS: dict[str, Arguments] = {
 }  # fmt: skip
 
 
-def leaves(group: click.Group, path: str = "") -> Iterator[str]:
-    for name, command in group.commands.items():
-        command = getattr(command, "loaded", command)
-        if isinstance(command, click.Group):
-            yield from leaves(command, f"{path}{name} ")
-        else:
-            yield f"{path}{name}"
-
-
 def test_no_command_is_forgotten() -> None:
-    assert sorted(leaves(cli)) == sorted([*MAKES, *CHANGES, *SHOWS])
+    assert sorted(command_paths(cli)) == sorted([*MAKES, *CHANGES, *SHOWS])
 
 
 def ended(

@@ -307,7 +307,7 @@ def test_a_size_that_cannot_be_is_refused(name: str, value: float) -> None:
 
 def test_an_emformer_reads_whole_segments() -> None:
     model = make("emformer")
-    with pytest.raises(MismatchError, match="4 frames is not a multiple of the segment of 3 frames"):
+    with pytest.raises(MismatchError, match="4 frames is not a multiple of the 3 frames"):
         model.stream(utterance(4), model.initial_state(1))
 
 
