@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import kaldifst
+import numpy as np
 import yaml
 
 from asrkd.errors import CorpusError
@@ -94,6 +95,17 @@ class Grammar:
     @property
     def words(self) -> list[str]:
         return sorted({word for _, _, word in self.arcs})
+
+    def sentence(self, rng: np.random.Generator) -> str:
+        """A sentence by a random path; an arc is as likely as every other one out of its state, and so is the end."""
+        words, state = [], 0
+        while True:
+            options = [(target, word) for source, target, word in self.arcs if source == state]
+            chosen = int(rng.integers(len(options) + (state in self.ends)))
+            if chosen == len(options):
+                return " ".join(words)
+            state, word = options[chosen]
+            words.append(word)
 
     def text(self) -> str:
         """The acceptor as `asrkd decode --grammar NAME.fst.txt` takes it."""

@@ -23,6 +23,7 @@ from asrkd_recipes.corpora import (
     write_noisy,
     write_parts,
 )
+from asrkd_recipes.synthetic import write_synthetic
 
 # CMUdict's pronunciations (BSD); `a` and `an` are one word, which the texts do not distinguish.
 LEXICON = Path(__file__).with_name("lexicon.txt")
@@ -38,14 +39,16 @@ sentences: {sentences}
 
 
 def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
-    """Write cuts to `data`: `labeled` (13 minutes), `unlabeled` (35, no text), `transcribed` (both with text), `dev`, `test`, `test_noisy`; the
-    lexicons `lexicon.txt` (phones) and `words.txt` (letters), the tokens `letters`, the grammar `orders.fst.txt` and the text teacher's settings.
+    """Write cuts to `data`: `labeled` (13 minutes), `unlabeled` (35, no text), `transcribed` (both with text), `dev`, `test`, `test_noisy`;
+    `synthetic`, orders of the grammar by voices of eSpeak, no text; the lexicons `lexicon.txt` (phones) and `words.txt` (letters), the tokens `letters`, the
+    grammar `orders.fst.txt` and the text teacher's settings.
 
     `corpus_dir` holds recordings of 16 kHz, `grammar.yaml` and `utts.tsv`, a table with the columns id, path, speaker, text, text_confidence and part
     (labelled, unlabelled, dev, test); noise as `split_noises` wants it. Upstream gives slots, not texts; dev and test leave out texts of low confidence.
 
     Raises:
         CorpusError: the folder is not given, or not the corpus.
+        DependencyError: eSpeak NG (`asrkd[demo]`) is not installed.
     """
     if finished(data):
         return
@@ -58,6 +61,7 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
     write_noisy(data, "test", progress=progress)
     Lexicon.read(LEXICON).write(data / "lexicon.txt")
     grammar = Grammar.read(root / "grammar.yaml")
+    write_synthetic(data, grammar.sentence, progress=progress)
     (data / "orders.fst.txt").write_text(grammar.text(), encoding="utf-8")
     (data / "words.txt").write_text(
         "".join(f"{word}\t{WORD_BEGIN} {' '.join(word)}\n" for word in grammar.words), encoding="utf-8"

@@ -20,19 +20,22 @@ from asrkd_recipes.corpora import (
     write_noisy,
     write_parts,
 )
+from asrkd_recipes.synthetic import sentences_like, write_synthetic
 
 TEST_NOISES = ("pico_kitchen", "dude_miaowing")
 
 
 def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
     """Write cuts to `data`: `labeled` (25 speakers, half an hour), `unlabeled` (88, 2.1 h, no text), `transcribed` (both with text), `dev`, `test`,
-    `test_noisy`; `letters` and `bpe` (tokens of the labeled texts) and `2gram.arpa.gz`.
+    `test_noisy`; `synthetic`, sentences like the labeled ones by voices of eSpeak, no text; `letters` and `bpe` (tokens of the labeled texts) and
+    `2gram.arpa.gz`.
 
     `corpus_dir` holds recordings of 16 kHz; `utts.tsv` with the columns id, path, speaker, text; `split.tsv` with speaker, part (labelled,
     unlabelled, dev, test) and age; a bigram model of words; noise as `split_noises` wants it. Cuts carry `group` (adult, child: 15 or younger).
 
     Raises:
         CorpusError: the folder is not given, or not the corpus.
+        DependencyError: eSpeak NG (`asrkd[demo]`) is not installed.
     """
     if finished(data):
         return
@@ -53,6 +56,8 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
     )
     split_noises(root, data, TEST_NOISES)
     write_noisy(data, "test", progress=progress)
+    labeled = [row["text"] for row in rows if row["part"] == "labelled"]
+    write_synthetic(data, sentences_like(labeled), progress=progress)
     with (
         gzip.open(root / grammar, "rt", encoding="utf-8") as lines,
         gzip.open(data / grammar, "wt", encoding="utf-8") as upper,

@@ -142,7 +142,7 @@ def _write_split(
             name = f"{speaker.name}-{number:03d}"
             rng = utterance_rng(seed, 1, name)
             text = draw_text(rng)
-            samples = _with_edges(speaker.say(text), rng)
+            samples = with_edges(speaker.say(text), rng)
             custom = None
             if noise is not None:
                 name = f"{name}-noisy"
@@ -163,7 +163,7 @@ def _decibels(samples: NDArray[np.float32]) -> float:
     return float(10.0 * np.log10(np.mean(np.square(samples, dtype=np.float64))))
 
 
-def _with_edges(speech: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def with_edges(speech: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """0.1 to 0.3 s before and after, and faint noise under all of it: digital silence would be a giveaway."""
     before, after = (int(rng.uniform(0.1, 0.3) * SAMPLING_RATE) for _ in range(2))
     padded = np.pad(speech, (before, after))

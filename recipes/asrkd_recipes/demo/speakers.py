@@ -66,13 +66,13 @@ class Speaker:
         return (speech / max(1.0, float(speech.abs().max()) / 0.99)).numpy()
 
 
-def draw_speakers(counts: dict[str, int], rng: np.random.Generator, *, narrow: str) -> dict[str, list[Speaker]]:
+def draw_speakers(counts: dict[str, int], rng: np.random.Generator, *, narrow: str = "") -> dict[str, list[Speaker]]:
     """Speakers of each group; none is in two groups, and no voice with its variant is used twice.
 
     Args:
         counts: speakers by name of group.
         narrow: the group whose speakers have the first accent, and speeds and vocal tracts near the middle; all
-            others are dealt from all accents in turn.
+            others are dealt from all accents in turn. An empty name is none.
 
     Raises:
         ConfigError: more speakers than there are voices.
@@ -82,7 +82,9 @@ def draw_speakers(counts: dict[str, int], rng: np.random.Generator, *, narrow: s
             f"{counts} are more speakers than the {len(ACCENTS) * len(_VARIANTS)} voices of the demo; ask for fewer"
         )
     left = {accent: [str(v) for v in rng.permutation(_VARIANTS)] for accent in ACCENTS}
-    groups = {narrow: [_draw(f"{narrow}{i:02d}", ACCENTS[0], left, rng, True) for i in range(counts.get(narrow, 0))]}
+    groups = {}
+    if narrow:
+        groups[narrow] = [_draw(f"{narrow}{i:02d}", ACCENTS[0], left, rng, True) for i in range(counts.get(narrow, 0))]
     turn = 0
     for group, count in counts.items():
         if group == narrow:

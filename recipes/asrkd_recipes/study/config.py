@@ -167,6 +167,8 @@ class VariantConfig:
     """Store that layer as indexes into N codebooks of 256 entries; 0 stores numbers."""
     text_teacher: str = ""
     """Spec of a text teacher (docs/teachers.md) that writes the untranscribed set's text, a source `text` in addition to `soft`; `train` gives its share of the schedule."""
+    untranscribed: list[str] = setting(list)
+    """Further corpora of untranscribed speech, e.g. synthetic speech, for this student alone: the teacher labels them, a source `further` in addition to `soft`; `train` gives its share of the schedule."""
     init: str = ""
     """Student from whose end it starts; an empty name starts from random weights."""
     processes: int = setting(1, at_least=1)
@@ -274,7 +276,8 @@ class StudyConfig:
                 run="run",
                 inventory=InventoryConfig("lexicon.txt", self.topology, self.states_per_phone),
                 sources={kind: SourceConfig("store", kind) for kind in kinds}
-                | ({"text": SourceConfig("store")} if variant.text_teacher else {}),
+                | ({"text": SourceConfig("store")} if variant.text_teacher else {})
+                | ({"further": SourceConfig("store", "soft")} if variant.untranscribed else {}),
                 schedule=[PhaseConfig(1, {"labeled": 1})],
                 dev="dev",
                 init=variant.init or None,

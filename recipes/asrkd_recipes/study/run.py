@@ -133,6 +133,9 @@ class Study:
                     self._fill_for(self.config.variants[name])
                 if self.config.variants[name].text_teacher:
                     self.stores.fill_text(self.config.variants[name].text_teacher)
+                if further := self.config.variants[name].untranscribed:
+                    store = self.stores.further_name(self._soft(self.last_generation), further)
+                    self.stores.fill_soft(store, self.teacher_spec, self.config.targets, cuts=further)
             train_all({name: self._variant_config(name) for name in names}, self.workers, self.progress, processes)
 
     def _fill_for(self, given: VariantConfig) -> None:
@@ -292,6 +295,10 @@ class Study:
         if given.text_teacher:
             text = SourceConfig(str(self.stores.root(self.stores.text_name(given.text_teacher))))
             base = dataclasses.replace(base, sources=base.sources | {"text": text})
+        if given.untranscribed:
+            store = self.stores.further_name(self._soft(self.last_generation), given.untranscribed)
+            further = SourceConfig(str(self.stores.root(store)), "soft", frame_rate_map=self.config.frame_rate_map)
+            base = dataclasses.replace(base, sources=base.sources | {"further": further})
         if "factory" in (given.train.get("model") or {}):
             # Another model has arguments of its own.
             base = dataclasses.replace(base, model=dataclasses.replace(base.model, args={}))

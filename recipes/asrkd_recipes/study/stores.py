@@ -103,17 +103,18 @@ class Stores:
         targets: str,
         codec: str = "",
         *,
+        cuts: Sequence[str] = (),
         embed: str = DEFAULT_EMBED,
         layer: str = "",
         codebooks: str = "",
     ) -> None:
-        """Label the untranscribed set with a teacher's posteriors, or those of its lattices."""
+        """Label the untranscribed set, or other `cuts`, with a teacher's posteriors, or those of its lattices."""
         if targets == "lattice":
             content = {"teacher": teacher, "lexicon": self.config.tokenizer, "exact": True}
             teacher = f"lattice:{self._written(f'{name}.yaml', content | dataclasses.asdict(self.config.lattice))}"
         self.fill(
             name,
-            self.unlabeled,
+            cuts or self.unlabeled,
             teacher=teacher,
             codec=codec or self.config.codec,
             embed=embed,
@@ -124,6 +125,10 @@ class Stores:
     def text_name(self, teacher: str) -> str:
         """Name of the store of a text teacher's texts."""
         return f"text-{fingerprint.of_json(teacher)[:8]}"
+
+    def further_name(self, name: str, cuts: Sequence[str]) -> str:
+        """Name of the store of further untranscribed speech, given that of the same teacher's targets of the study's own."""
+        return f"{name}-further-{fingerprint.of_json(list(cuts))[:8]}"
 
     def fill_text(self, teacher: str) -> None:
         """Let a text teacher write the text of the untranscribed set."""

@@ -42,10 +42,12 @@ def test_a_setting_of_a_recipe(path: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/variants/*.yaml")), ids=lambda path: path.stem)
 def test_variants_of_a_recipe(path: Path, tmp_path: Path) -> None:
-    config = _config(path.parents[1], tmp_path, "hmm", 1, (), [path])
+    topology = "ctc" if path.parents[1].name == "coffee" else "hmm"
+    config = _config(path.parents[1], tmp_path, topology, 1, (), [path])
     assert config.variants
     waves(config.variants, ["labeled", "distilled", "upper", *(f"teacher-{n + 1}" for n in range(config.teachers))])
-    sources = {name: SourceConfig(name, name) for name in ("soft", "labeled")}
+    kinds = {"soft": "soft", "labeled": "labeled", "text": "labeled", "further": "soft"}
+    sources = {name: SourceConfig(name, kind) for name, kind in kinds.items()}
     for given in config.variants.values():
         train = configs.changed(
             TrainConfig(

@@ -125,6 +125,10 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
         "small": {"embed": "opus:24"},
         "chain-words": {"teachers": ["medium"], "targets": "lattice"},
         "higher": {"of": "upper", "train": {"model": {"args": {"hidden_dim": 6, "num_layers": 1}}}},
+        "more": {
+            "untranscribed": [str(data / "test.jsonl.gz")],
+            "train": {"schedule": [{"steps": 3, "mixture": {"soft": 1, "further": 1, "labeled": 1}}]},
+        },
         "together": {"of": "labeled", "processes": 2, "train": {"batch": {"streams": 2}}},
     }
     study(data, work, variants=variants).run()
@@ -157,6 +161,8 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert stores.pop("coarse") != stores["pseudo"]
     assert Store.open(stores.pop("small")).identity.embed == "opus:24"
     assert len(set(stores.values())) == 1
+    further = Store.open(configs_of["more"]["sources"]["further"]["store"])
+    assert further.identity.teacher == usual.teacher and len(list(further.rows(["id"]))) == 3
     assert configs_of["pseudo"]["soft_loss"]["targets"] == "top"
     assert len(configs_of["one-speaker"]["sources"]["soft"]["speakers"]) == 1
     assert labeled_by["layer"] == f"checkpoint:{work / 'runs/teacher-1'}"

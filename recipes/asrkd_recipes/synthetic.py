@@ -1,0 +1,75 @@
+"""Synthetic speech as further untranscribed data (data-free distillation): sentences of a recipe, spoken by voices of eSpeak NG, which the teacher labels like recordings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from lhotse import MonoCut, Recording, SupervisionSegment
+
+from asrkd.corpus.audio import write_audio
+from asrkd.corpus.augment import utterance_rng
+from asrkd.corpus.join import write_cuts
+from asrkd_recipes.corpora import Progress
+from asrkd_recipes.demo.corpus import with_edges
+from asrkd_recipes.demo.speakers import SAMPLING_RATE, draw_speakers
+
+NAME = "synthetic"
+Sentence = Callable[[np.random.Generator], str]
+
+
+def write_synthetic(
+    data: Path,
+    sentence: Sentence,
+    *,
+    speakers: int = 48,
+    each: int = 20,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> None:
+    """Write cuts without text, `data/synthetic.jsonl.gz`, and their audio at 16 kHz.
+
+    Args:
+        sentence: draws what is said.
+        speakers, each: voices of several accents, and sentences of each.
+
+    Raises:
+        ConfigError: more speakers than there are voices.
+        DependencyError: the synthesizer is missing.
+    """
+    voices = draw_speakers({NAME: speakers}, utterance_rng(seed, 0, "speakers"))[NAME]
+    cuts = []
+    for voice in voices:
+        for number in range(each):
+            key = f"{voice.name}-{number:03d}"
+            rng = utterance_rng(seed, 1, key)
+            file = (data / "audio" / NAME / f"{key}.flac").absolute()
+            write_audio(file, with_edges(voice.say(sentence(rng).lower()), rng), SAMPLING_RATE)
+            recording = Recording.from_file(file, recording_id=key)
+            supervision = SupervisionSegment(key, key, 0.0, recording.duration, speaker=voice.name)
+            cuts.append(MonoCut(key, 0.0, recording.duration, 0, recording=recording, supervisions=[supervision]))
+            if progress:
+                progress(NAME, len(cuts), speakers * each)
+    write_cuts(cuts, data / f"{NAME}.jsonl.gz")
+
+
+def sentences_like(texts: Iterable[str], *, longest: int = 20) -> Sentence:
+    """Draws sentences of a bigram model without smoothing, estimated from `texts`."""
+    after: dict[str, list[str]] = defaultdict(list)
+    for text in texts:
+        words = text.split()
+        for word, following in zip(["", *words], [*words, ""], strict=True):
+            after[word].append(following)
+
+    def draw(rng: np.random.Generator) -> str:
+        words: list[str] = []
+        while len(words) < longest:
+            options = after[words[-1] if words else ""]
+            if not (word := options[int(rng.integers(len(options)))]):
+                break
+            words.append(word)
+        return " ".join(words)
+
+    return draw

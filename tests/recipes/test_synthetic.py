@@ -1,0 +1,42 @@
+"""Synthetic speech as further untranscribed data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lhotse import CutSet
+
+from asrkd.corpus.audio import read_audio
+from asrkd_recipes.synthetic import sentences_like, write_synthetic
+
+RATE = 16000
+TEXTS = ("ONE OLD CAT", "AN OLD DOG SAW ONE DOG", "CAT")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sentences_are_walks_over_pairs_of_words(seed: int) -> None:
+    pairs = {pair for text in TEXTS for pair in zip(["", *text.split()], [*text.split(), ""], strict=True)}
+    draw = sentences_like(TEXTS, longest=6)
+    words = draw(np.random.default_rng(seed)).split()
+    assert 1 <= len(words) <= 6
+    assert set(zip(["", *words[:-1]], words, strict=True)) <= pairs
+    assert len(words) == 6 or (words[-1], "") in pairs
+
+
+def test_synthetic_speech_is_untranscribed_and_the_same_again(tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    for name in ("a", "b"):
+        write_synthetic(
+            tmp_path / name, sentences_like(TEXTS), speakers=2, each=2, progress=lambda *done: seen.append(done)
+        )
+    cuts, again = (list(CutSet.from_file(tmp_path / name / "synthetic.jsonl.gz")) for name in ("a", "b"))
+    assert [cut.id for cut in cuts] == ["synthetic00-000", "synthetic00-001", "synthetic01-000", "synthetic01-001"]
+    assert len({cut.supervisions[0].speaker for cut in cuts}) == 2
+    for cut, other in zip(cuts, again, strict=True):
+        samples = read_audio(cut, RATE)
+        assert cut.supervisions[0].text is None
+        assert 0.3 < cut.duration < 10 and 0.001 < np.sqrt(np.mean(samples**2)) < 0.3
+        assert np.array_equal(samples, read_audio(other, RATE))
+    assert seen == [("synthetic", number, 4) for number in (1, 2, 3, 4)] * 2
