@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -117,8 +118,8 @@ def spoil(path: Path, way: str, rate: int, generator: np.random.Generator) -> Pa
     return path
 
 
-def make(folder: Path, speech: list[Path], count: int) -> tuple[dict[str, Path], dict[str, str]]:
-    """Write the pile: its files by id, and the way in which each broken one was broken."""
+def make(folder: Path, speech: list[Path], count: int, every: int = 10) -> tuple[dict[str, Path], dict[str, str]]:
+    """Write the pile: its files by id, and the way in which each broken one, one of `every`, was broken."""
     generator = np.random.default_rng(0)
     files, broken = {}, {}
     for number in range(count):
@@ -135,22 +136,31 @@ def make(folder: Path, speech: list[Path], count: int) -> tuple[dict[str, Path],
         path = folder / f"{number:05d}.{suffix}"
         is_stereo = generator.random() < 0.2
         write(path, np.stack([whole, 0.7 * whole], axis=1) if is_stereo else whole, rate)
-        if number % 10 == 3:
-            way = WAYS[number // 10 % len(WAYS)]
+        if number % every == every // 3:
+            way = WAYS[number // every % len(WAYS)]
             path = spoil(path, way, rate, generator)
             broken[path.stem] = way
         files[path.stem] = path
     return files, broken
 
 
+def cpu_of_children() -> float:
+    """Seconds that ended child processes have worked."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def asrkd(*arguments: object) -> str:
     """Run a command; prints how it ended, and returns what it told on stderr."""
-    begun = time.monotonic()
+    begun, worked = time.monotonic(), cpu_of_children()
     command = [sys.executable, "-m", "asrkd", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     said = (done.stdout.splitlines() or [""])[-1]
     name = f"asrkd {arguments[0]}" + (f" {arguments[1]}" if arguments[0] != "segment" else "")
-    print(f"{name}: exit {done.returncode}, {time.monotonic() - begun:.0f} s: {said}", flush=True)
+    print(
+        f"{name}: exit {done.returncode}, {time.monotonic() - begun:.0f} s, of the processors {cpu_of_children() - worked:.0f} s: {said}",
+        flush=True,
+    )
     if done.returncode:
         sys.exit(done.stderr)
     return done.stderr
