@@ -14,8 +14,8 @@ FRAME_SECONDS = FRAME / SAMPLING_RATE
 STEPS = 4
 STEP = FRAME // STEPS
 STEP_SECONDS = FRAME_SECONDS / STEPS
-# The noise floor is the level that a tenth of the frames around is below, within this many seconds to either side.
-_FLOOR_SECONDS = 15.0
+# What is around reaches this far to either side; the noise floor is the level that a tenth of it is below.
+_AROUND_SECONDS = 15.0
 _FLOOR_SHARE = 10
 # Decibels above the floor that are a score of 1; half as many are one of 0.5.
 _RANGE_DB = 20.0
@@ -93,10 +93,29 @@ def noise_floors(levels: NDArray[np.floating], seconds: float) -> NDArray[np.flo
         levels: in decibels.
         seconds: from one of them to the next.
     """
-    half, step = round(_FLOOR_SECONDS / seconds), round(1.0 / seconds)
-    middles = range(step // 2, len(levels) + step // 2, step)
-    floors = [np.percentile(levels[max(0, at - half) : at + half], _FLOOR_SHARE) for at in middles]
-    return np.array(floors, np.float32)
+    return levels_around(levels, seconds, _FLOOR_SHARE, np.ones(len(levels), bool))
+
+
+def levels_around(
+    levels: NDArray[np.floating], seconds: float, percent: float, counted: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """(num_seconds,) the level that `percent` of those levels around each second that are counted are below.
+
+    -inf where less than a second is counted of the fifteen to either side.
+
+    Args:
+        levels: in decibels.
+        seconds: from one of them to the next.
+        counted: (num_levels,)
+    """
+    half, step = round(_AROUND_SECONDS / seconds), round(1.0 / seconds)
+    around = (slice(max(0, at - half), at + half) for at in range(step // 2, len(levels) + step // 2, step))
+    least = min(step, len(levels))
+    quantiles = [
+        np.percentile(levels[part][counted[part]], percent) if np.count_nonzero(counted[part]) >= least else -np.inf
+        for part in around
+    ]
+    return np.array(quantiles, np.float32)
 
 
 def energy_scores(levels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asrkd.segmentation.activity import STEP_SECONDS, noise_floors
+from asrkd.segmentation.activity import STEP_SECONDS, levels_around, noise_floors
 
 Steps = list[tuple[int, int]]
 
-# Quiet is what is at most this much above the noise floor, and at least this much below the loudest of the speech.
+# Quiet is what is at most this much above the noise floor, and at least this much below the loudest of the stretch of speech.
 _ABOVE_FLOOR_DB, _BELOW_SPEECH_DB = 5.0, 16.0
 _LOWEST_FLOOR_DB = -70.0
+# Noise that is not steady is louder than that. So what is further below the speech is quiet, too, where it is no louder than 95 %
+# of what lies this far and further from speech around. Where it is quiet between stretches, faint sounds remain speech.
+_FAR_BELOW_SPEECH_DB = 22.0
+_NOISE_SHARE = 95
+_AWAY = round(0.3 / STEP_SECONDS)
+# Bursts that lie no further apart are one stretch, as a rule a sentence; a single burst may be a faint sound of it.
+_STRETCH_GAP = 0.3
 # Clicks do not end a quiet stretch, and pauses in words (closures of stops) are not one.
 _CLICK, _PAUSE = round(0.05 / STEP_SECONDS), round(0.2 / STEP_SECONDS)
 # How far outward sound is followed to its end; where it has none within, this much is kept of what cannot be told from noise.
@@ -38,14 +47,20 @@ def settled(bursts: Steps, levels: NDArray[np.float16]) -> Steps:
         levels: (num_steps,) as `asrkd.segmentation.activity.StepLevels`.
     """
     floors = np.maximum(noise_floors(levels, STEP_SECONDS), _LOWEST_FLOOR_DB)
+    noise = levels_around(levels, STEP_SECONDS, _NOISE_SHARE, _away(bursts, len(levels)))
     per_floor = round(1.0 / STEP_SECONDS)
+    stretches = joined(bursts, _STRETCH_GAP)
+    loudest = [levels[begin:end].max() for begin, end in stretches]
     moved = []
     for i, (begin, end) in enumerate(bursts):
         first = max(0, begin - _REACH - _PAUSE)
         around = levels[first : end + _REACH + _PAUSE].astype(np.float32)
-        floor = floors[np.arange(first, first + len(around)) // per_floor]
-        loudest = around[begin - first : end - first].max()
-        quiet = _quiet((around <= floor + _ABOVE_FLOOR_DB) & (around <= loudest - _BELOW_SPEECH_DB))
+        second = np.arange(first, first + len(around)) // per_floor
+        speech = np.float32(loudest[bisect_right(stretches, begin, key=itemgetter(0)) - 1])
+        quiet = _quiet(
+            (around <= floors[second] + _ABOVE_FLOOR_DB) & (around <= speech - _BELOW_SPEECH_DB)
+            | (around <= noise[second]) & (around <= speech - _FAR_BELOW_SPEECH_DB)
+        )
         lowest = bursts[i - 1][1] if i else 0
         highest = bursts[i + 1][0] if i + 1 < len(bursts) else len(levels)
         # The way to the beginning is that to the end, seen from behind.
@@ -66,6 +81,14 @@ def joined(bursts: Steps, gap: float) -> Steps:
         else:
             parts.append((begin, end))
     return parts
+
+
+def _away(bursts: Steps, count: int) -> NDArray[np.bool_]:
+    """(count,) whether a step is far from all bursts."""
+    flags = np.ones(count, bool)
+    for begin, end in bursts:
+        flags[max(0, begin - _AWAY) : end + _AWAY] = False
+    return flags
 
 
 def _quiet(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from asrkd.errors import ConfigError
 _THRESHOLDS = {"silero": 0.6, "energy": 0.3, "none": 0.3}
 VADS = tuple(_THRESHOLDS)
 # Raised where the same settings come to give other segments.
-_RULES = 3
+_RULES = 4
 
 
 @dataclass(frozen=True)

@@ -117,16 +117,42 @@ def burst(begin: float, end: float) -> tuple[int, int]:
 
 
 def test_borders_are_moved_to_where_sound_ends() -> None:
-    levels = sound(8, (2, 4, -20), (4, 4.4, -45), (4.6, 4.8, -40), (6, 6.04, -20))
+    levels = sound(50, (22, 24, -20), (24, 24.4, -45), (24.6, 24.8, -40), (26, 26.04, -20))
     # Inward from quiet, outward through a fading sound, and over a pause of less than a fifth of a second.
-    assert times_of(settled([burst(1.6, 3.2)], levels)) == [(2.0, 4.4)]
-    levels[slice(*burst(4.4, 4.44))] = -45
-    assert times_of(settled([burst(1.6, 3.6)], levels)) == [(2.0, 4.8)]
+    assert times_of(settled([burst(21.6, 23.2)], levels)) == [(22.0, 24.4)]
+    levels[slice(*burst(24.4, 24.44))] = -45
+    assert times_of(settled([burst(21.6, 23.6)], levels)) == [(22.0, 24.8)]
     # Sound is followed for a second and a half.
-    assert times_of(settled([burst(1.6, 3.2)], levels)) == [(2.0, 3.4)]
+    assert times_of(settled([burst(21.6, 23.2)], levels)) == [(22.0, 23.4)]
     # A click is not speech; where nothing is quiet against the rest, there is no telling.
-    assert settled([burst(5.8, 6.2)], levels) == []
-    assert times_of(settled([burst(5.8, 6.2)], sound(8))) == [(5.6, 6.4)]
+    assert settled([burst(25.8, 26.2)], levels) == []
+    assert times_of(settled([burst(25.8, 26.2)], sound(50))) == [(25.6, 26.4)]
+
+
+def test_unsteady_noise_is_quiet_where_it_is_far_below_the_speech() -> None:
+    """A sound of -45 dB half a second behind the speech: noise where the like lies between all stretches, the end of a word where it does not."""
+    speech = [(at, at + 2.0, -20.0) for at in range(4, 40, 6)]
+    tails = [(at + 2.0, at + 2.4, -45.0) for at in range(4, 40, 6)]
+    rattle = [(at / 10, at / 10 + 0.15, -45.0) for at in range(0, 400, 3)]
+    bursts = [burst(begin, end) for begin, end, _ in speech]
+    assert times_of(settled(bursts, sound(40, *tails, *speech))) == [(at, at + 2.4) for at in range(4, 40, 6)]
+    assert times_of(settled(bursts, sound(40, *rattle, *tails, *speech))) == [(at, at + 2.0) for at in range(4, 40, 6)]
+    # Nearer to the speech than 22 dB it may be speech, however noisy it is around.
+    louder = [(begin, end, -40.0) for begin, end, _ in [*rattle, *tails]]
+    moved = settled(bursts, sound(40, *louder, *speech))
+    assert all(
+        begin <= at - 0.19 and end >= at + 2.19
+        for at, (begin, end) in zip(range(4, 40, 6), times_of(moved), strict=True)
+    )
+
+
+def test_speech_is_as_loud_as_its_stretch() -> None:
+    """A faint burst of a sentence does not make the noise around it speech."""
+    rattle = [(at / 10, at / 10 + 0.15, -45.0) for at in range(0, 400, 3)]
+    levels = sound(40, *rattle, (10, 12, -20), (12.2, 12.6, -35))
+    assert times_of(settled([burst(10, 12), burst(12.2, 12.6)], levels))[-1][1] == 12.6
+    # By itself it is too near to the noise for that.
+    assert times_of(settled([burst(12.2, 12.6)], levels))[-1][1] > 12.7
 
 
 def test_in_loud_noise_borders_are_moved_outward_by_a_fifth_of_a_second() -> None:
