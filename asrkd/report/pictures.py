@@ -36,7 +36,7 @@ class Figure:
 
     Attributes:
         uri: a `data:` URI, so that a page with it needs no other file.
-        panels: of a chart, the data of each panel, from which a page draws it again to say the values under the pointer.
+        panels: of a chart, the data of each panel, from which a page draws it again, in a size that can be read on any screen and with the values under the pointer.
     """
 
     caption: str
@@ -95,10 +95,7 @@ def learning_curves(curves: Mapping[str, Mapping[str, Curve]], *, caption: str =
         {
             "title": system,
             "xlabel": "step",
-            "lines": [
-                {"name": name, "color": _color(names.index(name)), "x": steps.tolist(), "y": values.tolist()}
-                for name, (steps, values) in losses.items()
-            ],
+            "lines": [_line(name, names.index(name), steps, values) for name, (steps, values) in losses.items()],
         }
         for system, losses in drawn.items()
     ]
@@ -153,7 +150,18 @@ def wer_bars(
     if len(conditions) > 1:
         canvas.legend(loc="outside upper right", ncols=len(conditions), frameon=False, fontsize=9)
     said = "; ".join(f"{system} on {condition} {100 * rate:.1f} %" for system, condition, rate, _, _ in results)
-    return figure(canvas, caption, f"Word error rates: {said}.")
+    bars = [
+        {
+            "group": system,
+            "name": condition,
+            "color": _color(conditions.index(condition)),
+            "value": 100 * rate,
+            **({"low": 100 * low, "high": 100 * high} if math.isfinite(low) and math.isfinite(high) else {}),
+        }
+        for system, condition, rate, low, high in results
+    ]
+    panel = {"title": "word error rate, %", "bars": bars}
+    return dataclasses.replace(figure(canvas, caption, f"Word error rates: {said}."), panels=[panel])
 
 
 def wer_curve(
@@ -175,9 +183,14 @@ def wer_curve(
         raise ConfigError("there are no word error rates, so there is nothing to draw; leave the picture out")
     canvas = empty_canvas(3.4)
     axes = canvas.add_subplot()
+    lines = []
     for number, condition in enumerate(dict.fromkeys(point[0] for point in points)):
         own = sorted(point[1:] for point in points if point[0] == condition)
         amounts, rates, low, high = (np.array(column) for column in zip(*own, strict=True))
+        lines.append(
+            _line(condition, number, amounts, 100 * rates)
+            | {"low": (100 * low).tolist(), "high": (100 * high).tolist()}
+        )
         axes.plot(amounts, 100 * rates, color=_color(number), marker="o", markersize=4, label=plain(condition))
         axes.fill_between(amounts, 100 * low, 100 * high, color=_color(number), alpha=0.15, linewidth=0)
     axes.set_xticks(sorted({point[1] for point in points}))
@@ -187,7 +200,8 @@ def wer_curve(
     sober(axes, grid="y")
     canvas.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=9)
     said = "; ".join(f"{condition} at {amount:g}: {100 * rate:.1f} %" for condition, amount, rate, _, _ in points)
-    return figure(canvas, caption, f"Word error rates by {xlabel}: {said}.")
+    panel = {"title": "word error rate, %", "xlabel": xlabel, "lines": lines, "from": 0}
+    return dataclasses.replace(figure(canvas, caption, f"Word error rates by {xlabel}: {said}."), panels=[panel])
 
 
 def histogram(values_by_label: Mapping[str, ArrayLike], xlabel: str, *, bins: int = 40, caption: str = "") -> Figure:
@@ -206,8 +220,11 @@ def histogram(values_by_label: Mapping[str, ArrayLike], xlabel: str, *, bins: in
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
     canvas = empty_canvas(2.9)
     axes = canvas.add_subplot()
+    lines = []
     for number, (label, own) in enumerate(values.items()):
         share = np.histogram(own, edges)[0] / len(own)
+        middles = (edges[:-1] + edges[1:]) / 2
+        lines.append(_line(label, number, middles, share) | {"summary": f"median {np.median(own):.3g}"})
         axes.stairs(share, edges, color=_color(number), linewidth=1.6, label=plain(label))
         axes.stairs(share, edges, color=_color(number), alpha=0.15, fill=True)
     axes.set_xlabel(plain(xlabel))
@@ -217,7 +234,40 @@ def histogram(values_by_label: Mapping[str, ArrayLike], xlabel: str, *, bins: in
     if len(values) > 1:
         axes.legend(frameon=False, fontsize=9)
     said = "; ".join(f"{label}: median {np.median(own):.3g}, {len(own)} values" for label, own in values.items())
-    return figure(canvas, caption or f"Distribution of {xlabel}.", f"Histogram of {xlabel}. {said}.")
+    panel = {"title": xlabel, "xlabel": "", "lines": lines, "steps": True, "from": 0}
+    drawn = figure(canvas, caption or f"Distribution of {xlabel}.", f"Histogram of {xlabel}. {said}.")
+    return dataclasses.replace(drawn, panels=[panel])
+
+
+def reliability(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], xlabel: str, ylabel: str, *, caption: str) -> Figure:
+    """How often something is right over how sure a model is of it, one line a model, next to the diagonal.
+
+    Args:
+        curves: {model: (mean confidences, shares that are right)}, both in 0..1.
+
+    Raises:
+        ConfigError: nothing to draw.
+    """
+    points = {name: (np.asarray(x, np.float64), np.asarray(y, np.float64)) for name, (x, y) in curves.items()}
+    points = {name: pair for name, pair in points.items() if len(pair[0])}
+    if not points:
+        raise ConfigError(f"there is no {xlabel}, so there is nothing to draw; leave the picture out")
+    canvas = empty_canvas(3.4)
+    axes = canvas.add_subplot()
+    axes.plot([0, 1], [0, 1], color="#9ca3af", linewidth=1, linestyle="--")
+    for number, (name, (x, y)) in enumerate(points.items()):
+        axes.plot(x, y, color=_color(number), marker="o", markersize=4, label=plain(name))
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    sober(axes, grid="y")
+    axes.legend(frameon=False, fontsize=9)
+    said = "; ".join(
+        f"{name}: " + ", ".join(f"{a:.2f} at {b:.2f}" for a, b in zip(y, x, strict=True))
+        for name, (x, y) in points.items()
+    )
+    lines = [_line(name, number, x, y) for number, (name, (x, y)) in enumerate(points.items())]
+    panel = {"title": ylabel, "xlabel": xlabel, "lines": lines, "diagonal": True}
+    return dataclasses.replace(figure(canvas, caption, f"{ylabel} over {xlabel}. {said}."), panels=[panel])
 
 
 def posteriorgram(
@@ -301,6 +351,16 @@ def sober(axes: Axes, *, grid: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#e5e7eb", linewidth=0.8)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
+
+
+def _line(name: str, color: int, x: NDArray[Any], y: NDArray[Any]) -> dict[str, Any]:
+    """A line of a chart's data, with the digits that a screen can show."""
+    return {
+        "name": name,
+        "color": _color(color),
+        "x": [float(f"{value:.6g}") for value in x],
+        "y": [float(f"{value:.6g}") for value in y],
+    }
 
 
 def _color(number: int) -> str:

@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from asrkd.errors import ConfigError
 
 _LONG = 48
+# Characters that a phone shows in a line of a table.
+_PHONE = 44
 _NUMBER = re.compile(r"[+\-−±]?[\d.,]+.*|[-–—]?")
 
 
@@ -31,12 +33,26 @@ class Table:
 
 
 def html_table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> Markup:
-    """A `<table>`; everything is escaped, columns of numbers are aligned to the right."""
-    styles = [Markup(' class="number"') if right else Markup("") for right in _check(columns, rows)]
-    head = _cells("th", columns, styles)
-    body = Markup("\n").join(Markup("<tr>{}</tr>").format(_cells("td", row, styles)) for row in rows)
+    """A `<table>`; everything is escaped, columns of numbers are aligned to the right.
+
+    Each cell also names its column, for screens that are too narrow for the table: one of class `wide` becomes a list there.
+    """
+    classes = ["number" if right else "" for right in _check(columns, rows)]
+    head = Markup("").join(_cell("th", _unbroken(name), own) for name, own in zip(columns, classes, strict=True))
+    body = Markup("\n").join(
+        Markup("<tr>{}</tr>").format(
+            Markup("").join(
+                _cell("td", cell, own or ("long" if len(cell) > _LONG else ""), label)
+                for cell, own, label in zip(row, classes, columns, strict=True)
+            )
+        )
+        for row in rows
+    )
     title = Markup("<caption>{}</caption>").format(caption) if caption else Markup("")
-    return Markup("<table>{}\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody></table>").format(title, head, body)
+    wide = Markup(' class="wide"') if _narrowest(columns, rows) > _PHONE else Markup("")
+    return Markup("<table{}>{}\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody></table>").format(
+        wide, title, head, body
+    )
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -69,14 +85,29 @@ def _check(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
     return [bool(rows) and all(_NUMBER.fullmatch(row[i].strip()) for row in rows) for i in range(len(columns))]
 
 
-def _cells(tag: str, cells: Sequence[str], styles: Sequence[Markup]) -> Markup:
-    pairs = zip(cells, styles, strict=True)
-    return Markup("").join(Markup(f"<{tag}{style or _long(cell)}>{escape(cell)}</{tag}>") for cell, style in pairs)
+def _cell(tag: str, text: str, name: str, label: str = "") -> Markup:
+    attributes = [("class", name)] if name else []
+    attributes += [("data-label", label)] if label else []
+    said = Markup("").join(Markup(' {}="{}"').format(*pair) for pair in attributes)
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), said, text)
 
 
-def _long(cell: str) -> Markup:
-    """A cell of sentences is broken into lines."""
-    return Markup(' class="long"') if len(cell) > _LONG else Markup("")
+def _unbroken(name: str) -> str:
+    """The name of a column that may be broken into lines, but not before its unit."""
+    return name.replace(" %", "\u00a0%").replace("[95", "\u2060[95")
+
+
+def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Characters in a line of a table that is broken into lines wherever it may be: heads and texts between words, numbers nowhere. Columns are two apart."""
+    right = _check(columns, rows)
+    widths = []
+    for number, name in enumerate(columns):
+        parts = [
+            *name.split(),
+            *(part for row in rows for part in ([row[number]] if right[number] else row[number].split())),
+        ]
+        widths.append(max(map(len, parts), default=0))
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _justify(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
