@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from lhotse import CutSet
 from asrkd import checkpoint
 from asrkd.acoustic import load_model
 from asrkd.alignment.align_store import align_store
+from asrkd.alignment.calibration import calibration_of
 from asrkd.alignment.forced import transcript_graph, viterbi
 from asrkd.corpus.lexicon import Lexicon
+from asrkd.decoding.evaluation_set import AcousticScores, EvaluationSet
 from asrkd.errors import ConfigError, CorpusError, DependencyError, MismatchError, ModelError
 from asrkd.store import Store, manifest
 from asrkd.store.files import Files
@@ -68,6 +71,21 @@ def test_soft_alignments_are_targets_that_agree_with_the_hard_ones(corpus: Path,
             Store.open(str(tmp_path / "soft")), str(tmp_path / "again"), corpus / "lexicon.txt",
             states_per_phone=1, model=model, soft="dense",
         )  # fmt: skip
+
+
+def test_calibration_is_of_the_frames_of_the_transcripts(corpus: Path, model: str) -> None:
+    loaded = load_model(model)
+    dev = EvaluationSet.read(str(corpus / "labeled.jsonl.gz"))
+    found = calibration_of(loaded, dev)
+    frames = sum(len(scores) for _, scores in AcousticScores(loaded, dev))
+    assert found.frames.sum() == frames and found.left_out == 0
+    # It was trained on them, so it is right more often than by chance, and the ends of its bins hold its confidences.
+    assert found.accuracy > 2 / len(loaded.inventory) and 0 <= found.error <= 1
+    confidences, _ = found.curve()
+    bins = np.flatnonzero(found.frames)
+    assert (confidences >= bins / 10 - 1e-6).all() and (confidences <= (bins + 1) / 10 + 1e-6).all()
+    with pytest.raises(CorpusError, match="none of the .* transcripts of .* has a path"):
+        calibration_of(loaded, dataclasses.replace(dev, references=dict.fromkeys(dev.references, "")))
 
 
 @needs_k2

@@ -27,24 +27,33 @@ from asrkd_recipes.study.run import Study
 _UTTERANCES, _WORST = 3, 10
 
 
-def example_sections(study: Study, test: str) -> list[Section]:
-    """Utterances of a test set, one of the untranscribed set as it is stored, and the distilled student's errors on the test set."""
-    path = study.data / f"{study.config.tests[test]}.jsonl.gz"
-    cuts = list(iterate(open_cuts(str(path)), what=str(path)))
-    models = {
-        "teacher": load_model(study.teacher_spec),
-        "student": load_model(f"checkpoint:{study.run_folder('distilled')}"),
-    }
+def example_sections(study: Study) -> list[Section]:
+    """Utterances of the first test set, one of the untranscribed set as it is stored, and the distilled student's errors on every test set."""
+    cuts = {test: _cuts(study, test) for test in study.config.tests}
+    models = load_models(study)
     shown = [
         Section(
             f"Utterance {shortened(cut.id)}",
             clips=[clip_of_cut(f"{speaker_of(cut) or cut.id}: {text_of(cut) or ''}", cut)],
             figures=_posteriorgrams(models, cut),
         )
-        for cut in _of_other_speakers(cuts)
+        for cut in _of_other_speakers(next(iter(cuts.values())))
     ]
     stored = store_examples(Store.open(str(study.soft_store)), 1)
-    return [*shown, *stored, *_errors(study, test, cuts)]
+    return [*shown, *stored, *(section for test in cuts for section in _errors(study, test, cuts[test]))]
+
+
+def _cuts(study: Study, test: str) -> list[Cut]:
+    path = study.data / f"{study.config.tests[test]}.jsonl.gz"
+    return list(iterate(open_cuts(str(path)), what=str(path)))
+
+
+def load_models(study: Study) -> dict[str, AcousticModel]:
+    """The teacher, and the student that was distilled from it."""
+    return {
+        "teacher": load_model(study.teacher_spec),
+        "student": load_model(f"checkpoint:{study.run_folder('distilled')}"),
+    }
 
 
 def _of_other_speakers(cuts: list[Cut]) -> list[Cut]:

@@ -12,6 +12,7 @@ from asrkd.report.store import distributions
 from asrkd.report.tables import Table
 from asrkd.store import Store
 from asrkd.store.inspect import StoreFigures
+from asrkd_recipes.study.calibration import calibration_section
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.examples import example_sections
 from asrkd_recipes.study.results import SystemResult, by_search, read_results
@@ -21,6 +22,7 @@ from asrkd_recipes.study.tables import (
     comparison_table,
     rate,
     seed_table,
+    speaker_curve,
     speaker_table,
     system_table,
     teacher_warning,
@@ -57,6 +59,7 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
             f"Soft targets of the untranscribed set, stored with the codec {config.codec}; one value an utterance.",
             figures=distributions(StoreFigures.of(Store.open(str(study.soft_store)))),
         ),
+        calibration_section(study),
         Section(
             "Speakers", tables=[Table(*speaker_table(results, test), f"WER in percent, {test}.") for test in tests]
         ),
@@ -67,10 +70,16 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
     first = next(iter(searches))
     if (variants := variant_table(works or [study.work], first)) and (costs := variant_costs(works or [study.work])):
         sections.append(Section("Students trained in other ways", tables=[Table(*variants), Table(*costs)]))
+    if points := speaker_curve(works or [study.work]):
+        figure = pictures.wer_curve(points, "untranscribed speakers")
+        sections.append(
+            Section("More untranscribed speakers", "The distilled student of more and more speakers.", figures=[figure])
+        )
     if works and len(works) > 1:
         sections.append(Section("Seeds", tables=[Table(*seed_table(results), "WER in percent.")]))
-    sections += example_sections(study, tests[0])
-    intro = f"Topology {config.topology}, {len(works or [study.work])} seed(s)."
+    sections += example_sections(study)
+    seeds = len(works or [study.work])
+    intro = f"Topology {config.topology}, {seeds} {'seed' if seeds == 1 else 'seeds'}."
     if warning := teacher_warning(results["teacher"].dev, results["labeled"].dev):
         intro += f" Warning: {warning}."
     return html.write_page(path, config.title, intro, sections)
