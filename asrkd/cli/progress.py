@@ -95,8 +95,8 @@ class ProgressBar:
             self._bar = None
 
     def _speed(self, now: float, done: int, seconds: float) -> float:
-        """Seconds of audio a second: since the first call if there was another, else since the beginning."""
-        if done == self._first[0]:
+        """Seconds of audio a second: since the first call if there was more since, else since the beginning."""
+        if done == self._first[0] or seconds == self._first[1]:
             return seconds / max(now - self._began, 1e-9)
         return (seconds - self._first[1]) / max(now - self._since, 1e-9)
 

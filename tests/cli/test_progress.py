@@ -55,6 +55,14 @@ def test_what_an_earlier_run_did_is_not_speed(clock: list[float], capsys: pytest
     assert capsys.readouterr().err.splitlines() == ["train: 901/1000", "train: 911/1000, 01:29 left"]
 
 
+def test_audio_that_comes_all_at_once_has_a_speed(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar()
+    clock[0] += 2
+    bar.show("decode", 1, 8, seconds=72.0)  # a batch of eight, whose audio is read before the first is searched
+    bar.show("decode", 8, 8, seconds=72.0)
+    assert capsys.readouterr().err.splitlines()[-1] == "decode: 8/8, 0.02 h, 36 x real time"
+
+
 def test_a_stage_without_parts_is_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     bar = ProgressBar()
     bar.show("plan labeled", 0, None)
