@@ -138,10 +138,20 @@ def split_noises(corpus_dir: Path, data: Path, test: Collection[str], *, seed: i
 
 
 def write_noisy(
-    data: Path, name: str, *, snr: tuple[float, float] = TEST_SNR, seed: int = 0, progress: Progress | None = None
+    data: Path,
+    name: str,
+    *,
+    noises: str = "test",
+    snr: tuple[float, float] = TEST_SNR,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> None:
-    """A copy of a set of cuts, `NAME_noisy`, with a noise of `data/noise/test` in each, from the seed."""
-    add = NoiseAugment(load_noises(data / "noise/test", SAMPLING_RATE), snr, 1.0)
+    """A copy of a set of cuts, `NAME_noisy`, with a noise in each, from the seed.
+
+    Args:
+        noises: `test`, or `train` for a copy of dev: of `data/noise`.
+    """
+    add = NoiseAugment(load_noises(data / "noise" / noises, SAMPLING_RATE), snr, 1.0)
     cuts = list(CutSet.from_file(data / f"{name}.jsonl.gz"))
     noisy = []
     for number, cut in enumerate(cuts, 1):

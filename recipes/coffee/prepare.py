@@ -39,8 +39,8 @@ sentences: {sentences}
 
 
 def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
-    """Write cuts to `data`: `labeled` (13 minutes), `unlabeled` (35, no text), `transcribed` (both with text), `dev`, `test`, `test_noisy`;
-    `synthetic`, orders of the grammar by voices of eSpeak, no text; the lexicons `lexicon.txt` (phones) and `words.txt` (letters), the tokens `letters`, the
+    """Write cuts to `data`: `labeled` (13 minutes), `unlabeled` (35, no text), `transcribed` (both with text), `dev`, `test`, and
+    the last two with noise, `dev_noisy`, `test_noisy`; `synthetic`, orders of the grammar by voices of eSpeak, no text; the lexicons `lexicon.txt` (phones) and `words.txt` (letters), the tokens `letters`, the
     grammar `orders.fst.txt` and the text teacher's settings.
 
     `corpus_dir` holds recordings of 16 kHz, `grammar.yaml` and `utts.tsv`, a table with the columns id, path, speaker, text, text_confidence and part
@@ -59,6 +59,7 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
     write_parts(tested, root, data, progress=progress)
     split_noises(root, data, TEST_NOISES)
     write_noisy(data, "test", progress=progress)
+    write_noisy(data, "dev", noises="train", progress=progress)
     Lexicon.read(LEXICON).write(data / "lexicon.txt")
     grammar = Grammar.read(root / "grammar.yaml")
     write_synthetic(data, grammar.sentence, progress=progress)

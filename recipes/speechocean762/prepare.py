@@ -27,8 +27,8 @@ TEST_NOISES = ("pico_kitchen", "dude_miaowing")
 
 def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
     """Write cuts to `data`: `labeled` (25 speakers, half an hour), `unlabeled` (88, 2.1 h, no text), `transcribed` (both with text), `dev`, `test`,
-    `test_noisy`; `synthetic`, sentences like the labeled ones by voices of eSpeak, no text; `letters` and `bpe` (tokens of the labeled texts) and
-    `2gram.arpa.gz`.
+    and the last two with noise, `dev_noisy`, `test_noisy`; `synthetic`, sentences like the labeled ones by voices of eSpeak, no text; `letters` and
+    `bpe` (tokens of the labeled texts) and `2gram.arpa.gz`.
 
     `corpus_dir` holds recordings of 16 kHz; `utts.tsv` with the columns id, path, speaker, text; `split.tsv` with speaker, part (labelled,
     unlabelled, dev, test) and age; a bigram model of words; noise as `split_noises` wants it. Cuts carry `group` (adult, child: 15 or younger).
@@ -56,6 +56,7 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
     )
     split_noises(root, data, TEST_NOISES)
     write_noisy(data, "test", progress=progress)
+    write_noisy(data, "dev", noises="train", progress=progress)
     labeled = [row["text"] for row in rows if row["part"] == "labelled"]
     write_synthetic(data, sentences_like(labeled), progress=progress)
     with (

@@ -51,6 +51,9 @@ def test_sets_noises_and_noisy_tests(corpus_dir: Path, tmp_path: Path) -> None:
     clean, mixed = read_audio(sets["test"][0], RATE), read_audio(noisy, RATE)
     snr = 10 * np.log10(np.sum(clean**2) / np.sum((mixed - clean) ** 2))
     assert snr == pytest.approx(5.0, abs=0.1)
+    write_noisy(data, "test", noises="train")
+    (other,) = CutSet.from_file(data / "test_noisy.jsonl.gz")
+    assert not np.allclose(read_audio(other, RATE), mixed, atol=1e-3)
     assert (noisy.id, noisy.supervisions[0].text, noisy.custom) == ("u2", "A WORD", {"group": "adult"})
 
 

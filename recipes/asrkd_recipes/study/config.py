@@ -97,6 +97,8 @@ class DecodingConfig:
     """Costs of every word, in nats, of which each system takes the best on the dev set."""
     leave_early: list[bool] = setting(lambda: [False, True])
     """Whether an `hmm` phone may end after any of its states, as natural phones of less than two frames do; each system takes the best of these on the dev set."""
+    dev: dict[str, str] = setting(dict)
+    """For a test, by its name, the set of `data` on which each system's scales and penalties for it are chosen, e.g. `{noisy: dev_noisy}`; for all others that is `dev`."""
     searches: dict[str, SearchConfig] = setting(dict)
     """Several ways of decoding, by name, each with tables of its own; the first is the one by which a study judges on dev. Without any there is one, by the keys above."""
 
@@ -256,6 +258,12 @@ class StudyConfig:
                 "teacher.steps",
                 "is 0, which is for one teacher that is there: name its run (teacher.init), and leave out teachers",
             )
+        for test, cuts in self.decoding.dev.items():
+            if test not in self.tests or cuts in self.tests.values():
+                yield (
+                    f"decoding.dev.{test}",
+                    f"is {cuts!r}, but must name a set that is no test, for one of the tests {', '.join(self.tests)}",
+                )
         if self.align_rounds and not make_topology(self.topology).needs_alignment:
             yield (
                 "align_rounds",

@@ -29,6 +29,8 @@ from asrkd.training.config import TrainConfig
 from asrkd_recipes.study.config import SearchConfig, StudyConfig
 from asrkd_recipes.study.results import DEV, RESULT, label_of
 
+DEV_SET = "dev"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -110,7 +112,13 @@ def scored(search: Search, test_set: EvaluationSet, texts: Mapping[str, str], gi
 def dev_decoding(config: StudyConfig, spec: str) -> Chosen:
     """The first way of decoding, as it is best on dev."""
     model, given = load_model(spec, config.device), next(iter(config.decoding.all_searches().values()))
-    return choose(config, model, given, HeldScores.of(model, config, "dev"))
+    return choose(config, model, given, HeldScores.of(model, config, DEV_SET))
+
+
+def _chosen(config: StudyConfig, model: AcousticModel, cuts: str) -> dict[str, Chosen]:
+    """What is best on a set of cuts, for each way of decoding."""
+    held = HeldScores.of(model, config, cuts)
+    return {name: choose(config, model, given, held) for name, given in config.decoding.all_searches().items()}
 
 
 def rate_on_dev(config: StudyConfig, spec: str, out: Path) -> float:
@@ -131,10 +139,10 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
     if (out / RESULT).exists():
         return
     model = load_model(spec, config.device)
-    dev = HeldScores.of(model, config, "dev")
     searches = config.decoding.all_searches()
-    chosen = {name: choose(config, model, given, dev) for name, given in searches.items()}
-    first = next(iter(chosen.values()))
+    chosen = {cuts: _chosen(config, model, cuts) for cuts in dict.fromkeys([DEV_SET, *config.decoding.dev.values()])}
+    on_dev = chosen[DEV_SET]
+    first = next(iter(on_dev.values()))
     facts = [TrainedModel.read(run).facts for run in runs]
     sizes = [of_run["num_parameters"] for of_run in facts]
     result: dict = {
@@ -151,16 +159,17 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         "tests": {},
     }
     if config.decoding.searches:
-        result["searches"] = {name: {"dev": one.rate} | vars(one.settings) for name, one in chosen.items()}
+        result["searches"] = {name: {"dev": one.rate} | vars(one.settings) for name, one in on_dev.items()}
     for test, cuts in config.tests.items():
         held = HeldScores.of(model, config, cuts)
-        for name, one in chosen.items():
+        for name, one in chosen[config.decoding.dev.get(test, DEV_SET)].items():
             label = label_of(test, name)
             texts = one.search.texts(held.scaled(model, one.settings))
             errors = scored(one.search, held.test_set, texts, searches[name])
             file = label.replace(", ", "-")
             write_hypotheses(out / f"hyp-{file}.txt", texts)
             write_scores(out, file, errors)
+            result.setdefault("settings", {})[label] = vars(one.settings)
             result["tests"][label] = {
                 speaker: list(vars(found).values()) for speaker, found in by_speaker(errors).items()
             }

@@ -20,7 +20,7 @@ from asrkd.corpus.train_tokens import make_tokens
 from asrkd.errors import ConfigError
 from asrkd.store import Store
 from asrkd_recipes.study.config import StudyConfig
-from asrkd_recipes.study.decode import dev_decoding, rate_on_dev
+from asrkd_recipes.study.decode import decode_system, dev_decoding, rate_on_dev
 from asrkd_recipes.study.jobs import _train
 from asrkd_recipes.study.report import write_report
 from asrkd_recipes.study.results import read_results
@@ -296,6 +296,27 @@ def test_the_rate_on_dev_is_measured_once(data: Path, trained: Path) -> None:
     assert rate_on_dev(study(data, trained).config, spec, file.parent) == 0.125
 
 
+def test_settings_of_a_test_are_chosen_on_the_set_that_is_named_for_it(data: Path, trained: Path) -> None:
+    """And on dev where none is; a test is not chosen on."""
+    decoding = {"insertion_penalties": [-40.0, 0.0, 40.0], "dev": {"other": "labeled"}}
+    own = study(data, trained, tests={"test": "test", "other": "test"}, decoding=decoding)
+    out = trained / "chosen"
+    decode_system(own.config, f"checkpoint:{own.run_folder('labeled')}", [own.run_folder("labeled")], out)
+    settings = json.loads((out / "result.json").read_text())["settings"]
+    best = {}
+    for name, cuts in {"test": "dev", "other": "labeled"}.items():
+        shutil.copytree(data, out / name)
+        shutil.copy(data / f"{cuts}.jsonl.gz", out / name / "dev.jsonl.gz")
+        best[name] = dev_decoding(
+            study(out / name, trained, decoding={"insertion_penalties": [-40.0, 0.0, 40.0]}).config,
+            f"checkpoint:{own.run_folder('labeled')}",
+        ).settings
+    assert {name: settings[name] == vars(one) for name, one in best.items()} == {"test": True, "other": True}
+    for name, cuts in (("test", "test"), ("absent", "dev")):
+        with pytest.raises(ConfigError, match=f"^decoding.dev.{name}: is '{cuts}', but must name a set that is no"):
+            study(data, trained, decoding={"dev": {name: cuts}})
+
+
 def test_an_unknown_stage_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"stage 'lable' does not exist; the stages are pack, align, teacher"):
         study(data, tmp_path).run("lable")
@@ -363,10 +384,11 @@ def test_a_shared_teacher_and_several_ways_of_decoding(data: Path, tmp_path: Pat
             "teacher": small_system("BLSTMTeacher") | {"front_end": {"mean_norm": "causal", "stack": 1, "stride": 1}},
             "frame_rate_map": "peak",
             "decoding": {
+                "dev": {"test": "labeled"},
                 "searches": {
                     "greedy characters": {"decoder": "greedy", "errors": "characters", "blank_penalties": [0.0, 2.0]},
                     "loop": {"decoder": "graph", "acoustic_scales": [0.5, 1.0]},
-                }
+                },
             },
         }
         own.append(study(data, tmp_path / f"exp/ctc/seed-{seed}", **changes))
@@ -385,6 +407,7 @@ def test_a_shared_teacher_and_several_ways_of_decoding(data: Path, tmp_path: Pat
     teachers = [json.loads((work / "results/teacher/result.json").read_text()) for work in works]
     assert teachers[0]["tests"] == teachers[1]["tests"]
     assert list(teachers[0]["tests"]) == ["test, greedy characters", "test, loop"]
+    assert teachers[0]["settings"]["test, loop"].keys() >= {"acoustic_scale", "blank_penalty"}
     # As many characters as the references have, blanks between words included.
     texts = [str(cut.supervisions[0].text) for cut in CutSet.from_file(data / "test.jsonl.gz")]
     counted = {name: sum(errors[3] for errors in found.values()) for name, found in teachers[0]["tests"].items()}
