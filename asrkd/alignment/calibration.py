@@ -59,7 +59,7 @@ def calibrate(log_probs: NDArray[np.float32], path: NDArray[np.int64]) -> Calibr
     return Calibration(
         np.bincount(bins, minlength=BINS),
         np.bincount(bins[right], minlength=BINS),
-        np.bincount(bins, weights=sure, minlength=BINS),
+        np.bincount(bins, weights=sure, minlength=BINS).astype(np.float64),
     )
 
 
