@@ -86,8 +86,11 @@ def check_layers(layers: object, depth: int | None, name: str) -> None:
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:
     """Whisper's embedding of positions (...,) -> (..., dim) float32, by its formula, so that there is one of every position."""
-    half = dim // 2
-    rates = torch.exp(-math.log(_LOG_SCALE) / (half - 1) * torch.arange(half, device=positions.device))
+    half = int(dim) // 2  # a tracing exporter gives sizes as tensors, whose float32 would be in the rates
+    # Numbers, also in an exported graph: another runtime's exponential differs in the last bit, which late positions make large.
+    rates = torch.tensor(
+        [math.exp(-math.log(_LOG_SCALE) / (half - 1) * n) for n in range(half)], device=positions.device
+    )
     angles = positions[..., None].to(torch.float32) * rates
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 

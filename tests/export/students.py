@@ -23,6 +23,25 @@ STUDENTS: dict[str, dict[str, Any]] = {
         "num_heads": 2,
         "left_context_length": 8,
     },
+    "WhisperStudent": {
+        "config": {
+            "model_type": "whisper",
+            "d_model": 32,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 64,
+            "decoder_layers": 1,
+            "decoder_attention_heads": 2,
+            "decoder_ffn_dim": 16,
+            "vocab_size": 12,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 1,
+        },
+        "chunk_frames": 6,
+        "left_frames": 8,
+    },
     "ConformerTeacher": {"model_dim": 32, "num_layers": 2, "feedforward_dim": 32, "num_heads": 2, "kernel_size": 7},
 }
 

@@ -58,7 +58,13 @@ def test_the_sign_of_a_words_beginning_is_one_token(utterances: Utterances, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "mean_norm"), [("LSTMStudent", "causal"), ("TDNNStudent", "none"), ("EmformerStudent", "causal")]
+    ("name", "mean_norm"),
+    [
+        ("LSTMStudent", "causal"),
+        ("TDNNStudent", "none"),
+        ("EmformerStudent", "causal"),
+        ("WhisperStudent", "none"),
+    ],
 )
 def test_sherpa_makes_the_same_tokens_as_one_speaks(
     name: str, mean_norm: str, utterances: Utterances, lexicon: Path, tmp_path: Path
