@@ -48,6 +48,7 @@ class AcousticModel:
         tokenizer: what its units spell; None where it brings none.
         own: the model is one of asrkd's, whose tests show that its output does not depend on the batch.
         max_features: frames of an utterance's features that the model takes at most, such as a Whisper encoder's 30 s; None for any number.
+        int8_trained: training rounded its weights to 8 bits, as `int8:` computes; those here are the ones before it.
     """
 
     network: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -63,6 +64,7 @@ class AcousticModel:
     own: bool = False
     tokenizer: Tokenizer | None = field(default=None, compare=False, repr=False)
     max_features: int | None = None
+    int8_trained: bool = False
 
     def __post_init__(self) -> None:
         try:

@@ -22,7 +22,7 @@ from asrkd.models import build_model, to_int8
 FINAL = "final.pt"
 _KEYS = {
     "format", "model", "model_factory", "model_args", "front_end", "inventory", "subsampling_factor", "log_prior",
-    "tokenizer",
+    "tokenizer", "int8_trained",
 }  # fmt: skip
 
 
@@ -37,6 +37,7 @@ class TrainedModel:
         log_prior: (V,) natural logs of the priors of its classes.
         tokenizer: what spells text with its units; None where that is not known.
         facts: for reports, as `num_parameters` and `train_seconds`.
+        int8_trained: training rounded the weights to 8 bits (`model.int8`).
     """
 
     weights: Mapping[str, Tensor]
@@ -48,6 +49,7 @@ class TrainedModel:
     log_prior: Tensor | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tokenizer: Tokenizer | None = None
+    int8_trained: bool = False
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint, whole or not at all."""
@@ -63,6 +65,7 @@ class TrainedModel:
                 "subsampling_factor": self.subsampling_factor,
                 "log_prior": self.log_prior,
                 "tokenizer": None if self.tokenizer is None else tokenizer_to_dict(self.tokenizer),
+                "int8_trained": self.int8_trained,
             },
         )
 
@@ -87,6 +90,7 @@ class TrainedModel:
                 content.get("log_prior"),
                 {key: value for key, value in content.items() if key not in _KEYS},
                 tokenizer_from_dict(content["tokenizer"]) if content.get("tokenizer") else None,
+                bool(content.get("int8_trained")),
             )
         except AsrkdError:
             raise
@@ -130,6 +134,7 @@ def trained(request: Request) -> AcousticModel:
         own=content.factory.startswith("asrkd.models:"),
         tokenizer=content.tokenizer,
         max_features=getattr(network, "max_features", None),
+        int8_trained=content.int8_trained,
     )
 
 

@@ -19,7 +19,7 @@ from asrkd.corpus.cuts import iterate_json
 from asrkd.decoding.search import best_decoder
 from asrkd.errors import CorpusError, ModelError
 from asrkd.export.card import model_card, name_of, run_of
-from asrkd.export.onnx_export import TYPES, export_onnx
+from asrkd.export.onnx_export import TYPES, export_onnx, trained_matrices
 from asrkd.export.sherpa import export_sherpa, sherpa_graph
 from asrkd.export.sherpa_check import Comparison
 from asrkd.export.web import RUNTIME, export_web
@@ -47,9 +47,17 @@ SCORES = click.option(
 def with_card(function: Callable[..., None]) -> Callable[..., None]:
     """The options of the model card in an exported folder."""
     name = click.option(
-        "--name", default="", show_default=False, help="Name in the card.  [default: that of its run or file]"
+        "--name",
+        default="",
+        show_default=False,
+        help="Name in the card, and on the page.  [default: that of its run or file]",
     )
     return name(SCORES(options.with_facts(function)))
+
+
+def _said_int8(model: AcousticModel, reduce_range: bool) -> str:
+    trained = trained_matrices(model, reduce_range=reduce_range) is not None
+    return f"int8 weights: {'those of its 8-bit training' if trained else 'by scales of onnxruntime'}"
 
 
 def _facts(model: AcousticModel, name: str, license_id: str | None, facts: Mapping[str, Any]) -> CardFacts:
@@ -102,6 +110,8 @@ def onnx_command(
         click.echo(
             f"{one.name:<22} {one.num_bytes / 1e6:8.2f} MB  {one.rtfx:8,.0f} x real time on one thread  logits within {one.difference:.2g}"
         )
+    if "int8" in types:
+        click.echo(_said_int8(acoustic_model, reduce_range))
     for graph, why in missing.items():
         click.echo(f"no {graph}.onnx: {why}", err=True)
 
@@ -173,6 +183,7 @@ def sherpa_command(
     for file, size in written.sizes.items():
         speed = f"  {written.rtfx[file]:8,.0f} x real time on one thread" if file in written.rtfx else ""
         click.echo(f"{file:<20} {size / 1e6:8.2f} MB{speed}")
+    click.echo(_said_int8(acoustic_model, reduce_range))
     for warning in written.warnings:
         click.echo(f"warning: {warning}", err=True)
     if not written.comparison:
@@ -184,12 +195,6 @@ def sherpa_command(
 @export.command("web", cls=options.ModelCommand)
 @click.argument("model", metavar="SPEC")
 @OUT
-@click.option(
-    "--name",
-    default="",
-    show_default=False,
-    help="Name of the student on the page.  [default: that of its run or file]",
-)
 @click.option("--type", "kind", type=click.Choice(TYPES), default=TYPES[0], help="Type of the weights.")
 @BLANK_PENALTY
 @click.option(
@@ -199,26 +204,41 @@ def sherpa_command(
     help=f"The tarball of {RUNTIME}.  [default: npm fetches it]",
 )
 @REDUCE_RANGE
+@with_card
 def web_command(
-    model: str, out: Path, name: str, kind: str, blank_penalty: float, runtime: Path | None, reduce_range: bool
+    model: str,
+    out: Path,
+    kind: str,
+    blank_penalty: float,
+    runtime: Path | None,
+    reduce_range: bool,
+    name: str,
+    scores: tuple[Path, ...],
+    license_id: str | None,
+    **facts: Any,
 ) -> None:
     """Write a page into a new folder OUT in which a streaming `ctc` student listens to the microphone or a file, greedily, without a server of its own.
+    README.md is a model card.
 
     \b
       asrkd export web exp/student OUT && python -m http.server -d OUT
     """
+    acoustic_model = load_model(model)
     page = export_web(
-        load_model(model),
+        acoustic_model,
         out,
-        name=name,
         kind=kind,
         runtime=runtime,
         blank_penalty=blank_penalty,
         reduce_range=reduce_range,
+        facts=_facts(acoustic_model, name, license_id, facts),
+        scores=scores,
     )
     click.echo(
         f"{page.num_bytes / 1e6:.2f} MB to load, logits within {page.difference:.2g}; python -m http.server -d {out}"
     )
+    if kind == "int8":
+        click.echo(_said_int8(acoustic_model, reduce_range))
 
 
 @export.command("card")

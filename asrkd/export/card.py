@@ -52,7 +52,7 @@ def model_card(model: AcousticModel, facts: CardFacts | None = None, scores: Seq
     """
     facts = facts or CardFacts(name_of(model))
     network: Any = model.network
-    config = _config_of(model)
+    config = config_of(model)
     law = model.front_end.frame_law(model.subsampling_factor)
     frame_ms = 1000 * law.frame_shift / model.front_end.sampling_rate
     delay = getattr(network, "output_delay", None)
@@ -84,7 +84,7 @@ def model_card(model: AcousticModel, facts: CardFacts | None = None, scores: Seq
     return "\n".join(parts)
 
 
-def _config_of(model: AcousticModel) -> TrainConfig | str:
+def config_of(model: AcousticModel) -> TrainConfig | str:
     """The configuration of the run that made a model, or why it is not known."""
     run = run_of(model.spec)
     if run is None:

@@ -17,7 +17,7 @@ from asrkd.acoustic import AcousticModel
 from asrkd.acoustic.description import description_of, description_path
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.errors import ConfigError, ModelError
-from asrkd.export.card import model_card
+from asrkd.export.card import config_of, model_card
 from asrkd.export.graphs import StreamGraph, UtteranceGraph
 from asrkd.export.onnx_file import (
     Graph,
@@ -27,11 +27,12 @@ from asrkd.export.onnx_file import (
     run_graph,
     write_float16,
     write_graph,
-    write_int8,
 )
-from asrkd.models import stream_layout
+from asrkd.export.onnx_int8 import write_int8
+from asrkd.models import quantized_parameters, stream_layout
 from asrkd.models.streaming import StreamLayout
 from asrkd.store.card import CardFacts
+from asrkd.training.config import TrainConfig
 
 TYPES = ("float32", "float16", "int8")
 # Frames of a chunk in what is measured: about a third of a second at 40 ms.
@@ -91,7 +92,7 @@ def export_onnx(
         )
     import_onnx()
     network = torch_network(model)
-    card = model_card(model, facts, scores)
+    card, trained = model_card(model, facts, scores), trained_matrices(model, reduce_range=reduce_range)
     written: list[Written] = []
     missing: dict[str, str] = {}
     with files.new_folder(out) as folder:
@@ -104,7 +105,7 @@ def export_onnx(
                 continue
             for kind in types:
                 path = folder / (f"{name}.onnx" if kind == types[0] else f"{name}.{kind}.onnx")
-                _convert(source, path, kind, reduce_range)
+                write_as(source, path, kind, reduce_range=reduce_range, trained=trained)
                 files.write(description_path(path), json.dumps(described, indent=1, ensure_ascii=False))
                 written.append(_measured(path, graph, cases, model))
             source.unlink()
@@ -144,6 +145,25 @@ def torch_network(model: AcousticModel) -> nn.Module:
             f"model {model.spec!r} has 8-bit weights of torch, which ONNX has not; export the run itself, with --type int8"
         )
     return network
+
+
+def trained_matrices(model: AcousticModel, *, reduce_range: bool) -> list[Tensor] | None:
+    """The matrices that a network has in 8 bits since its training (`model.int8`), by whose scales it is written in int8; None where it was trained without,
+    or is to be written in fewer bits."""
+    config = config_of(model)
+    # Checkpoints of version 0.2.0 do not say so, but the config of their run does.
+    trained = model.int8_trained or (isinstance(config, TrainConfig) and config.model.int8)
+    return list(quantized_parameters(torch_network(model))) if trained and not reduce_range else None
+
+
+def write_as(source: Path, path: Path, kind: str, *, reduce_range: bool, trained: Sequence[Tensor] | None) -> None:
+    """Copy a float32 graph in one of `TYPES`; `reduce_range` and `trained` as in `write_int8`."""
+    if kind == "float32":
+        path.write_bytes(source.read_bytes())
+    elif kind == "float16":
+        write_float16(source, path)
+    else:
+        write_int8(source, path, reduce_range=reduce_range, trained=trained)
 
 
 def log_mel_front_end(model: AcousticModel) -> FrontEnd:
@@ -211,15 +231,6 @@ def _write_stream(model: AcousticModel, network: nn.Module, path: Path) -> tuple
     facts = description_of(model) | {"stream": stream_facts(model, layout)}
     write_graph(graph, path, cases, axes, _metadata(facts))
     return graph, cases, facts
-
-
-def _convert(source: Path, path: Path, kind: str, reduce_range: bool) -> None:
-    if kind == "float32":
-        path.write_bytes(source.read_bytes())
-    elif kind == "float16":
-        write_float16(source, path)
-    else:
-        write_int8(source, path, reduce_range=reduce_range)
 
 
 def _measured(path: Path, graph: Graph, cases: Sequence[Inputs], model: AcousticModel) -> Written:

@@ -20,8 +20,6 @@ from asrkd.extras import import_optional
 
 # float32 sums in another order; logits are of the size of 10.
 TOLERANCE = 1e-4
-# Operators with weights that onnxruntime has in 8 bits.
-_QUANTIZED = ["MatMul", "Gemm", "LSTM"]
 # Smaller tensors are shapes, norms and biases.
 _LARGE = 1024
 # A module of `asrkd.export.graphs`: `model`, which it wraps, and the names of its `inputs` and `outputs`.
@@ -77,7 +75,7 @@ def write_graph(
     exporters = (("TorchScript", _by_tracing), ("torch.export", _by_export))
     for name, settings in exporters[:1] if only_tracing else exporters:
         try:
-            with _quietly(), torch.no_grad():
+            with quietly(), torch.no_grad():
                 torch.onnx.export(
                     graph,
                     cases[0],
@@ -152,83 +150,6 @@ def write_float16(source: Path, target: Path) -> None:
     onnx.save(model, str(target))
 
 
-def write_int8(source: Path, target: Path, *, reduce_range: bool = False) -> None:
-    """A copy with 8-bit weights and activations that are quantized as they come (onnxruntime's dynamic quantization), LSTMs too.
-
-    Args:
-        reduce_range: 7 bits, for CPUs without VNNI, where sums of 8-bit products overflow.
-    """
-    onnx = import_onnx()
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    metadata = {entry.key: entry.value for entry in onnx.load(str(source)).metadata_props}
-    # Weights that are still transposed at run time would stay as they are.
-    folded = target.with_suffix(".folded.onnx")
-    _fold_constants(source, folded)
-    _copy_shared_weights(folded)
-    with _quietly():
-        quantize_dynamic(
-            str(folded),
-            str(target),
-            op_types_to_quantize=_QUANTIZED,
-            per_channel=True,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-        )
-    folded.unlink()
-    model = onnx.load(str(target))
-    _share_equal_weights(model.graph)
-    add_metadata(model, metadata)
-    onnx.save(model, str(target))
-
-
-def _copy_shared_weights(path: Path) -> None:
-    """Give each LSTM weights of its own, because onnxruntime's quantizer breaks those of the first for the second."""
-    onnx = import_onnx()
-    model = onnx.load(str(path))
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    seen: set[str] = set()
-    for node in model.graph.node:
-        if node.op_type != "LSTM":
-            continue
-        for place in (1, 2):
-            name = node.input[place]
-            if name in seen and name in weights:
-                copied = model.graph.initializer.add()
-                copied.CopyFrom(weights[name])
-                copied.name = node.input[place] = f"{name}.{len(seen)}"
-            seen.add(node.input[place])
-    onnx.save(model, str(path))
-
-
-def _share_equal_weights(graph: Any) -> None:
-    """Keep one of each large tensor that a graph holds several times."""
-    kept: dict[tuple[Any, ...], str] = {}
-    renamed: dict[str, str] = {}
-    for tensor in list(graph.initializer):
-        if len(tensor.raw_data) < _LARGE:
-            continue
-        key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
-        if key in kept:
-            renamed[tensor.name] = kept[key]
-            graph.initializer.remove(tensor)
-        else:
-            kept[key] = tensor.name
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = renamed.get(name, name)
-
-
-def _fold_constants(source: Path, target: Path) -> None:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(target)
-    options.log_severity_level = 4
-    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-
-
 def _by_tracing(graph: Graph, axes: Axes) -> dict[str, Any]:
     return {"dynamo": False, "dynamic_axes": {name: dict(own) for name, own in axes.items()}, "opset_version": 17}
 
@@ -253,8 +174,8 @@ def _difference(expected: Sequence[Tensor], found: Sequence[np.ndarray]) -> floa
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what exporters say while they work; what went wrong is raised."""
+def quietly() -> Iterator[None]:
+    """Without what exporters and quantizers say while they work; what went wrong is raised."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -25,8 +25,9 @@ from asrkd.decoding.units import searchable, spelling_of
 from asrkd.errors import ConfigError, ModelError
 from asrkd.export.card import model_card
 from asrkd.export.graphs import SherpaOffline, SherpaOnline
-from asrkd.export.onnx_export import log_mel_front_end, measured_rtfx, stream_facts, torch_network
-from asrkd.export.onnx_file import Inputs, import_onnx, write_graph, write_int8
+from asrkd.export.onnx_export import log_mel_front_end, measured_rtfx, stream_facts, torch_network, trained_matrices
+from asrkd.export.onnx_file import Inputs, import_onnx, write_graph
+from asrkd.export.onnx_int8 import write_int8
 from asrkd.export.sherpa_check import Comparison, compare_with_sherpa, import_sherpa
 from asrkd.export.sherpa_readme import sherpa_calls
 from asrkd.graphs import DecodingGraph, ngram_graph, scaled_costs, word_loop_graph
@@ -169,6 +170,10 @@ def export_sherpa(
     """
     layout = check_sherpa(model, graph)
     found, card = SherpaFolder(out), model_card(model, facts, scores)
+    int8: dict[str, Any] = {
+        "reduce_range": reduce_range,
+        "trained": trained_matrices(model, reduce_range=reduce_range),
+    }
     front_end = log_mel_front_end(model)
     frame_ms = front_end.frame_shift_ms * front_end.stride
     if frame_ms != SHERPA_FRAME_MS:
@@ -180,8 +185,8 @@ def export_sherpa(
     scaled: dict[str, Any] = {"offset": offset, "scale": 1.0 if graph is None else _WITHIN_BEAM * acoustic_scale}
     with files.new_folder(out) as folder:
         window, shift = _write_online(folder / "model.onnx", model, layout, scaled, found)
-        write_int8(folder / "model.onnx", folder / "model.int8.onnx", reduce_range=reduce_range)
-        _write_offline(folder, model, scaled, found, reduce_range=reduce_range)
+        write_int8(folder / "model.onnx", folder / "model.int8.onnx", **int8)
+        _write_offline(folder, model, scaled, found, int8)
         names = [BLANK, *model.inventory.units[1:]]
         files.write(folder / "tokens.txt", "".join(f"{name} {number}\n" for number, name in enumerate(names)))
         if graph is not None:
@@ -248,7 +253,7 @@ def _write_online(
 
 
 def _write_offline(
-    folder: Path, model: AcousticModel, scaled: dict[str, Any], found: SherpaFolder, *, reduce_range: bool
+    folder: Path, model: AcousticModel, scaled: dict[str, Any], found: SherpaFolder, int8: dict[str, Any]
 ) -> None:
     front_end = log_mel_front_end(model)
     graph = SherpaOffline(
@@ -272,7 +277,7 @@ def _write_offline(
     except ModelError as error:
         found.warnings.append(f"no offline graph: {error}")
         return
-    write_int8(path, folder / "offline.int8.onnx", reduce_range=reduce_range)
+    write_int8(path, folder / "offline.int8.onnx", **int8)
 
 
 def _window(graph: SherpaOnline, batch_size: int, *, start: int, end: int = 0) -> Inputs:

@@ -30,11 +30,12 @@ from asrkd.corpus.tokenizer import Tokenizer, decode_names, units_are_no_text
 from asrkd.decoding.live import EndpointRules
 from asrkd.decoding.units import spelling_of
 from asrkd.errors import ConfigError, DependencyError, ModelError
-from asrkd.export.card import name_of
-from asrkd.export.onnx_export import TYPES, log_mel_front_end, torch_network
-from asrkd.export.onnx_file import Inputs, import_onnx, run_graph, write_float16, write_graph, write_int8
+from asrkd.export.card import model_card, name_of
+from asrkd.export.onnx_export import TYPES, log_mel_front_end, torch_network, trained_matrices, write_as
+from asrkd.export.onnx_file import Inputs, import_onnx, run_graph, write_graph
 from asrkd.export.samples_graph import SamplesGraph
 from asrkd.models import stream_layout
+from asrkd.store.card import CardFacts
 
 # Of npm, with the hash of its tarball.
 RUNTIME = "onnxruntime-web@1.30.0"
@@ -68,21 +69,22 @@ def export_web(
     model: AcousticModel,
     out: Path,
     *,
-    name: str = "",
     kind: str = TYPES[0],
     runtime: Path | None = None,
     blank_penalty: float = 0.0,
     reduce_range: bool = False,
+    facts: CardFacts | None = None,
+    scores: Sequence[Path] = (),
 ) -> WebPage:
-    """Write a folder that any static server serves: a page, the student as one graph from samples to logits, and onnxruntime-web.
+    """Write a folder that any static server serves: a page, the student as one graph from samples to logits, and onnxruntime-web; `README.md`: a model card.
 
     Args:
         out: a folder that is not there, or empty.
-        name: of the student, on the page; by default that of its run or file.
         kind: type of the weights, one of `TYPES`.
         runtime: the tarball of `RUNTIME`; by default npm fetches it.
         blank_penalty: as in `AcousticModel.scores`.
         reduce_range: see `write_int8`.
+        facts, scores: of the card, see `model_card`; the name is on the page, too.
 
     Raises:
         ConfigError: a model whose text is not greedy CTC, that does not stream, or whose front end cannot be in the graph.
@@ -95,9 +97,10 @@ def export_web(
     import_onnx()
     model.check_blank_penalty(blank_penalty)
     pieces, separator = _written(model)
-    graph, facts = _graph(model)
-    facts |= {
-        "name": name or name_of(model),
+    graph, for_page = _graph(model)
+    card = model_card(model, facts, scores)
+    for_page |= {
+        "name": facts.name if facts else name_of(model),
         "pieces": pieces,
         "separator": separator,
         "blank_penalty": blank_penalty,
@@ -107,17 +110,20 @@ def export_web(
     }
     with tempfile.TemporaryDirectory() as fetched, files.new_folder(out) as folder:
         tarball = runtime or _fetch(Path(fetched))
-        difference = _write_student(graph, facts, folder / "student.onnx", kind, reduce_range)
-        files.write(folder / "student.json", json.dumps(facts, ensure_ascii=False))
+        trained = trained_matrices(model, reduce_range=reduce_range)
+        int8: dict[str, Any] = {"reduce_range": reduce_range, "trained": trained}
+        difference = _write_student(graph, for_page, folder / "student.onnx", kind, int8)
+        files.write(folder / "student.json", json.dumps(for_page, ensure_ascii=False))
         for page in _PAGE:
             files.write(folder / page, resources("asrkd.export").joinpath("page", page).read_bytes())
-        files.write(folder / "README.md", _README.format(name=facts["name"], runtime=RUNTIME))
         _copy_runtime(tarball, folder)
         num_bytes = sum(path.stat().st_size for path in folder.iterdir())
+        files.write(folder / "README.md", f"{card}{_PAGE_README}")
     return WebPage(out, num_bytes, difference)
 
 
-_README = """# {name}, in the browser
+_PAGE_README = f"""
+## In the browser
 
 Serve this folder with any static server and open it, for example with
 
@@ -127,7 +133,7 @@ python -m http.server 8000 --bind 127.0.0.1
 
 at http://127.0.0.1:8000/. Browsers give the microphone to pages of https:// and localhost alone. No audio leaves the browser.
 
-`student.onnx` takes samples and holds the front end and the state; `student.json` says what the page knows of it. Runtime: {runtime}
+`student.onnx` takes samples and holds the front end and the state; `student.json` says what the page knows of it. Runtime: {RUNTIME}
 (MIT License, Copyright (c) Microsoft Corporation), unchanged but for gzip.
 """
 
@@ -203,7 +209,7 @@ def _check_written(tokenizer: Tokenizer, inventory: Inventory, pieces: Sequence[
             )
 
 
-def _write_student(graph: SamplesGraph, facts: dict[str, Any], path: Path, kind: str, reduce_range: bool) -> float:
+def _write_student(graph: SamplesGraph, facts: dict[str, Any], path: Path, kind: str, int8: dict[str, Any]) -> float:
     any_length = graph.model.chunk_frames == 1
     steps = (4, 1, 7) if any_length else (1, 1, 1)
     cases = [_chunk(graph, batch, count) for batch, count in zip((2, 1, 3), steps, strict=True)]
@@ -214,14 +220,10 @@ def _write_student(graph: SamplesGraph, facts: dict[str, Any], path: Path, kind:
     difference = write_graph(
         graph, source, cases, axes, {"asrkd": json.dumps(facts["model"], ensure_ascii=False)}, tolerance=_TOLERANCE
     )
-    if kind == "float32":
-        source.replace(path)
-        return difference
-    if kind == "float16":
-        write_float16(source, path)
-    else:
-        write_int8(source, path, reduce_range=reduce_range)
+    write_as(source, path, kind, **int8)
     source.unlink()
+    if kind == "float32":
+        return difference
     with torch.no_grad():
         expected = graph(*cases[0])[0].numpy()
     return float(np.abs(expected - run_graph(path, cases[0], graph.inputs)[0]).max())

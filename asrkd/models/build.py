@@ -26,7 +26,7 @@ class ModelConfig:
     subsampling_factor: int = setting(1, at_least=1)
     """Input frames per output frame."""
     int8: bool = False
-    """Train with the weights of LSTMs and linear layers rounded to 8 bits, for use as `int8:RUN`."""
+    """Train with the weights of LSTMs and linear layers rounded to 8 bits, for use as `int8:RUN` and in `asrkd export`."""
 
     def __post_init__(self) -> None:
         check(self, "model")

@@ -42,11 +42,15 @@ def quantized_parameters(model: nn.Module) -> list[nn.Parameter]:
     return found
 
 
-def rounded(weight: Tensor) -> Tensor:
-    """A matrix on the grid that dynamic quantization gives it."""
+def scale_of(weight: Tensor) -> float:
+    """The step of the grid that dynamic quantization gives a matrix."""
     # As torch's MinMaxObserver finds it for symmetric qint8.
-    scale = float(weight.detach().abs().max().clamp_min(torch.finfo(torch.float32).eps * 127.5) / 127.5)
-    return torch.fake_quantize_per_tensor_affine(weight.detach(), scale, 0, -128, 127)
+    return float(weight.detach().abs().max().clamp_min(torch.finfo(torch.float32).eps * 127.5) / 127.5)
+
+
+def rounded(weight: Tensor) -> Tensor:
+    """A matrix on its grid."""
+    return torch.fake_quantize_per_tensor_affine(weight.detach(), scale_of(weight), 0, -128, 127)
 
 
 @contextmanager

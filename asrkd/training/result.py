@@ -50,4 +50,5 @@ def _save(trainer: Trainer, model: nn.Module, path: Path) -> None:
         },
         # Units alone are in the inventory already, and names of states are not text.
         None if trainer.lexicon.kind == Units.kind else trainer.lexicon,
+        config.model.int8,
     ).save(path)

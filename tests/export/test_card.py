@@ -58,18 +58,21 @@ def test_a_card_has_error_rates_data_licence_and_limits(run: Path, corpus: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["onnx", "sherpa"])
-def test_exported_folders_have_the_card(kind: str, run: Path, tmp_path: Path) -> None:
-    pytest.importorskip({"onnx": "onnx", "sherpa": "sherpa_onnx"}[kind])
+@pytest.mark.parametrize("kind", ["onnx", "sherpa", "web"])
+def test_exported_folders_have_the_card(kind: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip({"onnx": "onnx", "sherpa": "sherpa_onnx", "web": "onnx"}[kind])
+    monkeypatch.setattr("asrkd.export.web._copy_runtime", lambda *_: None)
     write_scores(tmp_path, "clean", score({"u1": "a b"}, {"u1": "a b"}, {"u1": "anna"}))
     options = ["--name", "tones", "--license", "mit", "--scores", str(tmp_path)]
     printed = card(run, *options)[1]
     arguments = ["export", kind, f"checkpoint:{run}/final.pt", str(tmp_path / "out"), *options]
-    result = CliRunner().invoke(cli, [*arguments, *(["--type", "float32"] if kind == "onnx" else [])])
+    further = {"onnx": ["--type", "float32"], "sherpa": [], "web": ["--runtime", str(tmp_path / "runtime.tgz")]}
+    result = CliRunner().invoke(cli, [*arguments, *further[kind]])
     assert result.exit_code == 0, result.output
     text = (tmp_path / "out/README.md").read_text()
     assert text.startswith(printed)
-    assert {"onnx": "`stream.onnx`: 0.", "sherpa": "--zipformer2-ctc-model=model.onnx"}[kind] in text
+    own = {"onnx": "`stream.onnx`: 0.", "sherpa": "--zipformer2-ctc-model=model.onnx", "web": "python -m http.server"}
+    assert own[kind] in text
 
 
 def test_a_card_says_what_is_not_known(run: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from asrkd.export import web
 from asrkd.export.samples_graph import SamplesGraph
 from asrkd.export.web import RUNTIME, export_web
 from asrkd.models import BLSTMTeacher, LSTMStudent
+from asrkd.store.card import CardFacts
 
 pytest.importorskip("onnx")
 RATE = 16000
@@ -160,7 +161,7 @@ def test_the_page_writes_what_is_decoded(
 ) -> None:
     model = models[name, preset]
     page_folder = tmp_path / "page"
-    assert export_web(model, page_folder, runtime=runtime, kind=kind, name="The student").num_bytes < 15e6
+    assert export_web(model, page_folder, runtime=runtime, kind=kind, facts=CardFacts("The student")).num_bytes < 15e6
     rng = np.random.default_rng(0)
     loudness = np.repeat(rng.uniform(0.001, 0.3, 30), RATE // 10)
     soundfile.write(tmp_path / "speech.wav", loudness * rng.standard_normal(len(loudness)).clip(-3, 3), RATE)
