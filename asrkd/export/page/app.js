@@ -59,6 +59,7 @@ async function fromMicrophone() {
     stop = null;
     stream.getTracks().forEach((track) => track.stop());
     await context.close();
+    recorder.port.onmessage = null; // a late chunk would be read behind the end
     await working;
     await recognizer.finish();
     show();
