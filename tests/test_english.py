@@ -31,7 +31,7 @@ HABITS = {
     r"\bhears\b": "receives, detects",
     r"\banew\b": "again, re-",
     r"\bbeside\b": "next to, in addition to, under load",
-    r"\b(?<![tT]here )(is|are|was|were) no (?!(better|faster|slower|worse|longer|more|less|fewer|further|larger|smaller|one|reason)\b)\w": "is not a",
+    r"\b(?<![tT]here )(is|are|was|were) no (?!\w+er than\b)(?!(better|faster|slower|worse|longer|more|less|fewer|further|larger|smaller|one|reason)\b)\w": "is not a",
     r"\bof (\d+|two|four|eight|sixteen) bits\b": "8-bit",
     r"\b(mend|mends|mended)\b": "fix",
     r"\b[tT]hat reading .{0,40}may take\b": "timeout",

@@ -1,4 +1,4 @@
-"""Synthetic speech as further untranscribed data (data-free distillation): sentences of a recipe, spoken by voices of eSpeak NG, which the teacher labels like recordings."""
+"""Synthetic speech as further untranscribed data (data-free distillation): sentences of a recipe, spoken by synthetic voices, which the teacher labels like recordings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from asrkd.corpus.augment import utterance_rng
 from asrkd.corpus.join import write_cuts
 from asrkd_recipes.corpora import Progress
 from asrkd_recipes.demo.corpus import with_edges
-from asrkd_recipes.demo.speakers import SAMPLING_RATE, draw_speakers
+from asrkd_recipes.demo.espeak import Espeak
+from asrkd_recipes.demo.speakers import SAMPLING_RATE, Synthesizer, draw_speakers
 
 NAME = "synthetic"
 Sentence = Callable[[np.random.Generator], str]
@@ -27,6 +28,7 @@ def write_synthetic(
     speakers: int = 48,
     each: int = 20,
     seed: int = 0,
+    synthesizer: Synthesizer | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write cuts without text, `data/synthetic.jsonl.gz`, and their audio at 16 kHz.
@@ -34,12 +36,12 @@ def write_synthetic(
     Args:
         sentence: draws what is said.
         speakers, each: voices of several accents, and sentences of each.
+        synthesizer: of the voices; eSpeak NG by default.
 
     Raises:
-        ConfigError: more speakers than there are voices.
         DependencyError: the synthesizer is missing.
     """
-    voices = draw_speakers({NAME: speakers}, utterance_rng(seed, 0, "speakers"))[NAME]
+    voices = draw_speakers(synthesizer or Espeak(), {NAME: speakers}, utterance_rng(seed, 0, "speakers"))[NAME]
     cuts = []
     for voice in voices:
         for number in range(each):

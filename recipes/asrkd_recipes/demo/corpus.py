@@ -23,7 +23,8 @@ from asrkd import files
 from asrkd.corpus.augment import NoiseAugment, utterance_rng
 from asrkd.corpus.join import pink_noise, write_cuts
 from asrkd.errors import ConfigError
-from asrkd_recipes.demo.speakers import SAMPLING_RATE, Speaker, draw_speakers
+from asrkd_recipes.demo.espeak import Espeak
+from asrkd_recipes.demo.speakers import SAMPLING_RATE, Speaker, Synthesizer, draw_speakers
 from asrkd_recipes.demo.texts import BABBLE, draw_text, lexicon
 
 # Speakers and utterances of each; the accents of `labeled` are narrow.
@@ -45,6 +46,7 @@ def make_corpus(
     progress: SplitProgress | None = None,
     scale: float = 1.0,
     counts: Mapping[str, tuple[int, int]] | None = None,
+    synthesizer: Synthesizer | None = None,
 ) -> None:
     """Write the corpus; one that is already there is left as it is.
 
@@ -64,14 +66,20 @@ def make_corpus(
         progress: called with (split, utterances written, utterances of the split).
         scale: factor on the utterances of each speaker (at least one is made).
         counts: (speakers, utterances of each) by split, in place of those of `SPLITS`.
+        synthesizer: of the voices; eSpeak NG by default.
 
     Raises:
-        ConfigError: `data` holds a corpus of other settings, or the counts are of no split, below 1, or of more
-            speakers than there are voices.
+        ConfigError: `data` holds a corpus of other settings, the counts are of no split or below 1, or there are too few voices.
         DependencyError: the synthesizer is missing.
     """
     sizes = _sizes(counts or {}, scale)
-    settings = {"seed": seed, "noises": list(NOISES), "sizes": {split: list(size) for split, size in sizes.items()}}
+    synthesizer = synthesizer or Espeak()
+    settings = {
+        "seed": seed,
+        "voices": synthesizer.name,
+        "noises": list(NOISES),
+        "sizes": {split: list(size) for split, size in sizes.items()},
+    }
     marker = data / _MARKER
     if marker.exists():
         found = json.loads(marker.read_text(encoding="utf-8"))
@@ -81,6 +89,7 @@ def make_corpus(
             )
         return
     groups = draw_speakers(
+        synthesizer,
         {split: size[0] for split, size in sizes.items()} | {"noise-train": _BABBLERS, "noise-test": _BABBLERS},
         utterance_rng(seed, 0, "speakers"),
         narrow="labeled",

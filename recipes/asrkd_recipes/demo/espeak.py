@@ -17,6 +17,21 @@ from numpy.typing import NDArray
 
 from asrkd.errors import ConfigError, DependencyError
 
+ACCENTS = (
+    "en-us",
+    "en-us-nyc",
+    "en",
+    "en-gb-scotland",
+    "en-gb-x-rp",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-029",
+)
+_VARIANTS = (
+    *("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8"),
+    *("Alicia", "Andrea", "Andy", "Annie", "Denis", "Marco", "Michael", "anika", "grandma", "grandpa", "linda"),
+    *("rob", "steph", "travis", "victor"),
+)
 # Constants of speak_lib.h.
 _SYNCHRONOUS = 2  # samples go to the callback, and espeak_Synth returns when the text is spoken
 _DONT_EXIT = 0x8000  # report missing data instead of ending the process
@@ -27,6 +42,19 @@ _LIMITS = {"rate": (80, 450), "pitch": (0, 99), "pitch_range": (0, 99), "word_ga
 _SEED = 1
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 _LOCK = threading.Lock()
+
+
+class Espeak:
+    """The voices of eSpeak NG, a `Synthesizer`: accents of English, each with its variants."""
+
+    name = "espeak"
+    voices = {accent: [f"{accent}+{variant}" for variant in _VARIANTS] for accent in ACCENTS}
+
+    def speak(
+        self, text: str, voice: str, *, rate: int, pitch: int, pitch_range: int
+    ) -> tuple[NDArray[np.float32], int]:
+        samples, native = synthesize(text, voice, rate=rate, pitch=pitch, pitch_range=pitch_range)
+        return samples.astype(np.float32) / 32768.0, native
 
 
 def _open() -> tuple[Any, bytes]:

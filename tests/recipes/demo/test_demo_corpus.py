@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from asrkd.corpus.cuts import open_cuts
 from asrkd.corpus.lexicon import Lexicon
 from asrkd.errors import ConfigError
 from asrkd_recipes.demo.corpus import NOISES, make_corpus, reverberate
-from asrkd_recipes.demo.speakers import ACCENTS, SAMPLING_RATE, draw_speakers
+from asrkd_recipes.demo.espeak import ACCENTS, Espeak
+from asrkd_recipes.demo.speakers import SAMPLING_RATE, draw_speakers
 from asrkd_recipes.demo.texts import draw_text, lexicon
 
 SPLITS = ("labeled", "unlabeled", "transcribed", "dev", "test_clean", "test_noisy")
@@ -184,7 +186,7 @@ def test_every_word_is_said() -> None:
 
 @given(st.integers(0, 2**32))
 def test_no_voice_is_drawn_twice(seed: int) -> None:
-    groups = draw_speakers({"labeled": 3, "a": 30, "b": 20}, np.random.default_rng(seed), narrow="labeled")
+    groups = draw_speakers(Espeak(), {"labeled": 3, "a": 30, "b": 20}, np.random.default_rng(seed), narrow="labeled")
     voices = [speaker.voice for own in groups.values() for speaker in own]
     assert len(voices) == len(set(voices)) == 53
     assert {voice.split("+")[0] for voice in voices[:3]} == {ACCENTS[0]}
@@ -192,9 +194,38 @@ def test_no_voice_is_drawn_twice(seed: int) -> None:
     assert all(0.9 <= speaker.tract <= 1.1 for own in groups.values() for speaker in own)
 
 
-def test_more_speakers_than_voices() -> None:
-    with pytest.raises(ConfigError, match="9999"):
-        draw_speakers({"labeled": 1, "a": 9999}, np.random.default_rng(0), narrow="labeled")
+class FewVoices:
+    """As many as some models have, which never speak here."""
+
+    name = "few"
+
+    def __init__(self, *counts: int) -> None:
+        self.voices = {f"accent{n}": [f"{n}-{i}" for i in range(count)] for n, count in enumerate(counts)}
+
+    def speak(self, text: str, voice: str, *, rate: int, pitch: int, pitch_range: int) -> tuple[np.ndarray, int]:
+        raise AssertionError
+
+
+@given(
+    st.lists(st.integers(1, 20), min_size=1, max_size=3),
+    st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_groups_share_no_voice_however_few_there_are(available: list[int], sizes: list[int], narrow: bool) -> None:
+    counts = {f"group{n}": size for n, size in enumerate(sizes)}
+    draw = partial(draw_speakers, FewVoices(*available), counts, np.random.default_rng(0))
+    if len(counts) > sum(available):
+        with pytest.raises(ConfigError, match=f"few has {sum(available)} voices of English, but the demo needs"):
+            draw()
+        return
+    groups = draw(narrow="group0") if narrow else draw()
+    assert {group: len(own) for group, own in groups.items()} == counts
+    voices = [{speaker.voice for speaker in own} for own in groups.values()]
+    assert sum(map(len, voices)) == len(set().union(*voices)) <= sum(available)
+    if narrow:
+        assert {speaker.voice.split("-")[0] for speaker in groups["group0"]} == {"0"}
+    if sum(sizes) <= sum(available) and not narrow:
+        assert sum(map(len, voices)) == sum(sizes)
 
 
 def test_reverberation_is_causal_and_keeps_the_direct_sound() -> None:
