@@ -1,6 +1,6 @@
 """Speech that segmentation keeps, its speed, its memory and its restarts, on long recordings with known speech.
 
-    python tools/benchmarks/segmenting.py CORPORA [--part test] [--minutes 10] [--recordings 10] [--levels 20 5] [--hours 0.1667 10] [--formats flac] [--kills 5] [KEY=VALUE ...]
+    python tools/benchmarks/segmenting.py CORPORA [--part test] [--noise NAME ...] [--seed 0] [--minutes 10] [--recordings 10] [--levels 20 5] [--hours 0.1667 10] [--formats flac] [--kills 5] [KEY=VALUE ...]
 
 CORPORA holds `speechocean762`, `picovoice-coffee` and `noise` (`utts.tsv` with id, path, speaker; the part by `split.tsv` or by the column `part`).
 Sentences of the part's speakers are joined to long recordings, every other one at 44.1 kHz, with something between them: pauses of 0.3 to 0.8 s, or 1 to 20 s of silence, of noise, or of
@@ -71,9 +71,13 @@ def sentences(corpora: Path, part: str) -> list[Path]:
     return found + [coffee / row["path"] for row in rows(coffee / "utts.tsv") if row["part"] in wanted]
 
 
-def noises(corpora: Path, part: str) -> list[Audio]:
+def noises(corpora: Path, part: str, names: list[str]) -> list[Audio]:
+    """Those of the names, or of the part."""
     files = sorted((corpora / "noise/audio").glob("*.flac"))
-    chosen = [file for file in files if (file.stem in TEST_NOISE) == (part == "test") and "rir" not in file.stem]
+    of_part = {file.stem for file in files if (file.stem in TEST_NOISE) == (part == "test") and "rir" not in file.stem}
+    chosen = [file for file in files if file.stem in (names or of_part)]
+    if not {*names} <= {file.stem for file in chosen}:
+        sys.exit(f"--noise {' '.join(names)}: there are {', '.join(file.stem for file in files)}")
     return [read(file) for file in chosen]
 
 
@@ -307,6 +311,8 @@ def main() -> None:
     parser.add_argument("corpora", type=Path)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of the segmentation, e.g. pad=0.1")
     parser.add_argument("--part", choices=["test", "train"], default="test")
+    parser.add_argument("--noise", nargs="+", default=[], help="of these files of CORPORA/noise alone")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--recordings", type=int, default=10)
     parser.add_argument("--levels", type=int, nargs="*", default=[20, 5], help="none: memory alone")
@@ -317,12 +323,14 @@ def main() -> None:
     options = parser.parse_args()
     settings = {key: float(value) for key, _, value in (one.partition("=") for one in options.settings)}
     torch.set_num_threads(1)
-    speech, noise = sentences(options.corpora, options.part), noises(options.corpora, options.part)
+    speech, noise = sentences(options.corpora, options.part), noises(options.corpora, options.part, options.noise)
     for below in options.levels:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "recordings"
             folder.mkdir()
-            truth = make(folder, speech, noise, options.minutes * 60, options.recordings, below, seed=below)
+            truth = make(
+                folder, speech, noise, options.minutes * 60, options.recordings, below, seed=options.seed + below
+            )
             hours = sum(map(len, truth.values())) / 360000
 
             def reading(folder: Path = folder) -> None:
