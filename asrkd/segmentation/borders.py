@@ -16,7 +16,7 @@ Steps = list[tuple[int, int]]
 # Quiet is what is at most this much above the noise floor, and at least this much below the loudest of the stretch of speech.
 _ABOVE_FLOOR_DB, _BELOW_SPEECH_DB = 5.0, 16.0
 _LOWEST_FLOOR_DB = -70.0
-# Noise that is not steady is louder than that. So what is further below the speech is quiet, too, where it is no louder than 95 %
+# Noise that is not steady is louder than that. So what is further below the speech is quiet, too, where it is at most as loud as 95 %
 # of what lies this far and further from speech around. Where it is quiet between stretches, faint sounds remain speech.
 _FAR_BELOW_SPEECH_DB = 22.0
 _NOISE_SHARE = 95

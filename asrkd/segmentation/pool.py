@@ -17,8 +17,8 @@ from asrkd.corpus.cut_json import CutJson
 from asrkd.errors import AsrkdError
 
 Result = TypeVar("Result")
-# Cuts that are handed to each process before the first of them is done.
-_AHEAD = 4
+# Cuts for each process that are begun before the first of all is done: while that is an hour long, the others work on.
+_AHEAD = 16
 
 
 def each_in_order(work: Callable[[CutJson], Result], cuts: Iterable[CutJson], workers: int) -> Iterator[Result]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from asrkd.segmentation.silero import SAMPLING_RATE
 MANIFESTS = (".jsonl", ".jsonl.gz")
 # Of the file of an unfinished run.
 _LAYOUT = 2
+# It is on the disk after this long: for each of a million short cuts that would take longer than finding their segments.
+_SYNC_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -171,9 +174,12 @@ def segment_corpus(
                     f"{str(corpus)!r} has the cut {found!r} where {str(unfinished)!r} has {one.cut['id']!r}; the corpus has changed since the run "
                     "began: delete the unfinished file"
                 )
-        seconds = 0.0
+        seconds, synced = 0.0, time.monotonic()
         for number, one in enumerate(each_in_order(partial(segment_cut, settings=settings), todo, workers), 1):
             _append(journal, vars(one))
+            if time.monotonic() - synced >= _SYNC_SECONDS:
+                os.fsync(journal.fileno())
+                synced = time.monotonic()
             seconds += one.seconds
             if progress:
                 progress(number, seconds)
@@ -253,7 +259,6 @@ def _write_report(
 def _append(journal: IO[bytes], line: dict[str, Any]) -> None:
     journal.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
     journal.flush()
-    os.fsync(journal.fileno())
 
 
 def _cut_torn_line(unfinished: Path) -> bool:
