@@ -22,8 +22,6 @@ from asrkd_recipes.study.stores import Stores
 
 _log = logging.getLogger(__name__)
 
-SETS = ("labeled", "dev", "transcribed")
-
 
 class Alignment:
     """Aligns the sets of a study.
@@ -47,7 +45,7 @@ class Alignment:
         if not make_topology(self.config.topology).needs_alignment:
             return
         aligner = self.stores.root("labeled-aligner.npz")
-        for name in SETS:
+        for name in self.stores.transcribed_sets:
             if name == "dev" and not aligner.exists() and not self._done(name, 0):
                 raise ConfigError(
                     f"{str(aligner)!r} does not exist, so dev cannot be aligned as the labeled set was; remove the aligned labeled set "
@@ -71,7 +69,7 @@ class Alignment:
                 break
             taken = number
             if number < self.config.align_rounds:
-                for name in SETS:
+                for name in self.stores.transcribed_sets:
                     self._align(name, number + 1, model=f"checkpoint:{run}", leave_early=True)
         why = why or f"each of the {taken} rounds was better on dev than the one before"
         content = {"taken": taken, "why": why, "dev_wer": rates}

@@ -209,6 +209,8 @@ class StudyConfig:
     """Align the sets again up to N times, for `hmm`, by a teacher trained on the labels of the round before; a round that does not lower the word error rate on dev is the last and is not taken (`align-rounds.json` next to the stores says which was)."""
     untranscribed: list[str] = setting(list)
     """Further corpora of untranscribed speech, as `asrkd label plan` takes them, e.g. what `asrkd segment` wrote: labeled with the set `unlabeled`."""
+    upper: bool = True
+    """Whether the untranscribed set has transcripts for comparison (`transcribed`), from which a student is trained as an upper bound."""
     tests: dict[str, str] = setting(dict)
     """Test sets, by name: files of `data` without their suffix."""
     targets: str = setting("posteriors", one_of=TARGETS)
@@ -250,6 +252,11 @@ class StudyConfig:
         """The spec of what spells transcripts."""
         return self.lexicon or str(Path(self.data) / "lexicon.txt")
 
+    @property
+    def students(self) -> tuple[str, ...]:
+        """Those of `STUDENTS` that this study trains."""
+        return tuple(name for name in STUDENTS if self.upper or name != "upper")
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if not self.student.steps:
             yield "student.steps", "is 0, but a student has to be trained; give its updates"
@@ -275,6 +282,8 @@ class StudyConfig:
                     f"variants.{name}",
                     f"cannot be a folder next to those of {', '.join(STUDENTS)}; give another name of letters, digits, . _ and -",
                 )
+            if variant.of not in self.students:
+                yield f"variants.{name}.of", "is 'upper', but this study has no upper bound (upper: false)"
             for key in ("labeled", "upper"):
                 if getattr(variant, key) not in (*STUDENTS, *self.variants):
                     yield f"variants.{name}.{key}", f"must be a student of this study, not {getattr(variant, key)!r}"

@@ -17,7 +17,9 @@ VARIANTS = "variants.json"
 RESULT = "result.json"
 # The error rate on dev, until there is a result.
 DEV = "dev.json"
-SYSTEMS = ("teacher", "labeled", "distilled", "upper")
+# Of every study; the upper bound only where the untranscribed set has transcripts.
+SYSTEMS = ("teacher", "labeled", "distilled")
+UPPER = "upper"
 BySpeaker = Mapping[str, Sequence[Errors]]
 
 
@@ -81,18 +83,21 @@ class SystemResult:
 
 
 def read_results(works: Sequence[Path]) -> dict[str, SystemResult]:
-    """Results of the systems that every work folder (one a seed) has decoded; `first` where teachers have generations.
+    """Results of the systems that every work folder (one a seed) has decoded; `first` where teachers have generations, `upper` where all have it.
 
     Raises:
         ConfigError: no folder, or one without results.
     """
     if not works:
         raise ConfigError("no work folder is given, so there are no results to read")
-    results = {}
-    generations = all(_content(work, f"first/{RESULT}") is not None for work in works)
-    for system in ("first", *SYSTEMS) if generations else SYSTEMS:
-        results[system] = read_system(works, system)
-    return results
+    optional = {name: with_system(works, name) == list(works) for name in ("first", UPPER)}
+    systems = (*(["first"] if optional["first"] else []), *SYSTEMS, *([UPPER] if optional[UPPER] else []))
+    return {system: read_system(works, system) for system in systems}
+
+
+def with_system(works: Sequence[Path], system: str) -> list[Path]:
+    """The runs that have decoded a system."""
+    return [work for work in works if _content(work, f"{system}/{RESULT}") is not None]
 
 
 def read_system(works: Sequence[Path], system: str) -> SystemResult:
@@ -143,8 +148,8 @@ def by_search(results: Mapping[str, SystemResult]) -> dict[str, dict[str, System
 
 
 def is_decoded(work: Path) -> bool:
-    """Whether there are results of all systems, up to the upper bound's."""
-    return all(_content(work, f"{system}/{RESULT}") is not None for system in SYSTEMS)
+    """Whether there are results of the teacher and of the students that every study has."""
+    return all(with_system([work], system) for system in SYSTEMS)
 
 
 def _content(work: Path, name: str) -> Any | None:

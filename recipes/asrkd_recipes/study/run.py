@@ -19,7 +19,7 @@ from asrkd.training.config import TrainConfig
 from asrkd.training.schedule import PhaseConfig
 from asrkd.training.sources import SourceConfig
 from asrkd_recipes.study.align import Alignment
-from asrkd_recipes.study.config import STUDENTS, StudyConfig, SystemConfig, VariantConfig
+from asrkd_recipes.study.config import StudyConfig, SystemConfig, VariantConfig
 from asrkd_recipes.study.decode import decode_system, rate_on_dev
 from asrkd_recipes.study.jobs import StageProgress, train_all
 from asrkd_recipes.study.results import write_sequence, write_variants
@@ -79,7 +79,7 @@ class Study:
         if self.config.teacher.steps:
             jobs = {f"teacher-{n}": self._teacher_config(n) for n in range(1, self.config.teachers + 1)}
         if self.workers > 1:
-            jobs |= self._student_configs("labeled", "upper")
+            jobs |= self._student_configs(*self._without_teacher)
         train_all(jobs, self.workers, self.progress)
 
     def label(self) -> None:
@@ -107,11 +107,16 @@ class Study:
 
         A teacher that is not better on dev than the first is told before the second is trained.
         """
-        first = ("labeled", "upper") if self.workers > 1 else ("labeled",)
+        first = self._without_teacher if self.workers > 1 else ("labeled",)
         train_all(self._student_configs(*first), self.workers, self.progress)
         self._compare_on_dev()
-        train_all(self._student_configs(*STUDENTS), self.workers, self.progress)
+        train_all(self._student_configs(*self.config.students), self.workers, self.progress)
         self._train_variants()
+
+    @property
+    def _without_teacher(self) -> tuple[str, ...]:
+        """The students that need none."""
+        return tuple(name for name in self.config.students if name != "distilled")
 
     def _compare_on_dev(self) -> None:
         specs = {"teacher": self.teacher_spec, "labeled": f"checkpoint:{self.run_folder('labeled')}"}
@@ -127,7 +132,7 @@ class Study:
         """Further students: those that others learn from first, which then label the untranscribed set."""
         teachers = [folder.name for n in range(1, self.last_generation + 1) for folder in self._teacher_runs(n)]
         processes = {name: given.processes for name, given in self.config.variants.items()}
-        for names in waves(self.config.variants, [*teachers, *STUDENTS]):
+        for names in waves(self.config.variants, [*teachers, *self.config.students]):
             for name in names:
                 if has_own_store(self.config.variants[name]):
                     self._fill_for(self.config.variants[name])
@@ -170,7 +175,9 @@ class Study:
 
     def decode(self) -> None:
         """Decode and score every system on every test set."""
-        systems = {name: (f"checkpoint:{self.run_folder(name)}", [self.run_folder(name)]) for name in STUDENTS}
+        systems = {
+            name: (f"checkpoint:{self.run_folder(name)}", [self.run_folder(name)]) for name in self.config.students
+        }
         systems["teacher"] = (self.teacher_spec, self._teacher_runs(self.last_generation))
         if self.last_generation > 1:
             systems["first"] = (self._spec(1), self._teacher_runs(1))

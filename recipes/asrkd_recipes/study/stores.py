@@ -63,10 +63,15 @@ class Stores:
         teacher, student = (front_end_from_dict(one.front_end) for one in (self.config.teacher, self.config.student))
         return teacher.frame_law() != student.frame_law()
 
+    @property
+    def transcribed_sets(self) -> tuple[str, ...]:
+        """Names of the sets with transcripts that systems are trained on."""
+        return ("labeled", "dev", *(("transcribed",) if self.config.upper else ()))
+
     def pack(self) -> None:
         """Stores of the transcribed sets: labeled, dev, and the upper bound's, which students alone read."""
         own = self.of_students
-        for name in ("labeled", "dev", "transcribed", *(("labeled-student", "dev-student") if own else ())):
+        for name in (*self.transcribed_sets, *(("labeled-student", "dev-student") if own else ())):
             of_student = name == "transcribed" or name.endswith("-student")
             system = self.config.student if own and of_student else self.config.teacher
             cuts = str(self.data / f"{name.removesuffix('-student')}.jsonl.gz")

@@ -10,6 +10,7 @@ from asrkd.evaluation.wer import Errors, bootstrap, bootstrap_difference
 from asrkd.report.tables import markdown_table
 from asrkd_recipes.study.results import (
     SEQUENCE,
+    UPPER,
     VARIANTS,
     BySpeaker,
     SystemResult,
@@ -17,6 +18,7 @@ from asrkd_recipes.study.results import (
     read_notes,
     read_results,
     read_system,
+    with_system,
     with_variants,
 )
 
@@ -26,7 +28,7 @@ NAMES = {
     "teacher": "teacher",
     "labeled": "student, labeled only",
     "distilled": "student, distilled",
-    "upper": "student, all transcripts (upper bound)",
+    UPPER: "student, all transcripts (upper bound)",
 }
 
 
@@ -49,15 +51,15 @@ def variant_table(works: Sequence[Path], search: str = "") -> tuple[list[str], l
     Args:
         search: the way of decoding, of several.
     """
-    having = with_variants(works)
-    if not having:
+    own = with_variants(works)
+    if not own:
         return None
     columns = ["student", "runs", "WER dev %"]
-    for test in _read(having, "distilled", search).tests:
+    for test in _read(own, "distilled", search).tests:
         columns += [f"WER {test} %", "difference to distilled, points [95 %]"]
         columns += ["relative to labeled only, % [95 %]", "gap recovered, %"]
-    rows = [_variant_row(name, having, search) for name in ("labeled", "distilled", "upper")]
-    return columns, [*rows, *(_variant_row(name, own, search) for name, own in _variants(having).items())]
+    systems = {name: with_system(own, name) for name in ("labeled", "distilled", UPPER)} | _variants(own)
+    return columns, [_variant_row(name, runs, search) for name, runs in systems.items() if runs]
 
 
 def _read(works: Sequence[Path], name: str, search: str) -> SystemResult:
@@ -67,16 +69,17 @@ def _read(works: Sequence[Path], name: str, search: str) -> SystemResult:
 
 def _variant_row(name: str, works: Sequence[Path], search: str) -> list[str]:
     notes = (read_notes(works, VARIANTS) or [{}])[0].get("beside", {})
-    names = ("distilled", *notes.get(name, ("labeled", "upper")))
+    names = ("distilled", *notes.get(name, ("labeled", UPPER)))
     result = _read(works, name, search)
-    distilled, labeled, upper = (_read(works, reference, search) for reference in names)
+    distilled, labeled = (_read(works, reference, search) for reference in names[:2])
+    upper = _read(works, names[2], search) if with_system(works, names[2]) == works else None
     cells = [NAMES.get(name, name), str(len(works)), _spread(result.dev)]
     for test, counts in result.tests.items():
         difference, _ = bootstrap_difference(counts, distilled.tests[test])
         _, relative = bootstrap_difference(counts, labeled.tests[test])
         cells += [percent(rate(counts)), "-" if name == names[0] else _interval(difference)]
         cells += ["-" if name == names[1] else _interval(relative)]
-        cells += ["-" if name in names[1:] else _recovered(counts, labeled.tests[test], upper.tests[test])]
+        cells += ["-" if name in names[1:] else _recovered(counts, labeled.tests[test], upper and upper.tests[test])]
     return cells
 
 
@@ -208,7 +211,8 @@ def comparison_table(results: Mapping[str, SystemResult]) -> tuple[list[str], li
     columns = ["test", "difference, points [95 %]", "relative, % [95 %]", "gap to the upper bound recovered, %"]
     rows = []
     for test in results["teacher"].tests:
-        labeled, distilled, upper = (results[name].tests[test] for name in ("labeled", "distilled", "upper"))
+        labeled, distilled = (results[name].tests[test] for name in ("labeled", "distilled"))
+        upper = results[UPPER].tests[test] if UPPER in results else None
         difference, relative = bootstrap_difference(distilled, labeled)
         rows.append([test, _interval(difference), _interval(relative), _recovered(distilled, labeled, upper)])
     return columns, rows
@@ -226,8 +230,10 @@ def group_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[li
     return (["test", "speakers", *results, "distilled to labeled, relative, % [95 %]"], rows) if rows else None
 
 
-def _recovered(system: BySpeaker, labeled: BySpeaker, upper: BySpeaker) -> str:
+def _recovered(system: BySpeaker, labeled: BySpeaker, upper: BySpeaker | None) -> str:
     """How much of the way from labeled only to the upper bound a system goes, in percent."""
+    if upper is None:
+        return "-"
     gap = rate(labeled) - rate(upper)
     return f"{100 * (rate(labeled) - rate(system)) / gap:.0f}" if gap > 0 else "nan"
 
@@ -278,6 +284,10 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
         parts.append(f"## Topology `{topology}`, {len(folders)} {'run' if len(folders) == 1 else 'runs'}\n")
         if warning := teacher_warning(results["teacher"].dev, results["labeled"].dev):
             parts.append(f"Warning: {warning}.\n")
+        if (bounded := with_system(folders, UPPER)) and UPPER not in results:
+            parts.append(
+                f"The student of all transcripts is there for {len(bounded)} of the runs alone, so it is left out of what pools all.\n"
+            )
         for search, own in by_search(results).items():
             if search:
                 parts.append(f"### {search}\n")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from asrkd.cli.recipe import recipe_command
 from asrkd.errors import ConfigError
-from asrkd_recipes.study.results import SYSTEMS, read_results, record, write_variants
+from asrkd_recipes.study.results import SYSTEMS, UPPER, read_results, record, write_variants
 from asrkd_recipes.study.tables import (
     comparison_table,
     results_markdown,
@@ -25,7 +25,7 @@ FOLDS = {"anna": (20, 40, 30, 20), "ben": (10, 20, 12, 10)}
 
 
 def write_results(work: Path, speaker: str, errors: tuple[int, ...]) -> None:
-    for system, wrong in zip(SYSTEMS, errors, strict=True):
+    for system, wrong in zip((*SYSTEMS, UPPER), errors, strict=True):
         folder = work / "results" / system
         folder.mkdir(parents=True)
         content = {
@@ -67,9 +67,32 @@ def test_runs_with_other_speakers_are_pooled(folds: list[Path]) -> None:
 
 
 def test_a_run_that_is_not_decoded_is_refused(folds: list[Path]) -> None:
-    (folds[1] / "results/upper/result.json").unlink()
-    with pytest.raises(ConfigError, match=r"upper/result.json' does not exist; run the study to its stage 'decode'"):
+    (folds[1] / "results/distilled/result.json").unlink()
+    with pytest.raises(
+        ConfigError, match=r"distilled/result.json' does not exist; run the study to its stage 'decode'"
+    ):
         read_results(folds)
+
+
+def test_without_a_student_of_all_transcripts(folds: list[Path]) -> None:
+    for fold in folds:
+        write_variants(fold, {"warm": 0}, 5, {"warm": ("labeled", UPPER)})
+        shutil.copytree(fold / "results/distilled", fold / "results/warm")
+    shutil.rmtree(folds[1] / "results" / UPPER)
+    results = read_results(folds)
+    assert list(results) == list(SYSTEMS)
+    ((_, difference, _, recovered),) = comparison_table(results)[1]
+    assert difference.split()[0] == "-9.0" and recovered == "-"
+    columns, rows = variant_table(folds) or ([], [])
+    assert [row[:2] for row in rows] == [
+        ["student, labeled only", "2"],
+        ["student, distilled", "2"],
+        ["student, all transcripts (upper bound)", "1"],
+        ["warm", "2"],
+    ]
+    assert [row[-1] for row in rows] == ["-", "-", "-", "-"]
+    assert "for 1 of the runs alone" in results_markdown("study", {"ctc": folds})
+    assert "upper bound)" not in results_markdown("study", {"ctc": folds[1:]})
 
 
 def recipe(here: Path) -> click.Command:

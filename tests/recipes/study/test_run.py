@@ -421,6 +421,20 @@ def test_a_shared_teacher_and_several_ways_of_decoding(data: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_a_study_whose_untranscribed_set_has_no_transcripts(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data/transcribed.jsonl.gz").unlink()
+    with pytest.raises(ConfigError, match="^variants.more.of: is 'upper', but this study has no upper bound"):
+        study(tmp_path / "data", tmp_path / "work", upper=False, variants={"more": {"of": "upper"}})
+    own = study(tmp_path / "data", tmp_path / "work", upper=False, variants={"warm": {}})
+    own.run()
+    assert sorted(run.name for run in (own.work / "runs").iterdir()) == ["distilled", "labeled", "teacher-1", "warm"]
+    page = results_markdown("study", {"hmm": [own.work]})
+    assert "student, distilled" in page and "all transcripts" not in page
+    assert write_report(own.config, tmp_path / "report.html").exists()
+
+
+@pytest.mark.slow
 def test_a_teacher_that_is_there(trained: Path, data: Path, tmp_path: Path) -> None:
     """It is taken as it is, or is where the training of another begins."""
     run = trained / "runs/teacher-1"
