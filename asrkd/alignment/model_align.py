@@ -85,10 +85,10 @@ class ModelAligner:
         Args:
             check: called before the copy becomes a store.
         """
-        total, done = self.store.num_rows(), 0
+        total, done, seconds = self.store.num_rows(), 0, 0.0
 
         def fill(unit: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-            nonlocal done
+            nonlocal done, seconds
             columns: dict[str, dict[str, Any]] = {}
             left_out: dict[str, str] = {}
             for place in self.speech.places(unit):
@@ -98,9 +98,9 @@ class ModelAligner:
                 except CorpusError as error:
                     self.summary.too_fast += isinstance(error, TooFewFrames)
                     left_out[self.speech.id(place)] = str(error)
-                done += 1
+                done, seconds = done + 1, seconds + self.speech.seconds(place)
                 if progress:
-                    progress(done, total)
+                    progress("align", done, total, seconds)
             self.left_out.add(left_out)
             return columns, left_out
 

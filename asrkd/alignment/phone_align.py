@@ -51,7 +51,7 @@ class PhoneAligner:
         self.summary = Summary(0.01, STATES)
         self.left_out = LeftOut()
 
-    def train(self, progress: Callable[[int, int], None] | None = None, *, hours: float = TRAIN_HOURS) -> PhoneModel:
+    def train(self, progress: UtteranceProgress | None = None, *, hours: float = TRAIN_HOURS) -> PhoneModel:
         """A flat start on at most `hours` hours.
 
         Raises:
@@ -66,7 +66,8 @@ class PhoneAligner:
                 continue
             graphs.append(graph)
             utterances.append(spoken.cepstra)
-        return flat_start(utterances, graphs, self.phones, self.speech.sampling_rate, progress=progress)
+        show = (lambda done, total: progress("flat start", done, total, None)) if progress else None
+        return flat_start(utterances, graphs, self.phones, self.speech.sampling_rate, progress=show)
 
     def usual(self, model: PhoneModel) -> tuple[float, float]:
         """Median and robust deviation of the score among this store's utterances, for a model that was made from others.
@@ -107,19 +108,21 @@ class PhoneAligner:
         self.summary.usual, self.summary.made_from = model.usual, None if from_here else model.usual
         if not from_here:
             self.summary.usual = self.usual(model)
-        units, done = len(self.store.units()), 0
+        total, done, seconds = self.store.num_rows(), 0, 0.0
 
         def fill(unit: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-            nonlocal done
+            nonlocal done, seconds
             columns: dict[str, dict[str, Any]] = {}
             left_out: dict[str, str] = {}
-            for group in self._groups(self.speech.places(unit), left_out, model):
+            places = self.speech.places(unit)
+            for group in self._groups(places, left_out, model):
                 for key, labels in self._aligned(group, left_out, model):
                     columns[key] = {"alignment": labels}
             self.left_out.add(left_out)
-            done += 1
+            done += len(places)
+            seconds += sum(row["duration"] for row in self.store.unit_rows(unit, ["duration"]))
             if progress:
-                progress(done, units)
+                progress("align", done, total, seconds)
             return columns, left_out
 
         rewrite(self.store, out, fill, check=check)

@@ -119,6 +119,10 @@ class Speech:
         """Of the utterance at a place."""
         return str(self._rows.facts(place)["id"])
 
+    def seconds(self, place: Place) -> float:
+        """Length of the utterance at a place."""
+        return int(self._rows.facts(place)["num_samples"]) / self.sampling_rate
+
     def all(self) -> Iterator[Place]:
         """Every place, in order."""
         for unit in self.store.walk():

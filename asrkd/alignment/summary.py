@@ -19,8 +19,8 @@ EXAMPLES = 3
 LONGEST = 50
 # An utterance that fits its transcript worse than the median by more than this many deviations says something else.
 ODDITY = 10.0
-# Called with the utterances that are done, and all.
-UtteranceProgress = Callable[[int, int], None]
+# Called with what is done ("flat start", in rounds, or "align", in utterances), how much of it so far and in all, and seconds of audio so far, if that is counted.
+UtteranceProgress = Callable[[str, int, int, float | None], None]
 # Above these shares of phones as short as can be, of odd utterances, of utterances too short for their transcripts, and of frames that are
 # silence, a set looks misaligned; below this share of quiet beginnings that are labeled so, too.
 _SQUEEZED, _ODD, _FAST, _SILENT, _QUIET_FOUND = 0.35, 0.05, 0.01, 0.95, 0.8

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from asrkd.acoustic import AcousticModel, load_model
 from asrkd.cli import options
+from asrkd.cli.progress import ProgressBar
 from asrkd.corpus.audio import read_audio
 from asrkd.corpus.cut_json import to_cut
 from asrkd.corpus.cuts import iterate_json
@@ -98,14 +99,16 @@ def onnx_command(
     the state, where the model streams. Each graph is run and compared with the model. README.md is a model card.
     """
     acoustic_model = load_model(model)
-    written, missing = export_onnx(
-        acoustic_model,
-        out,
-        types=types,
-        reduce_range=reduce_range,
-        facts=_facts(acoustic_model, name, license_id, facts),
-        scores=scores,
-    )
+    with ProgressBar() as progress:
+        progress.show("write and compare the graphs", 0, None)
+        written, missing = export_onnx(
+            acoustic_model,
+            out,
+            types=types,
+            reduce_range=reduce_range,
+            facts=_facts(acoustic_model, name, license_id, facts),
+            scores=scores,
+        )
     for one in written:
         click.echo(
             f"{one.name:<22} {one.num_bytes / 1e6:8.2f} MB  {one.rtfx:8,.0f} x real time on one thread  logits within {one.difference:.2g}"
@@ -169,17 +172,19 @@ def sherpa_command(
             insertion_penalty=insertion_penalty,
             leave_early=leave_early,
         )
-    written = export_sherpa(
-        acoustic_model,
-        out,
-        graph=graph,
-        acoustic_scale=acoustic_scale,
-        blank_penalty=blank_penalty,
-        reduce_range=reduce_range,
-        facts=_facts(acoustic_model, name, license_id, facts),
-        scores=scores,
-        utterances=_utterances(cuts, acoustic_model, num_check) if cuts else (),
-    )
+    with ProgressBar() as progress:
+        progress.show("write and compare the graphs", 0, None)
+        written = export_sherpa(
+            acoustic_model,
+            out,
+            graph=graph,
+            acoustic_scale=acoustic_scale,
+            blank_penalty=blank_penalty,
+            reduce_range=reduce_range,
+            facts=_facts(acoustic_model, name, license_id, facts),
+            scores=scores,
+            utterances=_utterances(cuts, acoustic_model, num_check, progress) if cuts else (),
+        )
     for file, size in written.sizes.items():
         speed = f"  {written.rtfx[file]:8,.0f} x real time on one thread" if file in written.rtfx else ""
         click.echo(f"{file:<20} {size / 1e6:8.2f} MB{speed}")
@@ -224,16 +229,18 @@ def web_command(
       asrkd export web exp/student OUT && python -m http.server -d OUT
     """
     acoustic_model = load_model(model)
-    page = export_web(
-        acoustic_model,
-        out,
-        kind=kind,
-        runtime=runtime,
-        blank_penalty=blank_penalty,
-        reduce_range=reduce_range,
-        facts=_facts(acoustic_model, name, license_id, facts),
-        scores=scores,
-    )
+    with ProgressBar() as progress:
+        progress.show("write and compare the graph", 0, None)
+        page = export_web(
+            acoustic_model,
+            out,
+            kind=kind,
+            runtime=runtime,
+            blank_penalty=blank_penalty,
+            reduce_range=reduce_range,
+            facts=_facts(acoustic_model, name, license_id, facts),
+            scores=scores,
+        )
     click.echo(
         f"{page.num_bytes / 1e6:.2f} MB to load, logits within {page.difference:.2g}; python -m http.server -d {out}"
     )
@@ -256,11 +263,17 @@ def model_card_command(run: Path, name: str, scores: tuple[Path, ...], license_i
     click.echo(model_card(model, _facts(model, name, license_id, facts), scores), nl=False)
 
 
-def _utterances(cuts: str, model: AcousticModel, count: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    for cut in itertools.islice(iterate_json(cuts), count):
+def _utterances(
+    cuts: str, model: AcousticModel, count: int, progress: ProgressBar
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Ids and samples; the next is asked for when one has been decoded."""
+    chosen, seconds = list(itertools.islice(iterate_json(cuts), count)), 0.0
+    for done, cut in enumerate(chosen, 1):
         if "unreadable" in cut:
             raise CorpusError(cut["unreadable"])
         yield cut["id"], read_audio(to_cut(cut), model.front_end.sampling_rate)
+        seconds += cut["duration"]
+        progress.show("decode in sherpa-onnx", done, len(chosen), seconds=seconds)
 
 
 def _said(name: str, found: Comparison, what: str) -> str:

@@ -17,11 +17,16 @@ class ProgressBar:
     """One bar at a time: `show(label, done, total, note)`. In a `with` statement it ends with the block.
 
     Hours of audio, speed and time left are counted from the first call with a label, so that what an earlier run did does not count.
+
+    Args:
+        every_seconds: between two lines, where there is no terminal.
+        quiet_seconds: nothing is said before: for what is usually done by then.
     """
 
-    def __init__(self, *, every_seconds: float = 10.0) -> None:
+    def __init__(self, *, every_seconds: float = 10.0, quiet_seconds: float = 0.0) -> None:
         self._terminal = sys.stderr.isatty()
         self._every = every_seconds
+        self._quiet_until = time.monotonic() + quiet_seconds
         self._began = self._last = self._shown = time.monotonic()
         self._label: tuple[str, int | None] | None = None
         self._first, self._since = (0, 0.0), self._began
@@ -60,6 +65,8 @@ class ProgressBar:
                 self._began = self._shown
             self._label, self._first, self._since = (label, total), (done, seconds or 0.0), now
         self._shown = now
+        if now < self._quiet_until:
+            return
         facts = (
             [] if seconds is None else [f"{seconds / 3600:.2f} h", f"{self._speed(now, done, seconds):.0f} x real time"]
         )
@@ -114,11 +121,10 @@ class PlanProgress:
     """Shows planning, and how fast it was."""
 
     def __init__(self) -> None:
-        self._progress, self._began = ProgressBar(), time.monotonic()
+        self._progress, self._began = ProgressBar(quiet_seconds=1.0), time.monotonic()
 
     def __call__(self, cuts: int, hours: float) -> None:
-        if time.monotonic() - self._began > 1:  # a small corpus is planned before anyone looks
-            self._progress.show("plan", cuts, None, f"{hours:.2f} h, {self.rate(cuts):.0f} cuts/s")
+        self._progress.show("plan", cuts, None, f"{hours:.2f} h, {self.rate(cuts):.0f} cuts/s")
 
     def rate(self, cuts: int) -> float:
         return cuts / max(time.monotonic() - self._began, 1e-9)

@@ -8,12 +8,13 @@ import click
 
 from asrkd import files
 from asrkd.cli import options
+from asrkd.cli.progress import ProgressBar
 from asrkd.corpus.cuts import iterate, open_cuts
 from asrkd.errors import ConfigError
 from asrkd.evaluation.files import read_hypotheses, speakers_of
 from asrkd.evaluation.wer import score
 from asrkd.report import html
-from asrkd.report.clips import clip_of_cut
+from asrkd.report.clips import SECONDS, clip_of_cut
 from asrkd.report.errors import error_sections
 from asrkd.report.html import PlayableClip, check_report
 from asrkd.report.run import is_run, write_run_page
@@ -57,25 +58,40 @@ def report_command(source: str, out: Path, utterances: int, snapshot: str, cuts:
     ):
         if given and not fits:
             raise ConfigError(f"{option} is {given!r}, but {source!r} is not a {wanted}; leave it out")
-    if is_store:
-        write_store_page(out, Store.open(source, snapshot), utterances=utterances)
-    elif is_run(folder):
-        write_run_page(out, folder)
-    elif names:
-        _write_errors(out, folder, names, cuts, utterances)
-    else:
+    if not (is_store or is_run(folder) or names):
         raise ConfigError(
             f"{source!r} is neither a store ({manifest.NAME}), nor the folder of a training (config.yaml), nor what asrkd decode writes "
             "(hyp-NAME.txt and ref-NAME.txt), so there is nothing to report on"
         )
+    with ProgressBar(quiet_seconds=2.0) as progress:
+        if is_store:
+            write_store_page(
+                out,
+                Store.open(source, snapshot),
+                utterances=utterances,
+                progress=lambda done, total, seconds: progress.show("read", done, total, seconds=seconds),
+            )
+        elif is_run(folder):
+            write_run_page(out, folder)
+        else:
+            _write_errors(out, folder, names, cuts, utterances, progress)
     click.echo(str(out))
 
 
-def _write_errors(out: Path, folder: Path, names: list[str], cuts: str | None, utterances: int) -> None:
+def _write_errors(
+    out: Path, folder: Path, names: list[str], cuts: str | None, utterances: int, progress: ProgressBar
+) -> None:
     by_id = {cut.id: cut for cut in iterate(open_cuts(cuts), what=cuts)} if cuts else {}
+    made, seconds = 0, 0.0
 
     def clip(key: str, caption: str) -> PlayableClip | None:
-        return clip_of_cut(caption, by_id[key]) if key in by_id else None
+        nonlocal made, seconds
+        if key not in by_id:
+            return None
+        made, seconds = made + 1, seconds + min(by_id[key].duration, SECONDS)
+        found = clip_of_cut(caption, by_id[key])
+        progress.show("audio", made, utterances * len(names), seconds=seconds)
+        return found
 
     sections = []
     for name in names:

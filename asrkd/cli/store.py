@@ -54,7 +54,11 @@ def head_command(root: str, rows: int) -> None:
 @click.argument("root", metavar="STORE")
 def stats_command(root: str) -> None:
     """Kept mass, entropy, confidence and durations over all utterances; bytes a frame by column."""
-    click.echo(json.dumps(store_statistics(Store.open(root)), indent=1))
+    with ProgressBar(quiet_seconds=2.0) as progress:
+        found = store_statistics(
+            Store.open(root), lambda done, total, seconds: progress.show("read", done, total, seconds=seconds)
+        )
+    click.echo(json.dumps(found, indent=1))
 
 
 @store.command("verify")

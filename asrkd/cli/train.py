@@ -165,7 +165,7 @@ def align_command(
         oddity=oddity,
         save=save,
         saved=saved,
-        progress=lambda done, total: progress.show("align", done, total),
+        progress=lambda what, done, total, seconds: progress.show(what, done, total, seconds=seconds),
     )
     progress.close()
     if report and found.count:

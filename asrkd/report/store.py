@@ -17,7 +17,7 @@ from asrkd.report.pictures import Figure, histogram, posteriorgram
 from asrkd.report.tables import Table
 from asrkd.store import Store
 from asrkd.store.embedding import decode_audio
-from asrkd.store.inspect import StoreFigures
+from asrkd.store.inspect import StoreFigures, UnitProgress
 from asrkd.targets.streams import POSTERIORS, TOKENS
 
 _TITLES = {
@@ -29,17 +29,20 @@ _TITLES = {
 _MOST_REASONS = 12
 
 
-def write_store_page(path: str | Path, store: Store, *, utterances: int = 4) -> Path:
+def write_store_page(
+    path: str | Path, store: Store, *, utterances: int = 4, progress: UnitProgress | None = None
+) -> Path:
     """Write the page.
 
     Args:
         utterances: how many are shown, evenly from the whole store.
+        progress: as in `StoreFigures.of`.
 
     Raises:
         StoreError: no unit is finished, or a shard is damaged.
         AsrkdError: the page cannot be written.
     """
-    found = StoreFigures.of(store)
+    found = StoreFigures.of(store, progress)
     statistics = found.summary()
     identity = store.identity
     bad = store.quarantine.of(store.quarantine.units())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from asrkd.store.index import TEXT_COLUMNS
 from asrkd.store.reader import Store
 from asrkd.store.sample import Sample
 from asrkd.targets.streams import TOKENS
+
+UnitProgress = Callable[[int, int, float], None]
 
 
 def info(store: Store) -> dict[str, Any]:
@@ -71,14 +73,16 @@ class StoreFigures:
     sizes: Counter[str]
 
     @classmethod
-    def of(cls, store: Store) -> StoreFigures:
+    def of(cls, store: Store, progress: UnitProgress | None = None) -> StoreFigures:
+        """`progress` is called after every work unit with the number of them so far, that of all, and the seconds of audio so far."""
         of_text = list(TEXT_COLUMNS) if TOKENS in store.identity.streams else []
         names = [name for name in of_text if name != "text_flags"]
         samples = {name: Sample() for name in ("duration", "kept_mass", "entropy", "confidence", *names)}
         flags: Counter[str] = Counter()
         frames = 0
         sizes: Counter[str] = Counter()
-        for part in store.indexes([*samples, "num_frames", *(["text_flags"] if of_text else [])]):
+        parts = store.indexes([*samples, "num_frames", *(["text_flags"] if of_text else [])])
+        for done, part in enumerate(parts, 1):
             if of_text:
                 flags.update(flag for some in part["text_flags"].to_pylist() for flag in some or ())
             frames += int(part["num_frames"].to_numpy().sum())
@@ -87,6 +91,8 @@ class StoreFigures:
                 sample.add(values[np.isfinite(values)])
             if len(part):
                 sizes.update(column_bytes(store.metadata(part["unit"][0].as_py())))
+            if progress:
+                progress(done, len(store.units()), samples["duration"].total)
         return cls(samples, flags if of_text else None, frames, sizes)
 
     def summary(self) -> dict[str, Any]:
@@ -104,9 +110,9 @@ class StoreFigures:
         return result
 
 
-def store_statistics(store: Store) -> dict[str, Any]:
+def store_statistics(store: Store, progress: UnitProgress | None = None) -> dict[str, Any]:
     """`StoreFigures.summary` of a store."""
-    return StoreFigures.of(store).summary()
+    return StoreFigures.of(store, progress).summary()
 
 
 def column_bytes(footer: pq.FileMetaData) -> dict[str, int]:

@@ -63,6 +63,15 @@ def test_audio_that_comes_all_at_once_has_a_speed(clock: list[float], capsys: py
     assert capsys.readouterr().err.splitlines()[-1] == "decode: 8/8, 0.02 h, 36 x real time"
 
 
+def test_what_is_done_at_once_says_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    for seconds_each, expected in ((0.4, []), (5.0, ["read: 2/3, 00:05 left", "read: 3/3"])):
+        bar = ProgressBar(quiet_seconds=2.0)
+        for done in range(4):
+            bar.show("read", done, 3)
+            clock[0] += seconds_each
+        assert capsys.readouterr().err.splitlines() == expected
+
+
 def test_a_stage_without_parts_is_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     bar = ProgressBar()
     bar.show("plan labeled", 0, None)
@@ -91,10 +100,19 @@ def test_logs_have_no_carriage_returns(corpus: Path, tmp_path: Path) -> None:
         ["store", "compact", store, str(tmp_path / "compact")],
         ["segment", str(corpus / "unlabeled.jsonl.gz"), str(tmp_path / "segments.jsonl"), "--vad", "energy"],
         ["corpus", "measure", str(corpus / "unlabeled.jsonl.gz"), str(tmp_path / "measured.jsonl")],
+        [
+            "align",
+            store,
+            str(tmp_path / "aligned"),
+            "--lexicon",
+            str(corpus / "lexicon.txt"),
+            "--states-per-phone",
+            "1",
+        ],
     ):
         run = CliRunner().invoke(cli, command)
         assert run.exit_code == 0, run.output
         assert re.search(
-            r"^(verify|compact|segment|measure): \d+(/\d+)?, \d+\.\d\d h, \d+ x real time", run.stderr, re.M
+            r"^(verify|compact|segment|measure|align): \d+(/\d+)?, \d+\.\d\d h, \d+ x real time", run.stderr, re.M
         )
         assert "\r" not in run.stderr

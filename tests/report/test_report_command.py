@@ -107,7 +107,7 @@ def test_the_page_of_a_training(tmp_path: Path) -> None:
     report(folder, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert cells(page)["model.args.hidden_dim"] == ["8"] and "Not finished: there is no final.pt yet." in page
-    assert '"x": [1, 2], "y": [2.0, 1.5]' in page
+    assert '"x": [1.0, 2.0], "y": [2.0, 1.5]' in page
 
 
 def test_what_cannot_be_reported_on(corpus: Path, tmp_path: Path) -> None:

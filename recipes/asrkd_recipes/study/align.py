@@ -103,7 +103,9 @@ class Alignment:
             saved=saved,
             model=model,
             leave_early=leave_early,
-            progress=lambda done, total: self.progress(label, done, total),
+            progress=lambda what, done, total, seconds: self.progress(
+                label if what == "align" else f"{label}, {what}", done, total, seconds=seconds
+            ),
         )
         write_alignment_report(out.with_name(f"{out.name}.html"), aligned, store)
         for warning in aligned.summary.warnings():
