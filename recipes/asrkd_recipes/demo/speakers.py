@@ -19,15 +19,17 @@ _RATE_STEP = 50
 
 
 class Synthesizer(Protocol):
-    """Speech from text.
+    """Speech from text."""
 
-    Attributes:
-        name: differs where the same text and voice sound different.
-        voices: by accent; the first accent is that of the transcribed speakers.
-    """
+    @property
+    def name(self) -> str:
+        """Differs where the same text and voice sound different."""
+        ...
 
-    name: str
-    voices: Mapping[str, Sequence[str]]
+    @property
+    def voices(self) -> Mapping[str, Sequence[str]]:
+        """By accent; the first accent is that of the transcribed speakers."""
+        ...
 
     def speak(
         self, text: str, voice: str, *, rate: int, pitch: int, pitch_range: int

@@ -79,7 +79,9 @@ def _variant_row(name: str, works: Sequence[Path], search: str) -> list[str]:
         _, relative = bootstrap_difference(counts, labeled.tests[test])
         cells += [percent(rate(counts)), "-" if name == names[0] else _interval(difference)]
         cells += ["-" if name == names[1] else _interval(relative)]
-        cells += ["-" if name in names[1:] else _recovered(counts, labeled.tests[test], upper and upper.tests[test])]
+        cells += [
+            "-" if name in names[1:] else _recovered(counts, labeled.tests[test], upper.tests[test] if upper else None)
+        ]
     return cells
 
 
