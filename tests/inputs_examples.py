@@ -211,14 +211,15 @@ def _(folder: Path) -> str:
 @example("a link that leads nowhere, an empty file, a file that is not what its suffix says")
 def _(folder: Path) -> str:
     outcomes = set()
-    for number in range(3):
-        inner = folder / str(number)
+    contents = {"link.wav": None, "empty.wav": b"", "text.wav": b"no audio", "noise.au": noise().tobytes()}
+    for name, content in contents.items():
+        inner = folder / name
         wav(inner / "corpus/a.wav")
-        odd = inner / "corpus/odd.wav"
-        if number:
-            odd.write_bytes(b"no audio" * (number - 1))
-        else:
+        odd = inner / f"corpus/odd{inner.suffix}"
+        if content is None:
             odd.symlink_to("nothing")
+        else:
+            odd.write_bytes(content)
         outcomes.add(label(inner / "corpus", inner, odd="odd")[0])
     assert len(outcomes) == 1, outcomes
     return outcomes.pop()

@@ -62,7 +62,7 @@ def _header(path: str) -> tuple[int, int, int]:
     if os.path.splitext(path)[1].lower() in _HEADER_ONLY and os.path.isfile(path):  # opening a pipe would wait
         try:
             with soundfile.SoundFile(path) as decoder:
-                if decoder.format not in ("MP3", "OGG") and 0 < decoder.frames < 1 << 60:
+                if decoder.format not in ("MP3", "OGG", "RAW") and 0 < decoder.frames < 1 << 60:
                     return decoder.samplerate, decoder.channels, decoder.frames
         except (soundfile.SoundFileError, OSError):
             pass  # told better by what follows

@@ -30,6 +30,8 @@ _LIBSNDFILE = (
 )
 # Decoded by FFmpeg, if lhotse finds it.
 _FFMPEG = ".m4a .aac .wma .amr"
+# Formats without a header, which libsndfile tells by the suffix (.vox, .gsm). By .au and .snd it takes any bytes for audio, too.
+_HEADERLESS = ("VOX_ADPCM", "GSM610")
 SUFFIXES = tuple(f"{_LIBSNDFILE} {_FFMPEG}".split())
 
 
@@ -239,6 +241,11 @@ def _opened(source: str | io.BytesIO, what: str) -> Iterator[soundfile.SoundFile
     except (OSError, TypeError) as error:  # soundfile takes a name without header (.raw) for what needs parameters
         raise UnknownFormat(f"{what} cannot be read: libsndfile does not open it ({error})") from None
     with decoder:
+        if decoder.format == "RAW" and decoder.subtype not in _HEADERLESS:
+            # Not unknown: lhotse's decoders use libsndfile, too.
+            raise CorpusError(
+                f"{what} cannot be read: it has no header of a format that libsndfile knows, which takes any bytes for audio by the suffix"
+            )
         yield decoder
 
 

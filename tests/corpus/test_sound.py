@@ -341,3 +341,14 @@ def test_shar_is_checked_as_files_are(tmp_path: Path) -> None:
     CutSet.from_cuts([recording.to_cut()]).to_shar(tmp_path / "shar", fields={"recording": "flac"})
     (cut,) = CutSet.from_shar(in_dir=tmp_path / "shar")
     assert np.array_equal(read_audio(cut, RATE), read_audio(recording.to_cut(), RATE))
+
+
+@pytest.mark.parametrize("suffix", ["au", "snd", "AU"])
+@pytest.mark.parametrize("data", [bytes(4000), np.random.default_rng(0).bytes(4000), b"this is a text\n" * 99])
+def test_a_file_without_a_header_is_not_taken_for_audio_by_its_suffix(tmp_path: Path, suffix: str, data: bytes) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match="has no header of a format that libsndfile knows"):
+        open_sound(path)
+    path.write_bytes(encoded(noise(0, 1000), "AU"))
+    assert open_sound(path).num_samples == 1000
