@@ -38,6 +38,7 @@ HABITS = {
     r"\bby the name of what\b": "that names what",
     r"\btold apart\b": "distinguished",
     r"\bsign of life\b": "heartbeat",
+    r"\bbehind (the (last|end)|every|each|an utterance)\b": "after",
 }
 # A key of recorded results.
 ALLOWED = ('"beside"',)

@@ -39,7 +39,7 @@ class GraphFrontEnd:
 
 @dataclass(frozen=True)
 class NemoMel:
-    """Log-mel of NeMo's AudioToMelSpectrogramPreprocessor in evaluation mode, whose last frame, behind the signal, is left out.
+    """Log-mel of NeMo's AudioToMelSpectrogramPreprocessor in evaluation mode, whose last frame, after the signal, is left out.
 
     Attributes:
         sampling_rate: hertz.

@@ -116,7 +116,7 @@ def _hmm_graph(spelled: Sequence[Sequence[Sequence[str]]], inventory: Inventory,
 
 
 def _ctc_graph(spelled: Sequence[Sequence[Sequence[int]]]) -> TranscriptGraph:
-    """A blank before the first token, between tokens and behind the last, which may be passed by between different tokens."""
+    """A blank before the first token, between tokens and after the last, which may be passed by between different tokens."""
     states, count = _States(), 0
     ends, at_start = [states.add(0, -1, -1, [], True)], True
     for word, spellings in enumerate(spelled):

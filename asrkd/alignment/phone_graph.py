@@ -1,7 +1,7 @@
 """The HMM of one transcript at 10 ms, and the best paths of many utterances at once.
 
 A phone is three states from left to right, each at least one frame; silence is one state of at least three frames, which may come
-before the first word, between words and behind the last, where it pays for coming.
+before the first word, between words and after the last, where it pays for coming.
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ def run_label_command(
         return
     finally:
         progress.close()
-    click.echo(f"labeled {tally.labeled} units ({tally.seconds / 3600:.3f} h), found {tally.found} finished")
+    click.echo(f"labeled {tally.labeled} units ({tally.seconds / 3600:.3f} h); {tally.found} were finished before")
 
 
 @label.command("work")
@@ -315,7 +315,7 @@ def work_command(
         sys.exit(128 + signal.SIGTERM)
     finally:
         progress.close()
-    click.echo(f"labeled {tally.labeled} units ({tally.seconds / 3600:.3f} h), found {tally.found} finished")
+    click.echo(f"labeled {tally.labeled} units ({tally.seconds / 3600:.3f} h); {tally.found} were finished before")
 
 
 @label.command("retry")

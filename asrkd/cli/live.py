@@ -52,7 +52,7 @@ _FORMATS = ("text", "jsonl")
     "--end-silence",
     default=EndpointRules.silence_after_words,
     metavar="SECONDS",
-    help="Silence behind a word that ends an utterance.",
+    help="Silence after a word that ends an utterance.",
 )
 @click.option("--longest", default=EndpointRules.longest, metavar="SECONDS", help="Longest utterance.")
 @options.with_search

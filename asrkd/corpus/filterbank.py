@@ -94,7 +94,7 @@ _kept = _Kept()
 
 
 def _workspace(filterbank: Filterbank, device: torch.device, windows: int) -> tuple[Tensor, Tensor]:
-    """Zeros, or what the last block left: (num_samples,) for at least that many windows, and (windows, fft_length), 0 behind each window."""
+    """Zeros, or what the last block left: (num_samples,) for at least that many windows, and (windows, fft_length), 0 after each window."""
     if device.type != "cpu":  # where torch keeps freed memory itself
         return _arrays(filterbank, device, windows)
     if _kept.filterbank != filterbank:

@@ -96,7 +96,7 @@ def _wave(data: Data, order: str) -> Lengths | None:
 
 
 def _is_audio(data: Data, at: int, order: str) -> bool:
-    """Whether what is behind the samples is more of them: neither further chunks nor padding."""
+    """Whether what is after the samples is more of them: neither further chunks nor padding."""
     while at + 8 <= len(data):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], order)  # type: ignore[arg-type]
         if not any(name) and not any(data[at : at + 4096]):

@@ -55,7 +55,7 @@ def kaldi_cuts(folder: Path) -> Iterator[dict[str, Any] | Unreadable]:
         yield cut_json(said, opener.recording(recording_id, value), line)
 
 
-# By a field of an utterance: its file. `text` may hold nothing behind the id.
+# By a field of an utterance: its file. `text` may hold nothing after the id.
 _FACTS = {"text": "text", "speaker": "utt2spk", "language": "utt2lang", "gender": "utt2gender"}
 
 
@@ -159,7 +159,7 @@ class _KaldiTable:
                 "(Kaldi: wav-copy scp:wav.scp ark,scp:wav.ark,new.scp) and name these"
             )
         if not value or value == "-":
-            raise CorpusError(f"{what} names no audio file; name one behind the id")
+            raise CorpusError(f"{what} names no audio file; name one after the id")
 
 
 class _Opener:

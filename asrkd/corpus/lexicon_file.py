@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\d*\.?\d+(?:[eE][-+]?\d+)?|\d+\.")
 _DISAMBIGUATION = re.compile(r"#\d+")
 _ALTERNATIVE = re.compile(r"(.+)\(\d+\)")
-# Columns of numbers behind the word: probability; and with those of silence behind and before it.
+# Columns of numbers after the word: probability; and with those of silence after and before it.
 _KINDS = {0: "lexicon", 1: "lexiconp", 4: "lexiconp_silprob"}
 _NAMED = (("lexiconp_silprob", 4), ("lexiconp", 1))
 
@@ -24,8 +24,8 @@ Row = tuple[int, str, list[str]]
 def read_rows(path: str | Path, *, name: str = "") -> list[Row]:
     """(number, word, phones) of each line, without what is neither.
 
-    Left out, and told once by a warning: comments (lines that begin with `;;;`, and ` # ...` behind the phones), probabilities
-    (see `_numbers`), disambiguation symbols (`#1` behind the phones), and the number of an alternative (`WORD(2)` of a file that
+    Left out, and told once by a warning: comments (lines that begin with `;;;`, and ` # ...` after the phones), probabilities
+    (see `_numbers`), disambiguation symbols (`#1` after the phones), and the number of an alternative (`WORD(2)` of a file that
     has `WORD`).
 
     Args:
@@ -113,12 +113,12 @@ def _numbers(rows: Sequence[Row], name: str, what: str) -> int:
         )
     if count not in _KINDS:
         raise CorpusError(
-            f"{what} has {count} columns of numbers behind the words; lexiconp.txt has 1 and lexiconp_silprob.txt has 4, so it is not "
+            f"{what} has {count} columns of numbers after the words; lexiconp.txt has 1 and lexiconp_silprob.txt has 4, so it is not "
             "clear where phones begin"
         )
     if not count and rows and all(len(fields) > 1 and fields[0] == "1" for _, _, fields in rows):
         raise CorpusError(
-            f"{what} has '1' behind every word, which may be a probability or a phone; write 1.0, or name the phone otherwise"
+            f"{what} has '1' after every word, which may be a probability or a phone; write 1.0, or name the phone otherwise"
         )
     for number, word, fields in rows if count else ():
         if not 0 < float(fields[0]) <= 1:

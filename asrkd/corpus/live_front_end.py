@@ -109,5 +109,5 @@ class LiveFrontEnd:
 
 
 def _without(rows: Tensor, count: int) -> tuple[Tensor, int]:
-    """The rows behind the first `count`, and how many of those have not come yet."""
+    """The rows after the first `count`, and how many of those have not come yet."""
     return rows[count:], max(0, count - len(rows))

@@ -7,7 +7,7 @@ from mmap import mmap
 
 
 def streams(data: bytes | mmap) -> list[tuple[int, int]]:
-    """(begin, end) of the streams one behind the other, by the headers of their pages."""
+    """(begin, end) of the streams one after the other, by the headers of their pages."""
     begins: list[int] = []
     at, in_audio = data.find(b"OggS"), True
     while 0 <= at and at + 27 <= len(data):
@@ -37,7 +37,7 @@ def with_serial(data: bytes, serial: int) -> bytes:
     """The pages of a stream with this serial number, and their checksums.
 
     Raises:
-        ValueError: the data is not pages of Ogg, one behind the other.
+        ValueError: the data is not pages of Ogg, one after the other.
     """
     pages, at = bytearray(data), 0
     while at < len(pages):

@@ -83,7 +83,7 @@ class StreamResampler:
         return resampled
 
     def _resampled(self, end: int | None) -> Tensor:
-        """From behind the context to `end`, which is a whole number of steps, or to the end of the stream."""
+        """From the end of the context to `end`, which is a whole number of steps, or to the end of the stream."""
         whole = torchaudio.functional.resample(
             self._held, self._native, self._rate, lowpass_filter_width=ZERO_CROSSINGS, rolloff=ROLLOFF
         )

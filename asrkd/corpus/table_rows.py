@@ -33,7 +33,7 @@ def table_rows(path: Path, columns: Collection[str], needs: str = "audio") -> It
     """(number of the line, value by column) of each row; rows without a single value are passed over.
 
     Column names are compared without regard to case and to blanks around them. Empty fields
-    behind the last column, which spreadsheets write, are left out.
+    after the last column, which spreadsheets write, are left out.
 
     Args:
         path: the table; `.csv` is RFC 4180, anything else separated by tabs.

@@ -18,7 +18,7 @@ from asrkd.config import check, setting
 # In the order of the bits of a catalog: new ones go to the end.
 FLAGS = ("repetition", "compression", "long", "short", "unfinished", "no_speech", "language", "charset", "empty")
 
-# A loop is at least this many copies of a block behind each other, of at most this many words, or characters.
+# A loop is at least this many copies of a block one after the other, of at most this many words, or characters.
 _COPIES, _BLOCK_WORDS, _BLOCK_CHARACTERS = 4, 12, 30
 # Apostrophes, hyphen, and the joiners of some scripts.
 _WITHIN_WORDS = "'\u2019-\u200c\u200d"

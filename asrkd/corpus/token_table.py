@@ -50,7 +50,7 @@ def read_table(path: str | Path, *, disambiguation: bool = True) -> tuple[str, .
             first = next(token for token in tokens if _DISAMBIGUATION.fullmatch(token))
             raise CorpusError(
                 f"{what}: the disambiguation symbol {first!r} has an id below that of a token, so the ids are not those of a model's classes; "
-                "give the ids behind all tokens to such symbols"
+                "give the ids after all tokens to such symbols"
             )
         tokens = tuple(kept)
     return with_blank(tokens, what)

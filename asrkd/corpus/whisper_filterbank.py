@@ -24,7 +24,7 @@ def whisper_log_mel(
     half = window // 2
     followed = torch.nn.functional.pad(samples.to(torch.float32), (0, window + shift))
     padded = torch.cat([followed[1 : half + 1].flip(0), followed])
-    # All windows that hold a sample, also those centered behind the last one: the loudest bin may be theirs.
+    # All windows that hold a sample, also those centered after the last one: the loudest bin may be theirs.
     reaching = -(-(len(samples) + half) // shift)
     padded = padded[: (reaching - 1) * shift + window]
     shape, filters = _constants(sampling_rate, window, num_mels, band, samples.device)

@@ -28,7 +28,7 @@ class EndpointRules:
 
     Attributes:
         silence_before_words: seconds of silence before any word.
-        silence_after_words: seconds of silence behind a word.
+        silence_after_words: seconds of silence after a word.
         longest: seconds of an utterance.
     """
 

@@ -35,7 +35,7 @@ class TimedWord:
 
 @dataclass(frozen=True)
 class _Run:
-    """Frames `begin` to `end` (behind the last) of one token, and the sum of their log-posteriors."""
+    """Frames `begin` to `end` (after the last) of one token, and the sum of their log-posteriors."""
 
     token: str
     begin: int

@@ -12,7 +12,7 @@ from asrkd import files, text
 from asrkd.errors import CorpusError
 from asrkd.evaluation.wer import Scored, bootstrap, by_speaker, total
 
-# The name of an utterance in the trn format of sclite, behind the words. `(laughs)` is a word.
+# The name of an utterance in the trn format of sclite, after the words. `(laughs)` is a word.
 _TRN = re.compile(r"\([^()]*[-_0-9][^()]*\)")
 
 

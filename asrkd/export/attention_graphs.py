@@ -60,7 +60,7 @@ class EmformerUtterances(nn.Module):
 
 
 class ConformerUtterances(nn.Module):
-    """`ConformerTeacher.forward`; frames behind the longest utterance may hold anything."""
+    """`ConformerTeacher.forward`; frames after the longest utterance may hold anything."""
 
     model: Any
 

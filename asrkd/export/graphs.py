@@ -306,7 +306,7 @@ class SherpaOffline(nn.Module):
         """See the class."""
         places = torch.arange(frames.shape[1])
         inside = places[None] < lengths[:, None]
-        # What lies behind an utterance's end is sherpa-onnx's padding.
+        # What lies after an utterance's end is sherpa-onnx's padding.
         frames = frames.masked_fill(~inside[..., None], 0.0)
         if self.causal_mean:
             frames = frames - frames.cumsum(dim=1) / (places + 1).to(frames.dtype)[:, None]

@@ -18,7 +18,7 @@ from asrkd.export.graphs import exportable, less_causal_mean
 class SamplesGraph(nn.Module):
     """A chunk of samples and the state -> logits and the next state.
 
-    samples (N, S), S a multiple of `samples_per_chunk`; real (N, S / frame_shift): 1 for a frame of the utterance, 0 for one behind its end,
+    samples (N, S), S a multiple of `samples_per_chunk`; real (N, S / frame_shift): 1 for a frame of the utterance, 0 for one after its end,
     which the model reads as zeros, as it does in training; the state -> logits (N, S / frame_shift, V) and the next state.
 
     The state begins with the samples that the next window shares with this one, (N, window - shift): at the start the first ones of the signal,

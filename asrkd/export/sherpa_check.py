@@ -86,7 +86,7 @@ def _features(folder: str | Path) -> dict[str, int]:
 
 
 def silence_behind(folder: str | Path) -> float:
-    """Seconds of digital silence that sherpa-onnx must get behind an utterance, so that it reads the utterance's last window; more change nothing."""
+    """Seconds of digital silence that sherpa-onnx must get after an utterance, so that it reads the utterance's last window; more change nothing."""
     facts = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
     seconds: float = facts["window_frames"] * facts["front_end"]["frame_shift_ms"] / 1000 + 0.1
     return seconds

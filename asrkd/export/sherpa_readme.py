@@ -1,4 +1,4 @@
-"""What the README of a folder for sherpa-onnx says behind the model card: the exact calls."""
+"""What the README of a folder for sherpa-onnx says after the model card: the exact calls."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ForwardBackward:
         self._start = self._closure[int(graph.fst.start)]
 
     def __call__(self, scores: Tensor, lengths: Tensor) -> Tensor:
-        """(N, T, V) float64 probability of each class at each frame; zero behind an utterance's end, and for one without a path.
+        """(N, T, V) float64 probability of each class at each frame; zero after an utterance's end, and for one without a path.
 
         Args:
             scores: (N, T, V) scores of the classes, natural logarithms.

@@ -45,7 +45,7 @@ def ngram_graph(
     does not have are left out, with a warning.
 
     Args:
-        silence_probability: of silence at the beginning and behind each word, for `hmm`.
+        silence_probability: of silence at the beginning and after each word, for `hmm`.
         leave_early: an `hmm` phone may end after any of its states, so that one frame is enough for it.
         free_arcs: see `compose_hlg`.
 

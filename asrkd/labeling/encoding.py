@@ -120,7 +120,7 @@ def _batch_failure(heard: Sequence[CutFeatures], features: Tensor, teacher: Acou
 
 
 def pad(heard: Sequence[CutFeatures]) -> Tensor:
-    """(N, T, F) the features of utterances, with zeros behind the shorter ones."""
+    """(N, T, F) the features of utterances, with zeros after the shorter ones."""
     return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(one.features) for one in heard], batch_first=True)
 
 

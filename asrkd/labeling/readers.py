@@ -143,7 +143,7 @@ class _Reader:
     """A process that answers batches of cuts."""
 
     def __init__(self, *what: Any) -> None:
-        """`what`: the arguments of `read_batch` behind the cuts."""
+        """`what`: the arguments of `read_batch` after the cuts."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.ready = False

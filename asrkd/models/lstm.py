@@ -15,7 +15,7 @@ class LSTMStudent(nn.Module):
     With an output delay of d frames, the logits of frame t are computed after frame t + d has been read; behind the
     last frame the network reads d frames of zeros. The output has as many frames as the input.
 
-    A `projection_dim` above 0 puts a linear projection of that size behind each layer (Sak et al. 2014, LSTMP).
+    A `projection_dim` above 0 puts a linear projection of that size after each layer (Sak et al. 2014, LSTMP).
 
     The default is the study's student: 5 x 768 (Parthasarathi & Ström 2019, section 4).
 
@@ -62,7 +62,7 @@ class LSTMStudent(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, F), (N,) -> logits (N, T, V), (N,)."""
-        # The zeros behind an utterance's own end are what `flush` feeds; padding may hold anything, also NaN.
+        # The zeros after an utterance's own end are what `flush` feeds; padding may hold anything, also NaN.
         padding = torch.arange(features.shape[1], device=features.device)[None] >= feature_lengths[:, None]
         features = features.masked_fill(padding[..., None], 0.0)
         features = nn.functional.pad(features, (0, 0, 0, self.output_delay))

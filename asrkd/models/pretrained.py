@@ -108,7 +108,7 @@ class Pretrained(nn.Module):
             if parts[0] == "layers" and parts[1].isdigit():
                 depth = last - 1 - int(parts[1])
             else:
-                # The norm behind the last layer belongs to it.
+                # The norm after the last layer belongs to it.
                 depth = 0 if parts[0] == "layer_norm" and self._loaded.norm_last else last
             depths[f"encoder.{name}"] = depth
         return depths

@@ -18,7 +18,7 @@ class TDNNStudent(nn.Module):
     Each layer normalises its input, joins the frames t - 2d, t - d and t of its dilation d, and adds a linear layer's rectified output
     to what came in. All frames of a chunk are one matrix product, so on a CPU it is several times as fast as an LSTM of as many weights.
 
-    With an output delay the logits of frame t are computed after frame t + delay has been read; behind the last frame the network reads
+    With an output delay the logits of frame t are computed after frame t + delay has been read; after the last frame the network reads
     frames of zeros. The output has as many frames as the input.
 
     A stream's state: for each layer the frames that it looks back at, (N, 2 d, hidden_dim), and the position, (N,).
@@ -65,7 +65,7 @@ class TDNNStudent(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, F), (N,) -> logits (N, T, V), (N,)."""
-        # The zeros behind an utterance's own end are what `flush` feeds; padding may hold anything, also NaN.
+        # The zeros after an utterance's own end are what `flush` feeds; padding may hold anything, also NaN.
         padding = torch.arange(features.shape[1], device=features.device)[None] >= feature_lengths[:, None]
         features = features.masked_fill(padding[..., None], 0.0)
         features = functional.pad(features, (0, 0, 0, self.output_delay))

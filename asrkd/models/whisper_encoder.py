@@ -26,7 +26,7 @@ def whisper_hidden(encoder: Any, features: Tensor, lengths: Tensor) -> Tensor:
     steps = torch.arange(features.shape[1], device=features.device)
     hidden = features.masked_fill((steps >= lengths[:, None])[..., None], 0.0).transpose(1, 2)
     hidden = functional.gelu(encoder.conv1(hidden))
-    # The second convolution sees zeros behind the end, as behind that of an utterance by itself.
+    # The second convolution sees zeros after the end, as after that of an utterance by itself.
     hidden = functional.gelu(encoder.conv2(hidden.masked_fill((steps >= lengths[:, None])[:, None], 0.0)))
     hidden = functional.dropout(
         hidden.transpose(1, 2) + positions[:num_frames], encoder.dropout, training=encoder.training

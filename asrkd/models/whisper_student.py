@@ -119,7 +119,7 @@ class WhisperStudent(nn.Module):
             part, *rest = name.split(".")
             if part in ("mel", "encoder"):
                 is_layer = rest[0] == "layers"
-                # The norm behind the last layer belongs to it.
+                # The norm after the last layer belongs to it.
                 depths[name] = last - 1 - int(rest[1]) if is_layer else 0 if rest[0] == "layer_norm" else last
         return depths
 
@@ -173,7 +173,7 @@ class WhisperStudent(nn.Module):
         hidden = hidden + sinusoids(_HALVES * position[:, None] + steps, hidden.shape[2]).to(hidden.dtype)
         hidden = self.dropout(hidden)
         there = torch.cat([there, here.to(there.dtype)], dim=1)
-        # A frame behind the end has at least itself to attend to.
+        # A frame after the end has at least itself to attend to.
         own = torch.arange(-self._left, self._chunk, device=position.device) == steps[: self._chunk, None]
         attended = (self._windows(there) > 0.5)[:, :, None] | own
         after = []

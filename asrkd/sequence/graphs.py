@@ -70,7 +70,7 @@ def _without_backoff(graph: Any, num_words: int) -> Any:
 
 
 def transcript_acceptor(spelled: Sequence[Sequence[Sequence[int]]], *, silence: int | None = None) -> Any:
-    """Every way to say a transcript: the pronunciations of each word, with optional silence before and behind each.
+    """Every way to say a transcript: the pronunciations of each word, with optional silence before and after each.
 
     Args:
         spelled: for each word, its pronunciations as tokens.

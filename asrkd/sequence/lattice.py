@@ -92,7 +92,7 @@ def total_scores(lattice: Any) -> Tensor:
 def occupancies(scores: Tensor, lengths: Tensor, graphs: Any, *, beam: Beam | None = None) -> Tensor:
     """(N, T, V) probability of each class at each frame, given that the path is one of the graph's: soft alignments.
 
-    Zero behind an utterance's end, and for an utterance without a path. Arguments as for `lattices`; no gradient flows.
+    Zero after an utterance's end, and for an utterance without a path. Arguments as for `lattices`; no gradient flows.
     """
     with torch.enable_grad():
         leaf = scores.detach().clone().requires_grad_()

@@ -42,7 +42,7 @@ def lexicon_arcs(
     silence_end: int | None = None,
     backoff: tuple[int, int] | None = None,
 ) -> tuple[list[WordArc], int]:
-    """Any sequence of pronunciations, from tokens to words, with optional silence at the beginning and behind each word.
+    """Any sequence of pronunciations, from tokens to words, with optional silence at the beginning and after each word.
 
     State 0 is the first. The arcs are in the order of their sources; the state returned with them is the one to end in.
 
@@ -50,7 +50,7 @@ def lexicon_arcs(
         pronunciations: (word, tokens).
         silence: the token of silence; None for none (CTC: blanks separate tokens anyway).
         silence_probability: of silence.
-        silence_end: a disambiguation token behind each silence.
+        silence_end: a disambiguation token after each silence.
         backoff: (token, word) of a self-loop between words, where a grammar's back-off arcs are matched.
 
     Raises:

@@ -53,7 +53,7 @@ def mmi(
         beam: of the denominator; None keeps every path.
         boost: b.
         reject: lowest probability, e.g. 1e-4.
-        alignment: (N, T) right classes, negative behind the end; needed for `boost` and `reject`.
+        alignment: (N, T) right classes, negative after the end; needed for `boost` and `reject`.
 
     Raises:
         ConfigError: `boost` or `reject` without an alignment.
@@ -90,7 +90,7 @@ def smbr(
         scores: (N, T, V) natural-log scores, already scaled.
         lengths: (N,) frames.
         graph: one graph for all.
-        alignment: (N, T) right classes, negative behind the end.
+        alignment: (N, T) right classes, negative after the end.
         beam: None keeps every path.
         ignore: right classes whose frames do not count, e.g. silence.
 

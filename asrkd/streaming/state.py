@@ -87,7 +87,7 @@ class KeyIterator:
         return self._step[0][self._offset - 1]
 
     def state_dict(self) -> dict[str, Any]:
-        """The state behind the last key; `offset` are the batches of the current global batch that were taken.
+        """The state after the last key; `offset` are the batches of the current global batch that were taken.
 
         Within a global batch, it is for the same number of ranks only.
         """

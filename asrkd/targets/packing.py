@@ -106,7 +106,7 @@ def join_columns(rows: Sequence[Columns], num_frames: Sequence[int], layout: Byt
     bits = joined[CARRIED]
     bit_ends = list(itertools.accumulate(sizes, initial=0))
     for count, end in zip(known, bit_ends[1:], strict=True):
-        if count % 8:  # bits behind the last entry say nothing
+        if count % 8:  # bits after the last entry say nothing
             bits[end - 1] &= 255 >> (-count % 8)
     ones = NUMPY.splits(_ONES[bits])[bit_ends].tolist()
     entries = [end - begin for begin, end in itertools.pairwise(begins_and_ends)]

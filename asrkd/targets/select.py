@@ -160,7 +160,7 @@ def _in_blocks(
 
 
 def _probs(log_probs: Tensor) -> Tensor:
-    """(M, whole groups of classes) float32 probabilities, 0 behind the last class."""
+    """(M, whole groups of classes) float32 probabilities, 0 after the last class."""
     frames, classes = log_probs.shape
     probs = torch.empty(frames, -(-classes // _GROUP) * _GROUP, device=log_probs.device)
     probs[:, classes:] = -torch.inf

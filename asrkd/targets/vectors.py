@@ -40,6 +40,6 @@ class FrameVectors:
         return FrameVectors(change(self.values), change(self.lengths))
 
     def padded(self) -> Tensor:
-        """(U, longest, D) with zeros behind the shorter utterances."""
+        """(U, longest, D) with zeros after the shorter utterances."""
         parts = self.values.split(self.lengths.tolist())
         return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)

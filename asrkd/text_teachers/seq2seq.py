@@ -208,7 +208,7 @@ def _log_probs(written: Tensor, scores: Sequence[Tensor], beams: Tensor | None) 
     Args:
         written: (R, L) tokens.
         scores: of each step (N x beams, V).
-        beams: (R, L) the row of each token, -1 behind the end; None without beams.
+        beams: (R, L) the row of each token, -1 after the end; None without beams.
     """
     found = torch.zeros(written.shape)
     rows = torch.arange(len(written), device=written.device)

@@ -186,7 +186,7 @@ class SequenceObjective:
         return self._numerators[criterion](texts, spell).to(self.device)
 
     def _alignment(self, scores: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        """(N, T') right classes, -1 behind the end."""
+        """(N, T') right classes, -1 after the end."""
         if self.inventory.topology.needs_alignment:
             if batch.alignment is None:
                 raise CorpusError(

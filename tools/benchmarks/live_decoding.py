@@ -80,7 +80,7 @@ def spread(values: Sequence[float]) -> str:
 @click.argument("cuts")
 @click.option("--lexicon", required=True, type=click.Path(dir_okay=False))
 @click.option("--chunk-ms", default=100)
-@click.option("--silence", default=1.5, help="Seconds behind each utterance.")
+@click.option("--silence", default=1.5, help="Seconds after each utterance.")
 @click.option("--acoustic-scale", default=1.0)
 @click.option("--beam", default=24.0)
 @click.option("--utterances", default=200)

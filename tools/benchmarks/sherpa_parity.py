@@ -5,7 +5,7 @@
 The student is exported into a temporary folder, and sherpa-onnx decodes every utterance of CORPUS (cuts with transcripts): online and offline, with the float32
 and the int8 graph, greedily and, with `--lexicon`, through its graph of words. The reference is asrkd's own search in the same run, as `asrkd decode` searches.
 
-- differing: words, as a share of asrkd's; of them, `silence`: those of utterances with digital silence; `end`: behind the last word that both have;
+- differing: words, as a share of asrkd's; of them, `silence`: those of utterances with digital silence; `end`: after the last word that both have;
   `other`.
 - times: tokens that both have at the same place of the text, and how many are a frame or more away; of them, those of utterances with digital silence.
 - WER of both, and the difference with its 95 % interval (bootstrap over speakers, paired).

@@ -2,7 +2,7 @@
 
     python tools/benchmarks/transcribing.py exp/student test.jsonl.gz --minutes 10 --minutes 180
 
-Each recording is the cuts of CUTS one after the other, a pause of digital silence behind each, again and again. The reference is the
+Each recording is the cuts of CUTS one after the other, a pause of digital silence after each, again and again. The reference is the
 shortest: memory that does not grow with the recording is 1.0 of its, and the text of the same clip is the same wherever it comes.
 """
 

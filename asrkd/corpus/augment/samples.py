@@ -194,7 +194,7 @@ class LossyCodec:
 
 
 def _fitted(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """Without the codec's padding behind the end."""
+    """Without the codec's padding after the end."""
     short = length - len(samples)
     return np.pad(samples, (0, short)) if short > 0 else np.ascontiguousarray(samples[:length])
 

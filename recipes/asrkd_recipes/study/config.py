@@ -269,7 +269,7 @@ class StudyConfig:
             if test not in self.tests or cuts in self.tests.values():
                 yield (
                     f"decoding.dev.{test}",
-                    f"is {cuts!r}, but must name a set that is no test, for one of the tests {', '.join(self.tests)}",
+                    f"is {cuts!r}, but must name a set that is not a test, for one of the tests {', '.join(self.tests)}",
                 )
         if self.align_rounds and not make_topology(self.topology).needs_alignment:
             yield (
