@@ -4,6 +4,8 @@
 
 Each has its turn on the same random features, again and again; medians count, in CPU time of the process, which other work disturbs less than the clock does.
 
+Of a student that was trained in 8 bits there is a further int8 graph, with onnxruntime's scales in place of those of its training.
+
 - whole: an utterance of `--seconds` at a time (`model.onnx`).
 - chunk: milliseconds for a chunk with its state carried on (`stream.onnx`), median and 95 % quantile, and RTFx.
 """
@@ -21,8 +23,9 @@ import torch
 
 from asrkd.acoustic import load_model
 from asrkd.cli import run_command
-from asrkd.export.onnx_export import TYPES, export_onnx, torch_network
+from asrkd.export.onnx_export import TYPES, export_onnx, torch_network, trained_matrices
 from asrkd.export.onnx_file import open_session
+from asrkd.export.onnx_int8 import write_int8
 from asrkd.models import stream_layout, to_int8
 from asrkd.report.tables import text_table
 
@@ -54,8 +57,12 @@ def main(model: str, seconds: float, chunk_ms: float, turns: int) -> None:
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         out = Path(folder) / "out"
         export_onnx(acoustic_model, out)
-        for kind in TYPES:
-            ending = "" if kind == TYPES[0] else f".{kind}"
+        endings = {kind: "" if kind == TYPES[0] else f".{kind}" for kind in TYPES}
+        if trained_matrices(acoustic_model, reduce_range=False) is not None:
+            endings["int8, others' scales"] = ".others"
+            for name in ("model", "stream"):
+                write_int8(out / f"{name}.onnx", out / f"{name}.others.onnx")
+        for kind, ending in endings.items():
             session = open_session(out / f"stream{ending}.onnx")
             names = [one.name for one in session.get_inputs()]
             fed = dict(zip(names, [chunk.numpy(), *(part.numpy() for part in network.initial_state(1))], strict=True))
