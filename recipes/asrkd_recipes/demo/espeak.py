@@ -9,6 +9,7 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ class Espeak:
     """The voices of eSpeak NG, a `Synthesizer`: accents of English, each with its variants."""
 
     name = "espeak"
-    voices = {accent: [f"{accent}+{variant}" for variant in _VARIANTS] for accent in ACCENTS}
+    voices: Mapping[str, Sequence[str]] = {
+        accent: [f"{accent}+{variant}" for variant in _VARIANTS] for accent in ACCENTS
+    }
 
     def speak(
         self, text: str, voice: str, *, rate: int, pitch: int, pitch_range: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,8 @@ class Kokoro:
         model = self._model()
         metadata = self._metadata(model)
         self._ids = {name: number for number, name in enumerate(metadata["speaker_names"].split(","))}
-        self.voices = {
-            accent: [name for name in self._ids if name.startswith(first)] for accent, first in _ACCENTS.items()
-        }
-        self.voices = {accent: names for accent, names in self.voices.items() if names}
+        voices = {accent: [name for name in self._ids if name.startswith(first)] for accent, first in _ACCENTS.items()}
+        self.voices: Mapping[str, Sequence[str]] = {accent: names for accent, names in voices.items() if names}
         if not self.voices:
             raise ConfigError(
                 f"{str(model)!r} has the voices {metadata['speaker_names']!r}, but none of English, whose names begin with af_, am_, bf_ or bm_"
