@@ -98,6 +98,7 @@ APE_TAG = b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 0xA0000000) + bytes(20
     share=st.one_of(st.just(1.0), st.just(0.0), st.floats(0.0, 3.0)),
     kept=st.one_of(st.just(1.0), st.floats(0.05, 1.0)),
 )
+@example(kind="WAV/PCM_16", seed=0, count=100, channels=1, share=0.96875, kept=1.0)
 def test_a_file_gives_all_of_its_audio_or_both_numbers(
     tmp_path_factory: pytest.TempPathFactory, kind: str, seed: int, count: int, channels: int, share: float, kept: float
 ) -> None:
@@ -120,6 +121,9 @@ def test_a_file_gives_all_of_its_audio_or_both_numbers(
         assert np.array_equal(found, whole[: len(found)])
         assert abs(len(found) - kept * count) <= 0.05 * count + 1100
         return
+    if 0 < 2 * channels * (count - declared) < 8 and len(found) == declared:
+        # What is left is less than a chunk's header: stray bytes at the end, as far as anyone can tell.
+        whole = whole[:declared]
     assert np.array_equal(found, whole), (len(found), len(whole))
 
 
