@@ -39,6 +39,7 @@ EXTRAS = {
         "asrkd export",
         {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime", "sherpa-onnx": "sherpa_onnx"},
     ),
+    "executorch": Extra("asrkd export executorch", {"executorch": "executorch"}),
     "live": Extra("the microphone of asrkd live", {"sounddevice": "sounddevice"}),
     "hub": Extra("hf:// corpora, asrkd store push and pull", {"huggingface-hub": "huggingface_hub"}),
     "cloud": Extra("array tasks on an object store", {"obstore": "obstore"}),

@@ -15,6 +15,7 @@ EXAMPLES = {
     "export card": "asrkd export card exp/student --name small-student --scores exp/decoded > README.md",
     "export onnx": "asrkd export onnx exp/student exp/onnx",
     "export sherpa": "asrkd export sherpa exp/student exp/sherpa --check test.jsonl.gz",
+    "export executorch": "asrkd export executorch exp/student exp/device",
     "export web": "asrkd export web exp/student exp/page",
     "label codebooks": "asrkd label codebooks recordings/ books.npy --teacher checkpoint:exp/teacher --layer output",
     "label grow": "asrkd label grow more-recordings/ exp/soft",

@@ -20,6 +20,7 @@ from asrkd.corpus.cuts import iterate_json
 from asrkd.decoding.search import best_decoder
 from asrkd.errors import CorpusError, ModelError
 from asrkd.export.card import model_card, name_of, run_of
+from asrkd.export.executorch_export import PROGRAM, export_executorch
 from asrkd.export.onnx_export import TYPES, export_onnx, trained_matrices
 from asrkd.export.sherpa import export_sherpa, sherpa_graph
 from asrkd.export.sherpa_check import Comparison
@@ -67,7 +68,7 @@ def _facts(model: AcousticModel, name: str, license_id: str | None, facts: Mappi
 
 @click.group("export")
 def export() -> None:
-    """Students for other runtimes: ONNX graphs, a folder for sherpa-onnx, or a page for browsers."""
+    """Students for other runtimes: ONNX graphs, a folder for sherpa-onnx, a page for browsers, or a program of ExecuTorch."""
 
 
 @export.command("onnx", cls=options.ModelCommand)
@@ -246,6 +247,44 @@ def web_command(
     )
     if kind == "int8":
         click.echo(_said_int8(acoustic_model, reduce_range))
+
+
+@export.command("executorch", cls=options.ModelCommand)
+@click.argument("model", metavar="SPEC")
+@OUT
+@click.option(
+    "--chunk-frames",
+    type=click.IntRange(1),
+    show_default=False,
+    help="Frames of features that the program reads at a time.  [default: a third of a second]",
+)
+@with_card
+def executorch_command(
+    model: str,
+    out: Path,
+    chunk_frames: int | None,
+    name: str,
+    scores: tuple[Path, ...],
+    license_id: str | None,
+    **facts: Any,
+) -> None:
+    """Write a streaming student as a program of ExecuTorch into a new folder OUT, for phones and small devices.
+
+    stream.pte reads a chunk of features and the state; XNNPACK computes it where it can. It is run and compared with the model. README.md is a model card.
+    """
+    acoustic_model = load_model(model)
+    program = export_executorch(
+        acoustic_model,
+        out,
+        chunk_frames=chunk_frames,
+        facts=_facts(acoustic_model, name, license_id, facts),
+        scores=scores,
+    )
+    click.echo(
+        f"{PROGRAM:<22} {program.num_bytes / 1e6:8.2f} MB  {program.rtfx:8,.0f} x real time  logits within {program.difference:.2g}  {program.backend}"
+    )
+    if program.passed_over:
+        click.echo(f"not XNNPACK: {program.passed_over}", err=True)
 
 
 @export.command("card")

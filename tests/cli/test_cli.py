@@ -42,6 +42,7 @@ def test_the_command_line_is_as_documented() -> None:
         "estimate",
         "export",
         "export card",
+        "export executorch",
         "export onnx",
         "export sherpa",
         "export web",

@@ -86,6 +86,7 @@ MAKES: dict[str, Arguments] = {
     "demo": lambda p, out: ["demo", out],
     "export onnx": lambda p, out: ["export", "onnx", p / "run", out, "--type", "float32"],
     "export sherpa": lambda p, out: ["export", "sherpa", f"checkpoint:{p / 'student.pt'}", out],
+    "export executorch": lambda p, out: ["export", "executorch", f"checkpoint:{p / 'student.pt'}", out],
     "export web": lambda p, out: ["export", "web", f"checkpoint:{p / 'student.pt'}", out, "--runtime", p / "runtime.tgz"],
     "label codebooks": lambda p, out: [
         "label", "codebooks", p.corpus / "unlabeled.jsonl.gz", out, "--teacher", p.teacher, "--layer", "output",
