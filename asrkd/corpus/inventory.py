@@ -152,7 +152,8 @@ class Inventory:
             for name in self.topology.spelling(phone):
                 if name not in self._index:
                     raise CorpusError(
-                        f"phone {phone!r} is not in the inventory of {len(self.units)} units ({self.topology_name})"
+                        f"phone {phone!r} is not in the inventory of {len(self.units)} units ({self.topology_name}), so the model has no scores for it; "
+                        "take a lexicon, or tokens, of the model's own units"
                     )
                 ids.append(self._index[name])
         return ids
