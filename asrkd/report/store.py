@@ -17,7 +17,7 @@ from asrkd.report.pictures import Figure, histogram, posteriorgram
 from asrkd.report.tables import Table
 from asrkd.store import Store
 from asrkd.store.embedding import decode_audio
-from asrkd.store.inspect import StoreFigures, UnitProgress
+from asrkd.store.inspect import ReadProgress, StoreFigures
 from asrkd.targets.streams import POSTERIORS, TOKENS
 
 _TITLES = {
@@ -30,7 +30,7 @@ _MOST_REASONS = 12
 
 
 def write_store_page(
-    path: str | Path, store: Store, *, utterances: int = 4, progress: UnitProgress | None = None
+    path: str | Path, store: Store, *, utterances: int = 4, progress: ReadProgress | None = None
 ) -> Path:
     """Write the page.
 

@@ -17,7 +17,7 @@ from asrkd.store.reader import Store
 from asrkd.store.sample import Sample
 from asrkd.targets.streams import TOKENS
 
-UnitProgress = Callable[[int, int, float], None]
+ReadProgress = Callable[[int, int, float], None]
 
 
 def info(store: Store) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class StoreFigures:
     sizes: Counter[str]
 
     @classmethod
-    def of(cls, store: Store, progress: UnitProgress | None = None) -> StoreFigures:
+    def of(cls, store: Store, progress: ReadProgress | None = None) -> StoreFigures:
         """`progress` is called after every work unit with the number of them so far, that of all, and the seconds of audio so far."""
         of_text = list(TEXT_COLUMNS) if TOKENS in store.identity.streams else []
         names = [name for name in of_text if name != "text_flags"]
@@ -110,7 +110,7 @@ class StoreFigures:
         return result
 
 
-def store_statistics(store: Store, progress: UnitProgress | None = None) -> dict[str, Any]:
+def store_statistics(store: Store, progress: ReadProgress | None = None) -> dict[str, Any]:
     """`StoreFigures.summary` of a store."""
     return StoreFigures.of(store, progress).summary()
 

@@ -21,7 +21,7 @@ from asrkd_recipes.study.run import Study
 from asrkd_recipes.study.tables import comparison_table, system_table
 
 
-def run_demo(workdir: str, *, seed: int, workers: int, progress: StageProgress, voices: str = "espeak") -> str:
+def run_demo(workdir: str, *, seed: int, workers: int, progress: StageProgress, voices: str) -> str:
     """Run or resume the demo; returns its tables as text.
 
     Args:
