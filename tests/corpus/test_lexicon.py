@@ -129,7 +129,7 @@ def test_what_only_looks_like_a_dialect_is_kept(tmp_path: Path) -> None:
     [
         ("lex.txt", "ka 1.0 k a\nto t o\n", "line 1: '1.0' of word 'ka' looks like a probability"),
         ("lex.txt", "ka k a\nto 0.5 t o\n", "line 2: '0.5' of word 'to' looks like a probability"),
-        ("lex.txt", "ka 1 k a\nto 1 t o\n", "'1' behind every word, which may be a probability or a phone"),
+        ("lex.txt", "ka 1 k a\nto 1 t o\n", "'1' after every word, which may be a probability or a phone"),
         ("lex.txt", "ka 1.5 k a\nto 0.5 t o\n", "line 1: word 'ka' has the probability 1.5, which is not in"),
         ("lex.txt", "ka 0.5 k a\nto 0.0 t o\n", "line 2: word 'to' has the probability 0.0"),
         ("lex.txt", "ka 0.5 0.5 k a\nto 0.5 0.5 t o\n", "has 2 columns of numbers"),
