@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,13 @@ def with_card(function: Callable[..., None]) -> Callable[..., None]:
     return name(SCORES(options.with_facts(function)))
 
 
+@contextmanager
+def _writing(what: str) -> Iterator[ProgressBar]:
+    with ProgressBar() as progress:
+        progress.show(f"write and compare {what}", 0, None)
+        yield progress
+
+
 def _said_int8(model: AcousticModel, reduce_range: bool) -> str:
     trained = trained_matrices(model, reduce_range=reduce_range) is not None
     return f"int8 weights: {'those of its 8-bit training' if trained else 'by scales of onnxruntime'}"
@@ -100,8 +108,7 @@ def onnx_command(
     the state, where the model streams. Each graph is run and compared with the model. README.md is a model card.
     """
     acoustic_model = load_model(model)
-    with ProgressBar() as progress:
-        progress.show("write and compare the graphs", 0, None)
+    with _writing("the graphs"):
         written, missing = export_onnx(
             acoustic_model,
             out,
@@ -173,8 +180,7 @@ def sherpa_command(
             insertion_penalty=insertion_penalty,
             leave_early=leave_early,
         )
-    with ProgressBar() as progress:
-        progress.show("write and compare the graphs", 0, None)
+    with _writing("the graphs") as progress:
         written = export_sherpa(
             acoustic_model,
             out,
@@ -230,8 +236,7 @@ def web_command(
       asrkd export web exp/student OUT && python -m http.server -d OUT
     """
     acoustic_model = load_model(model)
-    with ProgressBar() as progress:
-        progress.show("write and compare the graph", 0, None)
+    with _writing("the graph"):
         page = export_web(
             acoustic_model,
             out,
@@ -273,13 +278,14 @@ def executorch_command(
     stream.pte reads a chunk of features and the state; XNNPACK computes it where it can. It is run and compared with the model. README.md is a model card.
     """
     acoustic_model = load_model(model)
-    program = export_executorch(
-        acoustic_model,
-        out,
-        chunk_frames=chunk_frames,
-        facts=_facts(acoustic_model, name, license_id, facts),
-        scores=scores,
-    )
+    with _writing("the program"):
+        program = export_executorch(
+            acoustic_model,
+            out,
+            chunk_frames=chunk_frames,
+            facts=_facts(acoustic_model, name, license_id, facts),
+            scores=scores,
+        )
     click.echo(
         f"{PROGRAM:<22} {program.num_bytes / 1e6:8.2f} MB  {program.rtfx:8,.0f} x real time  logits within {program.difference:.2g}  {program.backend}"
     )

@@ -20,15 +20,13 @@ from asrkd.acoustic.description import description_of, description_path
 from asrkd.errors import ConfigError, DependencyError, ModelError, one_line
 from asrkd.export.card import model_card
 from asrkd.export.graphs import StreamGraph
-from asrkd.export.onnx_export import stream_facts, torch_network
+from asrkd.export.onnx_export import CHUNK_FRAMES, stream_facts, torch_network
 from asrkd.export.onnx_file import TOLERANCE, Inputs, quietly
 from asrkd.extras import import_optional
 from asrkd.models import stream_layout
 from asrkd.store.card import CardFacts
 
 PROGRAM = "stream.pte"
-# Frames of a chunk by default: about a third of a second at 40 ms.
-_CHUNK_FRAMES = 8
 _CHUNKS = 5
 
 
@@ -78,7 +76,7 @@ def export_executorch(
     network = torch_network(model)
     layout = stream_layout(network, "be exported for ExecuTorch, which reads chunks")
     least = layout.chunk_frames
-    frames = -(-_CHUNK_FRAMES // least) * least if chunk_frames is None else chunk_frames
+    frames = -(-CHUNK_FRAMES // least) * least if chunk_frames is None else chunk_frames
     if frames < 1 or frames % least:
         raise ConfigError(
             f"chunk_frames is {frames}, but the model reads a multiple of {least} frame{'s' if least > 1 else ''} at a time; give such a number"

@@ -35,8 +35,8 @@ from asrkd.store.card import CardFacts
 from asrkd.training.config import TrainConfig
 
 TYPES = ("float32", "float16", "int8")
-# Frames of a chunk in what is measured: about a third of a second at 40 ms.
-_CHUNK_FRAMES = 8
+# Frames of a chunk where any number will do: about a third of a second at 40 ms.
+CHUNK_FRAMES = 8
 _SECONDS = 20.0
 
 
@@ -221,7 +221,7 @@ def _write_stream(model: AcousticModel, network: nn.Module, path: Path) -> tuple
     graph = StreamGraph(network)
     width = model.front_end.feature_dim
     any_length = layout.chunk_frames == 1
-    frames = (_CHUNK_FRAMES, 5, 1) if any_length else (layout.chunk_frames,) * 3
+    frames = (CHUNK_FRAMES, 5, 1) if any_length else (layout.chunk_frames,) * 3
     cases = [
         (_features(n, count, width), *_random_state(layout, n)) for n, count in zip((2, 1, 3), frames, strict=True)
     ]

@@ -29,7 +29,7 @@ from asrkd.segmentation.silero import SAMPLING_RATE
 MANIFESTS = (".jsonl", ".jsonl.gz")
 # Of the file of an unfinished run.
 _LAYOUT = 2
-# It is on the disk after this long: for each of a million short cuts that would take longer than finding their segments.
+# It is on the disk after this long; at every cut that would keep all workers waiting for some milliseconds.
 _SYNC_SECONDS = 1.0
 
 

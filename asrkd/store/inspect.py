@@ -82,6 +82,7 @@ class StoreFigures:
         frames = 0
         sizes: Counter[str] = Counter()
         parts = store.indexes([*samples, "num_frames", *(["text_flags"] if of_text else [])])
+        in_all = len(store.units())
         for done, part in enumerate(parts, 1):
             if of_text:
                 flags.update(flag for some in part["text_flags"].to_pylist() for flag in some or ())
@@ -92,7 +93,7 @@ class StoreFigures:
             if len(part):
                 sizes.update(column_bytes(store.metadata(part["unit"][0].as_py())))
             if progress:
-                progress(done, len(store.units()), samples["duration"].total)
+                progress(done, in_all, samples["duration"].total)
         return cls(samples, flags if of_text else None, frames, sizes)
 
     def summary(self) -> dict[str, Any]:

@@ -81,19 +81,29 @@ def write_parts(
     for number, (name, values) in enumerate(parts.items(), 1):
         with_text = name != "unlabeled"
         chosen = [row for row in rows if row["part"] in values and (row["text"] or not with_text)]
-        write_cuts([_cut(row, root, with_text, custom(row)) for row in chosen], data / f"{name}.jsonl.gz")
+        cuts = [
+            clip(row["id"], root / row["path"], row["speaker"], row["text"] if with_text else None, custom(row))
+            for row in chosen
+        ]
+        write_cuts(cuts, data / f"{name}.jsonl.gz")
         if progress:
             progress(name, number, len(parts))
 
 
-def _cut(row: Mapping[str, str], root: Path, with_text: bool, custom: dict[str, object]) -> MonoCut:
-    key = row["id"]
-    recording = Recording.from_file(root / row["path"], recording_id=key)
-    supervision = SupervisionSegment(
-        key, key, 0.0, recording.duration, text=row["text"] if with_text else None, speaker=row["speaker"]
-    )
+def clip(
+    key: str, file: Path, speaker: str, text: str | None = None, custom: Mapping[str, object] | None = None
+) -> MonoCut:
+    """The cut of a whole file in which one speaker says one thing."""
+    recording = Recording.from_file(file.absolute(), recording_id=key)
+    supervision = SupervisionSegment(key, key, 0.0, recording.duration, text=text, speaker=speaker)
     return MonoCut(
-        key, 0.0, recording.duration, 0, recording=recording, supervisions=[supervision], custom=custom or None
+        key,
+        0.0,
+        recording.duration,
+        0,
+        recording=recording,
+        supervisions=[supervision],
+        custom=dict(custom) if custom else None,
     )
 
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from lhotse import MonoCut, Recording, SupervisionSegment
 
 from asrkd.corpus.audio import write_audio
 from asrkd.corpus.augment import utterance_rng
 from asrkd.corpus.join import write_cuts
-from asrkd_recipes.corpora import Progress
+from asrkd_recipes.corpora import Progress, clip
 from asrkd_recipes.demo.corpus import with_edges
 from asrkd_recipes.demo.espeak import Espeak
 from asrkd_recipes.demo.speakers import SAMPLING_RATE, Synthesizer, draw_speakers
@@ -47,11 +46,9 @@ def write_synthetic(
         for number in range(each):
             key = f"{voice.name}-{number:03d}"
             rng = utterance_rng(seed, 1, key)
-            file = (data / "audio" / NAME / f"{key}.flac").absolute()
+            file = data / "audio" / NAME / f"{key}.flac"
             write_audio(file, with_edges(voice.say(sentence(rng).lower()), rng), SAMPLING_RATE)
-            recording = Recording.from_file(file, recording_id=key)
-            supervision = SupervisionSegment(key, key, 0.0, recording.duration, speaker=voice.name)
-            cuts.append(MonoCut(key, 0.0, recording.duration, 0, recording=recording, supervisions=[supervision]))
+            cuts.append(clip(key, file, voice.name))
             if progress:
                 progress(NAME, len(cuts), speakers * each)
     write_cuts(cuts, data / f"{NAME}.jsonl.gz")

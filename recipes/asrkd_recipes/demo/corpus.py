@@ -16,13 +16,14 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
-from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse import MonoCut
 from numpy.typing import NDArray
 
 from asrkd import files
 from asrkd.corpus.augment import NoiseAugment, utterance_rng
 from asrkd.corpus.join import pink_noise, write_cuts
 from asrkd.errors import ConfigError
+from asrkd_recipes.corpora import clip, without_text
 from asrkd_recipes.demo.espeak import Espeak
 from asrkd_recipes.demo.speakers import SAMPLING_RATE, Speaker, Synthesizer, draw_speakers
 from asrkd_recipes.demo.texts import BABBLE, draw_text, lexicon
@@ -104,7 +105,7 @@ def make_corpus(
     cuts["test_clean"] = _write_split(data, "test_clean", groups["test"], seed, each, progress)
     cuts["test_noisy"] = _write_split(data, "test_noisy", groups["test"], seed, each, progress, noise=test_noise)
     cuts["transcribed"] = cuts["labeled"] + cuts["unlabeled"]
-    cuts["unlabeled"] = [_without_text(cut) for cut in cuts["unlabeled"]]
+    cuts["unlabeled"] = [without_text(cut) for cut in cuts["unlabeled"]]
     for name, own in cuts.items():
         write_cuts(own, data / f"{name}.jsonl.gz")
     lexicon().write(data / "lexicon.txt")
@@ -162,7 +163,7 @@ def _write_split(
                 custom = {"snr": round(_decibels(speech) - _decibels(samples - speech), 2), "reverberated": in_room}
             file = data / "audio" / split / f"{name}.flac"
             _write_flac(file, samples)
-            cuts.append(_cut(name, file, text, speaker.name, custom))
+            cuts.append(clip(name, file, speaker.name, text, custom))
             if progress:
                 progress(split, len(cuts), each * len(speakers))
     return cuts
@@ -230,23 +231,3 @@ def _brown_noise(length: int, rng: np.random.Generator, *, level: float = 0.05) 
     spectrum /= np.maximum(frequency, 40.0)
     noise = np.fft.irfft(spectrum, length)
     return (noise * level / np.sqrt(np.mean(noise**2))).astype(np.float32)
-
-
-def _cut(name: str, file: Path, text: str, speaker: str, custom: dict[str, float] | None) -> MonoCut:
-    recording = Recording.from_file(file.absolute(), recording_id=name)
-    supervision = SupervisionSegment(
-        id=name, recording_id=name, start=0.0, duration=recording.duration, text=text, speaker=speaker
-    )
-    return MonoCut(
-        id=name,
-        start=0.0,
-        duration=recording.duration,
-        channel=0,
-        recording=recording,
-        supervisions=[supervision],
-        custom=custom,
-    )
-
-
-def _without_text(cut: MonoCut) -> MonoCut:
-    return replace(cut, supervisions=[replace(one, text=None) for one in cut.supervisions])

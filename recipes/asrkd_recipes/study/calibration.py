@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from asrkd.acoustic import AcousticModel
 from asrkd.alignment.calibration import calibration_of
 from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.decoding.evaluation_set import EvaluationSet
@@ -9,15 +12,14 @@ from asrkd.errors import CorpusError
 from asrkd.report.html import Section
 from asrkd.report.pictures import reliability
 from asrkd.report.tables import Table
-from asrkd_recipes.study.examples import load_models
 from asrkd_recipes.study.run import Study
 
 
-def calibration_section(study: Study) -> Section:
+def calibration_section(study: Study, models: Mapping[str, AcousticModel]) -> Section:
     """A reliability diagram over the frames of dev, and its figures."""
     dev = EvaluationSet.read(str(study.data / "dev.jsonl.gz"))
     rows, curves, notes = [], {}, []
-    for name, model in load_models(study).items():
+    for name, model in models.items():
         words = None if model.tokenizer else read_tokenizer(study.config.tokenizer, study.config.text)
         try:
             one = calibration_of(model, dev, words)

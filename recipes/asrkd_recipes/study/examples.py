@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,9 @@ from asrkd_recipes.study.run import Study
 _UTTERANCES, _WORST = 3, 10
 
 
-def example_sections(study: Study) -> list[Section]:
+def example_sections(study: Study, models: Mapping[str, AcousticModel]) -> list[Section]:
     """Utterances of the first test set, one of the untranscribed set as it is stored, and the distilled student's errors on every test set."""
     cuts = {test: _cuts(study, test) for test in study.config.tests}
-    models = load_models(study)
     shown = [
         Section(
             f"Utterance {shortened(cut.id)}",
@@ -64,7 +64,7 @@ def _of_other_speakers(cuts: list[Cut]) -> list[Cut]:
     return list(first.values())[:_UTTERANCES]
 
 
-def _posteriorgrams(models: dict[str, AcousticModel], cut: Cut) -> list[Figure]:
+def _posteriorgrams(models: Mapping[str, AcousticModel], cut: Cut) -> list[Figure]:
     """One of all models, or one of each where their frames or units differ."""
     posteriors = {}
     for name, model in models.items():

@@ -14,7 +14,7 @@ from asrkd.store import Store
 from asrkd.store.inspect import StoreFigures
 from asrkd_recipes.study.calibration import calibration_section
 from asrkd_recipes.study.config import StudyConfig
-from asrkd_recipes.study.examples import example_sections
+from asrkd_recipes.study.examples import example_sections, load_models
 from asrkd_recipes.study.results import SystemResult, by_search, read_results
 from asrkd_recipes.study.run import Study
 from asrkd_recipes.study.tables import (
@@ -34,6 +34,7 @@ from asrkd_recipes.study.tables import (
 def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = None) -> Path:
     """Write the report of one seed, or of several (`works`, the first of which gives the pictures)."""
     study = Study(config)
+    models = load_models(study)
     searches = by_search(read_results(works or [study.work]))
     results = next(iter(searches.values()))
     columns, rows = system_table(results)
@@ -59,7 +60,7 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
             f"Soft targets of the untranscribed set, stored with the codec {config.codec}; one value an utterance.",
             figures=distributions(StoreFigures.of(Store.open(str(study.soft_store)))),
         ),
-        calibration_section(study),
+        calibration_section(study, models),
         Section(
             "Speakers", tables=[Table(*speaker_table(results, test), f"WER in percent, {test}.") for test in tests]
         ),
@@ -77,7 +78,7 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
         )
     if works and len(works) > 1:
         sections.append(Section("Seeds", tables=[Table(*seed_table(results), "WER in percent.")]))
-    sections += example_sections(study)
+    sections += example_sections(study, models)
     seeds = len(works or [study.work])
     intro = f"Topology {config.topology}, {seeds} {'seed' if seeds == 1 else 'seeds'}."
     if warning := teacher_warning(results["teacher"].dev, results["labeled"].dev):

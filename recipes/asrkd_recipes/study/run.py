@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 
 from asrkd import config as configs
+from asrkd import fingerprint
 from asrkd.acoustic import load_model
 from asrkd.corpus.inventory import InventoryConfig
 from asrkd.distributed.config import ScaleConfig
@@ -139,7 +140,7 @@ class Study:
                 if self.config.variants[name].text_teacher:
                     self.stores.fill_text(self.config.variants[name].text_teacher)
                 if further := self.config.variants[name].untranscribed:
-                    store = self.stores.further_name(self._soft(self.last_generation), further)
+                    store = self._further(self.config.variants[name])
                     self.stores.fill_soft(store, self.teacher_spec, self.config.targets, cuts=further)
             train_all({name: self._variant_config(name) for name in names}, self.workers, self.progress, processes)
 
@@ -232,6 +233,10 @@ class Study:
     def _store_of(self, given: VariantConfig) -> str:
         return store_of(given, _posteriors(self.last_generation), self.config.targets)
 
+    def _further(self, given: VariantConfig) -> str:
+        """Name of the store of a variant's further untranscribed speech."""
+        return f"{self._soft(self.last_generation)}-further-{fingerprint.of_json(given.untranscribed)[:8]}"
+
     def _teacher_runs(self, generation: int) -> list[Path]:
         if generation > 1:
             return [self.run_folder(f"generation-{generation}")]
@@ -303,8 +308,8 @@ class Study:
             text = SourceConfig(str(self.stores.root(self.stores.text_name(given.text_teacher))))
             base = dataclasses.replace(base, sources=base.sources | {"text": text})
         if given.untranscribed:
-            store = self.stores.further_name(self._soft(self.last_generation), given.untranscribed)
-            further = SourceConfig(str(self.stores.root(store)), "soft", frame_rate_map=self.config.frame_rate_map)
+            store = str(self.stores.root(self._further(given)))
+            further = SourceConfig(store, "soft", frame_rate_map=self.config.frame_rate_map)
             base = dataclasses.replace(base, sources=base.sources | {"further": further})
         if "factory" in (given.train.get("model") or {}):
             # Another model has arguments of its own.

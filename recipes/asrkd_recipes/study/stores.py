@@ -131,10 +131,6 @@ class Stores:
         """Name of the store of a text teacher's texts."""
         return f"text-{fingerprint.of_json(teacher)[:8]}"
 
-    def further_name(self, name: str, cuts: Sequence[str]) -> str:
-        """Name of the store of further untranscribed speech, given that of the same teacher's targets of the study's own."""
-        return f"{name}-further-{fingerprint.of_json(list(cuts))[:8]}"
-
     def fill_text(self, teacher: str) -> None:
         """Let a text teacher write the text of the untranscribed set."""
         self.fill(self.text_name(teacher), self.unlabeled, teacher=teacher, front_end=self.config.student.front_end)
