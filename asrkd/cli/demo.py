@@ -22,8 +22,8 @@ def demo_command(workdir: str, seed: int, voices: str, workers: int) -> None:
     """The whole study on a small synthetic corpus in WORKDIR: offline, in minutes, on a CPU.
 
     Synthesises speech, trains a teacher on a few transcripts, labels the untranscribed part, distills a streaming
-    student, and writes a table and a report. The voices of Kokoro sound more like people, and take an hour or two to
-    synthesize (pip install 'asrkd[demo,export]'). Run it again to resume; a finished demo prints its table at once.
+    student, and writes a table and a report. The voices of Kokoro (pip install 'asrkd[demo,export]') sound more like
+    people, and are slow to synthesize. Run it again to resume; a finished demo prints its table at once.
     """
     from asrkd_recipes.demo.run import run_demo  # it brings matplotlib, for which no other command should wait
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +57,6 @@ def with_card(function: Callable[..., None]) -> Callable[..., None]:
     return name(SCORES(options.with_facts(function)))
 
 
-@contextmanager
-def _writing(what: str) -> Iterator[ProgressBar]:
-    with ProgressBar() as progress:
-        progress.show(f"write and compare {what}", 0, None)
-        yield progress
-
-
 def _said_int8(model: AcousticModel, reduce_range: bool) -> str:
     trained = trained_matrices(model, reduce_range=reduce_range) is not None
     return f"int8 weights: {'those of its 8-bit training' if trained else 'by scales of onnxruntime'}"
@@ -108,15 +100,14 @@ def onnx_command(
     the state, where the model streams. Each graph is run and compared with the model. README.md is a model card.
     """
     acoustic_model = load_model(model)
-    with _writing("the graphs"):
-        written, missing = export_onnx(
-            acoustic_model,
-            out,
-            types=types,
-            reduce_range=reduce_range,
-            facts=_facts(acoustic_model, name, license_id, facts),
-            scores=scores,
-        )
+    written, missing = export_onnx(
+        acoustic_model,
+        out,
+        types=types,
+        reduce_range=reduce_range,
+        facts=_facts(acoustic_model, name, license_id, facts),
+        scores=scores,
+    )
     for one in written:
         click.echo(
             f"{one.name:<22} {one.num_bytes / 1e6:8.2f} MB  {one.rtfx:8,.0f} x real time on one thread  logits within {one.difference:.2g}"
@@ -180,7 +171,7 @@ def sherpa_command(
             insertion_penalty=insertion_penalty,
             leave_early=leave_early,
         )
-    with _writing("the graphs") as progress:
+    with ProgressBar(quiet_seconds=2.0) as progress:
         written = export_sherpa(
             acoustic_model,
             out,
@@ -236,17 +227,16 @@ def web_command(
       asrkd export web exp/student OUT && python -m http.server -d OUT
     """
     acoustic_model = load_model(model)
-    with _writing("the graph"):
-        page = export_web(
-            acoustic_model,
-            out,
-            kind=kind,
-            runtime=runtime,
-            blank_penalty=blank_penalty,
-            reduce_range=reduce_range,
-            facts=_facts(acoustic_model, name, license_id, facts),
-            scores=scores,
-        )
+    page = export_web(
+        acoustic_model,
+        out,
+        kind=kind,
+        runtime=runtime,
+        blank_penalty=blank_penalty,
+        reduce_range=reduce_range,
+        facts=_facts(acoustic_model, name, license_id, facts),
+        scores=scores,
+    )
     click.echo(
         f"{page.num_bytes / 1e6:.2f} MB to load, logits within {page.difference:.2g}; python -m http.server -d {out}"
     )
@@ -278,14 +268,13 @@ def executorch_command(
     stream.pte reads a chunk of features and the state; XNNPACK computes it where it can. It is run and compared with the model. README.md is a model card.
     """
     acoustic_model = load_model(model)
-    with _writing("the program"):
-        program = export_executorch(
-            acoustic_model,
-            out,
-            chunk_frames=chunk_frames,
-            facts=_facts(acoustic_model, name, license_id, facts),
-            scores=scores,
-        )
+    program = export_executorch(
+        acoustic_model,
+        out,
+        chunk_frames=chunk_frames,
+        facts=_facts(acoustic_model, name, license_id, facts),
+        scores=scores,
+    )
     click.echo(
         f"{PROGRAM:<22} {program.num_bytes / 1e6:8.2f} MB  {program.rtfx:8,.0f} x real time  logits within {program.difference:.2g}  {program.backend}"
     )

@@ -153,7 +153,7 @@ def ended(
         line
         for line in said.splitlines()
         if not re.match(
-            r"((align|audio|compact|decode|flat start|label|measure|plan|retry|segment|train|transcribe|verify|write)[^:]*(: \d|$)|decoder )",
+            r"((align|audio|compact|decode|flat start|label|measure|plan|retry|segment|train|transcribe|verify)[^:]*(: \d|$)|decoder )",
             line,
         )
     ]
