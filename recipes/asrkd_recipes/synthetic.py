@@ -11,6 +11,7 @@ import numpy as np
 from asrkd.corpus.audio import write_audio
 from asrkd.corpus.augment import utterance_rng
 from asrkd.corpus.join import write_cuts
+from asrkd.errors import CorpusError
 from asrkd_recipes.corpora import Progress, clip
 from asrkd_recipes.demo.corpus import with_edges
 from asrkd_recipes.demo.espeak import Espeak
@@ -55,12 +56,17 @@ def write_synthetic(
 
 
 def sentences_like(texts: Iterable[str], *, longest: int = 20) -> Sentence:
-    """Draws sentences of a bigram model without smoothing, estimated from `texts`."""
+    """Draws sentences of a bigram model without smoothing, estimated from `texts`; one without words counts for nothing.
+
+    Raises:
+        CorpusError: no text has a word.
+    """
     after: dict[str, list[str]] = defaultdict(list)
-    for text in texts:
-        words = text.split()
+    for words in filter(None, (text.split() for text in texts)):
         for word, following in zip(["", *words], [*words, ""], strict=True):
             after[word].append(following)
+    if not after:
+        raise CorpusError("no text has a word, so there are no sentences to draw others from; give transcripts")
 
     def draw(rng: np.random.Generator) -> str:
         words: list[str] = []

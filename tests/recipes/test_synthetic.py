@@ -9,6 +9,7 @@ import pytest
 from lhotse import CutSet
 
 from asrkd.corpus.audio import read_audio
+from asrkd.errors import CorpusError
 from asrkd_recipes.synthetic import sentences_like, write_synthetic
 
 RATE = 16000
@@ -18,11 +19,16 @@ TEXTS = ("ONE OLD CAT", "AN OLD DOG SAW ONE DOG", "CAT")
 @pytest.mark.parametrize("seed", range(20))
 def test_sentences_are_walks_over_pairs_of_words(seed: int) -> None:
     pairs = {pair for text in TEXTS for pair in zip(["", *text.split()], [*text.split(), ""], strict=True)}
-    draw = sentences_like(TEXTS, longest=6)
+    draw = sentences_like((*TEXTS, "", " "), longest=6)  # clips without a text say nothing about sentences
     words = draw(np.random.default_rng(seed)).split()
     assert 1 <= len(words) <= 6
     assert set(zip(["", *words[:-1]], words, strict=True)) <= pairs
     assert len(words) == 6 or (words[-1], "") in pairs
+
+
+def test_without_any_word_there_are_no_sentences() -> None:
+    with pytest.raises(CorpusError, match="no text has a word"):
+        sentences_like(["", " "])
 
 
 def test_synthetic_speech_is_untranscribed_and_the_same_again(tmp_path: Path) -> None:
