@@ -17,6 +17,8 @@ from asrkd.segmentation.settings import SegmentSettings
 _HYSTERESIS = 0.15
 # Where no gap is known, a cut is made in the quietest place of the stretch of this length with the lowest scores.
 _PAUSE_SECONDS = 0.3
+# A padded border that is this much louder than the quietest place near it lies in a sound. It may move this far, in times of the padding.
+_SOUND_DB, _WIDEST_PAD = 1.5, 1.5
 
 Times = list[tuple[float, float]]
 
@@ -41,7 +43,7 @@ def segments(
     gaps = [(end, begin) for (_, end), (begin, _) in zip(bursts, bursts[1:], strict=False) if end < begin]
     cut = [part for one in joined(bursts, settings.merge) for part in _cut(one, gaps, scores, levels, settings)]
     times = [(begin * STEP_SECONDS, seconds if end == count else end * STEP_SECONDS) for begin, end in cut]
-    return _padded(times, seconds, settings)
+    return _padded(times, levels, seconds, settings)
 
 
 def speech(scores: NDArray[np.float32], threshold: float) -> list[tuple[int, int]]:
@@ -84,7 +86,7 @@ def _cut(
 ) -> Steps:
     """Pieces of a stretch that are short enough: from its beginning on, each cut in the second half of what it may be."""
     begin, end = stretch
-    longest = int((settings.max_seconds - 2 * settings.pad) / STEP_SECONDS)
+    longest = int((settings.max_seconds - 2 * _WIDEST_PAD * settings.pad) / STEP_SECONDS)
     parts = []
     while end - begin > longest:
         # The rest must not be a splinter: it is shared where it is not enough for a whole piece.
@@ -117,17 +119,32 @@ def _least_like_speech(scores: NDArray[np.float32], first: int, last: int) -> tu
     return low, max(low + 1, min(last + 1, middle + half))
 
 
-def _padded(times: Times, seconds: float, settings: SegmentSettings) -> Times:
+def _padded(times: Times, levels: NDArray[np.float16], seconds: float, settings: SegmentSettings) -> Times:
     """Padded at both sides, and widened to the least length, into half of the gap to the neighbor at most."""
     padded = []
+    mirrored = levels[::-1]
     for i, (begin, end) in enumerate(times):
         before = (begin - times[i - 1][1]) / 2 if i else begin
-        behind = (times[i + 1][0] - end) / 2 if i + 1 < len(times) else seconds - end
-        left, right = min(settings.pad, before), min(settings.pad, behind)
+        after = (times[i + 1][0] - end) / 2 if i + 1 < len(times) else seconds - end
+        # The way before the beginning is that after the end, seen from behind.
+        left = _pad(mirrored, len(levels) * STEP_SECONDS - begin, before, settings.pad)
+        right = _pad(levels, end, after, settings.pad)
         missing = settings.min_seconds - (end - begin + left + right)
         if missing > 0:
             more = min(missing / 2, before - left)
-            right += min(missing - more, behind - right)
+            right += min(missing - more, after - right)
             left += min(settings.min_seconds - (end - begin + left + right), before - left) if before > left else 0.0
         padded.append((max(0.0, begin - left), min(seconds, end + right)))
     return padded
+
+
+def _pad(levels: NDArray[np.float16], end: float, room: float, pad: float) -> float:
+    """Seconds to keep after `end`, `room` at most: the padding, or, where that ends in a faint sound, up to half as much more or less, where it is quietest."""
+    usual = min(pad, room)
+    border = min(round((end + usual) / STEP_SECONDS), len(levels) - 1)
+    first = math.ceil((end + pad / 2) / STEP_SECONDS)
+    last = min(math.floor((end + min(_WIDEST_PAD * pad, room)) / STEP_SECONDS), len(levels))
+    if first >= last:
+        return usual
+    quiet = quietest(levels, first, last)
+    return quiet * STEP_SECONDS - end if levels[border] > levels[quiet] + _SOUND_DB else usual

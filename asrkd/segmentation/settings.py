@@ -13,7 +13,7 @@ from asrkd.errors import ConfigError
 _THRESHOLDS = {"silero": 0.6, "energy": 0.3, "none": 0.3}
 VADS = tuple(_THRESHOLDS)
 # Raised where the same settings come to give other segments.
-_RULES = 4
+_RULES = 5
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SegmentSettings:
         threshold: score from which on a frame is speech, in 0..1; speech ends 0.15 below it. None: 0.6 for `silero`, 0.3 (6 dB) for `energy`.
         min_speech: shorter bursts are not speech.
         merge: speech that lies no further apart becomes one segment.
-        pad: audio kept before and behind the sound that speech begins and ends with, where it does not belong to the next segment.
+        pad: audio kept before and after the sound that speech begins and ends with, where it does not belong to the next segment; up to half as much more or less, where it is quietest.
         min_seconds: shorter segments are widened into what surrounds them.
         max_seconds: longer ones are cut, where a speech pause is likeliest.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from silero_vad.utils_vad import get_speech_timestamps_from_probs
@@ -38,7 +39,7 @@ def test_speech_is_found_as_silero_vad_finds_it(seed: int, count: int, roughness
     st.sampled_from([0.05, 0.3, 2.0]),
     st.sampled_from(["silero", "none"]),
     st.sampled_from([(0.0, 1.0, 0.0), (1.0, 4.0, 0.2), (0.5, 30.0, 0.2), (0.4, 1.0, 0.25)]),
-    st.floats(0.0, 0.032),
+    st.floats(0.0, 0.0319),  # not all of a frame: no recording is empty
     st.booleans(),
 )
 def test_what_holds_of_any_scores(
@@ -98,6 +99,26 @@ def test_gaps_and_bursts() -> None:
     assert len(found) == 2
     np.testing.assert_allclose(found[0], (2 * second * FRAME_SECONDS - 0.2, 6 * second * FRAME_SECONDS + 0.2))
     assert abs(found[1][1] - found[1][0] - 1.0) < 1e-6
+
+
+@pytest.mark.parametrize("at", [-6, -3, 0, 3])
+def test_a_padded_border_cuts_no_faint_sound(at: int) -> None:
+    """A sound of 48 ms, so faint that it does not count as speech, lies over where the padding ends, or over where it begins."""
+    settings = SegmentSettings(pad=0.096, min_seconds=0.0)  # 12 steps
+    scores = np.repeat([0.0, 1.0, 0.0], 60).astype(np.float32)
+    first, last = 60 * STEPS, 120 * STEPS
+    levels = np.full(len(scores) * STEPS, -70, np.float16)
+    levels[first:last] = -20
+    plain = segments(scores, levels, 5.76, settings)
+    np.testing.assert_allclose(plain, [((first - 12) * STEP_SECONDS, (last + 12) * STEP_SECONDS)], atol=1e-6)
+    faint = slice(last + 12 + at, last + 18 + at), slice(first - 18 - at, first - 12 - at)
+    for sound in faint:
+        levels[sound] = -66
+    ((begin, end),) = segments(scores, levels, 5.76, settings)
+    for border, sound, way in ((end, faint[0], last), (begin, faint[1], first)):
+        step = border / STEP_SECONDS
+        assert not sound.start < step < sound.stop
+        assert 6 - 1e-6 <= abs(step - way) <= 18 + 1e-6
 
 
 def times_of(bursts: list[tuple[int, int]]) -> list[tuple[float, float]]:
