@@ -62,13 +62,20 @@ def look_command(cuts: str, out: Path, sample: int, clips: int, seed: int, chann
 @corpus.command("measure")
 @click.argument("cuts")
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--language-model",
+    default="",
+    metavar="SPEC",
+    help="Multilingual text teacher (docs/teachers.md) by which spoken_language is found, e.g. text:transformers:openai/whisper-tiny; none by default.",
+)
 @options.CHANNEL
 @_WORKERS
-def measure_command(cuts: str, out: Path, channel: int | None, workers: int) -> None:
+def measure_command(cuts: str, out: Path, language_model: str, channel: int | None, workers: int) -> None:
     """Write the cuts of a corpus as a manifest OUT (.jsonl, .jsonl.gz) with what was measured in their audio.
 
     Custom fields: level_dbfs, peak_dbfs, clipping (share of samples at full scale), snr_db (an estimate), and duplicate_of, the id of the first cut with the same audio, also in
     another format or at another rate. Then `label plan OUT STORE --where 'custom.snr_db>=15' --where 'custom.duplicate_of='` takes what is clean and no copy.
+    With --language-model also spoken_language and spoken_language_probability, of the first 30 s.
     """
     with ProgressBar() as progress:
         tally = measure_corpus(
@@ -76,6 +83,7 @@ def measure_command(cuts: str, out: Path, channel: int | None, workers: int) -> 
             out,
             workers=workers,
             channel=channel,
+            language_model=language_model,
             progress=lambda done, seconds: progress.show("measure", done, None, seconds=seconds),
         )
     click.echo(

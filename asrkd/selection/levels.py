@@ -14,6 +14,7 @@ from asrkd.errors import CorpusError
 from asrkd.segmentation.activity import level_db
 from asrkd.segmentation.samples import blocks
 from asrkd.selection.fingerprints import RATE, BandEnergies
+from asrkd.selection.spoken_language import SpokenLanguage, spoken_language
 
 # From here on a sample is at full scale, both of 16-bit audio and of what lossy codecs make of it.
 _FULL_SCALE = 0.999
@@ -31,6 +32,7 @@ class MeasuredCut:
         snr_db: by how much the 95th percentile of levels (of 512 samples) is above the 10th: an estimate of the ratio of signal to noise.
         samples_hash: of the samples of the mean of the channels, with 16 bits: equal in copies without losses.
         fingerprint: see `asrkd.selection.fingerprints`.
+        language: that is spoken; None where no model was asked.
         unreadable: why it could not be measured; empty if it could.
     """
 
@@ -41,11 +43,20 @@ class MeasuredCut:
     snr_db: float = 0.0
     samples_hash: str = ""
     fingerprint: bytes = b""
+    language: SpokenLanguage | None = None
     unreadable: str = ""
 
 
-def measure_cut(cut: CutJson) -> MeasuredCut:
-    """Measure a cut block by block, at its own sampling rate."""
+def measure_cut(cut: CutJson, language_model: str = "") -> MeasuredCut:
+    """Measure a cut block by block, at its own sampling rate.
+
+    Args:
+        language_model: spec of the text teacher that says which language is spoken (`asrkd.selection.spoken_language`); empty to ask none.
+
+    Raises:
+        ModelError: the model cannot be used.
+        DependencyError: its package is not installed.
+    """
     if "unreadable" in cut:
         return MeasuredCut(cut, unreadable=cut["unreadable"])
     digest, energies, levels = hashlib.sha256(), BandEnergies(), []
@@ -64,6 +75,7 @@ def measure_cut(cut: CutJson) -> MeasuredCut:
             levels.append(level_db(iter([block])))
             energies.accept(resampler.accept(torch.from_numpy(block)).numpy())
         energies.accept(resampler.finish().numpy())
+        language = spoken_language(cut, language_model) if language_model else None
     except CorpusError as error:
         return MeasuredCut(cut, unreadable=" ".join(str(error).split()))
     low, high = np.percentile(np.concatenate(levels), [10, 95]) if count else (_QUIETEST, _QUIETEST)
@@ -76,6 +88,7 @@ def measure_cut(cut: CutJson) -> MeasuredCut:
         round(float(high - low), 1),
         digest.hexdigest()[:32],
         energies.fingerprint(),
+        language,
     )
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +17,7 @@ from asrkd.errors import AsrkdError, CorpusError
 from asrkd.segmentation.pool import each_in_order
 from asrkd.selection.fingerprints import Duplicates
 from asrkd.selection.levels import MeasuredCut, measure_cut
+from asrkd.selection.spoken_language import language_detector
 
 _MANIFESTS = (".jsonl", ".jsonl.gz")
 
@@ -33,13 +35,16 @@ class MeasureTally:
 
 def measured_fields(one: MeasuredCut, duplicate_of: str) -> dict[str, Any]:
     """The custom fields of a cut."""
-    return {
+    fields = {
         "level_dbfs": one.level_dbfs,
         "peak_dbfs": one.peak_dbfs,
         "clipping": round(one.clipping, 6),
         "snr_db": one.snr_db,
         "duplicate_of": duplicate_of,
     }
+    if one.language:
+        fields |= {"spoken_language": one.language.name, "spoken_language_probability": one.language.probability}
+    return fields
 
 
 def measure_corpus(
@@ -48,6 +53,7 @@ def measure_corpus(
     *,
     workers: int = 1,
     channel: int | None = None,
+    language_model: str = "",
     progress: Callable[[int, float], None] | None = None,
 ) -> MeasureTally:
     """Write the cuts of a corpus as a manifest with `measured_fields`, in order; those that cannot be read are in `<name>.unreadable.jsonl`, each with its reason.
@@ -58,11 +64,14 @@ def measure_corpus(
         corpus: as `asrkd.corpus.cuts.open_cuts`.
         out: `.jsonl` or `.jsonl.gz`.
         channel: the only channel to take; None for the mean of all.
+        language_model: as `measure_cut`.
         progress: called with the number of cuts so far and the seconds of their audio.
 
     Raises:
         AsrkdError: `out` is of another kind, or cannot be written.
         CorpusError: the corpus cannot be read, or no cut of it can.
+        ModelError: the language model cannot be used.
+        DependencyError: its package is not installed.
     """
     out = Path(out)
     if not out.name.endswith(_MANIFESTS):
@@ -70,12 +79,15 @@ def measure_corpus(
     if out.resolve() == Path(corpus).resolve():
         raise AsrkdError(f"{str(out)!r} is the corpus itself, which is read while it is written; choose another name")
     files.check_file(out)
+    if language_model:
+        language_detector(language_model)  # raises what is wrong with it before anything is read
+    work = partial(measure_cut, language_model=language_model)
     tally, duplicates, unreadable = MeasureTally(), Duplicates(), list[dict[str, str]]()
 
     def write(stream: IO[bytes]) -> None:
         with ExitStack() as stack:
             sink = stack.enter_context(gzip.GzipFile("", "wb", 6, stream, 0)) if out.suffix == ".gz" else stream
-            for one in each_in_order(measure_cut, iterate_json(corpus, channel), workers):
+            for one in each_in_order(work, iterate_json(corpus, channel), workers):
                 tally.cuts += 1
                 if one.unreadable:
                     tally.unreadable += 1

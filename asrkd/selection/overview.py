@@ -20,7 +20,7 @@ from asrkd.store.sample import Sample
 
 # Broken cuts that are named; the rest is counted.
 _NAMED = 50
-_LANGUAGES = ("language", "lang", "locale")
+_LANGUAGES = ("language", "lang", "locale", "spoken_language")
 
 
 @dataclass

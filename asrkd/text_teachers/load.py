@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from asrkd import config, fingerprint
 from asrkd.acoustic.model import check_device
@@ -52,12 +53,13 @@ def is_text_spec(spec: str) -> bool:
     return spec.startswith(PREFIX)
 
 
-def load_text_teacher(spec: str, device: str = "cpu") -> TextTeacher:
+def load_text_teacher(spec: str, device: str = "cpu", **changes: Any) -> TextTeacher:
     """Load the text teacher that a spec names.
 
     Args:
         spec: `text:KIND:NAME`, or `text:FILE.yaml` with settings.
         device: where it runs, `cpu` or `cuda:0`.
+        changes: settings (`TextSettings`) that replace those of the spec.
 
     Raises:
         ConfigError: the device cannot be used.
@@ -65,7 +67,7 @@ def load_text_teacher(spec: str, device: str = "cpu") -> TextTeacher:
         DependencyError: its package is not installed.
     """
     check_device(device)
-    settings = _settings(spec)
+    settings = dataclasses.replace(_settings(spec), **changes)
     kind, _, name = settings.model.partition(":")
     if kind not in TEXT_KINDS or not name:
         raise ModelError(
