@@ -19,6 +19,7 @@ from asrkd.errors import CorpusError
 Progress = Callable[[str, int, int], None]
 SAMPLING_RATE = 16000
 TEST_SNR = (0.0, 15.0)
+SPEEDS = (0.9, 1.1)
 # Sets of cuts, by the values of a table's column `part`.
 PARTS = {
     "labeled": ("labelled",),
@@ -184,6 +185,12 @@ def write_noisy(
         if progress:
             progress(f"{name}_noisy", number, len(cuts))
     write_cuts(noisy, data / f"{name}_noisy.jsonl.gz")
+
+
+def write_speeds(data: Path, name: str) -> None:
+    """A set of cuts spoken slower and faster, `NAME_speed` (Ko et al. 2015: audio that is played at other speeds, so that voices are others, too); lhotse resamples them when they are read."""
+    cuts = list(CutSet.from_file(data / f"{name}.jsonl.gz"))
+    write_cuts([cut.perturb_speed(speed) for speed in SPEEDS for cut in cuts], data / f"{name}_speed.jsonl.gz")
 
 
 def finished(data: Path) -> bool:

@@ -19,6 +19,7 @@ from asrkd_recipes.corpora import (
     split_noises,
     write_noisy,
     write_parts,
+    write_speeds,
 )
 from asrkd_recipes.synthetic import sentences_like, write_synthetic
 
@@ -27,7 +28,7 @@ TEST_NOISES = ("pico_kitchen", "dude_miaowing")
 
 def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
     """Write cuts to `data`: `labeled` (25 speakers, half an hour), `unlabeled` (88, 2.1 h, no text), `transcribed` (both with text), `dev`, `test`,
-    and the last two with noise, `dev_noisy`, `test_noisy`; `synthetic`, sentences like the labeled ones by voices of eSpeak, no text; `letters` and
+    and the last two with noise, `dev_noisy`, `test_noisy`; `unlabeled_speed`, the untranscribed speech at other speeds; `synthetic`, sentences like the labeled ones by voices of eSpeak, no text; `letters` and
     `bpe` (tokens of the labeled texts) and `2gram.arpa.gz`.
 
     `corpus_dir` holds recordings of 16 kHz; `utts.tsv` with the columns id, path, speaker, text; `split.tsv` with speaker, part (labelled,
@@ -54,6 +55,7 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
         custom=lambda row: {"group": "child" if int(row["age"]) <= 15 else "adult"},
         progress=progress,
     )
+    write_speeds(data, "unlabeled")
     split_noises(root, data, TEST_NOISES)
     write_noisy(data, "test", progress=progress)
     write_noisy(data, "dev", noises="train", progress=progress)

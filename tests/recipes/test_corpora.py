@@ -10,7 +10,7 @@ from lhotse import CutSet
 
 from asrkd.corpus.audio import read_audio, write_audio
 from asrkd.errors import CorpusError
-from asrkd_recipes.corpora import clips_of_table, split_noises, write_noisy, write_parts
+from asrkd_recipes.corpora import clips_of_table, split_noises, write_noisy, write_parts, write_speeds
 
 RATE = 16000
 
@@ -55,6 +55,17 @@ def test_sets_noises_and_noisy_tests(corpus_dir: Path, tmp_path: Path) -> None:
     (other,) = CutSet.from_file(data / "test_noisy.jsonl.gz")
     assert not np.allclose(read_audio(other, RATE), mixed, atol=1e-3)
     assert (noisy.id, noisy.supervisions[0].text, noisy.custom) == ("u2", "A WORD", {"group": "adult"})
+
+
+def test_speech_at_other_speeds(corpus_dir: Path, tmp_path: Path) -> None:
+    rows = clips_of_table(corpus_dir / "utts.tsv", ("id", "path", "text"))
+    write_parts(rows, corpus_dir, tmp_path, parts={"unlabeled": ("train",)})
+    write_speeds(tmp_path, "unlabeled")
+    cuts = list(CutSet.from_file(tmp_path / "unlabeled_speed.jsonl.gz"))
+    assert [cut.id for cut in cuts] == ["u0_sp0.9", "u1_sp0.9", "u0_sp1.1", "u1_sp1.1"]
+    assert all(cut.supervisions[0].text is None and cut.supervisions[0].speaker for cut in cuts)
+    for cut, speed in zip(cuts, (0.9, 0.9, 1.1, 1.1), strict=True):
+        assert len(read_audio(cut, RATE)) == pytest.approx(RATE / speed, abs=1)
 
 
 def test_what_is_no_corpus_is_said(corpus_dir: Path, tmp_path: Path) -> None:
