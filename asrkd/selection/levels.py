@@ -10,7 +10,7 @@ import torch
 
 from asrkd.corpus.cut_json import CutJson, to_cut
 from asrkd.corpus.resampler import StreamResampler
-from asrkd.errors import CorpusError
+from asrkd.errors import CorpusError, ModelError
 from asrkd.segmentation.activity import level_db
 from asrkd.segmentation.samples import blocks
 from asrkd.selection.fingerprints import RATE, BandEnergies
@@ -52,10 +52,6 @@ def measure_cut(cut: CutJson, language_model: str = "") -> MeasuredCut:
 
     Args:
         language_model: spec of the text teacher that says which language is spoken (`asrkd.selection.spoken_language`); empty to ask none.
-
-    Raises:
-        ModelError: the model cannot be used.
-        DependencyError: its package is not installed.
     """
     if "unreadable" in cut:
         return MeasuredCut(cut, unreadable=cut["unreadable"])
@@ -76,7 +72,7 @@ def measure_cut(cut: CutJson, language_model: str = "") -> MeasuredCut:
             energies.accept(resampler.accept(torch.from_numpy(block)).numpy())
         energies.accept(resampler.finish().numpy())
         language = spoken_language(cut, language_model) if language_model else None
-    except CorpusError as error:
+    except (CorpusError, ModelError) as error:  # also what the model cannot take is a fault of this cut alone
         return MeasuredCut(cut, unreadable=" ".join(str(error).split()))
     low, high = np.percentile(np.concatenate(levels), [10, 95]) if count else (_QUIETEST, _QUIETEST)
     digest.update(str(rate).encode())

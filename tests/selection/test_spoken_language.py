@@ -36,6 +36,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text_teachers_of_a_test.py").write_text(PYTHON)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
 def test_it_is_what_transformers_detects(folder: Path, whisper: str, tmp_path: Path) -> None:
     import transformers
 
@@ -69,10 +75,20 @@ def test_without_a_model_no_language_is_claimed(folder: Path, tmp_path: Path) ->
     assert not any("spoken_language" in cut["custom"] for cut in iterate_json(tmp_path / "plain.jsonl"))
 
 
-def test_models_that_cannot_say(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_that_the_model_cannot_take_has_its_reason(tmp_path: Path, own: None) -> None:
+    (tmp_path / "clips").mkdir()
+    for name, count in (("even", RATE), ("odd", RATE + 1)):
+        soundfile.write(tmp_path / f"clips/{name}.flac", np.full(count, 0.1), RATE)
+    out = tmp_path / "out.jsonl"
+    tally = measure_corpus(tmp_path / "clips", out, language_model="text:python:text_teachers_of_a_test:picky")
+    assert (tally.cuts, tally.unreadable) == (2, 1)
+    (cut,) = iterate_json(out)
+    assert (cut["id"], cut["custom"]["spoken_language"]) == ("even", "en")
+    assert "picky' fails: " in unreadable_file(out).read_text() and "no text today" in unreadable_file(out).read_text()
+
+
+def test_models_that_cannot_say(folder: Path, tmp_path: Path, own: None) -> None:
     english = make_whisper(tmp_path / "english", multilingual=False)
-    (tmp_path / "text_teachers_of_a_test.py").write_text(PYTHON)
-    monkeypatch.syspath_prepend(str(tmp_path))
     for spec, why in (
         (f"text:transformers:{english}", "does not say which language is spoken, .*; give a multilingual Whisper"),
         ("text:python:text_teachers_of_a_test:fewer", "0 transcriptions of 1 utterances"),
