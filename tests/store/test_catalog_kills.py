@@ -49,7 +49,7 @@ def test_fifty_kills(tmp_path: Path) -> None:
     root, chance = str(tmp_path / "store"), random.Random(0)
     manifest.create(Files(root), Identity(), {"num_units": 6, "num_cuts": 300, "hours": 1.0})
     write_shard(Files(root), 0, _rows(0, 0), Identity())
-    right = refused = 0
+    right = 0
     for kill in range(KILLS):
         child = os.fork()
         if child == 0:
@@ -59,16 +59,17 @@ def test_fifty_kills(tmp_path: Path) -> None:
                 os._exit(1)
         deadline = time.monotonic() + chance.uniform(0.01, 0.25)
         while time.monotonic() < deadline:
-            planned = _is_planned_right(root)
-            right, refused = right + planned, refused + (not planned)
+            right += _is_planned_right(root)
         os.kill(child, signal.SIGKILL)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL  # it was at work until then
-        refused += not _is_planned_right(root)
+        _is_planned_right(root)
+    # A shard that the catalog does not know: whether a kill falls there depends on the machine.
+    write_shard(Files(root), 0, _rows(0, 9), Identity())
+    assert right and not _is_planned_right(root)
     write_catalog(Store.open(root))
     assert _is_planned_right(root)
     left = set(os.listdir(f"{root}/catalog"))
     assert not [name for name in left if name.endswith(".tmp")] and os.path.basename(NAME) in left
-    assert right and refused  # both were seen
 
 
 def _is_planned_right(root: str) -> bool:
