@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from asrkd.corpus.cut_json import CutJson, to_cut
 from asrkd.corpus.resampler import StreamResampler
@@ -19,6 +20,8 @@ from asrkd.selection.spoken_language import SpokenLanguage, spoken_language
 # From here on a sample is at full scale, both of 16-bit audio and of what lossy codecs make of it.
 _FULL_SCALE = 0.999
 _QUIETEST = -120.0
+# Of a cut, to find out its language: what Whisper reads at a time.
+_BEGINNING_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def measure_cut(cut: CutJson, language_model: str = "") -> MeasuredCut:
     if "unreadable" in cut:
         return MeasuredCut(cut, unreadable=cut["unreadable"])
     digest, energies, levels = hashlib.sha256(), BandEnergies(), []
+    beginning: list[NDArray[np.float32]] = []
     square, count, clipped, peak = 0.0, 0, 0, 0.0
     try:
         readable = to_cut(cut)
@@ -69,9 +73,11 @@ def measure_cut(cut: CutJson, language_model: str = "") -> MeasuredCut:
             count += len(block)
             digest.update(np.clip(np.rint(block * 32768.0), -32768, 32767).astype("<i2").tobytes())
             levels.append(level_db(iter([block])))
+            if language_model and sum(map(len, beginning)) < _BEGINNING_SECONDS * rate:
+                beginning.append(block)
             energies.accept(resampler.accept(torch.from_numpy(block)).numpy())
         energies.accept(resampler.finish().numpy())
-        language = spoken_language(cut, language_model) if language_model else None
+        language = spoken_language(np.concatenate(beginning), rate, language_model) if language_model else None
     except (CorpusError, ModelError) as error:  # also what the model cannot take is a fault of this cut alone
         return MeasuredCut(cut, unreadable=" ".join(str(error).split()))
     low, high = np.percentile(np.concatenate(levels), [10, 95]) if count else (_QUIETEST, _QUIETEST)

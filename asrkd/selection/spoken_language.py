@@ -6,9 +6,10 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from asrkd.corpus.audio import read_audio
-from asrkd.corpus.cut_json import CutJson, to_cut
+from asrkd.corpus.resampler import resample
 from asrkd.errors import AsrkdError, ModelError, one_line
 from asrkd.text_teachers import TextTeacher, load_text_teacher
 
@@ -38,23 +39,23 @@ def language_detector(spec: str) -> TextTeacher:
     return detector
 
 
-def spoken_language(cut: CutJson, spec: str) -> SpokenLanguage:
-    """The language of a cut's first seconds: as many as the model reads at a time, 30 of Whisper's.
+def spoken_language(samples: NDArray[np.float32], sampling_rate: int, spec: str) -> SpokenLanguage:
+    """The language of the first seconds of (num_samples,) samples: as many as the model reads at a time, 30 of Whisper's.
 
     Raises:
-        CorpusError: its audio cannot be read.
-        ModelError: the model fails.
+        ModelError: the model cannot be used, or fails.
+        DependencyError: its package is not installed.
     """
     detector = language_detector(spec)
-    readable = to_cut(cut)
-    beginning = readable.truncate(duration=min(readable.duration, detector.max_seconds))
-    found = _transcribed(detector, read_audio(beginning, detector.sampling_rate))
+    seconds = min(detector.max_seconds, len(samples) / sampling_rate)
+    beginning = torch.from_numpy(samples[: round(seconds * sampling_rate)])
+    found = _transcribed(detector, resample(beginning, sampling_rate, detector.sampling_rate).numpy())
     if found is None:
-        raise ModelError(f"text teacher {spec!r} does not say which language is spoken in cut {cut['id']!r}")
+        raise ModelError(f"text teacher {spec!r} does not say which language is spoken")
     return found
 
 
-def _transcribed(detector: TextTeacher, samples: np.ndarray) -> SpokenLanguage | None:
+def _transcribed(detector: TextTeacher, samples: NDArray[np.float32]) -> SpokenLanguage | None:
     try:
         (found,) = detector([samples])
     except AsrkdError:
