@@ -13,10 +13,10 @@ from asrkd import files
 from asrkd.cli import options
 from asrkd.cli.progress import ProgressBar
 from asrkd.errors import ConfigError
-from asrkd.report.pictures import wer_curve
+from asrkd.report.pictures import rate_curve
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.report import write_report
-from asrkd_recipes.study.results import is_decoded, record
+from asrkd_recipes.study.results import by_search, is_decoded, read_results, record
 from asrkd_recipes.study.run import STAGES, Study
 from asrkd_recipes.study.tables import curve_file, results_markdown, speaker_curve
 
@@ -144,8 +144,10 @@ def recipe_command(
             files.write(here / "RESULTS.md", text + (tried.read_text(encoding="utf-8") if tried.exists() else ""))
             click.echo(f"results: {here / 'RESULTS.md'}")
             for name, found in decoded.items():
-                if points := speaker_curve(found):
-                    picture = files.write(here / curve_file(name), wer_curve(points, "untranscribed speakers").png)
+                search, systems = next(iter(by_search(read_results(found)).items()))
+                if points := speaker_curve(found, search):
+                    drawn = rate_curve(points, "untranscribed speakers", rate_name=systems["teacher"].rate_name)
+                    picture = files.write(here / curve_file(name), drawn.png)
                     click.echo(f"learning curve: {picture}")
 
     if len(names) > 1:

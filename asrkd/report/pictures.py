@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Dark enough on white to be distinguished in gray, too (after Okabe and Ito).
 COLORS = ("#1f4e79", "#d9822b", "#3a8f6f", "#a24d7c", "#6b7280", "#8a7f1f")
 WIDTH = 7.0  # inches
+WORD_ERROR_RATE = "word error rate"
 _DPI = 150
 # A unit gets a row of a posteriorgram if its probability ever reaches this.
 _LIKELY = 0.2
@@ -102,25 +103,22 @@ def learning_curves(curves: Mapping[str, Mapping[str, Curve]], *, caption: str =
     return dataclasses.replace(figure(canvas, caption, f"Learning curves. {ends}."), panels=data)
 
 
-def wer_bars(
-    results: Sequence[tuple[str, str, float, float, float]],
-    *,
-    caption: str = "Word error rates; the whiskers are 95 % confidence intervals.",
-) -> Figure:
-    """Word error rates as bars, grouped by system, with intervals as whiskers.
+def rate_bars(results: Sequence[tuple[str, str, float, float, float]], *, rate_name: str = WORD_ERROR_RATE) -> Figure:
+    """Error rates as bars, grouped by system, with 95 % confidence intervals as whiskers.
 
     Args:
         results: (system, condition, rate, lower end, upper end); rates as shares, shown in percent. A NaN end draws
             no whisker.
+        rate_name: what the rates are.
 
     Raises:
         ConfigError: no results, or a rate that is not finite.
     """
     if not results:
-        raise ConfigError("there are no word error rates, so there is nothing to draw; leave the picture out")
+        raise ConfigError(f"there are no {rate_name}s, so there is nothing to draw; leave the picture out")
     for system, condition, rate, _, _ in results:
         if not math.isfinite(rate):
-            raise ConfigError(f"the word error rate of {system!r} on {condition!r} is {rate}, which no bar can show")
+            raise ConfigError(f"the {rate_name} of {system!r} on {condition!r} is {rate}, which no bar can show")
     systems = list(dict.fromkeys(row[0] for row in results))
     conditions = list(dict.fromkeys(row[1] for row in results))
     height = 0.8 / len(conditions)
@@ -144,7 +142,7 @@ def wer_bars(
     axes.set_yticks(range(len(systems)), [plain(system) for system in systems])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1 * max([*ends, 1e-3]))
-    axes.set_xlabel("word error rate, %")
+    axes.set_xlabel(f"{rate_name}, %")
     axes.tick_params(axis="y", length=0)
     sober(axes, grid="x")
     if len(conditions) > 1:
@@ -160,27 +158,27 @@ def wer_bars(
         }
         for system, condition, rate, low, high in results
     ]
-    panel = {"title": "word error rate, %", "bars": bars}
-    return dataclasses.replace(figure(canvas, caption, f"Word error rates: {said}."), panels=[panel])
+    panel = {"title": f"{rate_name}, %", "bars": bars}
+    rates_name = f"{rate_name.capitalize()}s"
+    caption = f"{rates_name}; the whiskers are 95 % confidence intervals."
+    return dataclasses.replace(figure(canvas, caption, f"{rates_name}: {said}."), panels=[panel])
 
 
-def wer_curve(
-    points: Sequence[tuple[str, float, float, float, float]],
-    xlabel: str,
-    *,
-    caption: str = "Word error rates; the bands are 95 % confidence intervals.",
+def rate_curve(
+    points: Sequence[tuple[str, float, float, float, float]], xlabel: str, *, rate_name: str = WORD_ERROR_RATE
 ) -> Figure:
-    """Word error rates over an amount, one line for each condition, with intervals as bands.
+    """Error rates over an amount, one line for each condition, with 95 % confidence intervals as bands.
 
     Args:
         points: (condition, amount, rate, lower end, upper end); rates as shares, shown in percent.
         xlabel: what the amount is.
+        rate_name: what the rates are.
 
     Raises:
         ConfigError: no points.
     """
     if not points:
-        raise ConfigError("there are no word error rates, so there is nothing to draw; leave the picture out")
+        raise ConfigError(f"there are no {rate_name}s, so there is nothing to draw; leave the picture out")
     canvas = empty_canvas(3.4)
     axes = canvas.add_subplot()
     lines = []
@@ -196,12 +194,14 @@ def wer_curve(
     axes.set_xticks(sorted({point[1] for point in points}))
     axes.set_ylim(bottom=0)
     axes.set_xlabel(xlabel)
-    axes.set_ylabel("word error rate, %")
+    axes.set_ylabel(f"{rate_name}, %")
     sober(axes, grid="y")
     canvas.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=9)
     said = "; ".join(f"{condition} at {amount:g}: {100 * rate:.1f} %" for condition, amount, rate, _, _ in points)
-    panel = {"title": "word error rate, %", "xlabel": xlabel, "lines": lines, "from": 0}
-    return dataclasses.replace(figure(canvas, caption, f"Word error rates by {xlabel}: {said}."), panels=[panel])
+    panel = {"title": f"{rate_name}, %", "xlabel": xlabel, "lines": lines, "from": 0}
+    rates_name = f"{rate_name.capitalize()}s"
+    caption = f"{rates_name}; the bands are 95 % confidence intervals."
+    return dataclasses.replace(figure(canvas, caption, f"{rates_name} by {xlabel}: {said}."), panels=[panel])
 
 
 def histogram(values_by_label: Mapping[str, ArrayLike], xlabel: str, *, bins: int = 40, caption: str = "") -> Figure:

@@ -7,7 +7,7 @@ from chromium import BROWSER, Page, browser
 
 from asrkd.report import html
 from asrkd.report.html import Section
-from asrkd.report.pictures import histogram, learning_curves, reliability, wer_bars, wer_curve
+from asrkd.report.pictures import histogram, learning_curves, rate_bars, rate_curve, reliability
 from asrkd.report.tables import Table
 
 ROWS = [["b", "1,200", "2.5 [1, 3]"], ["a10", "-", "10.0 [9, 11]"], ["a9", "30", "-1.0 [-2, 0]"]]
@@ -21,9 +21,9 @@ def page(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-d
     curves = {"student": {"soft": ([10, 20, 30], [3.0, 2.0, 1.0]), "dev": ([30], [2.5])}}
     figures = [
         learning_curves(curves),
-        wer_bars([("teacher", "clean", 0.2, 0.1, 0.3), ("student", "clean", 0.1, float("nan"), float("nan"))]),
+        rate_bars([("teacher", "clean", 0.2, 0.1, 0.3), ("student", "clean", 0.1, float("nan"), float("nan"))]),
         histogram({"cuts": [1.0, 1.0, 2.0]}, "seconds"),
-        wer_curve([("clean", 0.0, 0.4, 0.3, 0.5), ("clean", 8.0, 0.2, 0.1, 0.3)], "speakers"),
+        rate_curve([("clean", 0.0, 0.4, 0.3, 0.5), ("clean", 8.0, 0.2, 0.1, 0.3)], "speakers"),
         reliability({"teacher": ([0.5, 0.9], [0.6, 0.8])}, "confidence", "right", caption=""),
     ]
     wide = Table(

@@ -37,7 +37,7 @@ def figures() -> list[pictures.Figure]:
     probs = rng.dirichlet(np.full(6, 0.2), 30)
     return [
         pictures.learning_curves({"student": {"soft": ([1, 2], [3.0, 2.0]), "dev": ([2], [2.5])}}),
-        pictures.wer_bars([("a", "clean", 0.2, 0.1, 0.3), ("a", "noisy", 0.4, 0.3, 0.5)]),
+        pictures.rate_bars([("a", "clean", 0.2, 0.1, 0.3), ("a", "noisy", 0.4, 0.3, 0.5)]),
         pictures.histogram({"all": rng.normal(size=100)}, "entropy"),
         pictures.posteriorgram({"teacher": probs, "student": probs}, NAMES, 0.03, "some words"),
     ]
@@ -90,7 +90,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ConfigError):
         pictures.learning_curves({})
     with pytest.raises(ConfigError, match="'a' on 'clean' is nan"):
-        pictures.wer_bars([("a", "clean", float("nan"), 0.0, 0.0)])
+        pictures.rate_bars([("a", "clean", float("nan"), 0.0, 0.0)])
     with pytest.raises(ConfigError, match="no values"):
         pictures.histogram({}, "entropy")
 
@@ -106,7 +106,12 @@ def test_tables_hold_every_cell() -> None:
 
 def test_rates_over_an_amount() -> None:
     points = [("clean", 14.0, 0.1, 0.05, 0.2), ("clean", 0.0, 0.3, 0.2, 0.4), ("noisy", 0.0, 0.5, 0.4, 0.6)]
-    figure = pictures.wer_curve(points, "speakers")
+    figure = pictures.rate_curve(points, "speakers")
     assert figure.png.startswith(b"\x89PNG") and "clean at 14: 10.0 %; clean at 0: 30.0 %" in figure.alt
+    letters = pictures.rate_curve(points, "speakers", rate_name="character error rate")
+    assert (
+        letters.alt.startswith("Character error rates by speakers: ")
+        and letters.panels[0]["title"] == "character error rate, %"
+    )
     with pytest.raises(ConfigError, match="nothing to draw"):
-        pictures.wer_curve([], "speakers")
+        pictures.rate_curve([], "speakers")

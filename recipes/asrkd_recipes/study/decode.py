@@ -159,7 +159,10 @@ def decode_system(config: StudyConfig, spec: str, runs: list[Path], out: Path) -
         "tests": {},
     }
     if config.decoding.searches:
-        result["searches"] = {name: {"dev": one.rate} | vars(one.settings) for name, one in on_dev.items()}
+        result["searches"] = {
+            name: {"dev": one.rate, "errors": searches[name].errors} | vars(one.settings)
+            for name, one in on_dev.items()
+        }
     for test, cuts in config.tests.items():
         held = HeldScores.of(model, config, cuts)
         for name, one in chosen[config.decoding.dev.get(test, DEV_SET)].items():

@@ -36,13 +36,15 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
     study = Study(config)
     models = load_models(study)
     searches = by_search(read_results(works or [study.work]))
-    results = next(iter(searches.values()))
+    first, results = next(iter(searches.items()))
+    measure, rate_name = results["teacher"].measure, results["teacher"].rate_name
     columns, rows = system_table(results)
     tests = list(results["teacher"].tests)
     sections = [
         Section(
             "Result",
-            "Word error rates over the unseen test speakers, with 95 % confidence intervals by the bootstrap over speakers. "
+            f"{rate_name.capitalize()}s over the unseen test speakers{f', decoded by {first}' if first else ''}, with 95 % confidence intervals by the "
+            "bootstrap over speakers. "
             "RTF: seconds of computation in the model for a second of audio, one utterance at a time, one CPU thread.",
             [
                 Table(columns, rows),
@@ -61,23 +63,21 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
             figures=distributions(StoreFigures.of(Store.open(str(study.soft_store)))),
         ),
         calibration_section(study, models),
-        Section(
-            "Speakers", tables=[Table(*speaker_table(results, test), f"WER in percent, {test}.") for test in tests]
-        ),
     ]
     for search in [*searches][1:]:
         tables = [Table(*system_table(searches[search])), Table(*comparison_table(searches[search]))]
         sections.append(Section(f"Decoded by {search}", tables=tables))
-    first = next(iter(searches))
     if (variants := variant_table(works or [study.work], first)) and (costs := variant_costs(works or [study.work])):
         sections.append(Section("Students trained in other ways", tables=[Table(*variants), Table(*costs)]))
-    if points := speaker_curve(works or [study.work]):
-        figure = pictures.wer_curve(points, "untranscribed speakers")
+    if points := speaker_curve(works or [study.work], first):
+        figure = pictures.rate_curve(points, "untranscribed speakers", rate_name=rate_name)
         sections.append(
             Section("More untranscribed speakers", "The distilled student of more and more speakers.", figures=[figure])
         )
     if works and len(works) > 1:
-        sections.append(Section("Seeds", tables=[Table(*seed_table(results), "WER in percent.")]))
+        sections.append(Section("Seeds", tables=[Table(*seed_table(results), f"{measure} in percent.")]))
+    by_speaker = [Table(*speaker_table(results, test), f"{measure} in percent, {test}.") for test in tests]
+    sections.append(Section("Speakers", tables=by_speaker))
     sections += example_sections(study, models)
     seeds = len(works or [study.work])
     intro = f"Topology {config.topology}, {seeds} {'seed' if seeds == 1 else 'seeds'}."
@@ -91,7 +91,7 @@ def _bars(results: dict[str, SystemResult]) -> pictures.Figure:
     for system, result in results.items():
         for test, counts in result.tests.items():
             bars.append((NAMES[system], test, rate(counts), *bootstrap(counts)))
-    return pictures.wer_bars(bars)
+    return pictures.rate_bars(bars, rate_name=results["teacher"].rate_name)
 
 
 def _curves(study: Study) -> pictures.Figure:

@@ -11,6 +11,7 @@ from typing import Any
 from asrkd import files
 from asrkd.errors import ConfigError
 from asrkd.evaluation.wer import Errors
+from asrkd.report.pictures import WORD_ERROR_RATE
 
 SEQUENCE = "sequence.json"
 VARIANTS = "variants.json"
@@ -36,6 +37,8 @@ class SystemResult:
         dev: word error rate on the dev set, by seed.
         target_bytes: of the soft targets that it learned from, a frame; of the first seed.
         searches: of several ways of decoding by name, the error rate on the dev set, by seed; the tests are then named by `label_of`.
+        counted: of these, what their errors are errors of, `words` or `characters`.
+        unit: the same of this one.
         groups: the speakers that belong to one, with its name.
     """
 
@@ -49,6 +52,8 @@ class SystemResult:
     dev: Sequence[float] = ()
     target_bytes: float | None = None
     searches: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    counted: Mapping[str, str] = field(default_factory=dict)
+    unit: str = "words"
     groups: Mapping[str, str] = field(default_factory=dict)
 
     def by(self, search: str) -> SystemResult:
@@ -58,7 +63,7 @@ class SystemResult:
             for test, found in self.runs.items()
             if test.endswith(label_of("", search))
         }
-        return replace(self, runs=runs, dev=self.searches[search], searches={})
+        return replace(self, runs=runs, dev=self.searches[search], searches={}, unit=self.counted[search])
 
     def of(self, group: str) -> SystemResult:
         """The same for the speakers of a group."""
@@ -70,6 +75,16 @@ class SystemResult:
             for test, found in self.runs.items()
         }
         return replace(self, runs=runs)
+
+    @property
+    def measure(self) -> str:
+        """Short name of its error rates, as at the head of a table."""
+        return "CER" if self.unit == "characters" else "WER"
+
+    @property
+    def rate_name(self) -> str:
+        """Name of its error rates."""
+        return "character error rate" if self.unit == "characters" else WORD_ERROR_RATE
 
     @property
     def tests(self) -> dict[str, BySpeaker]:
@@ -130,6 +145,8 @@ def read_system(works: Sequence[Path], system: str) -> SystemResult:
         [one["dev"] for one in loaded if "dev" in one],
         loaded[0].get("target_bytes"),
         {name: [one["searches"][name]["dev"] for one in loaded] for name in loaded[0].get("searches", {})},
+        {name: search.get("errors", "words") for name, search in loaded[0].get("searches", {}).items()},
+        "words",
         {speaker: group for one in loaded for speaker, group in one.get("groups", {}).items()},
     )
 

@@ -43,7 +43,7 @@ def teacher_warning(teacher: Sequence[float], labeled: Sequence[float]) -> str:
 
 
 def variant_table(works: Sequence[Path], search: str = "") -> tuple[list[str], list[list[str]]] | None:
-    """Students of the same data that were trained in other ways: WER on dev and tests, the paired difference to the distilled one, the relative
+    """Students of the same data that were trained in other ways: error rates on dev and tests, the paired difference to the distilled one, the relative
     change from labeled only, and the share of the gap to the upper bound.
 
     Each over the runs that have it, and compared with the same runs of the others. None where no run has variants.
@@ -54,9 +54,10 @@ def variant_table(works: Sequence[Path], search: str = "") -> tuple[list[str], l
     own = with_variants(works)
     if not own:
         return None
-    columns = ["student", "runs", "WER dev %"]
-    for test in _read(own, "distilled", search).tests:
-        columns += [f"WER {test} %", "difference to distilled, points [95 %]"]
+    distilled = _read(own, "distilled", search)
+    columns = ["student", "runs", f"{distilled.measure} dev %"]
+    for test in distilled.tests:
+        columns += [f"{distilled.measure} {test} %", "difference to distilled, points [95 %]"]
         columns += ["relative to labeled only, % [95 %]", "gap recovered, %"]
     systems = {name: with_system(own, name) for name in ("labeled", "distilled", UPPER)} | _variants(own)
     return columns, [_variant_row(name, runs, search) for name, runs in systems.items() if runs]
@@ -121,10 +122,10 @@ def _variants(works: Sequence[Path]) -> dict[str, list[Path]]:
     return found
 
 
-def speaker_curve(works: Sequence[Path]) -> list[tuple[str, float, float, float, float]] | None:
-    """(test set, untranscribed speakers, WER, ends of its interval): the labeled-only student at 0, the distilled one at all of them.
+def speaker_curve(works: Sequence[Path], search: str = "") -> list[tuple[str, float, float, float, float]] | None:
+    """(test set, untranscribed speakers, error rate, ends of its interval): the labeled-only student at 0, the distilled one at all of them.
 
-    Of the runs that have the same variants with fewer speakers; None where there is none.
+    Of the runs that have the same variants with fewer speakers; None where there is none. `search`: the way of decoding, of several.
     """
     notes = [(read_notes([work], VARIANTS) or [None])[0] for work in works]
     having = [(work, note) for work, note in zip(works, notes, strict=True) if note and any(note["speakers"].values())]
@@ -135,13 +136,13 @@ def speaker_curve(works: Sequence[Path]) -> list[tuple[str, float, float, float,
     systems = {"labeled": 0, **counts, "distilled": having[0][1]["total"]}
     points = []
     for name, count in systems.items():
-        for test, errors in read_system(own, name).tests.items():
+        for test, errors in _read(own, name, search).tests.items():
             points.append((test, float(count), rate(errors), *bootstrap(errors)))
     return points
 
 
 def _compared(result: SystemResult, references: Sequence[SystemResult]) -> list[str]:
-    """Cells for each test set: WER, and the paired difference to each reference."""
+    """Cells for each test set: the error rate, and the paired difference to each reference."""
     cells = []
     for test, counts in result.tests.items():
         cells.append(percent(rate(counts)))
@@ -151,8 +152,8 @@ def _compared(result: SystemResult, references: Sequence[SystemResult]) -> list[
     return cells
 
 
-def sequence_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] | None:
-    """Students before and after sequence training: WER, and the paired difference to where it started and to labeled only.
+def sequence_table(works: Sequence[Path], search: str = "") -> tuple[list[str], list[list[str]]] | None:
+    """Students before and after sequence training: error rates, and the paired difference to where it started and to labeled only.
 
     None where a run has not been decoded with sequence training.
     """
@@ -160,21 +161,25 @@ def sequence_table(works: Sequence[Path]) -> tuple[list[str], list[list[str]]] |
     if notes is None:
         return None
     kinds = [kind for kind in notes[0] if all(kind in note for note in notes)]
-    starts = {start: read_system(works, start) for start in ("labeled", "distilled")}
+    starts = {start: _read(works, start, search) for start in ("labeled", "distilled")}
     columns = ["student"]
     for test in starts["labeled"].tests:
-        columns += [f"WER {test} %", "difference to its start, points [95 %]", "to labeled only"]
+        columns += [
+            f"{starts['labeled'].measure} {test} %",
+            "difference to its start, points [95 %]",
+            "to labeled only",
+        ]
     rows = []
     for start, first in starts.items():
         systems = {NAMES[start]: first} | {
-            f"{NAMES[start]}, then {kind}": read_system(works, f"{start}-{kind}") for kind in kinds
+            f"{NAMES[start]}, then {kind}": _read(works, f"{start}-{kind}", search) for kind in kinds
         }
         rows += [[name, *_compared(result, [first, starts["labeled"]])] for name, result in systems.items()]
     return columns, rows
 
 
 def rate(counts: BySpeaker) -> float:
-    """Word error rate pooled over speakers and seeds."""
+    """Error rate pooled over speakers and seeds."""
     return sum((one for errors in counts.values() for one in errors), Errors()).rate
 
 
@@ -183,9 +188,9 @@ def percent(value: float) -> str:
 
 
 def system_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows: WER with its interval for each test set, size, speed."""
+    """Columns and rows: the error rate with its interval for each test set, size, speed."""
     tests = list(results["teacher"].tests)
-    columns = ["system", *(f"WER {test} % [95 %]" for test in tests), *COSTS]
+    columns = ["system", *(f"{results['teacher'].measure} {test} % [95 %]" for test in tests), *COSTS]
     rows = []
     for system, result in results.items():
         cells = [NAMES[system]]
@@ -241,7 +246,7 @@ def _recovered(system: BySpeaker, labeled: BySpeaker, upper: BySpeaker | None) -
 
 
 def speaker_table(results: Mapping[str, SystemResult], test: str) -> tuple[list[str], list[list[str]]]:
-    """WER of each test speaker, pooled over seeds."""
+    """Error rate of each test speaker, pooled over seeds."""
     rows = [
         [speaker, *(_speaker_rate(result.tests[test][speaker]) for result in results.values())]
         for speaker in results["teacher"].tests[test]
@@ -254,7 +259,7 @@ def _speaker_rate(runs: Sequence[Errors]) -> str:
 
 
 def seed_table(results: Mapping[str, SystemResult]) -> tuple[list[str], list[list[str]]]:
-    """WER of each run: a seed, or a speaker left out."""
+    """Error rate of each run: a seed, or a speaker left out."""
     rows = []
     for test, runs in results["teacher"].runs.items():
         for number in range(len(runs)):
@@ -279,7 +284,7 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
     """The text of a recipe's `RESULTS.md`: by topology, over the seeds that have been decoded."""
     parts = [
         f"# {title}: results\n",
-        "Made by `python run.py --stage results --stop-stage results --seeds ...`. Errors in percent of the words (or characters, where a heading says so) over the unseen test speakers, pooled over the runs (seeds, or speakers left out); intervals are 95 % by the bootstrap over speakers (paired for differences).\n",
+        "Made by `python run.py --stage results --stop-stage results --seeds ...`. Errors in percent of the words (WER) or characters (CER) over the unseen test speakers, pooled over the runs (seeds, or speakers left out); intervals are 95 % by the bootstrap over speakers (paired for differences).\n",
     ]
     for topology, folders in works.items():
         results = read_results(folders)
@@ -301,11 +306,16 @@ def results_markdown(title: str, works: Mapping[str, Sequence[Path]]) -> str:
                 parts.append(f"Students of the same data, trained in other ways:\n\n{markdown_table(*variants)}\n")
         if (costs := variant_costs(folders)) is not None:
             parts.append(f"Their costs:\n\n{markdown_table(*costs)}\n")
-        if speaker_curve(folders):
-            parts.append(f"![Word error rate over untranscribed speakers]({curve_file(topology)})\n")
-        if (sequence := sequence_table(folders)) is not None:
+        search, first = next(iter(by_search(results).items()))
+        if speaker_curve(folders, search):
+            parts.append(
+                f"![{first['teacher'].rate_name.capitalize()} over untranscribed speakers]({curve_file(topology)})\n"
+            )
+        if (sequence := sequence_table(folders, search)) is not None:
             parts.append(f"Sequence training on the labeled set:\n\n{markdown_table(*sequence)}\n")
-        first = next(iter(by_search(results).values()))
         for test in first["teacher"].tests:
-            parts.append(f"Speakers, {test}:\n\n{markdown_table(*speaker_table(first, test))}\n")
+            decoded = f" ({search})" if search else ""
+            parts.append(
+                f"{first['teacher'].measure} of the speakers, {test}{decoded}:\n\n{markdown_table(*speaker_table(first, test))}\n"
+            )
     return "\n".join(parts)

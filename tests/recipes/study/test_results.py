@@ -144,6 +144,38 @@ def test_a_variant_is_compared_with_the_runs_that_have_it(folds: list[Path]) -> 
     assert [point[1:3] for point in speaker_curve(folds) or []] == [(0.0, 0.4), (3.0, 0.35), (14.0, 0.3)]
 
 
+def test_tables_say_whether_words_or_characters_are_wrong(folds: list[Path], tmp_path: Path) -> None:
+    """Of two ways of decoding each has its own errors, name of the rate and curve; they share nothing."""
+    wrong = {
+        "letters": {"labeled": 40, "few": 30, "distilled": 20},
+        "words": {"labeled": 90, "few": 80, "distilled": 70},
+    }
+    add_variant(folds[0], "few", 0, speakers=3)
+    for file in folds[0].glob("results/*/result.json"):
+        content = json.loads(file.read_text())
+        content["searches"] = {"letters": {"dev": 0.1, "errors": "characters"}, "words": {"dev": 0.2}}
+        content["tests"] = {
+            f"clean, {search}": {"anna": [of.get(file.parent.name, 10), 0, 0, 100]} for search, of in wrong.items()
+        }
+        file.write_text(json.dumps(content))
+    for search, measure in (("letters", "CER"), ("words", "WER")):
+        columns, rows = variant_table(folds[:1], search) or ([], [])
+        assert columns[2:4] == [f"{measure} dev %", f"{measure} clean %"]
+        of = wrong[search]
+        assert {row[0]: row[3] for row in rows}["few"] == f"{of['few']:.1f}"
+        rates = [point[2] for point in speaker_curve(folds[:1], search) or []]
+        assert rates == [of[name] / 100 for name in ("labeled", "few", "distilled")]
+    text = results_markdown("study", {"ctc": folds[:1]})
+    letters, words = text.split("### words")
+    assert "| CER clean % [95 %] |" in letters and "WER clean" not in letters
+    assert (
+        "| WER clean % [95 %] |" in words
+        and "CER clean" not in words
+        and "CER of the speakers, clean (letters)" in words
+    )
+    assert "![Character error rate over untranscribed speakers]" in words
+
+
 def test_recorded_results_give_the_same_tables(folds: list[Path], tmp_path: Path) -> None:
     add_variant(folds[0], "warm", 25)
     files = [tmp_path / f"{number}.json" for number in range(2)]
