@@ -45,7 +45,7 @@ Audio = NDArray[np.float32]
 # Words; tokens; and the time of each token.
 Heard = tuple[list[str], list[str], list[float]]
 # Seconds of digital silence in a row that a stream may take for the end, and what is below one and a half 16-bit steps.
-_INSIDE, _STEP = 0.16, 1.5 / 2**15
+_INSIDE, _STEP = 0.05, 1.5 / 2**15
 
 
 @dataclass
