@@ -64,11 +64,13 @@ def write_report(config: StudyConfig, path: Path, *, works: list[Path] | None = 
         ),
         calibration_section(study, models),
     ]
-    for search in [*searches][1:]:
-        tables = [Table(*system_table(searches[search])), Table(*comparison_table(searches[search]))]
-        sections.append(Section(f"Decoded by {search}", tables=tables))
     if (variants := variant_table(works or [study.work], first)) and (costs := variant_costs(works or [study.work])):
         sections.append(Section("Students trained in other ways", tables=[Table(*variants), Table(*costs)]))
+    for search in [*searches][1:]:
+        tables = [Table(*system_table(searches[search])), Table(*comparison_table(searches[search]))]
+        if further := variant_table(works or [study.work], search):
+            tables.append(Table(*further, "Students trained in other ways."))
+        sections.append(Section(f"Decoded by {search}", tables=tables))
     if points := speaker_curve(works or [study.work], first):
         figure = pictures.rate_curve(points, "untranscribed speakers", rate_name=rate_name)
         sections.append(

@@ -34,7 +34,7 @@ class SystemResult:
         penalties: insertion penalty chosen on dev, by seed.
         train_seconds: the mean over seeds of what training took, on the machine that it ran on; of all teachers of an ensemble.
         sent_share: of a training on several processes, the bytes that one sent as a share of what plain DDP sends; of the first seed.
-        dev: word error rate on the dev set, by seed.
+        dev: error rate on the dev set, by seed.
         target_bytes: of the soft targets that it learned from, a frame; of the first seed.
         searches: of several ways of decoding by name, the error rate on the dev set, by seed; the tests are then named by `label_of`.
         counted: of these, what their errors are errors of, `words` or `characters`.

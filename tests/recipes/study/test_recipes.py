@@ -47,6 +47,19 @@ def test_variants_of_a_recipe(path: Path, tmp_path: Path) -> None:
     topology = re.findall(r'\("(hmm|ctc)",', (path.parents[1] / "run.py").read_text())[0]
     config = _config(path.parents[1], tmp_path, topology, 1, (), [path])
     assert config.variants
+    check_variants(config)
+
+
+CONFIGS = sorted(path for topology in ("ctc", "hmm") for path in RECIPES.glob(f"*/{topology}.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_variants_of_a_config(path: Path, tmp_path: Path) -> None:
+    check_variants(_config(path.parent, tmp_path, path.stem, 1, ()))
+
+
+def check_variants(config: StudyConfig) -> None:
+    """They can be trained one after another, each with as many updates as what it is compared with."""
     waves(config.variants, ["labeled", "distilled", "upper", *(f"teacher-{n + 1}" for n in range(config.teachers))])
     kinds = {"soft": "soft", "labeled": "labeled", "text": "labeled", "further": "soft"}
     sources = {name: SourceConfig(name, kind) for name, kind in kinds.items()}

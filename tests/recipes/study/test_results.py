@@ -144,7 +144,7 @@ def test_a_variant_is_compared_with_the_runs_that_have_it(folds: list[Path]) -> 
     assert [point[1:3] for point in speaker_curve(folds) or []] == [(0.0, 0.4), (3.0, 0.35), (14.0, 0.3)]
 
 
-def test_tables_say_whether_words_or_characters_are_wrong(folds: list[Path], tmp_path: Path) -> None:
+def test_tables_say_whether_words_or_characters_are_wrong(folds: list[Path]) -> None:
     """Of two ways of decoding each has its own errors, name of the rate and curve; they share nothing."""
     wrong = {
         "letters": {"labeled": 40, "few": 30, "distilled": 20},
