@@ -7,7 +7,7 @@ semi-supervised training with lattices (Manohar et al. 2018, section 3).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,7 +37,7 @@ class LatticeSettings:
     lexicon: str = setting()
     """The words that there may be."""
     grammar: str = ""
-    """ARPA file; empty for a loop of the words."""
+    """ARPA file, or a grammar of sentences (`NAME.fst.txt`); empty for a loop of the words."""
     prior: str = ""
     """Run whose priors an `hmm` model takes; empty for its own (of an ensemble: the mean of its members')."""
     acoustic_scale: float = setting(1.0, above=0)
@@ -45,7 +45,7 @@ class LatticeSettings:
     insertion_penalty: float = 0.0
     """Cost of every word in nats, without a grammar."""
     exact: bool = False
-    """Count every path, without k2 (`asrkd.graphs.ForwardBackward`), which suits a loop of some hundreds of words; otherwise k2 makes lattices and prunes them."""
+    """Count every path, without k2 (`asrkd.graphs.ForwardBackward`), which suits a loop of some thousands of words or a small grammar of sentences; otherwise k2 makes lattices and prunes them."""
     search_beam: float = setting(Beam.search, above=0)
     """Drop a state whose score is worse than the frame's best by more than this."""
     output_beam: float = setting(Beam.output, above=0)
@@ -55,6 +55,18 @@ class LatticeSettings:
 
     def __post_init__(self) -> None:
         check(self)
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        return penalty_conflicts(self.grammar, self.insertion_penalty)
+
+
+def penalty_conflicts(grammar: str, insertion_penalty: float) -> Iterator[tuple[str, str]]:
+    """What is wrong with a cost of words next to a grammar, which has costs of its own: the key and the message."""
+    if grammar and insertion_penalty:
+        yield (
+            "insertion_penalty",
+            f"is {insertion_penalty:g}, but it is for the loop of words; the grammar {grammar!r} has costs for words already, so leave it out",
+        )
 
 
 @kind(

@@ -13,6 +13,7 @@ from lhotse.cut import Cut
 
 from asrkd.corpus.audio import read_audio, write_audio
 from asrkd.corpus.augment import NoiseAugment, load_noises, utterance_rng
+from asrkd.corpus.characters import WORD_BEGIN
 from asrkd.corpus.join import pink_noise, write_cuts
 from asrkd.errors import CorpusError
 
@@ -191,6 +192,11 @@ def write_speeds(data: Path, name: str) -> None:
     """A set of cuts spoken slower and faster, `NAME_speed` (Ko et al. 2015: audio that is played at other speeds, so that voices are others, too); lhotse resamples them when they are read."""
     cuts = list(CutSet.from_file(data / f"{name}.jsonl.gz"))
     write_cuts([cut.perturb_speed(speed) for speed in SPEEDS for cut in cuts], data / f"{name}_speed.jsonl.gz")
+
+
+def write_letter_lexicon(file: Path, words: Iterable[str]) -> None:
+    """A lexicon of words spelled in letters, each with the sign that begins a word."""
+    file.write_text("".join(f"{word}\t{WORD_BEGIN} {' '.join(word)}\n" for word in words), encoding="utf-8")
 
 
 def finished(data: Path) -> bool:

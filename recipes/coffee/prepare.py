@@ -20,6 +20,7 @@ from asrkd_recipes.corpora import (
     finish,
     finished,
     split_noises,
+    write_letter_lexicon,
     write_noisy,
     write_parts,
     write_speeds,
@@ -66,9 +67,7 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
     grammar = Grammar.read(root / "grammar.yaml")
     write_synthetic(data, grammar.sentence, progress=progress)
     (data / "orders.fst.txt").write_text(grammar.text(), encoding="utf-8")
-    (data / "words.txt").write_text(
-        "".join(f"{word}\t{WORD_BEGIN} {' '.join(word)}\n" for word in grammar.words), encoding="utf-8"
-    )
+    write_letter_lexicon(data / "words.txt", grammar.words)
     (data / "letters").mkdir(exist_ok=True)
     (data / "letters/tokens.txt").write_text(
         "".join(f"{name} {number}\n" for number, name in enumerate(LETTERS)), encoding="utf-8"

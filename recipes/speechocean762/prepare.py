@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from asrkd.corpus.train_tokens import make_tokens
+from asrkd.sequence.grammar import SPECIAL, composed_arpa
 from asrkd_recipes.corpora import (
     Progress,
     clips_of_table,
@@ -17,6 +18,7 @@ from asrkd_recipes.corpora import (
     finish,
     finished,
     split_noises,
+    write_letter_lexicon,
     write_noisy,
     write_parts,
     write_speeds,
@@ -32,7 +34,7 @@ text: {case: upper, punctuation: remove, form: nfkc}
 def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
     """Write cuts to `data`: `labeled` (25 speakers, half an hour), `unlabeled` (88, 2.1 h, no text), `transcribed` (both with text), `dev`, `test`,
     and the last two with noise, `dev_noisy`, `test_noisy`; `unlabeled_speed`, the untranscribed speech at other speeds; `synthetic`, sentences like the labeled ones by voices of eSpeak, no text; `letters` and
-    `bpe` (tokens of the labeled texts), `2gram.arpa.gz` and the text teacher's settings.
+    `bpe` (tokens of the labeled texts), `2gram.arpa.gz`, the lexicon `words.txt` of its words in letters, and the text teacher's settings.
 
     `corpus_dir` holds recordings of 16 kHz; `utts.tsv` with the columns id, path, speaker, text; `split.tsv` with speaker, part (labelled,
     unlabelled, dev, test) and age; a bigram model of words; noise as `split_noises` wants it. Cuts carry `group` (adult, child: 15 or younger).
@@ -69,6 +71,8 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
         gzip.open(data / grammar, "wt", encoding="utf-8") as upper,
     ):
         upper.writelines(map(_upper, lines))
+    with composed_arpa(data / grammar) as (_, words):
+        write_letter_lexicon(data / "words.txt", sorted(set(words) - {*SPECIAL}))
     (data / "text_teacher.yaml").write_text(TEXT_TEACHER, encoding="utf-8")
     for name, kind, size in (("letters", "characters", 500), ("bpe", "bpe", 200)):
         shutil.rmtree(data / name, ignore_errors=True)  # of a start that was stopped

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,30 @@ def test_posteriors_are_those_of_the_word_graph(
         np.testing.assert_allclose(found[n, :length].exp().numpy(), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("model", ["ctc"], indirect=True)
+def test_posteriors_are_those_of_a_grammar_of_sentences(corpus: Path, model: Path, tmp_path: Path) -> None:
+    """Every labeling of a few frames, counted with the sentences that it spells: `low high` and `up` are spelled alike."""
+    grammar = tmp_path / "sentences.fst.txt"
+    grammar.write_text("0 1 low 0.5\n1 2 high 0.25\n0 2 up 1\n2 3 low\n2 0.75\n3\n")
+    sentences = {"l h": math.exp(-0.5 - 0.25 - 0.75) + math.exp(-1 - 0.75), "l h l": math.exp(-0.75) + math.exp(-1)}
+    lattice = load_model(spec(tmp_path, corpus, model, grammar=str(grammar), acoustic_scale=0.7, **EXACT))
+    below = load_model(f"checkpoint:{model}")
+    names = below.inventory.units
+    features = torch.randn(2, 7, below.front_end.feature_dim, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([7, 4])
+    found, out_lengths = lattice.log_probs(features, lengths)
+    plain, _ = below.log_probs(features, lengths)
+    for n, length in enumerate(out_lengths.tolist()):
+        expected = np.zeros((length, len(names)))
+        for labeling in itertools.product(range(len(names)), repeat=length):
+            collapsed = [label for label, _ in itertools.groupby(labeling) if label]
+            weight = sentences.get(" ".join(names[label] for label in collapsed), 0.0)
+            weight *= math.exp(0.7 * sum(float(plain[n, t, label]) for t, label in enumerate(labeling)))
+            expected[range(length), labeling] += weight
+        expected /= expected.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(found[n, :length].exp().numpy(), expected, atol=1e-5)
+
+
 def test_a_store_of_lattice_posteriors(corpus: Path, model: Path, tmp_path: Path) -> None:
     root = str(tmp_path / "store")
     teacher = spec(tmp_path, corpus, model, **EXACT)
@@ -142,6 +168,10 @@ def test_what_cannot_be_used_is_refused(corpus: Path, model: Path, tmp_path: Pat
         load_model(spec(tmp_path, corpus, model, beam=3))
     with pytest.raises(ModelError, match="acoustic_scale: must be above 0, not 0"):
         load_model(spec(tmp_path, corpus, model, acoustic_scale=0))
+    with pytest.raises(
+        ModelError, match="insertion_penalty: is 2, but it is for the loop of words; the grammar 'a.arpa'"
+    ):
+        load_model(spec(tmp_path, corpus, model, grammar="a.arpa", insertion_penalty=2))
     with pytest.raises(ModelError, match="none.yaml' does not exist"):
         load_model(f"lattice:{tmp_path / 'none.yaml'}")
     if "hmm" in str(model):

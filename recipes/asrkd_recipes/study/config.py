@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asrkd.acoustic.lattice import LatticeSettings
+from asrkd.acoustic.lattice import LatticeSettings, penalty_conflicts
 from asrkd.config import changed, check, same_as, setting
 from asrkd.corpus.augment import AugmentConfig
 from asrkd.corpus.inventory import InventoryConfig
@@ -124,13 +124,20 @@ class DecodingConfig:
 class LatticeConfig:
     """How the targets `lattice` are made: the teacher's posteriors over every path of the lexicon's words (`asrkd.acoustic.lattice`)."""
 
+    lexicon: str = ""
+    """The words that there may be, as tokens of the study's; an empty name takes the study's own `lexicon`."""
+    grammar: str = ""
+    """ARPA file, or a grammar of sentences (`NAME.fst.txt`); an empty name takes a loop of the words."""
     acoustic_scale: float = same_as(LatticeSettings, "acoustic_scale")
     """Factor of the teacher's scores."""
     insertion_penalty: float = same_as(LatticeSettings, "insertion_penalty")
-    """Cost of every word, in nats."""
+    """Cost of every word, in nats; not with a grammar."""
 
     def __post_init__(self) -> None:
         check(self, "lattice")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        return penalty_conflicts(self.grammar, self.insertion_penalty)
 
 
 @dataclass

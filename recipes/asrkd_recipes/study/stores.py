@@ -115,8 +115,9 @@ class Stores:
     ) -> None:
         """Label the untranscribed set, or other `cuts`, with a teacher's posteriors, or those of its lattices."""
         if targets == "lattice":
-            content = {"teacher": teacher, "lexicon": self.config.tokenizer, "exact": True}
-            teacher = f"lattice:{self._written(f'{name}.yaml', content | dataclasses.asdict(self.config.lattice))}"
+            given = {key: value for key, value in dataclasses.asdict(self.config.lattice).items() if value != ""}
+            content = {"teacher": teacher, "lexicon": self.config.tokenizer, "exact": True} | given
+            teacher = f"lattice:{self._written(f'{name}.yaml', content)}"
         self.fill(
             name,
             cuts or self.unlabeled,

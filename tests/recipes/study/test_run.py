@@ -15,6 +15,7 @@ from lhotse import CutSet
 
 from asrkd import checkpoint
 from asrkd import config as configs
+from asrkd.corpus.lexicon import Lexicon
 from asrkd.corpus.text_rules import TextRules
 from asrkd.corpus.train_tokens import make_tokens
 from asrkd.errors import ConfigError
@@ -229,6 +230,19 @@ def test_lattices_of_generations(data: Path, tmp_path: Path) -> None:
     }
     with pytest.raises(ConfigError, match="says something else than the config now"):
         study(data, work, **given | {"lattice": {"acoustic_scale": 0.7}}).run()
+
+
+def test_lattices_have_words_and_a_grammar_of_their_own(data: Path, tmp_path: Path) -> None:
+    (data / "sentences.fst.txt").write_text("0 1 low\n1 1 high\n1\n")
+    Lexicon.from_pairs([("low", ["l"]), ("high", ["h"])]).write(data / "words.txt")
+    given = {"lexicon": str(data / "words.txt"), "grammar": str(data / "sentences.fst.txt")}
+    work = tmp_path / "work"
+    study(data, work, targets="lattice", lattice=given).run()
+    file = Path(Store.open(str(work / "stores/soft-lattice")).identity.teacher.removeprefix("lattice:"))
+    settings = yaml.safe_load(file.read_text())
+    assert {key: settings[key] for key in given} == given and "insertion_penalty" in settings
+    with pytest.raises(ConfigError, match=r"^lattice.insertion_penalty: is 1, but it is for the loop of words"):
+        study(data, work, targets="lattice", lattice=given | {"insertion_penalty": 1.0})
 
 
 @pytest.mark.slow
