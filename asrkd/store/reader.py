@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -40,6 +42,14 @@ _FOOTER_BYTES = 128 * 2**20
 _PARSED = 15
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """A shard's parsed footer, and which file it was read of (see `Store._file`)."""
+
+    footer: pq.FileMetaData
+    file: tuple[int, ...]
+
+
 class Store:
     """The handle of a store, which everything takes that reads or fills one. Nothing holds more than the index and the row group asked for.
 
@@ -59,7 +69,7 @@ class Store:
         self.files, self.identity, self.plan, self._pinned = files, identity, plan, units
         self.quarantine = Quarantine(files)
         # Parsed footers take some fifteen times their bytes, so only those that were used last are kept.
-        self._checked: LruCache[pq.FileMetaData] = LruCache(_FOOTER_BYTES)
+        self._checked: LruCache[_Shard] = LruCache(_FOOTER_BYTES)
         self._footers: dict[int, str] = {}
         self._planned: NDArray[Any] | None = None
 
@@ -156,23 +166,42 @@ class Store:
             StoreError: the shard cannot be read.
             MismatchError: it is of another identity, or changed since its index was made.
         """
+        return self._shard(unit).footer
+
+    def _shard(self, unit: int) -> _Shard:
         found = self._checked.get(unit)
         if found is None:
-            found = self._attempts(unit, lambda: pq.read_metadata(pa.BufferReader(self._footer(unit))))
-            stored = (found.metadata or {}).get(IDENTITY_KEY)
+            # Before the footer is read: a file that takes its place in between is looked at once more.
+            file = self._file(unit)
+            footer = self._attempts(unit, lambda: pq.read_metadata(pa.BufferReader(self._footer(unit))))
+            stored = (footer.metadata or {}).get(IDENTITY_KEY)
             if stored is None:
                 raise MismatchError(
                     f"{shard_name(unit)} of {self.root!r} carries no identity; it is not of an asrkd store"
                 )
             self.identity.check_dict(json.loads(stored), what=f"{shard_name(unit)} of {self.root!r}")
             expected = self._expected(unit)
-            if expected and _hash(found) != expected:
-                raise MismatchError(
-                    f"{shard_name(unit)} of {self.root!r} changed since its row groups were indexed, so a plan of batches made from them does not hold; "
-                    "run asrkd store index on the store if it has a catalog, and start again"
-                )
-            self._checked.put(unit, found, _PARSED * found.serialized_size)
+            if expected and _hash(footer) != expected:
+                raise self._changed(unit, "since its row groups were indexed")
+            found = _Shard(footer, file)
+            self._checked.put(unit, found, _PARSED * footer.serialized_size)
         return found
+
+    def _file(self, unit: int) -> tuple[int, ...]:
+        """Which file a shard is by now, on a disk; of an object store, where it costs a request, nothing."""
+        if not self.files.is_local:
+            return ()
+        try:
+            facts = os.stat(f"{self.files.filesystem[1]}/{shard_name(unit)}")
+        except OSError:  # whoever reads it says so
+            return ()
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+    def _changed(self, unit: int, when: str) -> MismatchError:
+        return MismatchError(
+            f"{shard_name(unit)} of {self.root!r} changed {when}, so a plan of batches made from them does not hold; "
+            "run asrkd store index on the store if it has a catalog, and start again"
+        )
 
     def footer_fingerprint(self, unit: int) -> str:
         """A hash of a shard's footer, which another content of the shard would change (sizes, offsets, statistics of columns)."""
@@ -293,21 +322,34 @@ class Store:
 
     def _read(self, unit: int, row_group: int | None, columns: Sequence[str] | None) -> pa.Table:
         system, base = self.files.filesystem
-        metadata = self.metadata(unit)
+        shard = self._shard(unit)
         chosen = None if columns is None else list(columns)
 
         def read() -> pa.Table:
             with pq.ParquetFile(
                 f"{base}/{shard_name(unit)}",
                 filesystem=system,
-                metadata=metadata,
+                metadata=shard.footer,
                 # On an object store neighboring columns come in one request.
                 pre_buffer=not isinstance(system, fs.LocalFileSystem),
                 page_checksum_verification=True,
-            ) as shard:
-                return shard.read(chosen) if row_group is None else shard.read_row_group(row_group, chosen)
+            ) as opened:
+                return opened.read(chosen) if row_group is None else opened.read_row_group(row_group, chosen)
 
-        return self._attempts(unit, read)
+        try:
+            return self._attempts(unit, read)
+        finally:
+            self._refuse_replaced(unit, shard)
+
+    def _refuse_replaced(self, unit: int, shard: _Shard) -> None:
+        """Refuse what was read by a footer if another shard has taken the place of its own: pages of the one may lie where the other's were.
+
+        The same shard, written again, is fine.
+        """
+        if self._file(unit) != shard.file:
+            self._checked.drop(unit)
+            if _hash(self.metadata(unit)) != _hash(shard.footer):
+                raise self._changed(unit, "since its row groups were read")
 
     def _footer(self, unit: int) -> bytes:
         """The footer's bytes, and not one more: Arrow reads the last 64 KiB of a file, which may be most of a shard."""

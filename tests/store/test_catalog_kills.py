@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from asrkd.errors import AsrkdError
+from asrkd.errors import AsrkdError, MismatchError, StoreError
 from asrkd.store import Identity, Store, manifest
 from asrkd.store.catalog import NAME, open_index
 from asrkd.store.catalog_writer import write_catalog
@@ -70,6 +72,27 @@ def test_fifty_kills(tmp_path: Path) -> None:
     assert _is_planned_right(root)
     left = set(os.listdir(f"{root}/catalog"))
     assert not [name for name in left if name.endswith(".tmp")] and os.path.basename(NAME) in left
+
+
+@settings(max_examples=30, deadline=None)
+@given(before=st.tuples(st.integers(0, 8), st.integers(0, 8)), after=st.tuples(st.integers(0, 8), st.integers(0, 8)))
+def test_a_shard_that_another_replaces_is_not_read_by_the_footer_of_the_first(
+    tmp_path_factory: pytest.TempPathFactory, before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    """Of as many rows or of others: what is read is that of the footer, or refused."""
+    root = str(tmp_path_factory.mktemp("store") / "store")
+    manifest.create(Files(root), Identity(), {"num_units": 1, "num_cuts": 50, "hours": 1.0})
+    first, second = (_rows(0, version)[: 40 + more] for version, more in (before, after))
+    write_shard(Files(root), 0, first, Identity())
+    store = Store.open(root)
+    assert store.metadata(0).num_rows == len(first)
+    write_shard(Files(root), 0, second, Identity())
+    if first == second:
+        assert store.column(0, "num_frames").to_pylist() == [row["num_frames"] for row in first]
+        return
+    with pytest.raises((MismatchError, StoreError), match=shard_name(0)):
+        store.column(0, "num_frames")
+    assert store.column(0, "num_frames").to_pylist() == [row["num_frames"] for row in second]
 
 
 def _is_planned_right(root: str) -> bool:
