@@ -13,8 +13,9 @@ from asrkd.errors import AsrkdError, MismatchError, StoreError
 from asrkd.store.delete import deleted_ids
 from asrkd.store.entries import read_entries
 from asrkd.store.plan import is_planned
-from asrkd.store.reader import Store, rows_of_table
+from asrkd.store.reader import Store
 from asrkd.store.repeated_ids import RepeatedIds, id_hashes
+from asrkd.store.rows import rows_of_table
 from asrkd.store.schema import CODEBOOKS, UNIT_KEY, quarantine_name, shard_name, shard_schema
 from asrkd.targets.sparse import SparseTargets
 from asrkd.targets.streams import POSTERIORS

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from asrkd.cache import LruCache
 from asrkd.errors import StoreError
-from asrkd.store.reader import Store, rows_of_table
+from asrkd.store.reader import Store
+from asrkd.store.rows import rows_of_table
 from asrkd.streaming.disk_cache import DiskCache
 from asrkd.targets.frame_rate_map import FrameRateMap
 from asrkd.targets.sparse import SparseTargets

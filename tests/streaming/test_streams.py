@@ -21,7 +21,7 @@ from asrkd.store import Store, manifest
 from asrkd.store.compact import compact
 from asrkd.store.files import Files
 from asrkd.store.identity import Identity
-from asrkd.store.reader import rows_of_table
+from asrkd.store.rows import rows_of_table
 from asrkd.store.verify import verify
 from asrkd.store.writer import write_shard
 from asrkd.streaming.batch import Batch

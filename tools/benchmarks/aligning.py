@@ -15,7 +15,7 @@ from watching import watched
 from asrkd.alignment.align_store import align_store
 from asrkd.store import Store, manifest
 from asrkd.store.files import Files
-from asrkd.store.reader import rows_of_table
+from asrkd.store.rows import rows_of_table
 from asrkd.store.writer import write_shard
 
 
