@@ -177,7 +177,7 @@ class VariantConfig:
     text_teacher: str = ""
     """Spec of a text teacher (docs/teachers.md) that writes the untranscribed set's text, a source `text` in addition to `soft`; `train` gives its share of the schedule."""
     untranscribed: list[str] = setting(list)
-    """Further corpora of untranscribed speech, e.g. synthetic speech, for this student alone: the teacher labels them, a source `further` in addition to `soft`; `train` gives its share of the schedule."""
+    """Further corpora of untranscribed speech, e.g. synthetic speech, for this student alone: labeled by what labels its source `soft`, with the same targets, a source `further` in addition to `soft`; `train` gives its share of the schedule."""
     init: str = ""
     """Student from whose end it starts; an empty name starts from random weights."""
     processes: int = setting(1, at_least=1)

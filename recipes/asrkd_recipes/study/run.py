@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from asrkd import config as configs
@@ -135,24 +136,27 @@ class Study:
         processes = {name: given.processes for name, given in self.config.variants.items()}
         for names in waves(self.config.variants, [*teachers, *self.config.students]):
             for name in names:
-                if has_own_store(self.config.variants[name]):
-                    self._fill_for(self.config.variants[name])
-                if self.config.variants[name].text_teacher:
-                    self.stores.fill_text(self.config.variants[name].text_teacher)
-                if further := self.config.variants[name].untranscribed:
-                    store = self._further(self.config.variants[name])
-                    self.stores.fill_soft(store, self.teacher_spec, self.config.targets, cuts=further)
+                self._fill_for(self.config.variants[name])
             train_all({name: self._variant_config(name) for name in names}, self.workers, self.progress, processes)
 
     def _fill_for(self, given: VariantConfig) -> None:
-        """The store of a variant that learns from other targets than the study's."""
-        spec, name = self.teacher_spec, self._store_of(given)
+        """The stores that a variant learns from and the study's distilled student does not."""
+        if has_own_store(given):
+            self._fill_soft(given, self._store_of(given))
+        if given.text_teacher:
+            self.stores.fill_text(given.text_teacher)
+        if given.untranscribed:
+            self._fill_soft(given, self._further(given), given.untranscribed)
+
+    def _fill_soft(self, given: VariantConfig, store: str, cuts: Sequence[str] = ()) -> None:
+        """Label the untranscribed set, or other `cuts`, by a variant's teachers, with its targets."""
+        spec = self.teacher_spec
         if given.teachers:
             folders = [self.run_folder(one) for one in given.teachers]
             spec = self.stores.spec_of(folders, f"ensemble-{'+'.join(given.teachers)}.yaml")
         books = ""
         if given.codebooks:
-            books = str(self.work / f"{name}.npy")
+            books = str(self.work / f"{self._store_of(given)}.npy")
             if not Path(books).exists():
                 teacher = load_model(spec, self.config.device)
                 make_codebooks(
@@ -165,7 +169,9 @@ class Study:
                 )
         targets = given.targets or self.config.targets
         embed = given.embed or DEFAULT_EMBED
-        self.stores.fill_soft(name, spec, targets, given.codec, embed=embed, layer=given.layer, codebooks=books)
+        self.stores.fill_soft(
+            store, spec, targets, given.codec, cuts=cuts, embed=embed, layer=given.layer, codebooks=books
+        )
 
     def sequence(self) -> None:
         """Sequence training of the students, for each of the config's kinds."""
@@ -235,7 +241,7 @@ class Study:
 
     def _further(self, given: VariantConfig) -> str:
         """Name of the store of a variant's further untranscribed speech."""
-        return f"{self._soft(self.last_generation)}-further-{fingerprint.of_json(given.untranscribed)[:8]}"
+        return f"{self._store_of(given)}-further-{fingerprint.of_json(given.untranscribed)[:8]}"
 
     def _teacher_runs(self, generation: int) -> list[Path]:
         if generation > 1:

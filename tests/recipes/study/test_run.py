@@ -130,6 +130,16 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
             "untranscribed": [str(data / "test.jsonl.gz")],
             "train": {"schedule": [{"steps": 3, "mixture": {"soft": 1, "further": 1, "labeled": 1}}]},
         },
+        "more-words": {
+            "teachers": ["medium"],
+            "targets": "lattice",
+            "codec": "topk:2",
+            "untranscribed": [str(data / "test.jsonl.gz")],
+            "train": {
+                "soft_loss": {"missing_mass": "ghost"},
+                "schedule": [{"steps": 3, "mixture": {"soft": 1, "further": 1, "labeled": 1}}],
+            },
+        },
         "together": {"of": "labeled", "processes": 2, "train": {"batch": {"streams": 2}}},
     }
     study(data, work, variants=variants).run()
@@ -142,7 +152,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     stores = {name: content["sources"]["soft"]["store"] for name, content in configs_of.items()}
     labeled_by = {
         name: Store.open(stores.pop(name)).identity.teacher
-        for name in ("chain", "both", "words", "chain-words", "layer")
+        for name in ("chain", "both", "words", "chain-words", "more-words", "layer")
     }
     below = {
         name: yaml.safe_load(Path(labeled_by[name].removeprefix("lattice:")).read_text())
@@ -152,6 +162,7 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert {name: one["teacher"].rsplit("/", 1)[1] for name, one in below.items()} == {
         "words": "teacher-1",
         "chain-words": "medium",
+        "more-words": "medium",
     }
     assert labeled_by["chain"] == f"checkpoint:{work / 'runs/medium'}"
     members = yaml.safe_load(Path(labeled_by["both"].removeprefix("ensemble:")).read_text())["teachers"]
@@ -164,6 +175,11 @@ def test_variants_learn_from_the_same_store_in_other_ways(data: Path, tmp_path: 
     assert len(set(stores.values())) == 1
     further = Store.open(configs_of["more"]["sources"]["further"]["store"])
     assert further.identity.teacher == usual.teacher and len(list(further.rows(["id"]))) == 3
+    # Targets as those of the source `soft`: the same teacher, lattices and codec.
+    further = Store.open(configs_of["more-words"]["sources"]["further"]["store"])
+    assert further.identity.streams["posteriors"].spec == "topk:2" and len(list(further.rows(["id"]))) == 3
+    own = yaml.safe_load(Path(further.identity.teacher.removeprefix("lattice:")).read_text())
+    assert own == below["more-words"]
     assert configs_of["pseudo"]["soft_loss"]["targets"] == "top"
     assert len(configs_of["one-speaker"]["sources"]["soft"]["speakers"]) == 1
     assert labeled_by["layer"] == f"checkpoint:{work / 'runs/teacher-1'}"
