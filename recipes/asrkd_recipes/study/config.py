@@ -32,6 +32,8 @@ STUDENTS = ("labeled", "distilled", "upper")
 TARGETS = ("posteriors", "lattice")
 # How the names of other runs begin.
 _RUNS = ("teacher-", "generation-", *(f"{student}-" for student in STUDENTS))
+# Keys of a variant that are about its source `soft`.
+_OF_SOFT = ("unlabeled_speakers", "without_speakers", "teachers", "targets", "codec", "embed", "layer", "codebooks")
 
 
 @dataclass
@@ -152,12 +154,12 @@ class SequenceStageConfig:
 
 @dataclass
 class VariantConfig:
-    """A further student with the same data and seed, trained in another way."""
+    """A further student, or teacher, with the same data and seed, trained in another way."""
 
-    of: str = setting("distilled", one_of=STUDENTS)
-    """The student that it differs from: `distilled`, `labeled` or `upper`."""
+    of: str = setting("distilled", one_of=(*STUDENTS, "teacher"))
+    """What it differs from: the student `distilled`, `labeled` or `upper`, or the first `teacher`, for another teacher (whose students name it in `teachers`)."""
     train: dict[str, Any] = setting(dict)
-    """Keys of a training's config that differ from that student's, e.g. `{soft_loss: {temperature: 2}}`."""
+    """Keys of a training's config that differ from that one's, e.g. `{soft_loss: {temperature: 2}}`."""
     unlabeled_speakers: int = setting(0, at_least=0)
     """Train on the untranscribed speech of N speakers, chosen by the seed (a smaller choice is part of a larger one); 0 takes all."""
     without_speakers: int = setting(0, at_least=0)
@@ -289,8 +291,15 @@ class StudyConfig:
                     f"variants.{name}",
                     f"cannot be a folder next to those of {', '.join(STUDENTS)}; give another name of letters, digits, . _ and -",
                 )
-            if variant.of not in self.students:
+            if variant.of == "upper" and not self.upper:
                 yield f"variants.{name}.of", "is 'upper', but this study has no upper bound (upper: false)"
+            if variant.of != "distilled":
+                for key in _OF_SOFT:
+                    if value := getattr(variant, key):
+                        yield (
+                            f"variants.{name}.{key}",
+                            f"is {value!r}, but {variant.of!r} has no soft targets; leave it out, or let it be a variant of 'distilled'",
+                        )
             for key in ("labeled", "upper"):
                 if getattr(variant, key) not in (*STUDENTS, *self.variants):
                     yield f"variants.{name}.{key}", f"must be a student of this study, not {getattr(variant, key)!r}"

@@ -296,13 +296,10 @@ class Study:
 
     def _variant_config(self, name: str) -> TrainConfig:
         given = self.config.variants[name]
-        base = dataclasses.replace(self._student_config(given.of), run=str(self.run_folder(name)))
+        like = self._teacher_config(1) if given.of == "teacher" else self._student_config(given.of)
+        base = dataclasses.replace(like, run=str(self.run_folder(name)))
         if given.init:
             base = dataclasses.replace(base, init=str(self.run_folder(given.init) / "final.pt"))
-        if given.of != "distilled" and (given.unlabeled_speakers or given.without_speakers or has_own_store(given)):
-            raise ConfigError(
-                f"variants.{name} has unlabeled_speakers, without_speakers, teachers, targets, a codec, an embed or a layer, but the student {given.of!r} has no soft targets; leave them out"
-            )
         if given.of == "distilled":
             soft = base.sources["soft"]
             if has_own_store(given):
@@ -311,11 +308,14 @@ class Study:
                 soft = dataclasses.replace(soft, speakers=self._some_speakers(name, given))
             base = dataclasses.replace(base, sources=base.sources | {"soft": soft})
         if given.text_teacher:
-            text = SourceConfig(str(self.stores.root(self.stores.text_name(given.text_teacher))))
+            store = str(self.stores.root(self.stores.text_name(given.text_teacher)))
+            # A text has no frames of its own, so any map takes it from the student's to the teacher's.
+            text = SourceConfig(store, frame_rate_map="nearest" if given.of == "teacher" else "")
             base = dataclasses.replace(base, sources=base.sources | {"text": text})
         if given.untranscribed:
             store = str(self.stores.root(self._further(given)))
-            further = SourceConfig(store, "soft", frame_rate_map=self.config.frame_rate_map)
+            frame_rate_map = "" if given.of == "teacher" else self.config.frame_rate_map
+            further = SourceConfig(store, "soft", frame_rate_map=frame_rate_map)
             base = dataclasses.replace(base, sources=base.sources | {"further": further})
         if "factory" in (given.train.get("model") or {}):
             # Another model has arguments of its own.

@@ -267,7 +267,14 @@ def test_lattices_have_words_and_a_grammar_of_their_own(data: Path, tmp_path: Pa
     [
         ({"upper": {}}, "^variants.upper: cannot be a folder next to those of labeled, distilled, upper"),
         ({"a/b": {}}, "^variants.a/b: cannot be a folder"),
-        ({"few": {"of": "labeled", "unlabeled_speakers": 1}}, "the student 'labeled' has no soft targets"),
+        (
+            {"few": {"of": "labeled", "unlabeled_speakers": 1}},
+            "^variants.few.unlabeled_speakers: is 1, but 'labeled' has no soft targets",
+        ),
+        (
+            {"own": {"of": "teacher", "codec": "topk:2"}},
+            "^variants.own.codec: is 'topk:2', but 'teacher' has no soft targets",
+        ),
         (
             {"a": {"teachers": ["b"]}, "b": {"init": "a"}},
             "variants.a waits for 'b', which is not a run of this study or waits for it in",
@@ -276,7 +283,10 @@ def test_lattices_have_words_and_a_grammar_of_their_own(data: Path, tmp_path: Pa
         ({"none": {"targets": "words"}}, "^variants.none.targets: must be one of .*posteriors, lattice, not 'words'"),
         ({"none": {"codec": "top:2"}}, "^variants.none.codec: codec 'top:2' is not known; give dense, topk:K,"),
         ({"none": {"embed": "mp3"}}, "^variants.none.embed: embed is 'mp3', but must be one of none, audio, opus:KBPS"),
-        ({"none": {"of": "lower"}}, "^variants.none.of: must be one of labeled, distilled, upper, not 'lower'"),
+        (
+            {"none": {"of": "lower"}},
+            "^variants.none.of: must be one of labeled, distilled, upper, teacher, not 'lower'",
+        ),
         ({"none": {"labeled": "nobody"}}, "^variants.none.labeled: must be a student of this study, not 'nobody'"),
         (
             {"odd": {"train": {"soft_los": {}}}},
@@ -448,6 +458,66 @@ def test_a_shared_teacher_and_several_ways_of_decoding(data: Path, tmp_path: Pat
     page = results_markdown("letters", {"ctc": works})
     assert page.count("### greedy characters") == page.count("### loop") == 1
     assert write_report(own[0].config, tmp_path / "report.html", works=works).exists()
+
+
+WRITES = """
+from asrkd.text_teachers import TextTeacher, Transcription, WrittenText
+
+def teacher():
+    return TextTeacher(lambda samples: [Transcription([WrittenText({text!r})]) for _ in samples], "f" * 32)
+"""
+
+
+@pytest.mark.slow
+def test_another_teacher_goes_on_with_the_text_of_a_text_teacher(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tokens([str(data / "labeled.jsonl.gz")], str(tmp_path / "tokens"), "characters")
+    word = next(str(cut.supervisions[0].text) for cut in CutSet.from_file(data / "labeled.jsonl.gz")).split()[0]
+    (tmp_path / "one_word_of_a_study.py").write_text(WRITES.format(text=word))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    # The teacher's frames are of 10 ms, the students' and the text's of 30.
+    teacher = small_system("BLSTMTeacher") | {"front_end": {"mean_norm": "causal", "stack": 1, "stride": 1}}
+    variants = {
+        "of-it": {"teachers": ["better"]},
+        "better": {
+            "of": "teacher",
+            "init": "teacher-1",
+            "text_teacher": "text:python:one_word_of_a_study:teacher",
+            "train": {"schedule": [{"steps": 2, "mixture": {"labeled": 1, "text": 1}}]},
+        },
+    }
+    work = tmp_path / "work"
+    study(
+        data,
+        work,
+        topology="ctc",
+        lexicon=f"lang:{tmp_path / 'tokens'}",
+        teacher=teacher,
+        frame_rate_map="peak",
+        variants=variants,
+    ).run()
+    configs_of = {
+        name: yaml.safe_load((work / f"runs/{name}/config.yaml").read_text())
+        for name in ("teacher-1", "better", "of-it", "distilled")
+    }
+    changed = {"run", "init", "sources", "schedule"}
+    first, better = (configs_of[name] for name in ("teacher-1", "better"))
+    assert better["init"] == str(work / "runs/teacher-1/final.pt") and better["dev"] == first["dev"]
+    assert {key: better[key] for key in better if key not in changed} == {
+        key: first[key] for key in first if key not in changed
+    }
+    assert better["sources"]["labeled"] == first["sources"]["labeled"]
+    texts = Store.open(better["sources"]["text"]["store"])
+    assert {row["text"] for row in texts.rows(["text"])} == {word}
+    assert texts.identity.frame_law.frame_shift == 480
+    students = {
+        name: Store.open(configs_of[name]["sources"]["soft"]["store"]).identity for name in ("of-it", "distilled")
+    }
+    assert students["of-it"].teacher == f"checkpoint:{work / 'runs/better'}"
+    assert students["of-it"].frame_law == students["distilled"].frame_law
+    columns, rows = variant_table([work]) or ([], [])
+    assert [row[0] for row in rows][-2:] == ["of-it", "better"]
 
 
 @pytest.mark.slow
