@@ -22,6 +22,7 @@ from asrkd.config import check, setting
 from asrkd.corpus.tokenizer import read_tokenizer
 from asrkd.errors import ModelError
 from asrkd.graphs import ForwardBackward, k2_graph, ngram_graph, word_loop_graph
+from asrkd.sequence.grammar import why_no_penalty
 from asrkd.sequence.lattice import Beam, occupancies
 
 # (N, T, V) scores, (N,) lengths -> (N, T, V) probabilities of the classes.
@@ -57,16 +58,8 @@ class LatticeSettings:
         check(self)
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        return penalty_conflicts(self.grammar, self.insertion_penalty)
-
-
-def penalty_conflicts(grammar: str, insertion_penalty: float) -> Iterator[tuple[str, str]]:
-    """What is wrong with a cost of words next to a grammar, which has costs of its own: the key and the message."""
-    if grammar and insertion_penalty:
-        yield (
-            "insertion_penalty",
-            f"is {insertion_penalty:g}, but it is for the loop of words; the grammar {grammar!r} has costs for words already, so leave it out",
-        )
+        if why := why_no_penalty(self.grammar or None, self.insertion_penalty):
+            yield "insertion_penalty", why
 
 
 @kind(

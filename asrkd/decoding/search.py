@@ -24,6 +24,7 @@ from asrkd.decoding.words import TimedWord, timed_words
 from asrkd.errors import ConfigError
 from asrkd.graphs import DecodingGraph, ngram_graph, word_loop_graph
 from asrkd.sequence.acceptor import SUFFIX, is_acceptor
+from asrkd.sequence.grammar import why_no_penalty
 from asrkd.sequence.lattice import Beam
 
 DECODERS = ("greedy", "beam", "graph", "k2")
@@ -231,10 +232,8 @@ def _check_settings(decoder: str, grammar: str | None, insertion_penalty: float,
         raise ConfigError(
             f"grammar {grammar!r} is one of sentences ({SUFFIX}), but the decoder beam takes a language model; use the decoder graph"
         )
-    elif decoder != "beam" and grammar is not None and insertion_penalty:
-        raise ConfigError(
-            f"insertion_penalty is {insertion_penalty:g}, but it is for the loop of words; a grammar has costs for words already, so leave it out"
-        )
+    elif decoder != "beam" and (why := why_no_penalty(grammar, insertion_penalty)):
+        raise ConfigError(f"insertion_penalty {why}")
     if lm_weight != BeamSettings.lm_weight and (decoder != "beam" or grammar is None):
         raise ConfigError(
             f"lm_weight is {lm_weight:g}, but it is for the decoder beam with a grammar; a graph has its grammar's costs, which acoustic_scale weighs"

@@ -33,6 +33,7 @@ from asrkd.export.sherpa_readme import sherpa_calls
 from asrkd.graphs import DecodingGraph, ngram_graph, scaled_costs, word_loop_graph
 from asrkd.models import stream_layout
 from asrkd.models.streaming import StreamLayout
+from asrkd.sequence.grammar import why_no_penalty
 from asrkd.store.card import CardFacts
 
 # What sherpa-onnx takes a frame of a CTC model for, in its times and endpoint rules.
@@ -81,10 +82,8 @@ def sherpa_graph(
     words = searchable(spelling_of(tokenizer, model.inventory), grammar)
     if grammar is None:
         return word_loop_graph(words, model.inventory, insertion_penalty=insertion_penalty, leave_early=leave_early)
-    if insertion_penalty:
-        raise ConfigError(
-            f"insertion_penalty is {insertion_penalty:g}, but it is for the loop of words; a grammar has costs for words already, so leave it out"
-        )
+    if why := why_no_penalty(grammar, insertion_penalty):
+        raise ConfigError(f"insertion_penalty {why}")
     return ngram_graph(words, model.inventory, grammar, leave_early=leave_early, free_arcs=False)
 
 

@@ -26,6 +26,13 @@ BACKOFF = "#0"
 SPECIAL = ("<s>", "</s>", "<unk>", "<UNK>", "<eps>")
 
 
+def why_no_penalty(grammar: str | None, insertion_penalty: float) -> str:
+    """What is wrong with a cost of every word next to a grammar, which has costs of its own; empty if nothing is."""
+    if grammar is None or not insertion_penalty:
+        return ""
+    return f"is {insertion_penalty:g}, but it is for the loop of words; the grammar {grammar!r} has costs for words already, so leave it out"
+
+
 def word_loop(costs: Mapping[int, float]) -> Any:
     """Any sequence of words, each at its cost, an acceptor."""
     arcs = [f"0 0 {word} {-cost}" for word, cost in sorted(costs.items())]

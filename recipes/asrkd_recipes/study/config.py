@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asrkd.acoustic.lattice import LatticeSettings, penalty_conflicts
+from asrkd.acoustic.lattice import LatticeSettings
 from asrkd.config import changed, check, same_as, setting
 from asrkd.corpus.augment import AugmentConfig
 from asrkd.corpus.inventory import InventoryConfig
@@ -18,6 +18,7 @@ from asrkd.decoding.decode import BEAM
 from asrkd.decoding.search import DECODERS
 from asrkd.distributed.config import ScaleConfig
 from asrkd.models.build import ModelConfig
+from asrkd.sequence.grammar import why_no_penalty
 from asrkd.store.embedding import parse_embedding
 from asrkd.streaming.plan import BatchConfig
 from asrkd.targets.codecs import DEFAULT_CODEC, parse_codec
@@ -139,7 +140,8 @@ class LatticeConfig:
         check(self, "lattice")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        return penalty_conflicts(self.grammar, self.insertion_penalty)
+        if why := why_no_penalty(self.grammar or None, self.insertion_penalty):
+            yield "insertion_penalty", why
 
 
 @dataclass
