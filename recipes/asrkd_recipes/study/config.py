@@ -295,6 +295,11 @@ class StudyConfig:
                 )
             if variant.of == "upper" and not self.upper:
                 yield f"variants.{name}.of", "is 'upper', but this study has no upper bound (upper: false)"
+            if variant.of == "teacher" and not self.teacher.steps and "schedule" not in variant.train:
+                yield (
+                    f"variants.{name}.train.schedule",
+                    "is missing, and teacher.steps is 0, so it would have no updates; give a schedule",
+                )
             if variant.of != "distilled":
                 for key in _OF_SOFT:
                     if value := getattr(variant, key):

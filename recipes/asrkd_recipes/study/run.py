@@ -259,7 +259,8 @@ class Study:
             f"teacher-{number}",
             self.config.teacher,
             {"labeled": SourceConfig(self.stores.to_train_from("labeled"), "labeled")},
-            [PhaseConfig(self.config.teacher.steps, {"labeled": 1})],
+            # Of a teacher that is there (0 updates) only variants are trained, with schedules of their own.
+            [PhaseConfig(self.config.teacher.steps or 1, {"labeled": 1})],
             seed=(1 if self.config.shared_teacher else self.config.seed) * 100 + number,
         )
 

@@ -538,8 +538,14 @@ def test_a_study_whose_untranscribed_set_has_no_transcripts(data: Path, tmp_path
 def test_a_teacher_that_is_there(trained: Path, data: Path, tmp_path: Path) -> None:
     """It is taken as it is, or is where the training of another begins."""
     run = trained / "runs/teacher-1"
-    taken = study(data, tmp_path / "taken", teacher=small_system("BLSTMTeacher") | {"init": str(run), "steps": 0})
+    there = small_system("BLSTMTeacher") | {"init": str(run), "steps": 0}
+    taken = study(data, tmp_path / "taken", teacher=there)
     taken.run(stop_stage="label")
+    with pytest.raises(ConfigError, match=r"^variants.on.train.schedule: is missing, and teacher.steps is 0"):
+        study(data, tmp_path / "taken", teacher=there, variants={"on": {"of": "teacher"}})
+    on = {"of": "teacher", "init": "teacher-1", "train": {"schedule": [{"steps": 2, "mixture": {"labeled": 1}}]}}
+    trained_on = study(data, tmp_path / "taken", teacher=there, variants={"on": on})._variant_config("on")
+    assert (trained_on.init, trained_on.schedule[0].steps) == (str(run / "final.pt"), 2)
     assert taken.teacher_spec == f"checkpoint:{run}" and not (tmp_path / "taken/runs").exists()
     assert taken.soft_store.exists()
     for name in (run, run / "final.pt"):
