@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,10 @@ class Terminated(BaseException):
 
 @contextmanager
 def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
-    """Within the block SIGTERM raises `Terminated` in the main thread. Nothing changes in another thread, or with `unless`."""
+    """Within the block SIGTERM raises `Terminated` in the main thread. Nothing changes in another thread, or with `unless`.
+
+    Where a `__del__` or a callback of a library is interrupted, Python prints the exception and drops it; it is raised again after that, and so is Ctrl-C's.
+    """
     if unless or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -27,11 +31,32 @@ def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def dropped(what: sys.UnraisableHookArgs) -> None:
+        if not issubclass(what.exc_type, (Terminated, KeyboardInterrupt)):
+            hook(what)
+            return
+        number = signal.SIGTERM if issubclass(what.exc_type, Terminated) else signal.SIGINT
+        if number == signal.SIGTERM:
+            signal.signal(signal.SIGTERM, stop)
+        # Later: whatever is raised in here is dropped as well.
+        again = threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, number))
+        again.daemon = True
+        again.start()
+        waiting.append(again)
+
+    waiting: list[threading.Timer] = []
+    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
+    sys.unraisablehook = dropped
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        try:
+            for again in waiting:
+                again.cancel()
+                again.join()
+        finally:
+            sys.unraisablehook = hook
+            signal.signal(signal.SIGTERM, before)
 
 
 def follow_the_parent() -> None:

@@ -1,0 +1,105 @@
+"""A job that is asked to end ends, whatever Python was doing at that moment."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import signal
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from asrkd.labeling.stop import Terminated, terminated_by_signal
+
+SIGNALS = {signal.SIGTERM: Terminated, signal.SIGINT: KeyboardInterrupt}
+
+
+@pytest.fixture(autouse=True)
+def _interrupts() -> Iterator[None]:
+    # A shell's background jobs, which tests may be among, ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Deleted:
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.then = then
+
+    def __del__(self) -> None:
+        self.then()
+
+
+class Referred:
+    pass
+
+
+def in_del(then: Callable[[], None]) -> None:
+    Deleted(then)
+
+
+def in_a_weak_reference(then: Callable[[], None]) -> None:
+    referred = Referred()
+    reference = weakref.ref(referred, lambda _: then())
+    del referred
+    assert reference() is None
+
+
+def in_a_cycle(then: Callable[[], None]) -> None:
+    one = Deleted(then)
+    one.itself = one  # type: ignore[attr-defined]
+    del one
+    gc.collect()
+
+
+def in_a_library(then: Callable[[], None]) -> None:
+    ctypes.CFUNCTYPE(None)(then)()
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)
+@pytest.mark.parametrize("inside", [in_del, in_a_weak_reference, in_a_cycle, in_a_library])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_signal_where_python_drops_exceptions_is_raised_after_that(
+    inside: Callable[[Callable[[], None]], None], number: signal.Signals, times: int
+) -> None:
+    asked = []
+
+    def ask() -> None:
+        asked.append(number)
+        signal.raise_signal(number)
+
+    before = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SIGNALS[number]), terminated_by_signal():
+        for _ in range(times):
+            inside(ask)
+        for _ in range(1000):
+            time.sleep(0.01)
+    # From the second on, the first may have been raised already.
+    assert 1 <= len(asked) <= times
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_other_errors_there_are_told_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_value))
+
+    def fail() -> None:
+        raise ValueError("of its own")
+
+    with terminated_by_signal():
+        in_del(fail)
+    assert [str(error) for error in told] == ["of its own"]
+
+
+def test_a_second_signal_does_not_interrupt_the_cleaning_up() -> None:
+    cleaned = []
+    with pytest.raises(Terminated), terminated_by_signal():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            cleaned.append(True)
+    assert cleaned
