@@ -188,6 +188,30 @@ def write_noisy(
     write_cuts(noisy, data / f"{name}_noisy.jsonl.gz")
 
 
+def write_babble(data: Path, name: str, *, files: int = 4, seconds: float = 60.0, seed: int = 0) -> None:
+    """Noise for training from a set of cuts: several of its speakers at once, equally loud, to `data/noise/babble`.
+
+    Args:
+        files: how many, each of other speakers, with three to seven voices as in Kaldi's recipes with MUSAN (Snyder, Chen, Povey 2015).
+        seconds: of each.
+    """
+    spoken: dict[str, list[Cut]] = {}
+    for cut in CutSet.from_file(data / f"{name}.jsonl.gz"):
+        spoken.setdefault(cut.supervisions[0].speaker, []).append(cut)
+    length = round(seconds * SAMPLING_RATE)
+    for number in range(1, files + 1):
+        rng = utterance_rng(seed, 2, f"babble-{number}")
+        voices = rng.permutation(sorted(spoken))[: rng.integers(3, 8)]
+        mixed = np.zeros(length, dtype=np.float32)
+        for voice in voices:
+            cuts = [spoken[voice][one] for one in rng.permutation(len(spoken[voice]))]
+            speech = np.resize(np.concatenate([read_audio(cut, SAMPLING_RATE) for cut in cuts]), length)
+            if loudness := float(np.sqrt(np.mean(speech**2))):
+                mixed += speech / loudness
+        peak = float(np.abs(mixed).max())
+        write_audio(data / "noise/babble" / f"{number}.flac", mixed * (0.9 / peak) if peak else mixed, SAMPLING_RATE)
+
+
 def write_speeds(data: Path, name: str) -> None:
     """A set of cuts spoken slower and faster, `NAME_speed` (Ko et al. 2015: audio that is played at other speeds, so that voices are others, too); lhotse resamples them when they are read."""
     cuts = list(CutSet.from_file(data / f"{name}.jsonl.gz"))

@@ -9,8 +9,9 @@ import pytest
 from lhotse import CutSet
 
 from asrkd.corpus.audio import read_audio, write_audio
+from asrkd.corpus.augment import load_noises
 from asrkd.errors import CorpusError
-from asrkd_recipes.corpora import clips_of_table, split_noises, write_noisy, write_parts, write_speeds
+from asrkd_recipes.corpora import clips_of_table, split_noises, write_babble, write_noisy, write_parts, write_speeds
 
 RATE = 16000
 
@@ -66,6 +67,39 @@ def test_speech_at_other_speeds(corpus_dir: Path, tmp_path: Path) -> None:
     assert all(cut.supervisions[0].text is None and cut.supervisions[0].speaker for cut in cuts)
     for cut, speed in zip(cuts, (0.9, 0.9, 1.1, 1.1), strict=True):
         assert len(read_audio(cut, RATE)) == pytest.approx(RATE / speed, abs=1)
+
+
+def test_babble_is_the_speakers_of_a_set_equally_loud(tmp_path: Path) -> None:
+    # A tone for each speaker, each of another loudness.
+    pitches = {f"s{n}": 200 + 100 * n for n in range(9)}
+    rows = [
+        {"id": f"{who}-{n}", "speaker": who, "path": f"{who}-{n}.flac", "text": "", "part": "all"}
+        for who in pitches
+        for n in (0, 1)
+    ]
+    time = np.arange(RATE) / RATE
+    for row in rows:
+        tone = np.sin(2 * np.pi * pitches[row["speaker"]] * time) * (0.1 + 0.05 * int(row["speaker"][1:]))
+        write_audio(tmp_path / row["path"], tone.astype(np.float32), RATE)
+    write_parts(rows, tmp_path, tmp_path, parts={"unlabeled": ("all",)})
+    write_babble(tmp_path, "unlabeled", files=6, seconds=3.0)
+    noises = load_noises(tmp_path / "noise/babble", RATE)
+    heard = set()
+    for noise in noises:
+        assert len(noise) == 3 * RATE
+        levels = np.array(
+            [
+                abs(np.mean(noise * np.exp(-2j * np.pi * pitch * np.arange(len(noise)) / RATE)))
+                for pitch in pitches.values()
+            ]
+        )
+        loud = levels > 0.5 * levels.max()
+        assert 3 <= loud.sum() <= 7 and levels[~loud].max() < 0.05 * levels.max()
+        assert levels[loud] == pytest.approx(levels.max(), rel=0.05)
+        heard.add(tuple(loud))
+    assert len(noises) == 6 and len(heard) > 1
+    write_babble(tmp_path, "unlabeled", files=6, seconds=3.0)
+    assert all(map(np.array_equal, noises, load_noises(tmp_path / "noise/babble", RATE)))
 
 
 def test_what_is_no_corpus_is_said(corpus_dir: Path, tmp_path: Path) -> None:
