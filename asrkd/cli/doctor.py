@@ -66,8 +66,11 @@ def _version(package: str) -> str:
 def _devices() -> Iterator[str]:
     import torch
 
+    from asrkd.distributed.precision import slowdown
+
     if not torch.cuda.is_available():
         yield f"no GPU (torch is built for {'CUDA ' + torch.version.cuda if torch.version.cuda else 'CPUs alone'})"
     for number in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(number).total_memory
         yield f"cuda:{number} {torch.cuda.get_device_name(number)}, {memory / 2**30:.0f} GiB"
+    yield f"matrices in bf16 on the CPU take {slowdown('bf16', torch.device('cpu')):.2g} times as long as in float32"

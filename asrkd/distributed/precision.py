@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,3 +35,28 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
             f"the model cannot run in {precision} on {device} ({reason}); LSTMs on a CPU need one with instructions for it. Set "
             "scale.precision to float32"
         ) from error
+
+
+def slowdown(precision: str, device: torch.device) -> float:
+    """How many times as long as in float32 a product of matrices (256 x 256) takes in this precision: below 1 with instructions for it, some tens on a CPU without."""
+    fastest = {}
+    for dtype in (torch.float32, PRECISIONS[precision] or torch.float32):
+        factor = torch.ones(256, 256, dtype=dtype, device=device)
+        seconds = []
+        for _ in range(4):
+            start = time.perf_counter()
+            # The sum's value waits for the device.
+            (factor @ factor)[0, 0].item()
+            seconds.append(time.perf_counter() - start)
+        fastest[dtype] = min(seconds)
+    return fastest[PRECISIONS[precision] or torch.float32] / fastest[torch.float32]
+
+
+def why_slow(precision: str, device: torch.device) -> str:
+    """What to tell a user whose device has no instructions for a precision; nothing where it has."""
+    if PRECISIONS[precision] is None or (times := slowdown(precision, device)) < 2:
+        return ""
+    return (
+        f"{device} multiplies matrices {times:.0f} times slower in {precision} than in float32, so this will take longer, not less; set the precision "
+        "(scale.precision, in a study teacher.precision and student.precision) to float32"
+    )

@@ -19,6 +19,7 @@ from asrkd.acoustic import TrainedModel
 from asrkd.corpus.augment import Augment
 from asrkd.corpus.waveform import AnyFrontEnd, front_end_from_dict, longest_seconds
 from asrkd.distributed.parallel import Parallel
+from asrkd.distributed.precision import why_slow
 from asrkd.distributed.ranks import join
 from asrkd.errors import AsrkdError
 from asrkd.models import rounded_weights
@@ -141,6 +142,8 @@ class Trainer:
             chunks=any(phase.chunk_frames for phase in config.schedule),
             precision=config.scale.precision,
         ).to(self.device)
+        if self.ranks.first and (warning := why_slow(config.scale.precision, self.device)):
+            _log.warning(warning)
         self.parallel = Parallel(self.learner, config.scale, self.ranks, self.device)
         # A block of updates counts as that many updates.
         decay = config.optimizer.ema_decay ** max(config.scale.bmuf_block, 1)
