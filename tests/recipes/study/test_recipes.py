@@ -71,8 +71,9 @@ def check_variants(config: StudyConfig) -> None:
             given.train,
         )
         steps = config.student.steps
-        if given.labeled in config.variants:
-            steps = sum(phase["steps"] for phase in config.variants[given.labeled].train["schedule"])
+        own = config.variants[given.labeled].train.get("schedule") if given.labeled in config.variants else None
+        if own:
+            steps = sum(phase["steps"] for phase in own)
         if given.of == "distilled" and not given.init:
             # As many updates as what it is compared with.
             assert sum(phase.steps for phase in train.schedule) == steps
