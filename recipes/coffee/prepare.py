@@ -43,7 +43,7 @@ sentences: {sentences}
 
 def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
     """Write cuts to `data`: `labeled` (13 minutes), `unlabeled` (35, no text), `transcribed` (both with text), `dev`, `test`, and
-    the last two with noise, `dev_noisy`, `test_noisy`; noise for training, also of untranscribed speakers at once (`noise/babble`); `unlabeled_speed`, the untranscribed speech at other speeds; `synthetic`, orders of the grammar by voices of eSpeak, no text; the lexicons `lexicon.txt` (phones) and `words.txt` (letters), the tokens `letters`, the
+    the last two with noise, `dev_noisy`, `test_noisy`; noise for training, also of untranscribed speakers at once (`noise/babble`); `unlabeled_speed`, the untranscribed speech at other speeds; `synthetic`, orders of the grammar by synthetic voices, no text; the lexicons `lexicon.txt` (phones) and `words.txt` (letters), the tokens `letters`, the
     grammar `orders.fst.txt` and the text teacher's settings.
 
     `corpus_dir` holds recordings of 16 kHz, `grammar.yaml` and `utts.tsv`, a table with the columns id, path, speaker, text, text_confidence and part
@@ -51,6 +51,7 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
 
     Raises:
         CorpusError: the folder is not given, or not the corpus.
+        ConfigError: `ASRKD_KOKORO` names a folder that is none of Kokoro's.
         DependencyError: eSpeak NG (`asrkd[demo]`) is not installed.
     """
     if finished(data):

@@ -34,7 +34,7 @@ text: {case: upper, punctuation: remove, form: nfkc}
 
 def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
     """Write cuts to `data`: `labeled` (25 speakers, half an hour), `unlabeled` (88, 2.1 h, no text), `transcribed` (both with text), `dev`, `test`,
-    and the last two with noise, `dev_noisy`, `test_noisy`; noise for training, also of untranscribed speakers at once (`noise/babble`); `unlabeled_speed`, the untranscribed speech at other speeds; `synthetic`, sentences like the labeled ones by voices of eSpeak, no text; `letters` and
+    and the last two with noise, `dev_noisy`, `test_noisy`; noise for training, also of untranscribed speakers at once (`noise/babble`); `unlabeled_speed`, the untranscribed speech at other speeds; `synthetic`, sentences like the labeled ones by synthetic voices, no text; `letters` and
     `bpe` (tokens of the labeled texts), `2gram.arpa.gz`, the lexicon `words.txt` of its words in letters, and the text teacher's settings.
 
     `corpus_dir` holds recordings of 16 kHz; `utts.tsv` with the columns id, path, speaker, text; `split.tsv` with speaker, part (labelled,
@@ -42,6 +42,7 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
 
     Raises:
         CorpusError: the folder is not given, or not the corpus.
+        ConfigError: `ASRKD_KOKORO` names a folder that is none of Kokoro's.
         DependencyError: eSpeak NG (`asrkd[demo]`) is not installed.
     """
     if finished(data):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from kokoro_helpers import write_folder
 from lhotse import CutSet
 
 from asrkd.corpus.audio import read_audio
-from asrkd.errors import CorpusError
+from asrkd.errors import ConfigError, CorpusError
+from asrkd_recipes.demo.espeak import Espeak
+from asrkd_recipes.demo.kokoro import VARIABLE, Kokoro
+from asrkd_recipes.demo.voices import usual_synthesizer
 from asrkd_recipes.synthetic import sentences_like, write_synthetic
 
 RATE = 16000
@@ -46,3 +51,38 @@ def test_synthetic_speech_is_untranscribed_and_the_same_again(tmp_path: Path) ->
         assert 0.3 < cut.duration < 10 and 0.001 < np.sqrt(np.mean(samples**2)) < 0.3
         assert np.array_equal(samples, read_audio(other, RATE))
     assert seen == [("synthetic", number, 4) for number in (1, 2, 3, 4)] * 2
+
+
+class Halting(Espeak):
+    """eSpeak NG, but for some words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words, self.said = words, []  # type: ignore[var-annotated]
+
+    def unknown_words(self, text: str) -> list[str]:
+        return [word for word in text.split() if word in self.words]
+
+    def speak(self, text: str, *args: Any, **options: Any) -> tuple[np.ndarray, int]:
+        self.said.append(text)
+        return super().speak(text, *args, **options)
+
+
+def test_sentences_with_words_that_a_voice_cannot_say_are_drawn_again(tmp_path: Path) -> None:
+    halting = Halting("dog")
+    write_synthetic(tmp_path, sentences_like(TEXTS), speakers=2, each=4, synthesizer=halting)
+    assert len(halting.said) == 8 and not any("dog" in text.split() for text in halting.said)
+    with pytest.raises(CorpusError, match="espeak can say none of 1000 sentences, the last one not for the word 'cat'"):
+        write_synthetic(tmp_path, sentences_like(["CAT"]), speakers=2, each=4, synthesizer=Halting("cat"))
+
+
+def test_the_usual_voices_are_those_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert isinstance(usual_synthesizer(), Espeak)
+    monkeypatch.setenv(VARIABLE, str(write_folder(tmp_path / "kokoro")))
+    assert isinstance(usual_synthesizer(), Kokoro)
+    # Its lexicon has two words.
+    write_synthetic(tmp_path, sentences_like(["CALL DOOR", "CALL FAN"]), speakers=3, each=2)
+    assert len(CutSet.from_file(tmp_path / "synthetic.jsonl.gz")) == 6
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="is not a Kokoro model"):
+        usual_synthesizer()

@@ -53,6 +53,9 @@ class Espeak:
         accent: [f"{accent}+{variant}" for variant in _VARIANTS] for accent in ACCENTS
     }
 
+    def unknown_words(self, text: str) -> Sequence[str]:
+        return ()
+
     def speak(
         self, text: str, voice: str, *, rate: int, pitch: int, pitch_range: int
     ) -> tuple[NDArray[np.float32], int]:

@@ -56,12 +56,15 @@ class Kokoro:
         self._words = {line.split()[0].lower() for line in lines if line.strip()}
         self._tts = self._load(model)
 
+    def unknown_words(self, text: str) -> Sequence[str]:
+        return [word for word in text.lower().split() if word not in self._words]
+
     def speak(
         self, text: str, voice: str, *, rate: int, pitch: int, pitch_range: int
     ) -> tuple[NDArray[np.float32], int]:
         # sherpa-onnx leaves a word without pronunciation out, and the transcript would say more than the audio.
         text = text.lower()
-        if unknown := [word for word in text.split() if word not in self._words]:
+        if unknown := self.unknown_words(text):
             raise ConfigError(
                 f"the word {unknown[0]!r} of {text!r} is not in {str(self.folder / _LEXICON)!r}, so Kokoro would leave it out; add its pronunciation"
             )

@@ -6,13 +6,10 @@ from importlib import resources
 from pathlib import Path
 
 from asrkd import config as configs
-from asrkd.errors import ConfigError
 from asrkd.files import check_folder
 from asrkd.report.tables import text_table
 from asrkd_recipes.demo.corpus import make_corpus
-from asrkd_recipes.demo.espeak import Espeak
-from asrkd_recipes.demo.kokoro import Kokoro, kokoro_folder
-from asrkd_recipes.demo.speakers import Synthesizer
+from asrkd_recipes.demo.voices import make_synthesizer
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.jobs import StageProgress
 from asrkd_recipes.study.report import write_report
@@ -31,7 +28,7 @@ def run_demo(workdir: str, *, seed: int, workers: int, progress: StageProgress, 
         ConfigError: no such voices, or the folder holds a demo of others.
         DependencyError: the synthesizer is missing.
     """
-    synthesizer = _synthesizer(voices)
+    synthesizer = make_synthesizer(voices)
     root = Path(workdir).absolute()
     check_folder(root)
     data = root / "data"
@@ -52,12 +49,3 @@ def run_demo(workdir: str, *, seed: int, workers: int, progress: StageProgress, 
     results = read_results([Path(config.work)])
     tables = [text_table(*system_table(results)), text_table(*comparison_table(results))]
     return "\n\n".join([*tables, f"report: {report}"])
-
-
-def _synthesizer(spec: str) -> Synthesizer:
-    kind, _, argument = spec.partition(":")
-    if kind == "kokoro":
-        return Kokoro(kokoro_folder(argument))
-    if spec != "espeak":
-        raise ConfigError(f"--voices is {spec!r}, but must be espeak, kokoro:FOLDER or kokoro")
-    return Espeak()

@@ -31,6 +31,10 @@ class Synthesizer(Protocol):
         """By accent; the first accent is that of the transcribed speakers."""
         ...
 
+    def unknown_words(self, text: str) -> Sequence[str]:
+        """Those that it cannot say."""
+        ...
+
     def speak(
         self, text: str, voice: str, *, rate: int, pitch: int, pitch_range: int
     ) -> tuple[NDArray[np.float32], int]:

@@ -202,6 +202,9 @@ class FewVoices:
     def __init__(self, *counts: int) -> None:
         self.voices = {f"accent{n}": [f"{n}-{i}" for i in range(count)] for n, count in enumerate(counts)}
 
+    def unknown_words(self, text: str) -> list[str]:
+        raise AssertionError
+
     def speak(self, text: str, voice: str, *, rate: int, pitch: int, pitch_range: int) -> tuple[np.ndarray, int]:
         raise AssertionError
 
