@@ -20,7 +20,6 @@ from asrkd_recipes.corpora import (
     finish,
     finished,
     split_noises,
-    write_babble,
     write_letter_lexicon,
     write_noisy,
     write_parts,
@@ -43,7 +42,7 @@ sentences: {sentences}
 
 def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = None) -> None:
     """Write cuts to `data`: `labeled` (13 minutes), `unlabeled` (35, no text), `transcribed` (both with text), `dev`, `test`, and
-    the last two with noise, `dev_noisy`, `test_noisy`; noise for training, also of untranscribed speakers at once (`noise/babble`); `unlabeled_speed`, the untranscribed speech at other speeds; `synthetic`, orders of the grammar by synthetic voices, no text; the lexicons `lexicon.txt` (phones) and `words.txt` (letters), the tokens `letters`, the
+    the last two with noise, `dev_noisy`, `test_noisy`; `unlabeled_speed`, the untranscribed speech at other speeds; `synthetic`, orders of the grammar by synthetic voices, no text; the lexicons `lexicon.txt` (phones) and `words.txt` (letters), the tokens `letters`, the
     grammar `orders.fst.txt` and the text teacher's settings.
 
     `corpus_dir` holds recordings of 16 kHz, `grammar.yaml` and `utts.tsv`, a table with the columns id, path, speaker, text, text_confidence and part
@@ -63,7 +62,6 @@ def prepare(corpus_dir: Path | None, data: Path, progress: Progress | None = Non
     write_parts(tested, root, data, progress=progress)
     write_speeds(data, "unlabeled")
     split_noises(root, data, TEST_NOISES)
-    write_babble(data, "unlabeled")
     write_noisy(data, "test", progress=progress)
     write_noisy(data, "dev", noises="train", progress=progress)
     Lexicon.read(LEXICON).write(data / "lexicon.txt")
