@@ -29,7 +29,8 @@ INVENTORY = Inventory(("<blk>", *(f"t{n}" for n in range(11))), "ctc", 1)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     spec = student(request.param, FRONT_END, INVENTORY, folder / "final.pt")
-    export_onnx(load_model(spec), folder / "out")
+    # In 8 bits without the last of them the sums are right on CPUs without instructions for int8, too, where others overflow (`write_int8`).
+    export_onnx(load_model(spec), folder / "out", reduce_range=True)
     return spec, folder / "out"
 
 

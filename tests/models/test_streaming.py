@@ -338,4 +338,9 @@ def test_training_in_chunks_keeps_the_type_of_numbers_of_autocast(name: str) -> 
     chunked = Chunked(make(name)).train()
     chunked.chunk_frames = 6
     with torch.autocast("cpu", torch.bfloat16):
+        if name == "lstm":
+            try:
+                torch.nn.LSTM(4, 4)(torch.zeros(2, 1, 4))
+            except RuntimeError:
+                pytest.skip("this CPU has no instructions for LSTMs in bf16 (asrkd.distributed.precision)")
         assert chunked(utterance(20), torch.tensor([20]))[0].dtype == torch.bfloat16

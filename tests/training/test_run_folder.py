@@ -81,7 +81,7 @@ def test_a_run_goes_on_with_other_workers_and_in_another_place_to_the_same_weigh
     text = (tmp_path / "lexicon.txt").read_text()
     (tmp_path / "other.txt").write_bytes(b"\xef\xbb\xbf" + text.replace("\t", "  ").replace("\n", "\r\n").encode())
     config = make(
-        run=str(tmp_path / "moved"), log_steps=3, checkpoint_steps=7, dev=str(tmp_path / "store"), threads=2,
+        run=str(tmp_path / "moved"), log_steps=3, checkpoint_steps=7, dev=str(tmp_path / "store"), threads=1,
         loader={"num_workers": 1, "prefetch": 2, "cache_mb": 1.0},
         sources={"labeled": {"store": str(tmp_path / "store")}},
         inventory={"lexicon": str(tmp_path / "other.txt")},
