@@ -39,17 +39,18 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
 
 def slowdown(precision: str, device: torch.device) -> float:
     """How many times as long as in float32 a product of matrices (256 x 256) takes in this precision: below 1 with instructions for it, some tens on a CPU without."""
-    fastest = {}
-    for dtype in (torch.float32, PRECISIONS[precision] or torch.float32):
-        factor = torch.ones(256, 256, dtype=dtype, device=device)
-        seconds = []
-        for _ in range(4):
-            start = time.perf_counter()
-            # The sum's value waits for the device.
-            (factor @ factor)[0, 0].item()
-            seconds.append(time.perf_counter() - start)
-        fastest[dtype] = min(seconds)
-    return fastest[PRECISIONS[precision] or torch.float32] / fastest[torch.float32]
+    return _seconds(PRECISIONS[precision] or torch.float32, device) / _seconds(torch.float32, device)
+
+
+def _seconds(dtype: torch.dtype, device: torch.device) -> float:
+    factor = torch.ones(256, 256, dtype=dtype, device=device)
+    found = []
+    for _ in range(4):
+        start = time.perf_counter()
+        # The value waits for the device.
+        (factor @ factor)[0, 0].item()
+        found.append(time.perf_counter() - start)
+    return min(found)
 
 
 def why_slow(precision: str, device: torch.device) -> str:
