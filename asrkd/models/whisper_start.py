@@ -1,4 +1,4 @@
-"""What a streaming student takes over from Whisper: the first layers of its encoder, its positions, and its mel bins from icefall's."""
+"""What a streaming student takes over from Whisper: the first layers of its encoder, whole or narrowed, its positions, and its mel bins from icefall's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from asrkd import checkpoint
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.corpus.waveform import Waveform
 from asrkd.errors import ConfigError, ModelError
+from asrkd.models.narrow_encoder import narrowed
 from asrkd.models.pretrained_encoder import LoadedEncoder, built_encoder, loaded_encoder
 
 _PRETRAINED = "asrkd.models:Pretrained"
@@ -20,12 +21,13 @@ _POSITION_TOLERANCE = 0.1
 _LOG_SCALE = 10000.0
 
 
-def whisper_start(name: str, layers: int) -> LoadedEncoder:
+def whisper_start(name: str, layers: int, feedforward_dim: int | None = None) -> LoadedEncoder:
     """The first layers of a Whisper encoder, with its weights.
 
     Args:
         name: a folder that `save_pretrained` wrote, a name on the hub, or the run folder or checkpoint of a teacher that asrkd fine-tuned.
         layers: that are kept.
+        feedforward_dim: units of their feed-forward networks that are kept (`narrowed`); all of them if not given.
 
     Raises:
         ModelError: there is none that can be used.
@@ -46,7 +48,7 @@ def whisper_start(name: str, layers: int) -> LoadedEncoder:
             f"model.args.name: the positions of {name!r} differ from Whisper's sines by {difference:.2g}, and a stream that is longer than its {len(stored)} "
             "positions has only the sines; give a model whose positions were not trained"
         )
-    return loaded
+    return loaded if feedforward_dim is None else narrowed(loaded, feedforward_dim, name)
 
 
 def _of_run(path: Path, layers: int) -> LoadedEncoder:

@@ -46,6 +46,8 @@ class WhisperStudent(nn.Module):
     Args:
         name: a folder that `save_pretrained` wrote, a name on the hub, or the run folder or checkpoint of a Whisper encoder that asrkd fine-tuned.
         layers: of the encoder, from the input on.
+        feedforward_dim: units that are kept of each layer's feed-forward network, those that count most, so that a student of a given size has more layers; all
+            of them if not given.
         chunk_frames: output frames of a chunk.
         left_frames: output frames before the chunk that are attended to.
         dropout: of what each layer adds, and of what the head reads.
@@ -71,6 +73,7 @@ class WhisperStudent(nn.Module):
         left_frames: int = 32,
         dropout: float = 0.0,
         max_offset: int = 90_000,
+        feedforward_dim: int | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -94,7 +97,7 @@ class WhisperStudent(nn.Module):
                 f"front_end: the front end gives {input_dim} values a frame, but this model reads {_FRONT_END.num_mels} mel bins every 10 ms, 1, 2 or 4 frames joined; "
                 "set front_end: {preset: sherpa}"
             )
-        loaded = built_encoder(config, {}) if config else whisper_start(name, layers)
+        loaded = built_encoder(config, {}) if config else whisper_start(name, layers, feedforward_dim)
         self.chunk_frames = chunk_frames * _MELS // self._stack
         self._chunk, self._left, self._max_offset = _HALVES * chunk_frames, _HALVES * left_frames, max_offset
         self._heads = loaded.module.config.encoder_attention_heads

@@ -163,12 +163,13 @@ def test_positions_are_drawn_in_training_alone_by_torchs_seed(whisper: Path) -> 
 
 
 def test_a_checkpoint_builds_it_again_without_the_folder(whisper: Path) -> None:
-    model = student(whisper, layers=1, dropout=0.1)
+    model = student(whisper, layers=1, feedforward_dim=7, dropout=0.1)
     args = checkpoint_args(model, {})
     assert str(whisper) not in repr(args)
     again = WhisperStudent(320, 5, **args).eval()
     again.load_state_dict(model.state_dict())
     assert again.chunk_frames == 3 and len(again.encoder.layers) == 1
+    assert again.encoder.layers[0].fc1.out_features == 7
     features = noise(10)
     assert torch.equal(model(features, torch.tensor([10]))[0], again(features, torch.tensor([10]))[0])
 
@@ -281,6 +282,9 @@ def refusal(name: Path | str, error: type[AsrkdError], **args: Any) -> str:
         (ConfigError, {"layers": 4}, "model.args.layers: is 4, but the encoder of .* has 3 layers; give 1 to 3"),
         (ConfigError, {"layers": 0}, "model.args.layers: is 0"),
         (ConfigError, {"layers": True}, "model.args.layers: is True"),
+        (ConfigError, {"feedforward_dim": 33}, "model.args.feedforward_dim: is 33, but the feed-forward networks of .* have 32 units; give 1 to 32"),
+        (ConfigError, {"feedforward_dim": 0}, "model.args.feedforward_dim: is 0"),
+        (ConfigError, {"feedforward_dim": True}, "model.args.feedforward_dim: is True"),
         (ConfigError, {"chunk_frames": 0}, "model.args.chunk_frames: is 0, but must be a whole number of at least 1"),
         (ConfigError, {"left_frames": 1.5}, "model.args.left_frames: is 1.5"),
         (ConfigError, {"max_offset": -1}, "model.args.max_offset: is -1, .* at least 0"),
