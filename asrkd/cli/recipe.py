@@ -177,7 +177,9 @@ def _config(
     untranscribed: Sequence[str] = (),
     setting: str = "",
 ) -> StudyConfig:
-    fixed = [f"work={_work(exp, topology, seed)}", f"data={exp / 'data'}", f"stores={exp / 'stores'}", f"seed={seed}"]
+    # Of a topology each, since another one may come with another teacher, whose frames the stores of transcripts count.
+    stores = exp / topology / "stores"
+    fixed = [f"work={_work(exp, topology, seed)}", f"data={exp / 'data'}", f"stores={stores}", f"seed={seed}"]
     given = configs.read_yaml(here / f"{topology}.yaml")
     replaced = here / "settings" / f"{setting}.yaml"
     if setting and replaced.exists():

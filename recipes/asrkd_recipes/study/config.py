@@ -237,7 +237,7 @@ class StudyConfig:
     teachers: int = setting(1, at_least=1)
     """Teachers trained on the labeled set; several label as an ensemble."""
     shared_teacher: bool = False
-    """One teacher for all seeds, trained and labeling once, as suits a pretrained one; its run and stores are in `shared`, next to the folders of the seeds."""
+    """One teacher for all seeds, trained and labeling once, as suits a pretrained one; its run and stores are in `shared`, next to `stores`."""
     teacher: SystemConfig = setting(SystemConfig)
     """The teacher."""
     generations: list[list[PhaseConfig]] = setting(list)

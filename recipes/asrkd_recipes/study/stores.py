@@ -52,7 +52,7 @@ class Stores:
     def teacher_home(self) -> Path:
         """The folder of the teacher's run and of what it labels."""
         if self.config.shared_teacher and self.config.stores:
-            return self.shared.parent / self.config.topology / "shared"
+            return self.shared.parent / "shared"
         return self.work
 
     @property

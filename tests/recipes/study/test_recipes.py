@@ -14,6 +14,7 @@ from asrkd.errors import ConfigError
 from asrkd.training.config import TrainConfig
 from asrkd.training.sources import SourceConfig
 from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.stores import Stores
 from asrkd_recipes.study.variants import waves
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -77,6 +78,18 @@ def check_variants(config: StudyConfig) -> None:
         if given.of == "distilled" and not given.init:
             # As many updates as what it is compared with.
             assert sum(phase.steps for phase in train.schedule) == steps
+
+
+def test_topologies_of_one_folder_share_no_stores(tmp_path: Path) -> None:
+    """coffee's teachers of `ctc` and of `hmm` read frames of other lengths, and a store of transcripts counts those of one."""
+    configs_of = {name: _config(RECIPES / "coffee", tmp_path, name, 1, ()) for name in ("ctc", "hmm")}
+    assert configs_of["ctc"].teacher.front_end != configs_of["hmm"].teacher.front_end
+    assert {name: Path(one.stores).relative_to(tmp_path) for name, one in configs_of.items()} == {
+        "ctc": Path("ctc/stores"),
+        "hmm": Path("hmm/stores"),
+    }
+    # What variants call ${work}/../shared.
+    assert Stores(configs_of["ctc"], 1, lambda *_, **__: None).teacher_home == tmp_path / "ctc/shared"
 
 
 def test_variants_of_several_files_come_beside_those_of_the_config(tmp_path: Path) -> None:

@@ -418,7 +418,7 @@ def test_a_shared_teacher_and_several_ways_of_decoding(data: Path, tmp_path: Pat
             "topology": "ctc",
             "lexicon": f"lang:{tmp_path / 'tokens'}",
             "seed": seed,
-            "stores": str(tmp_path / "exp/stores"),
+            "stores": str(tmp_path / "exp/ctc/stores"),
             "shared_teacher": True,
             # The teacher's frames are of 10 ms, the students' of 30.
             "teacher": small_system("BLSTMTeacher") | {"front_end": {"mean_norm": "causal", "stack": 1, "stride": 1}},
