@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from asrkd import files, text
 from asrkd.errors import ConfigError
-from asrkd.extras import import_optional
 from asrkd.streaming.batch import Batch
+from asrkd.training.board import Board
 from asrkd.training.callback import Callback
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
     from asrkd.training.trainer import Trainer
 
 METRICS = "metrics.jsonl"
@@ -31,7 +29,7 @@ class Log(Callback):
     """
 
     def __init__(self) -> None:
-        self.board: SummaryWriter | None = None
+        self.board: Board | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -41,12 +39,9 @@ class Log(Callback):
     def begin(self, trainer: Trainer) -> None:
         self._reset()
         if trainer.ranks.first:
-            import_optional("tensorboard")
-            from torch.utils.tensorboard import SummaryWriter
-
             kept = [line for line in read_metrics(trainer.run) if line["step"] <= trainer.step]
             files.write(trainer.run / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
-            self.board = SummaryWriter(str(trainer.run / "tensorboard"), purge_step=trainer.step + 1)
+            self.board = Board(trainer.run / "tensorboard", trainer.step + 1)
 
     def update(self, trainer: Trainer, batches: Sequence[Batch], losses: Sequence[dict[str, float]]) -> None:
         for figures in losses:
@@ -89,7 +84,7 @@ class Log(Callback):
     def _show(self, trainer: Trainer, figures: dict[str, float]) -> None:
         for name, value in figures.items():
             if self.board is not None:
-                self.board.add_scalar(f"train/{name}", value, trainer.step)
+                self.board.add(f"train/{name}", value, trainer.step)
 
 
 class RisingDev(Callback):
