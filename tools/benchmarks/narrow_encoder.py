@@ -16,6 +16,7 @@ import click
 import torch
 from torch import Tensor, nn
 
+from asrkd.cli import run_command
 from asrkd.corpus.cuts import open_cuts
 from asrkd.corpus.front_end import FrontEnd
 from asrkd.models import WhisperStudent
@@ -32,7 +33,7 @@ def encoder(name: str, layers: int, units: int | None = None) -> WhisperStudent:
 
 
 def with_units(name: str, layers: int, units: int, order: Callable[[Any], Tensor]) -> WhisperStudent:
-    """The whole encoder with all but some units silenced, those of the highest numbers."""
+    """The whole encoder in which only `units` of each layer are heard, those with the highest numbers of `order`."""
     model = encoder(name, layers)
     for layer in model.encoder.layers:
         layer.fc2.weight[:, order(layer).argsort(descending=True)[units:]] = 0.0
@@ -77,4 +78,4 @@ def main(cuts: str, name: str, layers: int, sizes: tuple[int, ...], utterances: 
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
