@@ -22,20 +22,19 @@ class Board:
         import_optional("tensorboard")
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
+        from torch.utils.tensorboard.summary import scalar
 
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         self._file = open(folder / name, "wb")  # noqa: SIM115
         self._records = RecordWriter(self._file)
-        self._event = Event
+        self._event, self._scalar = Event, scalar
         self._write(wall_time=time.time(), file_version="brain.Event:2")
         self._write(wall_time=time.time(), step=first_step, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, name: str, value: float, step: int) -> None:
         """One figure of a step."""
-        from torch.utils.tensorboard.summary import scalar
-
-        self._write(wall_time=time.time(), step=step, summary=scalar(name, value))
+        self._write(wall_time=time.time(), step=step, summary=self._scalar(name, value))
 
     def close(self) -> None:
         self._file.close()
