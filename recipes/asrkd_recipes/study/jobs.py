@@ -1,35 +1,35 @@
-"""Trainings that do not wait for each other, in processes of one thread each."""
+"""Trainings, and decodings, that do not wait for each other, in processes of one thread each."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Protocol
 
+import torch
 import yaml
 
 from asrkd import config as configs
 from asrkd import text as texts
 from asrkd.acoustic import TrainedModel
 from asrkd.errors import AsrkdError, StoreError
-from asrkd.labeling.stop import Terminated, terminated_by_signal
-from asrkd.processes import check_guard, starting, why_ended
+from asrkd.labeling.stop import terminated_by_signal
+from asrkd.processes import check_guard
 from asrkd.training.config import TrainConfig
 from asrkd.training.inputs import inputs
 from asrkd.training.metrics import read_metrics
 from asrkd.training.run_folder import check_resumable
 from asrkd.training.trainer import Trainer
+from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.decode import decode_system
+from asrkd_recipes.study.results import RESULT
+from asrkd_recipes.study.together import ends_by_itself, run_together
 
 _log = logging.getLogger(__name__)
 
@@ -40,10 +40,6 @@ class StageProgress(Protocol):
     def __call__(
         self, label: str, done: int, total: int | None, note: str = "", *, seconds: float | None = None
     ) -> None: ...
-
-
-# Held by a process while it trains.
-_training = threading.Lock()
 
 
 def train_all(
@@ -67,40 +63,47 @@ def train_all(
             check_resumable(Path(job.run), job, _inputs(job))
     if not waiting:
         return
-    # Spawned processes, also for one worker: each training sees a fresh generator and one thread.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_end_with_parent) as pool:
-        counts = processes or {}
-        before = set(multiprocessing.active_children())
-        with starting():
-            futures = {
-                pool.submit(_train, configs.to_yaml(job), os.getpid(), counts.get(name, 1)): name
-                for name, job in waiting.items()
-            }
-        started = set(multiprocessing.active_children()) - before
-        running = set(futures)
-        try:
-            while running:
-                done, running = wait(running, timeout=2.0, return_when=FIRST_EXCEPTION)
-                _show(waiting, progress)
-                for future in done:
-                    future.result()
-        except BrokenProcessPool:
-            raise AsrkdError(
-                f"{why_ended(started, name='training')}. Start again to resume from its checkpoint"
-            ) from None
-        except (KeyboardInterrupt, Terminated):
-            # Each ends at once, and resumes from its checkpoint; waiting for its last update could take hours.
-            for child in started:
-                if child.pid is not None:
-                    os.kill(child.pid, signal.SIGTERM)
-            raise
-        finally:
-            for future in futures:
-                future.cancel()
+    counts = processes or {}
+    calls = {name: (_train, (configs.to_yaml(job), os.getpid(), counts.get(name, 1))) for name, job in waiting.items()}
+    run_together(
+        calls, workers, lambda _: _show(waiting, progress), "training", "Start again to resume from its checkpoint"
+    )
     for name, job in waiting.items():
         for warning in TrainedModel.read(job.run).facts.get("warnings", []):
             _log.warning("%s: %s", name, warning)
+
+
+def decode_all(
+    config: StudyConfig, systems: Mapping[str, tuple[str, list[Path], Path]], workers: int, progress: StageProgress
+) -> None:
+    """Decode and score every system (`decode_system`); those that are decoded take no time.
+
+    Args:
+        systems: by name, the spec, the runs that it is made of, and the folder of its results.
+        workers: decodings at a time; one is done in this process.
+
+    Raises:
+        AsrkdError: a decoding failed, or its process died.
+    """
+
+    def show(left: list[str]) -> None:
+        progress("decode", len(systems) - len(left), len(systems), ", ".join(left[:workers]))
+
+    waiting = [name for name, (_, _, out) in systems.items() if not (out / RESULT).exists()]
+    if workers > 1 and waiting:
+        calls = {name: (_decode, (config, *systems[name])) for name in waiting}
+        run_together(calls, workers, show, "decoding", "Start again to decode what is left")
+    else:
+        for number, name in enumerate(waiting):
+            show(waiting[number:])
+            decode_system(config, *systems[name])
+    show([])
+
+
+def _decode(config: StudyConfig, spec: str, runs: list[Path], out: Path) -> None:
+    torch.set_num_threads(1)
+    with terminated_by_signal():
+        decode_system(config, spec, runs, out)
 
 
 def _inputs(job: TrainConfig) -> dict[str, str]:
@@ -131,26 +134,12 @@ def _train(text: str, parent: int, processes: int = 1) -> None:
         if os.getppid() != parent:
             raise SystemExit("the process that started this training is gone")
 
-    with _training, terminated_by_signal():
+    with ends_by_itself, terminated_by_signal():
         stop_with_parent()  # the next training may have been in the queue already
         if processes == 1:
             Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train(stop_with_parent)
         else:
             _train_together(text, processes, stop_with_parent)
-
-
-def _end_with_parent() -> None:
-    """A worker that waits for its next training does not notice that nobody will send one; this ends it."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait_for_end() -> None:
-        parent.join()
-        with _training:  # which stops by itself, and what it started with it
-            os._exit(1)
-
-    threading.Thread(target=wait_for_end, daemon=True).start()
 
 
 def _train_together(text: str, processes: int, check: Callable[[], None]) -> None:

@@ -22,8 +22,8 @@ from asrkd.training.schedule import PhaseConfig
 from asrkd.training.sources import SourceConfig
 from asrkd_recipes.study.align import Alignment
 from asrkd_recipes.study.config import StudyConfig, SystemConfig, VariantConfig
-from asrkd_recipes.study.decode import decode_system, rate_on_dev
-from asrkd_recipes.study.jobs import StageProgress, train_all
+from asrkd_recipes.study.decode import rate_on_dev
+from asrkd_recipes.study.jobs import StageProgress, decode_all, train_all
 from asrkd_recipes.study.results import write_sequence, write_variants
 from asrkd_recipes.study.stores import Stores
 from asrkd_recipes.study.tables import teacher_warning
@@ -43,7 +43,7 @@ class Study:
     """One seed of a study in one folder. Every stage looks for what is there and makes what is missing."""
 
     def __init__(self, config: StudyConfig, *, workers: int = 1, progress: StageProgress | None = None) -> None:
-        """`workers`: processes for labeling and for trainings that do not wait for each other."""
+        """`workers`: processes for labeling, and for trainings and decodings that do not wait for each other."""
         self.config = config
         self.work = Path(config.work)
         self.data = Path(config.data)
@@ -193,10 +193,12 @@ class Study:
             given = self.config.variants.get(name)
             kind = "int8" if given and self._variant_config(name).model.int8 else "checkpoint"
             systems[name] = (f"{kind}:{self.run_folder(name)}", [self.run_folder(name)])
-        for number, (name, (spec, runs)) in enumerate(systems.items()):
-            self.progress("decode", number, len(systems), name)
-            decode_system(self.config, spec, runs, self._results(name))
-        self.progress("decode", len(systems), len(systems), "")
+        decode_all(
+            self.config,
+            {name: (spec, runs, self._results(name)) for name, (spec, runs) in systems.items()},
+            self.workers,
+            self.progress,
+        )
         if self.config.variants:
             counts = {
                 name: 0 if given.init or given.without_speakers else given.unlabeled_speakers

@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 from helpers import make_cuts
@@ -365,29 +362,6 @@ def test_an_unknown_stage_is_refused(data: Path, tmp_path: Path) -> None:
 def test_a_queued_training_does_not_outlive_its_parent(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="the process that started this training is gone"):
         _train("run: nowhere", parent=-1)
-
-
-WAITING = """
-import multiprocessing, os, time
-from concurrent.futures import ProcessPoolExecutor
-from asrkd_recipes.study.jobs import _end_with_parent
-
-if __name__ == "__main__":
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
-    print(pool.submit(os.getpid).result(), flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.mark.slow
-def test_a_worker_that_waits_for_a_training_does_not_outlive_its_parent(tmp_path: Path) -> None:
-    (tmp_path / "waiting.py").write_text(WAITING)
-    with subprocess.Popen([sys.executable, tmp_path / "waiting.py"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        worker = psutil.Process(int(process.stdout.readline()))
-        assert worker.is_running()
-        process.kill()
-    assert psutil.wait_procs([worker], timeout=20)[1] == []
 
 
 @pytest.mark.slow
