@@ -107,13 +107,12 @@ class Study:
     def students(self) -> None:
         """The student trained on the labeled set only, distilled, and on all transcripts (the upper bound).
 
-        A teacher that is not better on dev than the first is told before the second is trained.
+        A teacher that is not better on dev than the first is told before the second is trained. Variants are trained with them.
         """
         first = self._without_teacher if self.workers > 1 else ("labeled",)
         train_all(self._student_configs(*first), self.workers, self.progress)
         self._compare_on_dev()
-        train_all(self._student_configs(*self.config.students), self.workers, self.progress)
-        self._train_variants()
+        self._train_in_waves()
 
     @property
     def _without_teacher(self) -> tuple[str, ...]:
@@ -130,14 +129,20 @@ class Study:
         if warning := teacher_warning(rates["teacher"], rates["labeled"]):
             _log.warning("%s", warning)
 
-    def _train_variants(self) -> None:
-        """Further students: those that others learn from first, which then label the untranscribed set."""
+    def _train_in_waves(self) -> None:
+        """The students and the variants: those that others learn from first, which then label the untranscribed set."""
+        variants = self.config.variants
         teachers = [folder.name for n in range(1, self.last_generation + 1) for folder in self._teacher_runs(n)]
-        processes = {name: given.processes for name, given in self.config.variants.items()}
-        for names in waves(self.config.variants, [*teachers, *self.config.students]):
+        # A student waits for no other.
+        for names in waves(dict.fromkeys(self.config.students, VariantConfig()) | variants, teachers):
             for name in names:
-                self._fill_for(self.config.variants[name])
-            train_all({name: self._variant_config(name) for name in names}, self.workers, self.progress, processes)
+                if name in variants:
+                    self._fill_for(variants[name])
+            jobs = {
+                name: self._variant_config(name) if name in variants else self._student_config(name) for name in names
+            }
+            processes = {name: given.processes for name, given in variants.items()}
+            train_all(jobs, self.workers, self.progress, processes)
 
     def _fill_for(self, given: VariantConfig) -> None:
         """The stores that a variant learns from and the study's distilled student does not."""

@@ -19,7 +19,7 @@ from asrkd.errors import ConfigError
 from asrkd.store import Store
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.decode import decode_system, dev_decoding, rate_on_dev
-from asrkd_recipes.study.jobs import _train
+from asrkd_recipes.study.jobs import _train, decode_all
 from asrkd_recipes.study.report import write_report
 from asrkd_recipes.study.results import read_results
 from asrkd_recipes.study.run import Study
@@ -352,6 +352,34 @@ def test_settings_of_a_test_are_chosen_on_the_set_that_is_named_for_it(data: Pat
     for name, cuts in (("test", "test"), ("absent", "dev")):
         with pytest.raises(ConfigError, match=f"^decoding.dev.{name}: is '{cuts}', but must name a set that is no"):
             study(data, trained, decoding={"dev": {name: cuts}})
+
+
+@pytest.mark.slow
+def test_systems_that_are_decoded_at_a_time_have_the_results_of_one_after_another(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    own = study(data, trained)
+    names = ("labeled", "distilled", "upper")
+    shown: list[tuple[int, int, str]] = []
+    for workers in (1, 2):
+        systems = {}
+        for name in names:
+            run = own.run_folder(name)
+            systems[name] = (f"checkpoint:{run}", [run], tmp_path / str(workers) / name)
+        decode_all(own.config, systems, workers, lambda _, done, total, note="": shown.append((done, total, note)))
+        assert shown[-1] == (3, 3, "")
+        # What is there is not decoded again.
+        (tmp_path / str(workers) / "upper/result.json").write_text("{}")
+        decode_all(own.config, systems, workers, lambda *_: None)
+        assert (tmp_path / str(workers) / "upper/result.json").read_text() == "{}"
+    assert shown[0] == (0, 3, "labeled")
+    files = sorted(file.relative_to(tmp_path / "1") for file in (tmp_path / "1").rglob("*.*"))
+    assert len(files) > 2 * len(names)
+    for file in files:
+        one, other = ((tmp_path / workers / file).read_text() for workers in "12")
+        if file.name == "result.json" and one != "{}":
+            one, other = ({**json.loads(text), "real_time_factor": 0} for text in (one, other))
+        assert one == other, file
 
 
 def test_an_unknown_stage_is_refused(data: Path, tmp_path: Path) -> None:
