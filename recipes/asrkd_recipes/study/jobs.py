@@ -19,7 +19,6 @@ from asrkd import config as configs
 from asrkd import text as texts
 from asrkd.acoustic import TrainedModel
 from asrkd.errors import AsrkdError, StoreError
-from asrkd.labeling.stop import terminated_by_signal
 from asrkd.processes import check_guard
 from asrkd.training.config import TrainConfig
 from asrkd.training.inputs import inputs
@@ -102,8 +101,7 @@ def decode_all(
 
 def _decode(config: StudyConfig, spec: str, runs: list[Path], out: Path) -> None:
     torch.set_num_threads(1)
-    with terminated_by_signal():
-        decode_system(config, spec, runs, out)
+    decode_system(config, spec, runs, out)
 
 
 def _inputs(job: TrainConfig) -> dict[str, str]:
@@ -134,7 +132,7 @@ def _train(text: str, parent: int, processes: int = 1) -> None:
         if os.getppid() != parent:
             raise SystemExit("the process that started this training is gone")
 
-    with ends_by_itself, terminated_by_signal():
+    with ends_by_itself:
         stop_with_parent()  # the next training may have been in the queue already
         if processes == 1:
             Trainer(configs.from_dict(TrainConfig, yaml.safe_load(text))).train(stop_with_parent)

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
 from asrkd.errors import AsrkdError
-from asrkd.labeling.stop import Terminated
+from asrkd.labeling.stop import Terminated, terminated_by_signal
 from asrkd.processes import check_guard, starting, why_ended
 
 # Held in such a process by a call that ends by itself when the parent is gone, and has more to end than its process.
@@ -43,7 +43,7 @@ def run_together(
     with ProcessPoolExecutor(min(workers, len(calls)), context, initializer=_end_with_parent) as pool:
         before = set(multiprocessing.active_children())
         with starting():
-            futures = {pool.submit(function, *arguments): name for name, (function, arguments) in calls.items()}
+            futures = {pool.submit(_call, function, arguments): name for name, (function, arguments) in calls.items()}
         started = set(multiprocessing.active_children()) - before
         running = set(futures)
         try:
@@ -65,8 +65,18 @@ def run_together(
                 future.cancel()
 
 
+def _call(function: Callable[..., None], arguments: tuple) -> None:
+    try:
+        with terminated_by_signal():
+            function(*arguments)
+    except Terminated:
+        # The next call would not come: another worker, which was waiting for one when the same signal ended it, may have held the queue's lock.
+        os._exit(128 + signal.SIGTERM)
+
+
 def _end_with_parent() -> None:
-    """A worker that waits for its next call does not notice that nobody will send one; this ends it."""
+    """A worker that waits for its next call does not notice that nobody will send one; this ends it. Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -34,7 +34,7 @@ def test_a_training_of_one_process_decodes_the_dev_set_and_its_warnings_are_told
     assert "student: the result does not fit its own training set" in caplog.text
 
 
-SCRIPT = """import sys
+SCRIPT = """from pathlib import Path
 from asrkd import config
 from asrkd.cli.command import run_command
 from asrkd.training.config import TrainConfig
@@ -42,9 +42,10 @@ from asrkd_recipes.study.jobs import train_all
 import click
 
 @click.command()
-@click.argument("file")
-def main(file):
-    train_all({"student": config.load(TrainConfig, file)}, 1, lambda *_: None)
+@click.argument("folder", type=Path)
+def main(folder):
+    jobs = {name: config.load(TrainConfig, folder / name) for name in ("long", "short")}
+    train_all(jobs, 2, lambda *_: None)
 
 if __name__ == "__main__":
     run_command(main)
@@ -54,19 +55,22 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_study_that_is_stopped_ends_its_trainings(corpus: Path, tmp_path: Path, signal_number: int) -> None:
-    job = settings(corpus, tmp_path / "run", schedule=[{"steps": 1_000_000, "mixture": {"labeled": 1}}], eval_steps=10)
-    (tmp_path / "train.yaml").write_text(configs.to_yaml(job))
+    """Also where another process waits for its next training, and so holds the queue's lock."""
+    for name, steps in (("long", 1_000_000), ("short", 1)):
+        schedule = [{"steps": steps, "mixture": {"labeled": 1}}]
+        job = settings(corpus, tmp_path / "runs" / name, schedule=schedule, eval_steps=10)
+        (tmp_path / name).write_text(configs.to_yaml(job))
     (tmp_path / "script.py").write_text(SCRIPT)
     # A shell's background jobs, which tests may be among, ignore Ctrl-C.
     process = subprocess.Popen(
-        [sys.executable, tmp_path / "script.py", tmp_path / "train.yaml"],
+        [sys.executable, tmp_path / "script.py", tmp_path],
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     children: list[psutil.Process] = []
     try:
-        metrics = tmp_path / "run/metrics.jsonl"
-        while not (metrics.exists() and metrics.stat().st_size):
+        metrics, short = tmp_path / "runs/long/metrics.jsonl", tmp_path / "runs/short/final.pt"
+        while not (short.exists() and metrics.exists() and metrics.stat().st_size):
             assert process.poll() is None, process.communicate()[1].decode()
             time.sleep(0.1)
         children = psutil.Process(process.pid).children(recursive=True)
