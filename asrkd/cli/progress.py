@@ -16,7 +16,7 @@ T = TypeVar("T")
 class ProgressBar:
     """One bar at a time: `show(label, done, total, note)`. In a `with` statement it ends with the block.
 
-    Hours of audio, speed and time left are counted from the first call with a label, so that what an earlier run did does not count.
+    Hours of audio, speed and time left are counted from the first call with a label, so that what an earlier run did does not count, and again from one that is behind it.
 
     Args:
         every_seconds: between two lines, where there is no terminal.
@@ -63,6 +63,7 @@ class ProgressBar:
             self.close()
             if self._label is not None:
                 self._began = self._shown
+        if is_new or done < self._first[0]:  # a training that resumes goes back to its checkpoint
             self._label, self._first, self._since = (label, total), (done, seconds or 0.0), now
         self._shown = now
         if now < self._quiet_until:

@@ -55,6 +55,20 @@ def test_what_an_earlier_run_did_is_not_speed(clock: list[float], capsys: pytest
     assert capsys.readouterr().err.splitlines() == ["train: 901/1000", "train: 911/1000, 01:29 left"]
 
 
+def test_a_training_that_goes_back_to_its_checkpoint_has_time_left(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = ProgressBar()
+    for done in (480, 400, 410, 420):
+        bar.show("train", done, 900)
+        clock[0] += 10
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "train: 400/900",
+        "train: 410/900, 08:10 left",
+        "train: 420/900, 08:00 left",
+    ]
+
+
 def test_audio_that_comes_all_at_once_has_a_speed(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     bar = ProgressBar()
     clock[0] += 2
