@@ -65,6 +65,8 @@ class ProgressBar:
                 self._began = self._shown
         if is_new or done < self._first[0]:  # a training that resumes goes back to its checkpoint
             self._label, self._first, self._since = (label, total), (done, seconds or 0.0), now
+            if self._bar is not None:
+                self._bar.initial = done
         self._shown = now
         if now < self._quiet_until:
             return

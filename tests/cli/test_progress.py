@@ -101,6 +101,8 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with open(theirs, "w", buffering=1) as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         with ProgressBar() as bar:
+            for done in (480, 400, 900):
+                bar.show("train", done, 900)
             assert list(bar.each("decode", "ab", 2, lambda: 7200.0)) == ["a", "b"]
     read = b""
     with contextlib.suppress(OSError):  # a terminal that nobody writes to any more has no end of file
@@ -108,6 +110,7 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
             read += more
     os.close(ours)
     said = read.decode()
+    assert "train: 100%" in said and "-" not in said  # no time left or speed below 0
     assert "\r" in said and re.search(r"decode: .*2/2 .*2\.00 h, \d+ x real time", said)
 
 

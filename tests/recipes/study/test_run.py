@@ -325,6 +325,24 @@ def test_a_teacher_that_is_not_better_on_dev_is_told_before_students_learn_from_
         assert f"has {100 * teacher:.1f} % errors on dev" in warnings[0] and "below the 75.0 %" in warnings[0]
 
 
+def test_variants_are_trained_with_the_students_and_after_what_they_wait_for(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("teacher", "labeled"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        (tmp_path / "results" / name / "dev.json").write_text('{"dev": 0.5}')
+    trained: list[list[str]] = []
+    monkeypatch.setattr("asrkd_recipes.study.run.train_all", lambda jobs, *rest: trained.append(list(jobs)))
+    longer = {"train": {"schedule": [{"steps": 5, "mixture": {"labeled": 1}}]}}
+    variants = {
+        "later": {"init": "distilled", **longer},
+        "last": {"init": "later", **longer},
+        "own": {"of": "labeled", **longer},
+    }
+    study(data, tmp_path, variants=variants).run("students", "students")
+    assert trained == [["labeled"], ["labeled", "distilled", "upper", "own"], ["later"], ["last"]]
+
+
 def test_the_rate_on_dev_is_measured_once(data: Path, trained: Path) -> None:
     for name, run in (("teacher", "teacher-1"), ("labeled", "labeled")):
         file, spec = trained / "results" / name / "dev.json", f"checkpoint:{trained / 'runs' / run}"
