@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from asrkd.errors import AsrkdError
 from asrkd.labeling.stop import Terminated, terminated_by_signal
-from asrkd.processes import check_guard, starting, why_ended
+from asrkd.processes import starting, why_ended
 
 # Held in such a process by a call that ends by itself when the parent is gone, and has more to end than its process.
 ends_by_itself = threading.Lock()
@@ -37,7 +37,6 @@ def run_together(
     Raises:
         AsrkdError: a process died.
     """
-    check_guard()
     # Spawned processes, also for one worker: each call sees a fresh generator and one thread.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(calls)), context, initializer=_end_with_parent) as pool:
