@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -38,28 +38,33 @@ def test_a_worker_that_waits_for_a_call_does_not_outlive_its_parent(tmp_path: Pa
     assert psutil.wait_procs([worker], timeout=20)[1] == []
 
 
-def write_pid(folder: Path, name: str) -> None:
-    """Each waits for the other, so they end only if they run at a time."""
-    (folder / name).write_text(str(os.getpid()))
-    while len(list(folder.iterdir())) < 2:
-        time.sleep(0.05)
+# Each waits for the other, so they end only if they run at a time.
+WRITE_PID = """
+import os, time
 
-
-def die(folder: Path) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+(folder / name).write_text(str(os.getpid()))
+while len(list(folder.iterdir())) < 2:
+    time.sleep(0.05)
+"""
 
 
 @pytest.mark.slow
 def test_calls_run_at_a_time_in_processes_of_their_own(tmp_path: Path) -> None:
+    # A script by its path: processes of their own cannot import this module, which pytest imports from its file.
+    script, folder = tmp_path / "write_pid.py", tmp_path / "pids"
+    script.write_text(WRITE_PID)
+    folder.mkdir()
     left: list[list[str]] = []
-    calls = {name: (write_pid, (tmp_path, name)) for name in ("first", "second")}
+    calls = {name: (runpy.run_path, (str(script), {"folder": folder, "name": name})) for name in ("first", "second")}
     run_together(calls, 2, left.append, "writing", "Start again")
-    pids = {int(file.read_text()) for file in tmp_path.iterdir()}
+    pids = {int(file.read_text()) for file in folder.iterdir()}
     assert len(pids) == 2 and os.getpid() not in pids
     assert left[-1] == []
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
+def test_a_process_that_dies_is_told() -> None:
     with pytest.raises(AsrkdError, match=r"writing.*killed.*\. Start again to write it$"):
-        run_together({"one": (die, (tmp_path,))}, 1, lambda _: None, "writing", "Start again to write it")
+        run_together(
+            {"one": (signal.raise_signal, (signal.SIGKILL,))}, 1, lambda _: None, "writing", "Start again to write it"
+        )
