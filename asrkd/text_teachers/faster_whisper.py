@@ -12,6 +12,7 @@ from asrkd import fingerprint
 from asrkd.errors import ModelError
 from asrkd.extras import import_optional
 from asrkd.hub import model_folder
+from asrkd.text_teachers.numerals import numeral_tokens
 from asrkd.text_teachers.settings import TextSettings
 from asrkd.text_teachers.teacher import Samples, TextTeacher, Transcription, Word, WrittenText, failure
 
@@ -35,6 +36,7 @@ def load_faster_whisper(spec: str, name: str, device: str, settings: TextSetting
     faster_whisper = import_optional("faster_whisper", f"text teacher {spec!r} needs faster-whisper")
     import ctranslate2
     from faster_whisper.tokenizer import Tokenizer
+    from faster_whisper.transcribe import get_suppressed_tokens
     from faster_whisper.utils import _MODELS
 
     folder = model_folder(
@@ -70,8 +72,11 @@ def load_faster_whisper(spec: str, name: str, device: str, settings: TextSetting
         *([file.name, fingerprint.of_file(file)] for file in files),
     ]
     detects = multilingual and not settings.language
+    suppressed = list(get_suppressed_tokens(tokenizer, [-1]))
+    if settings.suppress_numerals:
+        suppressed += numeral_tokens(range(tokenizer.eot), tokenizer.decode)
     return TextTeacher(
-        _CTranslate(model, tokenizer, settings, detects),
+        _CTranslate(model, tokenizer, settings, detects, suppressed),
         fingerprint.of_json(identity),
         int(model.feature_extractor.sampling_rate),
         max_seconds=float(model.feature_extractor.chunk_length),
@@ -87,10 +92,10 @@ class _CTranslate:
     tokenizer: Any
     settings: TextSettings
     detects: bool
+    suppressed: list[int]
 
     def __call__(self, samples: Sequence[Samples]) -> list[Transcription]:
         from faster_whisper.audio import pad_or_trim
-        from faster_whisper.transcribe import get_suppressed_tokens
 
         model, settings, tokenizer = self.model, self.settings, self.tokenizer
         # faster-whisper's own runs leave out the last frame, which is of padding.
@@ -118,7 +123,7 @@ class _CTranslate:
             return_logits_vocab=settings.num_beams == 1,
             return_no_speech_prob=True,
             suppress_blank=True,
-            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+            suppress_tokens=self.suppressed,
         )
         lengths = [len(one) for one in samples]
         words: Sequence[list[Word] | None] = [None for _ in results]

@@ -76,7 +76,10 @@ def load_text_teacher(spec: str, device: str = "cpu", **changes: Any) -> TextTea
     loaded = TEXT_KINDS[kind].load(spec, name, device, settings)
     # Where the model is, does not change its texts: the fingerprint is over what is there.
     said = dataclasses.asdict(settings) | {"model": kind}
-    if not said.pop("sentences"):  # later than the first stores
+    # Later than the first stores, whose teachers stay the same.
+    if not said["suppress_numerals"]:
+        said.pop("suppress_numerals")
+    if not said.pop("sentences"):
         grammar = {}
     else:
         settings.written("read it")  # raises what is wrong with it before anything is labeled

@@ -14,6 +14,7 @@ from asrkd import fingerprint
 from asrkd.errors import ModelError
 from asrkd.extras import import_optional
 from asrkd.hub import model_folder
+from asrkd.text_teachers.numerals import numeral_tokens
 from asrkd.text_teachers.settings import TextSettings
 from asrkd.text_teachers.teacher import Samples, TextTeacher, Transcription, WrittenText, failure
 from asrkd.text_teachers.whisper import WhisperPrompt, whisper_prompt
@@ -43,8 +44,13 @@ def load_transformers(spec: str, name: str, device: str, settings: TextSettings)
         )
     window = _window(processor, rate)
     tokenizer = processor.tokenizer
-    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special = frozenset({*tokenizer.all_special_ids, *added})
+    added = tokenizer.added_tokens_decoder
+    special = frozenset({*tokenizer.all_special_ids, *(number for number, token in added.items() if token.special)})
+    if settings.suppress_numerals:
+        # Times of Whisper (`<|0.02|>`) are added tokens, too.
+        texts = sorted({*tokenizer.get_vocab().values()} - special - {*added})
+        before = model.generation_config.suppress_tokens or []
+        model.generation_config.suppress_tokens = [*before, *numeral_tokens(texts, tokenizer.decode)]
     try:
         prompt = whisper_prompt(model, processor, settings, rate, special)
     except Exception as error:  # transformers says which languages there are

@@ -30,6 +30,8 @@ class TextSettings:
     """Hypotheses to keep, at most `num_beams`."""
     max_tokens: int = setting(0, at_least=0)
     """Most tokens of a text; 0 for the model's own limit."""
+    suppress_numerals: bool = False
+    """Numbers and signs such as `%` are written as words, as they are said: tokens with digits are not considered."""
     word_times: bool = False
     """Store times of words, where the model has them; takes longer."""
     max_seconds: float = setting(30.0, above=0)

@@ -35,6 +35,7 @@ LETTERS = [BLANK, WORD_BEGIN, "'", *string.ascii_uppercase]
 
 # Whisper writes freely; its text becomes the nearest order.
 TEXT_TEACHER = """model: faster-whisper:tiny.en
+suppress_numerals: true
 text: {{case: upper, punctuation: remove, form: nfkc}}
 sentences: {sentences}
 """

@@ -83,6 +83,30 @@ def test_log_probs_are_those_of_the_model(whisper: Path, tmp_path: Path) -> None
     assert all(value < 0 for value in totals)
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_numerals_are_not_written_where_they_are_suppressed(whisper: Path, tmp_path: Path, num_beams: int) -> None:
+    """A model whose digits are the likeliest tokens, against the other tokens of its own distributions."""
+    import transformers
+
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(whisper)
+    processor = transformers.AutoProcessor.from_pretrained(whisper)
+    digits = [processor.tokenizer.get_vocab()[digit] for digit in "0123456789%"]
+    with torch.no_grad():
+        model.proj_out.weight[digits] *= 4
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    settings = {"num_beams": num_beams, "n_best": num_beams, "language": "en", "word_times": True}
+    with_figures = load_text_teacher(with_settings(tmp_path, f"transformers:{tmp_path}", **settings))
+    without = load_text_teacher(with_settings(tmp_path, f"transformers:{tmp_path}", **settings, suppress_numerals=True))
+    assert with_figures.fingerprint != without.fingerprint
+    samples = noise(0.6, 1.1)
+    assert any(set(one.tokens) & set(digits) for found in with_figures(samples) for one in found.hypotheses)
+    for found in without(samples):
+        assert found.hypotheses[0].tokens and found.words is not None
+        for one in found.hypotheses:
+            assert not set(one.tokens) & set(digits) and not any(map(str.isdigit, one.text))
+
+
 def test_times_of_words(whisper: Path, tmp_path: Path) -> None:
     teacher = load_text_teacher(with_settings(tmp_path, f"transformers:{whisper}", language="en", word_times=True))
     (found,) = teacher(noise(1.5))
@@ -96,7 +120,13 @@ def test_settings_are_part_of_the_fingerprint_and_places_are_not(whisper: Path, 
     plain = load_text_teacher(f"text:transformers:{whisper}")
     same = load_text_teacher(with_settings(tmp_path, f"transformers:{whisper}"))
     assert same.fingerprint == plain.fingerprint
-    for change in ({"num_beams": 2}, {"language": "en"}, {"flags": "{max_rate: 9}"}, {"text": "{case: upper}"}):
+    for change in (
+        {"num_beams": 2},
+        {"language": "en"},
+        {"suppress_numerals": True},
+        {"flags": "{max_rate: 9}"},
+        {"text": "{case: upper}"},
+    ):
         assert (
             load_text_teacher(with_settings(tmp_path, f"transformers:{whisper}", **change)).fingerprint
             != plain.fingerprint
