@@ -93,11 +93,17 @@ def load_text_teacher(spec: str, device: str = "cpu", **changes: Any) -> TextTea
     )
 
 
-def _settings(spec: str) -> TextSettings:
+def settings_file(spec: str) -> Path | None:
+    """The file of settings that a spec `text:FILE.yaml` names, None of other specs."""
     named = spec.removeprefix(PREFIX)
-    if not named.endswith((".yaml", ".yml")) or named.partition(":")[0] in TEXT_KINDS:
-        return TextSettings(model=named or "?")
+    return Path(named) if named.endswith((".yaml", ".yml")) and named.partition(":")[0] not in TEXT_KINDS else None
+
+
+def _settings(spec: str) -> TextSettings:
+    file = settings_file(spec)
+    if file is None:
+        return TextSettings(model=spec.removeprefix(PREFIX) or "?")
     try:
-        return config.load(TextSettings, Path(named))
+        return config.load(TextSettings, file)
     except ConfigError as error:
-        raise ModelError(f"text teacher {spec!r}: {named!r}: {error}") from None
+        raise ModelError(f"text teacher {spec!r}: {str(file)!r}: {error}") from None

@@ -22,6 +22,7 @@ from asrkd.labeling.plan import plan
 from asrkd.store import Store, manifest
 from asrkd.store.embedding import DEFAULT_EMBED
 from asrkd.store.files import Files
+from asrkd.text_teachers import settings_file
 from asrkd_recipes.study.config import StudyConfig
 from asrkd_recipes.study.jobs import StageProgress
 
@@ -129,8 +130,10 @@ class Stores:
         )
 
     def text_name(self, teacher: str) -> str:
-        """Name of the store of a text teacher's texts."""
-        return f"text-{fingerprint.of_json(teacher)[:8]}"
+        """Name of the store of a text teacher's texts: another one where the file of its settings says something else."""
+        file = settings_file(teacher)
+        settings = [fingerprint.of_file(file)] if file and file.exists() else []
+        return f"text-{fingerprint.of_json([teacher, *settings])[:8]}"
 
     def fill_text(self, teacher: str) -> None:
         """Let a text teacher write the text of the untranscribed set."""
