@@ -16,7 +16,9 @@ import numpy as np
 from asrkd.config import check, setting
 
 # In the order of the bits of a catalog: new ones go to the end.
-FLAGS = ("repetition", "compression", "long", "short", "unfinished", "no_speech", "language", "charset", "empty")
+FLAGS = (
+    "repetition", "compression", "long", "short", "unfinished", "no_speech", "language", "charset", "empty", "ambiguous",
+)  # fmt: skip
 
 # A loop is at least this many copies of a block one after the other, of at most this many words, or characters.
 _COPIES, _BLOCK_WORDS, _BLOCK_CHARACTERS = 4, 12, 30
@@ -77,6 +79,7 @@ def judge(
     language: str | None = None,
     language_probability: float | None = None,
     expected_language: str = "",
+    ambiguous: bool = False,
 ) -> Judgment:
     """The figures and flags of a normalized text.
 
@@ -87,6 +90,7 @@ def judge(
         no_speech: probability that nothing is said.
         language, language_probability: what the model takes the audio for.
         expected_language: what it should be; empty for any.
+        ambiguous: whether several sentences of a grammar are as near to it.
     """
     whole = text if raw is None else raw
     rate, ratio, repeated = (
@@ -105,6 +109,7 @@ def judge(
         or (language_probability is not None and language_probability < limits.min_language),
         "charset": has_strange_characters(text, limits.characters),
         "empty": not text,
+        "ambiguous": ambiguous,
     }
     return Judgment(rate, ratio, repeated, tuple(name for name in FLAGS if found[name]))
 

@@ -63,6 +63,7 @@ def columns_of_text(found: Transcription, seconds: float, settings: TextSettings
     best = found.hypotheses[0]
     raw = _utf8(best.text)
     normalized = settings.text(raw)
+    written, ambiguous = settings.settled(raw)
     judgment = judge(
         normalized,
         seconds,
@@ -73,6 +74,7 @@ def columns_of_text(found: Transcription, seconds: float, settings: TextSettings
         language=found.language,
         language_probability=found.language_probability,
         expected_language=settings.language,
+        ambiguous=ambiguous,
     )
     words = None
     if found.words is not None:
@@ -81,7 +83,7 @@ def columns_of_text(found: Transcription, seconds: float, settings: TextSettings
         )
     confidence = best.confidence
     return {
-        "text": settings.written(raw),
+        "text": written,
         "text_raw": raw,
         "text_confidence": None if math.isnan(confidence) else confidence,
         "text_rate": judgment.rate,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import kaldialign
 
@@ -14,6 +16,29 @@ from asrkd.sequence.acceptor import acceptor_arcs
 
 # How far a sentence is from the text, and its words.
 Reading = tuple[float, tuple[str, ...]]
+# The nearest one, and the nearest of other words where there is one.
+Readings = list[Reading]
+
+# Distances are sums of shares of letters, in another order for another sentence.
+_ROUNDING = 1e-9
+
+
+class Nearest(NamedTuple):
+    """The sentence of a grammar that is nearest to a text.
+
+    Attributes:
+        distance: how far it is.
+        next_distance: how far the nearest other sentence is; infinite if there is none.
+    """
+
+    sentence: str
+    distance: float
+    next_distance: float
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether another sentence is as near."""
+        return self.next_distance - self.distance < _ROUNDING
 
 
 class Sentences:
@@ -47,19 +72,21 @@ class Sentences:
         arcs, ends = acceptor_arcs(path)
         return cls(arcs, ends, name=str(path))
 
-    def nearest(self, said: str) -> tuple[str, float]:
-        """The sentence nearest to a text, and how far it is: 1 for each word left out or put in, for another word the share of its letters that
-        differ. Of several the first by its words."""
+    def nearest(self, said: str) -> Nearest:
+        """The sentence nearest to a text. The distance is 1 for each word left out or put in, and for another word the share of its letters that
+        differ. Of several that are as near, the first by its words."""
         given = text.words(text.normal(said))
-        # Of a state, for each number of words read.
-        best: dict[int, list[Reading]] = {self._start: [(float(read), ()) for read in range(len(given) + 1)]}
+        # Of a state, for each number of words read, the nearest readings.
+        best: dict[int, list[Readings]] = {self._start: [[(float(read), ())] for read in range(len(given) + 1)]}
         for state in self._order:
             for target, word in self._leaving.get(state, []):
                 found = _after(best[state], given, word)
                 known = best.get(target)
-                best[target] = found if known is None else [min(pair) for pair in zip(known, found, strict=True)]
-        distance, sentence = min(best[state][-1] for state in self._ends)
-        return " ".join(sentence), distance
+                best[target] = (
+                    found if known is None else [_two(one + other) for one, other in zip(known, found, strict=True)]
+                )
+        (distance, sentence), *others = _two(reading for state in self._ends for reading in best[state][-1])
+        return Nearest(" ".join(sentence), distance, others[0][0] if others else math.inf)
 
     def _in_order(self, name: str) -> list[int]:
         """States that are reached, each behind all those that lead to it."""
@@ -83,16 +110,27 @@ class Sentences:
         return order
 
 
-def _after(before: Sequence[Reading], given: Sequence[str], word: str) -> list[Reading]:
+def _after(before: Sequence[Readings], given: Sequence[str], word: str) -> list[Readings]:
     """The readings of a state behind an arc."""
-    found: list[Reading] = []
-    for read, (distance, words) in enumerate(before):
-        options = [(distance + 1, (*words, word))]
+    found: list[Readings] = []
+    for read, readings in enumerate(before):
+        options = [(distance + 1, (*words, word)) for distance, words in readings]
         if read:
-            distance, words = before[read - 1]
-            options.append((distance + _difference(given[read - 1], word), (*words, word)))
-            options.append((found[-1][0] + 1, found[-1][1]))
-        found.append(min(options))
+            differs = _difference(given[read - 1], word)
+            options += [(distance + differs, (*words, word)) for distance, words in before[read - 1]]
+            options += [(distance + 1, words) for distance, words in found[-1]]
+        found.append(_two(options))
+    return found
+
+
+def _two(readings: Iterable[Reading]) -> Readings:
+    """The nearest reading, and the nearest of other words."""
+    found: Readings = []
+    for reading in sorted(readings):
+        if not found or reading[1] != found[0][1]:
+            found.append(reading)
+        if len(found) == 2:
+            break
     return found
 
 

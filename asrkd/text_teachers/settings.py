@@ -56,8 +56,19 @@ class TextSettings:
         Raises:
             CorpusError: the grammar cannot be used.
         """
+        return self.settled(raw)[0]
+
+    def settled(self, raw: str) -> tuple[str, bool]:
+        """The column `text`, and whether another sentence of the grammar is as near to what was written.
+
+        Raises:
+            CorpusError: the grammar cannot be used.
+        """
         text = self.text(raw)
-        return _sentences(self.sentences).nearest(text)[0] if self.sentences and text.strip() else text
+        if not self.sentences or not text.strip():
+            return text, False
+        nearest = _sentences(self.sentences).nearest(text)
+        return nearest.sentence, nearest.is_ambiguous
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.n_best > self.num_beams:

@@ -66,6 +66,7 @@ def test_figures_of_any_text(text: str, seconds: float) -> None:
         ("guten morgen", 2.0, {"language": "de", "language_probability": 0.3}, {"language"}),
         ("guten morgen", 2.0, {"language": "de", "language_probability": 0.9}, set()),
         ("room 12", 2.0, {}, {"charset"}),
+        ("16 ounce", 2.0, {"ambiguous": True}, {"charset", "ambiguous"}),
         ("don't stop half-way", 2.0, {}, set()),
         ("привет world", 2.0, {}, {"charset"}),
         ("これは漢字とカタカナー々です", 4.0, {}, set()),

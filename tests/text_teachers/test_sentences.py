@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import kaldialign
@@ -54,9 +55,20 @@ def distance(said: list[str], sentence: tuple[str, ...]) -> float:
 @given(grammars(), st.lists(st.sampled_from((*WORDS, "X", "ABX")), max_size=4))
 def test_nearest_of_all(grammar: tuple[list[tuple[int, int, str]], list[int]], said: list[str]) -> None:
     arcs, ends = grammar
-    sentence, far = Sentences(arcs, ends, name="g").nearest(" ".join(said))
+    found = Sentences(arcs, ends, name="g").nearest(" ".join(said))
     distances = {" ".join(one): distance(said, one) for one in all_sentences(arcs, ends)}
-    assert far == pytest.approx(min(distances.values())) == pytest.approx(distances[sentence])
+    first, second = sorted([*distances.values(), math.inf])[:2]
+    assert found.distance == pytest.approx(first) == pytest.approx(distances[found.sentence])
+    assert found.next_distance == pytest.approx(second)
+    assert found.is_ambiguous == (second - first < 1e-6)
+
+
+def test_every_size_is_as_near_to_a_number_in_figures(tmp_path: Path) -> None:
+    path = tmp_path / "orders.fst.txt"
+    path.write_text("0 1 EIGHT\n0 1 SIXTEEN\n1 2 OUNCE\n2\n")
+    settings = TextSettings(model="python:x:y", sentences=str(path), text=TextRules(case="upper"))
+    assert settings.settled("16 ounce") == ("EIGHT OUNCE", True)
+    assert settings.settled("sixteen ounces") == ("SIXTEEN OUNCE", False)
 
 
 def test_a_text_teacher_with_sentences(tmp_path: Path) -> None:
