@@ -76,6 +76,7 @@ def columns_of_text(found: Transcription, seconds: float, settings: TextSettings
         expected_language=settings.language,
         ambiguous=ambiguous,
     )
+    texts = [written, *(settings.written(_utf8(one.text)) for one in found.hypotheses[1:])]
     words = None
     if found.words is not None:
         words = json.dumps(
@@ -93,13 +94,15 @@ def columns_of_text(found: Transcription, seconds: float, settings: TextSettings
         "text_language": found.language,
         "text_flags": list(judgment.flags),
         "text_words": words,
-        **TokenLists(settings.n_best).pack([_written(one, settings) for one in found.hypotheses]),
+        **TokenLists(settings.n_best).pack(
+            [_written(one, normal) for one, normal in zip(found.hypotheses, texts, strict=True)]
+        ),
     }
 
 
-def _written(one: WrittenText, settings: TextSettings) -> WrittenTokens:
+def _written(one: WrittenText, normalized: str) -> WrittenTokens:
     log_probs = one.log_probs if len(one.log_probs) else [math.nan] * len(one.tokens)
-    return WrittenTokens(one.tokens, log_probs, one.total, settings.written(_utf8(one.text)))
+    return WrittenTokens(one.tokens, log_probs, one.total, normalized)
 
 
 def _utf8(written: str) -> str:
