@@ -20,7 +20,9 @@ class Terminated(BaseException):
 def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
     """Within the block SIGTERM raises `Terminated` in the main thread. Nothing changes in another thread, or with `unless`.
 
-    Where a `__del__` or a callback of a library is interrupted, Python prints the exception and drops it; it is raised again after that, and so is Ctrl-C's.
+    What was asked for comes out of the block, also where it does not get there by itself. Where a `__del__` or a callback of a library is interrupted,
+    Python prints the exception and drops it; it is raised again after that, and so is Ctrl-C's. Where it is followed by an error, as torch's writer
+    fails when half a file is written, that error is not told; and a block that swallows `Terminated` ends with it.
     """
     if unless or threading.current_thread() is not threading.main_thread():
         yield
@@ -29,6 +31,7 @@ def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         # A second signal while the first is handled would interrupt the cleaning up.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        asked.append(number)
         raise Terminated
 
     def dropped(what: sys.UnraisableHookArgs) -> None:
@@ -45,10 +48,19 @@ def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
         waiting.append(again)
 
     waiting: list[threading.Timer] = []
+    asked: list[int] = []
     before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
     sys.unraisablehook = dropped
     try:
         yield
+        if asked:
+            raise Terminated
+    except Exception as error:
+        if asked:
+            raise Terminated from error
+        if _interrupted(error):
+            raise KeyboardInterrupt from error
+        raise
     finally:
         try:
             for again in waiting:
@@ -57,6 +69,15 @@ def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
         finally:
             sys.unraisablehook = hook
             signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether an error was raised while Ctrl-C was on its way up; not if something has taken that and went on."""
+    while error.__context__ is not None:
+        error = error.__context__
+        if isinstance(error, KeyboardInterrupt):
+            return True
+    return False
 
 
 def follow_the_parent() -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import io
 import signal
 import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
+import torch
 
 from asrkd.labeling.stop import Terminated, terminated_by_signal
 
@@ -103,3 +107,55 @@ def test_a_second_signal_does_not_interrupt_the_cleaning_up() -> None:
             signal.raise_signal(signal.SIGTERM)
             cleaned.append(True)
     assert cleaned
+
+
+def swallow(then: Callable[[], None]) -> None:
+    with suppress(BaseException):
+        then()
+
+
+def fail_over_it(then: Callable[[], None]) -> None:
+    try:
+        then()
+    finally:
+        raise RuntimeError("unexpected pos 223808")
+
+
+def in_a_checkpoint(then: Callable[[], None]) -> None:
+    class Interrupted(io.BytesIO):
+        writes = 0
+
+        def write(self, data: Any) -> int:
+            self.writes += 1
+            if self.writes == 2:
+                then()
+            return super().write(data)
+
+    torch.save({"weights": torch.zeros(1000)}, Interrupted())
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)
+@pytest.mark.parametrize("inside", [fail_over_it, in_a_checkpoint])
+def test_an_error_that_follows_a_signal_does_not_hide_it(
+    inside: Callable[[Callable[[], None]], None], number: signal.Signals
+) -> None:
+    with pytest.raises(SIGNALS[number]), terminated_by_signal():
+        inside(lambda: signal.raise_signal(number))
+
+
+def test_a_block_that_swallows_sigterm_ends_with_it() -> None:
+    with pytest.raises(Terminated), terminated_by_signal():
+        swallow(lambda: signal.raise_signal(signal.SIGTERM))
+
+
+def test_a_block_may_take_ctrl_c_and_its_later_errors_are_told() -> None:
+    with terminated_by_signal():
+        swallow(lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(RuntimeError, match="223808"), terminated_by_signal():
+        swallow(lambda: signal.raise_signal(signal.SIGINT))
+        fail_over_it(lambda: None)
+
+
+def test_errors_without_a_signal_are_told() -> None:
+    with pytest.raises(RuntimeError, match="223808"), terminated_by_signal():
+        fail_over_it(lambda: None)
