@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 
 from asrkd.errors import AsrkdError
 from asrkd.labeling.stop import Terminated, terminated_by_signal
@@ -41,11 +42,14 @@ def run_together(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(calls)), context, initializer=_end_with_parent) as pool:
         before = set(multiprocessing.active_children())
-        with starting():
-            futures = {pool.submit(_call, function, arguments): name for name, (function, arguments) in calls.items()}
-        started = set(multiprocessing.active_children()) - before
-        running = set(futures)
+        futures: dict[Future, str] = {}
+        started: set[BaseProcess] = set()
         try:
+            with starting():
+                for name, (function, arguments) in calls.items():
+                    futures[pool.submit(_call, function, arguments)] = name
+                    started |= set(multiprocessing.active_children()) - before
+            running = set(futures)
             while running:
                 done, running = wait(running, timeout=2.0, return_when=FIRST_EXCEPTION)
                 show([name for future, name in futures.items() if future in running])
@@ -55,9 +59,8 @@ def run_together(
             raise AsrkdError(f"{why_ended(started, name=kind)}. {resume}") from None
         except (KeyboardInterrupt, Terminated):
             # Each ends at once; waiting for a training's last update could take hours.
-            for child in started:
-                if child.pid is not None:
-                    os.kill(child.pid, signal.SIGTERM)
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
             raise
         finally:
             for future in futures:

@@ -7,6 +7,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -68,3 +69,49 @@ def test_a_process_that_dies_is_told() -> None:
         run_together(
             {"one": (signal.raise_signal, (signal.SIGKILL,))}, 1, lambda _: None, "writing", "Start again to write it"
         )
+
+
+FAILS_OVER_ITS_END = """
+import sys, time
+from pathlib import Path
+from asrkd_recipes.study.together import run_together
+
+def touch(file):
+    Path(file).touch()
+
+def wait(file):
+    touch(file)
+    try:
+        time.sleep(600)
+    finally:
+        time.sleep(3)  # until the pool has ended all its workers again
+        raise RuntimeError("half a file is written")
+
+if __name__ == "__main__":
+    calls = {"long": (wait, (sys.argv[1],)), "short": (touch, (sys.argv[2],))}
+    run_together(calls, 2, lambda _: None, "waiting", "Start again")
+"""
+
+
+@pytest.mark.slow
+def test_a_call_that_fails_over_its_end_does_not_keep_its_worker(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(FAILS_OVER_ITS_END)
+    began = [tmp_path / "long", tmp_path / "short"]
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", *began],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    children: list[psutil.Process] = []
+    try:
+        while not all(file.exists() for file in began):
+            assert process.poll() is None
+            time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == -signal.SIGINT
+        assert psutil.wait_procs(children, timeout=30)[1] == []
+    finally:
+        for one in (process, *children):
+            if one.is_running() if isinstance(one, psutil.Process) else one.poll() is None:
+                one.kill()
