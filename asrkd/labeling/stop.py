@@ -10,6 +10,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+# After the signal, and after that: when it is looked whether its exception is on its way up.
+_AGAIN_SECONDS = (0.05, 1.0)
 
 
 class Terminated(BaseException):
@@ -21,8 +25,8 @@ def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
     """Within the block SIGTERM raises `Terminated` in the main thread. Nothing changes in another thread, or with `unless`.
 
     What was asked for comes out of the block, also where it does not get there by itself. Where a `__del__` or a callback of a library is interrupted,
-    Python prints the exception and drops it; it is raised again after that, and so is Ctrl-C's. Where it is followed by an error, as torch's writer
-    fails when half a file is written, that error is not told; and a block that swallows `Terminated` ends with it.
+    Python prints the exception and drops it, and some libraries swallow any; it is raised again after that, and so is Ctrl-C's where Python dropped it.
+    Where it is followed by an error, as torch's writer fails when half a file is written, that error is not told.
     """
     if unless or threading.current_thread() is not threading.main_thread():
         yield
@@ -31,52 +35,55 @@ def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         # A second signal while the first is handled would interrupt the cleaning up.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        asked.append(number)
+        raise_again(Terminated)
         raise Terminated
 
-    def dropped(what: sys.UnraisableHookArgs) -> None:
-        if not issubclass(what.exc_type, (Terminated, KeyboardInterrupt)):
-            hook(what)
+    def again(number: int, frame: FrameType | None) -> None:
+        if asked[-1] is KeyboardInterrupt:
+            # Only once, for the block may take it, and only what Python dropped comes here.
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        elif _is_handled(sys.exc_info()[1], Terminated):
             return
-        number = signal.SIGTERM if issubclass(what.exc_type, Terminated) else signal.SIGINT
-        if number == signal.SIGTERM:
-            signal.signal(signal.SIGTERM, stop)
-        # Later: whatever is raised in here is dropped as well.
-        again = threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, number))
-        again.daemon = True
-        again.start()
-        waiting.append(again)
+        raise asked[-1]
 
-    waiting: list[threading.Timer] = []
-    asked: list[int] = []
+    def raise_again(kind: type[BaseException]) -> None:
+        asked.append(kind)
+        alarms.append((signal.signal(signal.SIGALRM, again), signal.setitimer(signal.ITIMER_REAL, *_AGAIN_SECONDS)))
+
+    def dropped(what: sys.UnraisableHookArgs) -> None:
+        if issubclass(what.exc_type, (Terminated, KeyboardInterrupt)):
+            raise_again(what.exc_type)
+        else:
+            hook(what)
+
+    asked: list[type[BaseException]] = []
+    alarms: list[tuple[Any, tuple[float, float]]] = []  # what there was before
     before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
     sys.unraisablehook = dropped
     try:
         yield
-        if asked:
+        if Terminated in asked:
             raise Terminated
     except Exception as error:
-        if asked:
-            raise Terminated from error
-        if _interrupted(error):
-            raise KeyboardInterrupt from error
+        for kind in (Terminated, KeyboardInterrupt):
+            if _is_handled(error, kind) or kind is Terminated and kind in asked:
+                raise kind from error
         raise
     finally:
-        try:
-            for again in waiting:
-                again.cancel()
-                again.join()
-        finally:
-            sys.unraisablehook = hook
-            signal.signal(signal.SIGTERM, before)
+        for handler, (seconds, interval) in alarms[:1]:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, seconds, interval)
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGTERM, before)
 
 
-def _interrupted(error: BaseException) -> bool:
-    """Whether an error was raised while Ctrl-C was on its way up; not if something has taken that and went on."""
-    while error.__context__ is not None:
-        error = error.__context__
-        if isinstance(error, KeyboardInterrupt):
+def _is_handled(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error is of a kind, or was raised while one of that kind was on its way up; not if something has taken that and went on."""
+    while error is not None:
+        if isinstance(error, kind):
             return True
+        error = error.__context__
     return False
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -114,6 +114,14 @@ def swallow(then: Callable[[], None]) -> None:
         then()
 
 
+def in_a_lookup(then: Callable[[], None]) -> None:
+    class Named:
+        def __getattr__(self, name: str) -> None:
+            then()
+
+    ctypes.pythonapi.PyObject_HasAttrString(ctypes.py_object(Named()), b"any")
+
+
 def fail_over_it(then: Callable[[], None]) -> None:
     try:
         then()
@@ -143,9 +151,53 @@ def test_an_error_that_follows_a_signal_does_not_hide_it(
         inside(lambda: signal.raise_signal(number))
 
 
-def test_a_block_that_swallows_sigterm_ends_with_it() -> None:
+@pytest.mark.parametrize("inside", [swallow, in_a_lookup])
+def test_sigterm_that_is_swallowed_is_raised_again(inside: Callable[[Callable[[], None]], None]) -> None:
     with pytest.raises(Terminated), terminated_by_signal():
-        swallow(lambda: signal.raise_signal(signal.SIGTERM))
+        inside(lambda: signal.raise_signal(signal.SIGTERM))
+        for _ in range(1000):
+            time.sleep(0.01)
+    with pytest.raises(Terminated), terminated_by_signal():
+        inside(lambda: signal.raise_signal(signal.SIGTERM))
+
+
+def test_cleaning_up_is_not_interrupted_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asrkd.labeling.stop._AGAIN_SECONDS", (0.01, 0.01))
+    cleaned = []
+
+    @contextmanager
+    def cleaning() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with suppress(KeyError):
+                time.sleep(0.2)
+                raise KeyError
+            time.sleep(0.2)
+            cleaned.append(True)
+
+    with pytest.raises(Terminated), terminated_by_signal():
+        try:
+            with cleaning():
+                signal.raise_signal(signal.SIGTERM)
+        finally:
+            time.sleep(0.2)
+            cleaned.append(True)
+    assert cleaned == [True, True]
+
+
+def test_an_alarm_of_someone_else_comes_after_the_block() -> None:
+    rang = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rang.append(True))
+    timer = signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(Terminated), terminated_by_signal():
+            signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert rang
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 def test_a_block_may_take_ctrl_c_and_its_later_errors_are_told() -> None:
