@@ -79,7 +79,7 @@ def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
 
 
 def _is_handled(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether an error is of a kind, or was raised while one of that kind was on its way up; not if something has taken that and went on."""
+    """Whether an error is of a kind, or was raised while one of that kind was on its way up; not where that one was caught before."""
     while error is not None:
         if isinstance(error, kind):
             return True
