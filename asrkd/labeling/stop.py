@@ -65,9 +65,10 @@ def terminated_by_signal(*, unless: bool = False) -> Iterator[None]:
         if Terminated in asked:
             raise Terminated
     except Exception as error:
-        for kind in (Terminated, KeyboardInterrupt):
-            if _is_handled(error, kind) or kind is Terminated and kind in asked:
-                raise kind from error
+        if Terminated in asked:
+            raise Terminated from error
+        if _is_handled(error, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
         raise
     finally:
         for handler, (seconds, interval) in alarms[:1]:

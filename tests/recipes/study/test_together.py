@@ -93,9 +93,35 @@ if __name__ == "__main__":
 """
 
 
+# Ctrl-C while the second call is handed over.
+STOPPED_AT_THE_START = """
+import signal, sys, time
+from pathlib import Path
+from asrkd_recipes.study.together import run_together
+
+def wait(file):
+    Path(file).touch()
+    time.sleep(600)
+
+class Calls(dict):
+    def items(self):
+        for call in super().items():
+            yield call
+            while not Path(sys.argv[1]).exists():
+                time.sleep(0.1)
+            Path(sys.argv[2]).touch()
+            time.sleep(600)
+
+if __name__ == "__main__":
+    run_together(Calls(long=(wait, (sys.argv[1],)), never=(wait, ("",))), 2, lambda _: None, "waiting", "Start again")
+"""
+
+
 @pytest.mark.slow
-def test_a_call_that_fails_over_its_end_does_not_keep_its_worker(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(FAILS_OVER_ITS_END)
+@pytest.mark.parametrize("script", [FAILS_OVER_ITS_END, STOPPED_AT_THE_START], ids=["over its end", "at the start"])
+def test_a_stop_ends_all_processes(script: str, tmp_path: Path) -> None:
+    """Also where a call fails over its end, and where others are still to be started."""
+    (tmp_path / "script.py").write_text(script)
     began = [tmp_path / "long", tmp_path / "short"]
     process = subprocess.Popen(
         [sys.executable, tmp_path / "script.py", *began],
