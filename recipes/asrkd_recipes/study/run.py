@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from asrkd import config as configs
@@ -24,10 +23,11 @@ from asrkd_recipes.study.align import Alignment
 from asrkd_recipes.study.config import StudyConfig, SystemConfig, VariantConfig
 from asrkd_recipes.study.decode import rate_on_dev
 from asrkd_recipes.study.jobs import StageProgress, decode_all, train_all
+from asrkd_recipes.study.order import training_order, without_teacher
 from asrkd_recipes.study.results import write_sequence, write_variants
 from asrkd_recipes.study.stores import Stores
 from asrkd_recipes.study.tables import teacher_warning
-from asrkd_recipes.study.variants import has_own_store, store_of, waves, with_targets
+from asrkd_recipes.study.variants import has_own_store, some_speakers, store_of, with_targets
 
 _log = logging.getLogger(__name__)
 
@@ -76,13 +76,13 @@ class Study:
         Alignment(self.config, self.stores, self._align_config, self.progress).run()
 
     def teacher(self) -> None:
-        """The teachers, and with them the students that do not need one."""
+        """The teachers, and with them the students and variants that do not need one."""
         jobs = {}
         if self.config.teacher.steps:
             jobs = {f"teacher-{n}": self._teacher_config(n) for n in range(1, self.config.teachers + 1)}
         if self.workers > 1:
-            jobs |= self._student_configs(*self._without_teacher)
-        train_all(jobs, self.workers, self.progress)
+            jobs |= self._jobs(without_teacher(self.config, self.run_folder))
+        self._train(jobs)
 
     def label(self) -> None:
         """Soft targets of the untranscribed set by the first generation."""
@@ -97,11 +97,7 @@ class Study:
                 "soft": SourceConfig(self.stores.to_train_from(self._soft(number - 1)), "soft"),
             }
             seed = self.config.seed * 100 + 50 + number
-            train_all(
-                {name: self._train_config(name, self.config.teacher, sources, schedule, seed=seed)},
-                self.workers,
-                self.progress,
-            )
+            self._train({name: self._train_config(name, self.config.teacher, sources, schedule, seed=seed)})
             self._label(number)
 
     def students(self) -> None:
@@ -109,15 +105,9 @@ class Study:
 
         A teacher that is not better on dev than the first is told before the second is trained. Variants are trained with them.
         """
-        first = self._without_teacher if self.workers > 1 else ("labeled",)
-        train_all(self._student_configs(*first), self.workers, self.progress)
+        self._train(self._jobs(without_teacher(self.config, self.run_folder) if self.workers > 1 else ["labeled"]))
         self._compare_on_dev()
         self._train_in_waves()
-
-    @property
-    def _without_teacher(self) -> tuple[str, ...]:
-        """The students that need none."""
-        return tuple(name for name in self.config.students if name != "distilled")
 
     def _compare_on_dev(self) -> None:
         specs = {"teacher": self.teacher_spec, "labeled": f"checkpoint:{self.run_folder('labeled')}"}
@@ -132,17 +122,22 @@ class Study:
     def _train_in_waves(self) -> None:
         """The students and the variants: those that others learn from first, which then label the untranscribed set."""
         variants = self.config.variants
-        teachers = [folder.name for n in range(1, self.last_generation + 1) for folder in self._teacher_runs(n)]
-        # A student waits for no other.
-        for names in waves(dict.fromkeys(self.config.students, VariantConfig()) | variants, teachers):
+        for names in training_order(self.config, self.run_folder):
             for name in names:
                 if name in variants:
                     self._fill_for(variants[name])
-            jobs = {
-                name: self._variant_config(name) if name in variants else self._student_config(name) for name in names
-            }
-            processes = {name: given.processes for name, given in variants.items()}
-            train_all(jobs, self.workers, self.progress, processes)
+            self._train(self._jobs(names))
+
+    def _jobs(self, names: Iterable[str]) -> dict[str, TrainConfig]:
+        """The trainings of students and variants, by name."""
+        return {
+            name: self._variant_config(name) if name in self.config.variants else self._student_config(name)
+            for name in names
+        }
+
+    def _train(self, jobs: Mapping[str, TrainConfig]) -> None:
+        processes = {name: given.processes for name, given in self.config.variants.items()}
+        train_all(jobs, self.workers, self.progress, processes)
 
     def _fill_for(self, given: VariantConfig) -> None:
         """The stores that a variant learns from and the study's distilled student does not."""
@@ -183,7 +178,7 @@ class Study:
         jobs: dict[str, TrainConfig] = {}
         for kind in self.config.sequence:
             jobs |= {f"{start}-{kind}": self._sequence_config(start, kind) for start in SEQUENCE_STARTS}
-        train_all(jobs, self.workers, self.progress)
+        self._train(jobs)
 
     def decode(self) -> None:
         """Decode and score every system on every test set."""
@@ -282,9 +277,6 @@ class Study:
         )
         return dataclasses.replace(config, run=str(run), dev=str(self.stores.aligned("dev", number)))
 
-    def _student_configs(self, *names: str) -> dict[str, TrainConfig]:
-        return {name: self._student_config(name) for name in names}
-
     def _student_config(self, name: str) -> TrainConfig:
         student, transcripts = self.config.student, "transcribed" if name == "upper" else "labeled"
         sources = {"labeled": SourceConfig(self.stores.to_train_from(transcripts, student=True), "labeled")}
@@ -313,7 +305,8 @@ class Study:
             if has_own_store(given):
                 soft = dataclasses.replace(soft, store=str(self.stores.root(self._store_of(given))))
             if given.unlabeled_speakers or given.without_speakers:
-                soft = dataclasses.replace(soft, speakers=self._some_speakers(name, given))
+                speakers = some_speakers(name, given, self._speakers(), self.config.seed)
+                soft = dataclasses.replace(soft, speakers=speakers)
             base = dataclasses.replace(base, sources=base.sources | {"soft": soft})
         if given.text_teacher:
             store = str(self.stores.root(self.stores.text_name(given.text_teacher)))
@@ -329,18 +322,6 @@ class Study:
             # Another model has arguments of its own.
             base = dataclasses.replace(base, model=dataclasses.replace(base.model, args={}))
         return configs.changed(base, given.train, f"variants.{name}.train")
-
-    def _some_speakers(self, name: str, given: VariantConfig) -> list[str]:
-        """Untranscribed speakers, chosen from an order of the seed's."""
-        speakers = self._speakers()
-        count = given.unlabeled_speakers or len(speakers) - given.without_speakers
-        if count < 1 or given.without_speakers < 0 or given.without_speakers + count > len(speakers):
-            raise ConfigError(
-                f"variants.{name}.unlabeled_speakers is {given.unlabeled_speakers} and without_speakers {given.without_speakers}, but the "
-                f"untranscribed set has {len(speakers)} speakers"
-            )
-        random.Random(self.config.seed).shuffle(speakers)
-        return sorted(speakers[given.without_speakers :][:count])
 
     def _speakers(self) -> list[str]:
         """Of the untranscribed set."""

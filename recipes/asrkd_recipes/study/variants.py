@@ -1,37 +1,12 @@
-"""In what order the variants of a study can be trained: a variant may learn from others, or start where they ended."""
+"""What the variants of a study learn from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Iterable
 
 from asrkd.errors import ConfigError
 from asrkd_recipes.study.config import TARGETS, VariantConfig
-
-
-def waves(variants: Mapping[str, VariantConfig], finished: Iterable[str]) -> list[list[str]]:
-    """Names of variants, those of a list waiting for nothing but the lists before it.
-
-    Args:
-        variants: by name.
-        finished: names of runs that are there.
-
-    Raises:
-        ConfigError: a variant waits for a run that there is not, or variants wait for each other.
-    """
-    known, left, order = set(finished), dict(variants), []
-    while left:
-        ready = [name for name, given in left.items() if not set(_needed(given)) - known]
-        if not ready:
-            name, given = next(iter(left.items()))
-            missing = [one for one in _needed(given) if one not in known]
-            raise ConfigError(
-                f"variants.{name} waits for {missing[0]!r}, which is not a run of this study or waits for it in turn; the runs are "
-                f"{', '.join(sorted(known | set(variants)))}"
-            )
-        order.append(ready)
-        known |= set(ready)
-        left = {name: given for name, given in left.items() if name not in known}
-    return order
 
 
 def store_of(given: VariantConfig, own: str, own_targets: str) -> str:
@@ -60,5 +35,22 @@ def with_targets(name: str, targets: str) -> str:
     return name if targets == TARGETS[0] else f"{name}-{targets}"
 
 
-def _needed(given: VariantConfig) -> list[str]:
-    return [*given.teachers, *([given.init] if given.init else [])]
+def some_speakers(name: str, given: VariantConfig, speakers: Iterable[str], seed: int) -> list[str]:
+    """The untranscribed speakers that a variant learns from, chosen from an order of the seed's.
+
+    Args:
+        name: the variant's.
+        speakers: of the whole untranscribed set, in any order.
+
+    Raises:
+        ConfigError: there are too few.
+    """
+    order = sorted(speakers)
+    count = given.unlabeled_speakers or len(order) - given.without_speakers
+    if count < 1 or given.without_speakers < 0 or given.without_speakers + count > len(order):
+        raise ConfigError(
+            f"variants.{name}.unlabeled_speakers is {given.unlabeled_speakers} and without_speakers {given.without_speakers}, but the "
+            f"untranscribed set has {len(order)} speakers"
+        )
+    random.Random(seed).shuffle(order)
+    return sorted(order[given.without_speakers :][:count])

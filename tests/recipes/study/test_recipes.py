@@ -14,8 +14,9 @@ from asrkd.errors import ConfigError
 from asrkd.training.config import TrainConfig
 from asrkd.training.sources import SourceConfig
 from asrkd_recipes.study.config import StudyConfig
+from asrkd_recipes.study.order import training_order
+from asrkd_recipes.study.run import Study
 from asrkd_recipes.study.stores import Stores
-from asrkd_recipes.study.variants import waves
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 
@@ -61,7 +62,8 @@ def test_variants_of_a_config(path: Path, tmp_path: Path) -> None:
 
 def check_variants(config: StudyConfig) -> None:
     """They can be trained one after another, each with as many updates as what it is compared with."""
-    waves(config.variants, ["labeled", "distilled", "upper", *(f"teacher-{n + 1}" for n in range(config.teachers))])
+    order = training_order(config, Study(config).run_folder)
+    assert {name for names in order for name in names} == {*config.students, *config.variants}
     kinds = {"soft": "soft", "labeled": "labeled", "text": "labeled", "further": "soft"}
     sources = {name: SourceConfig(name, kind) for name, kind in kinds.items()}
     for given in config.variants.values():

@@ -341,6 +341,13 @@ def test_variants_are_trained_with_the_students_and_after_what_they_wait_for(
     }
     study(data, tmp_path, variants=variants).run("students", "students")
     assert trained == [["labeled"], ["labeled", "distilled", "upper", "own"], ["later"], ["last"]]
+    # With several workers those that need no teacher are trained next to it.
+    trained.clear()
+    two = study(data, tmp_path, variants=variants)
+    two.workers = 2
+    two.run("teacher", "teacher")
+    two.run("students", "students")
+    assert trained[:2] == [["teacher-1", "labeled", "upper", "own"], ["labeled", "upper", "own"]]
 
 
 def test_the_rate_on_dev_is_measured_once(data: Path, trained: Path) -> None:
