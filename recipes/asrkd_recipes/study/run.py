@@ -323,9 +323,9 @@ class Study:
             base = dataclasses.replace(base, model=dataclasses.replace(base.model, args={}))
         return configs.changed(base, given.train, f"variants.{name}.train")
 
-    def _speakers(self) -> list[str]:
+    def _speakers(self) -> set[str]:
         """Of the untranscribed set."""
-        return sorted({row["speaker"] for row in Store.open(str(self.soft_store)).rows(["speaker"])})
+        return {row["speaker"] for row in Store.open(str(self.soft_store)).rows(["speaker"])}
 
     def _train_config(
         self,
