@@ -42,6 +42,12 @@ def test_a_setting_of_a_recipe(path: Path, tmp_path: Path) -> None:
     assert changed.teacher.steps == 7 and changed.untranscribed == ["more.jsonl.gz"] and not plain.untranscribed
 
 
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/tried.md")), ids=lambda path: path.parent.name)
+def test_results_end_with_what_was_tried(path: Path) -> None:
+    # The stage `results` puts it there; who edits tried.md alone leaves readers of RESULTS.md with the old text.
+    assert (path.parent / "RESULTS.md").read_text().endswith(path.read_text())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/variants/*.yaml")), ids=lambda path: path.stem)
 def test_variants_of_a_recipe(path: Path, tmp_path: Path) -> None:
