@@ -10,10 +10,10 @@ from asrkd.errors import ConfigError
 from asrkd_recipes.study.config import StudyConfig, VariantConfig
 
 
-def own_teachers(config: StudyConfig) -> list[str]:
-    """The runs of a study's own teachers, of all generations."""
+def teachers_by_generation(config: StudyConfig) -> list[list[str]]:
+    """The runs of a study's own teachers: those of the first generation, then the one of each later generation."""
     later = range(2, 2 + len(config.generations))
-    return [f"teacher-{n}" for n in range(1, config.teachers + 1)] + [f"generation-{n}" for n in later]
+    return [[f"teacher-{n}" for n in range(1, config.teachers + 1)], *([f"generation-{n}"] for n in later)]
 
 
 def training_order(config: StudyConfig, folder: Callable[[str], Path]) -> list[list[str]]:
@@ -26,7 +26,7 @@ def training_order(config: StudyConfig, folder: Callable[[str], Path]) -> list[l
         ConfigError: a variant waits for a run that there is not, or variants wait for each other.
     """
     needed = _needed(config, folder)
-    known, order = set(own_teachers(config)), []
+    known, order = set(_own_teachers(config)), []
     left = {name: set(runs) for name, runs in needed.items()}
     while left:
         ready = [name for name, runs in left.items() if not runs - known]
@@ -52,9 +52,13 @@ def without_teacher(config: StudyConfig, folder: Callable[[str], Path]) -> list[
     return [name for name in learners if not needed[name]]
 
 
+def _own_teachers(config: StudyConfig) -> list[str]:
+    return [run for runs in teachers_by_generation(config) for run in runs]
+
+
 def _needed(config: StudyConfig, folder: Callable[[str], Path]) -> dict[str, list[str]]:
     """For each student and variant, the runs that it waits for; a student waits for none but the study's own teachers."""
-    folders = {run: folder(run) for run in (*own_teachers(config), *config.students, *config.variants)}
+    folders = {run: folder(run) for run in (*_own_teachers(config), *config.students, *config.variants)}
     students: dict[str, list[str]] = {name: [] for name in config.students}
     return students | {name: _runs_before(given, folders) for name, given in config.variants.items()}
 

@@ -23,7 +23,7 @@ from asrkd_recipes.study.align import Alignment
 from asrkd_recipes.study.config import StudyConfig, SystemConfig, VariantConfig
 from asrkd_recipes.study.decode import rate_on_dev
 from asrkd_recipes.study.jobs import StageProgress, decode_all, train_all
-from asrkd_recipes.study.order import training_order, without_teacher
+from asrkd_recipes.study.order import teachers_by_generation, training_order, without_teacher
 from asrkd_recipes.study.results import write_sequence, write_variants
 from asrkd_recipes.study.stores import Stores
 from asrkd_recipes.study.tables import teacher_warning
@@ -246,9 +246,7 @@ class Study:
         return f"{self._store_of(given)}-further-{fingerprint.of_json(given.untranscribed)[:8]}"
 
     def _teacher_runs(self, generation: int) -> list[Path]:
-        if generation > 1:
-            return [self.run_folder(f"generation-{generation}")]
-        return [self.run_folder(f"teacher-{n}") for n in range(1, self.config.teachers + 1)]
+        return [self.run_folder(name) for name in teachers_by_generation(self.config)[generation - 1]]
 
     def _spec(self, generation: int) -> str:
         return self.stores.spec_of(self._teacher_runs(generation), "ensemble.yaml")
