@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -90,6 +91,22 @@ def leave_when_done(worker: int = 0) -> None:
     Finalize(None, leave, exitpriority=-1_000)
 
 
+def exit_code(process: BaseProcess, seconds: float = 5.0) -> int | None:
+    """The exit code of a process that is about to end, as `multiprocessing` gives it; None if it still runs.
+
+    Where two threads wait for a process, the system tells its code to one of them, and `join` returns in the other before the code is known.
+
+    Args:
+        process: that was started.
+        seconds: to wait at most.
+    """
+    until = time.monotonic() + seconds
+    process.join(seconds)
+    while process.exitcode is None and time.monotonic() < until:
+        time.sleep(0.01)
+    return process.exitcode
+
+
 def why_ended(children: Iterable[BaseProcess], *, name: str) -> str:
     """Why the first of some processes ended that did not end in order.
 
@@ -97,10 +114,7 @@ def why_ended(children: Iterable[BaseProcess], *, name: str) -> str:
         children: processes.
         name: what they are, such as `labeling`.
     """
-    codes = []
-    for child in children:
-        child.join(timeout=5.0)
-        codes.append(child.exitcode)
+    codes = [exit_code(child) for child in children]
     # A pool ends the others by SIGTERM.
     told = [code for code in codes if code not in (None, 0, -signal.SIGTERM)]
     return f"a {name} process {ended(told[0] if told else None)}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from asrkd.labeling.plan import plan
-from asrkd.processes import ended
+from asrkd.processes import ended, exit_code, why_ended
 from asrkd.store import Store
 
 RUN = "from asrkd.labeling.crew import Crew\nfrom asrkd.labeling.job import run\nfrom asrkd.labeling.local import Local\nfrom asrkd.store import Store\n"
@@ -115,3 +119,33 @@ def test_how_a_process_ended() -> None:
     assert "memory is short" in ended(-signal.SIGKILL)
     assert ended(-signal.SIGSEGV) == "crashed (SIGSEGV)"
     assert "exit code 3" in ended(3)
+
+
+@pytest.mark.slow
+def test_why_a_process_ended_is_known_where_another_thread_waits_for_it_too() -> None:
+    """The thread that waits for a pool's processes has the code, and is held up before it says so."""
+    child = multiprocessing.get_context("spawn").Process(target=signal.raise_signal, args=(signal.SIGKILL,))
+    child.start()
+    reaped = threading.Event()
+
+    def reap() -> None:
+        _, status = os.waitpid(child.pid, 0)
+        reaped.set()
+        time.sleep(0.5)
+        child._popen.returncode = os.waitstatus_to_exitcode(status)
+
+    thread = threading.Thread(target=reap)
+    thread.start()
+    assert reaped.wait(60)
+    assert "was killed" in why_ended([child], name="writing")
+    thread.join()
+
+
+@pytest.mark.slow
+def test_a_process_that_still_runs_has_no_exit_code() -> None:
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    child.start()
+    began = time.monotonic()
+    assert exit_code(child, 0.2) is None and time.monotonic() - began < 10
+    child.terminate()
+    assert exit_code(child, 60.0) == -signal.SIGTERM

@@ -15,7 +15,7 @@ from asrkd.corpus.waveform import AnyFrontEnd
 from asrkd.errors import AsrkdError, ConfigError
 from asrkd.labeling.reading import NO_LIMIT, CutBatch, CutJson, LengthLimit, SampleInput, read_batch
 from asrkd.labeling.stop import follow_the_parent
-from asrkd.processes import ended, starting
+from asrkd.processes import ended, exit_code, starting
 from asrkd.store.embedding import Embedding
 
 Tag = TypeVar("Tag")
@@ -163,8 +163,8 @@ class _Reader:
         try:
             answer = self.connection.recv()
         except (EOFError, OSError):
-            self.process.join(_START_SECONDS)
-            raise _Failed(f"the process that read it died (exit code {self.process.exitcode})") from None
+            code = exit_code(self.process, _START_SECONDS)
+            raise _Failed(f"the process that read it died (exit code {code})") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
