@@ -60,11 +60,11 @@ def open_encoder(store: Store) -> LayerEncoder | None:
     codec = cast(HiddenCodec, identity.streams[HIDDEN])
     if not codec.entries:
         return LayerEncoder(identity.layer, codec)
-    if not store.files.exists(CODEBOOKS):
+    data = store.files.read_or_none(CODEBOOKS)
+    if data is None:
         raise StoreError(
             f"{CODEBOOKS} of the store {store.root!r} is not there, so layer {identity.layer!r} cannot be encoded; restore it"
         )
-    data = store.files.read(CODEBOOKS)
     if fingerprint.of_bytes(data) != identity.codebooks_fingerprint:
         raise MismatchError(
             f"{CODEBOOKS} of the store {store.root!r} is not the one that it was planned with; indexes of two quantizers must not be mixed. Restore it"

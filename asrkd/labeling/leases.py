@@ -42,7 +42,7 @@ class Leases:
 
     def claim(self, unit: int) -> bool:
         """Whether the unit is this task's now: nobody had a lease on it, or its owner is dead."""
-        found = self._read(unit)
+        found = self._files.read_or_none(lease_name(unit))
         if found is not None:
             before = self._seen.get(unit)
             if before is None or before[0] != found:
@@ -50,7 +50,7 @@ class Leases:
                 return False
             if self._clock() - before[1] < self.seconds:
                 return False
-            self._remove(unit)
+            self._files.remove(lease_name(unit))
         self._seen.pop(unit, None)
         self._since[unit] = self._clock()
         if not self._files.create(lease_name(unit), self._content(unit)):
@@ -61,7 +61,7 @@ class Leases:
 
     def holds(self, unit: int) -> bool:
         """Whether the lease is still this task's."""
-        found = self._read(unit)
+        found = self._files.read_or_none(lease_name(unit))
         return found is not None and json.loads(found)["owner"] == self._owner
 
     def release(self, unit: int) -> None:
@@ -69,7 +69,7 @@ class Leases:
         with self._lock:
             self._held.discard(unit)
             if self.holds(unit):
-                self._remove(unit)
+                self._files.remove(lease_name(unit))
 
     def release_all(self) -> None:
         """Give up every unit."""
@@ -110,21 +110,6 @@ class Leases:
         self._beats += 1
         seconds = round(self._clock() - self._since.get(unit, self._clock()), 1)
         return json.dumps({"owner": self._owner, "beat": self._beats, "seconds": seconds}).encode()
-
-    def _read(self, unit: int) -> bytes | None:
-        try:
-            return self._files.read(lease_name(unit))
-        except StoreError:
-            if self._files.exists(lease_name(unit)):
-                raise
-            return None  # gone between two looks
-
-    def _remove(self, unit: int) -> None:
-        try:
-            self._files.remove(lease_name(unit))
-        except StoreError:
-            if self._files.exists(lease_name(unit)):
-                raise
 
 
 def lease_name(unit: int) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from asrkd.errors import StoreError
 from asrkd.store import Store
 from asrkd.store.plan import PlanTotals
 from asrkd.store.schema import unit_of
@@ -218,10 +217,10 @@ def _leases(store: Store) -> list[Lease]:
         unit = unit_of(one.name)
         if unit is None:
             continue
-        try:
-            content = json.loads(store.files.read(f"leases/{one.name}"))
-        except StoreError:
-            continue  # given up between two looks
+        data = store.files.read_or_none(f"leases/{one.name}")
+        if data is None:
+            continue  # given up meanwhile
+        content = json.loads(data)
         leases.append(Lease(unit, content["owner"], content["seconds"]))
     return sorted(leases, key=lambda lease: -lease.seconds)
 

@@ -181,10 +181,11 @@ def describe(files: Files) -> dict[str, Any] | None:
     Raises:
         StoreError: it is damaged, or of another format.
     """
-    if not files.exists(NAME):
+    data = files.read_or_none(NAME)
+    if data is None:
         return None
     try:
-        content = json.loads(files.read(NAME))
+        content = json.loads(data)
         if content["format"] != FORMAT:
             raise StoreError(
                 f"the catalog of the store {files.root!r} has the format {content['format']!r}, but this reader reads {FORMAT!r}; make it "

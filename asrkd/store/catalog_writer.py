@@ -166,7 +166,7 @@ def _remove_old(files: Files, entries: Mapping[str, Mapping[str, Any]], *earlier
         if name not in kept and name != NAME and (name in old or file.modified < newest - _ABANDONED_SECONDS):
             try:
                 files.remove(name)
-            except StoreError:  # another writer did
+            except StoreError:  # the catalog is whole, whatever files are left
                 continue
 
 

@@ -96,7 +96,7 @@ def _groups(store: Store, shard_hours: float) -> Iterator[list[int]]:
 
 def _join(files: Files, new: Files, names: list[str], joined: str) -> None:
     """One file of the lines of several, those that are there."""
-    parts = [files.read(name) for name in names if files.exists(name)]
+    parts = [part for part in map(files.read_or_none, names) if part is not None]
     if not parts:
         return
     packed = joined.endswith(".gz")

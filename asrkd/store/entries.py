@@ -16,9 +16,10 @@ def read_entries(files: Files, name: str, *fields: str) -> list[dict[str, str]]:
     Raises:
         StoreError: a line is not JSON, or lacks a field.
     """
-    if not files.exists(name):
+    data = files.read_or_none(name)
+    if data is None:
         return []
-    entries = text.json_lines(files.read(name), what=f"{name!r} of the store {files.root!r}", error=StoreError)
+    entries = text.json_lines(data, what=f"{name!r} of the store {files.root!r}", error=StoreError)
     for entry in entries:
         if not isinstance(entry, dict) or not all(isinstance(entry.get(field), str) for field in fields):
             raise StoreError(

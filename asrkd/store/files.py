@@ -105,6 +105,19 @@ class Files:
         Raises:
             StoreError: it is missing or cannot be read.
         """
+        data = self.read_or_none(name)
+        if data is None:
+            raise StoreError(
+                f"store {self.root!r} has no {name!r}; plan it first (asrkd label plan), or correct the path"
+            )
+        return data
+
+    def read_or_none(self, name: str) -> bytes | None:
+        """As `read`, None where there is no such file; by one look, so that others may create or remove it meanwhile.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
         system, base = self.filesystem
 
         def get() -> bytes:
@@ -114,9 +127,7 @@ class Files:
         try:
             return self.attempts(get)
         except FileNotFoundError:
-            raise StoreError(
-                f"store {self.root!r} has no {name!r}; plan it first (asrkd label plan), or correct the path"
-            ) from None
+            return None
         except OSError as error:
             raise StoreError(f"{name!r} of the store {self.root!r} cannot be read: {reason(error)}") from None
 
@@ -223,11 +234,12 @@ class Files:
 
     def copy(self, name: str, out: Files) -> None:
         """Copy a file to another store, if it is there."""
-        if self.exists(name):
-            out.write(name, self.read(name))
+        data = self.read_or_none(name)
+        if data is not None:
+            out.write(name, data)
 
     def remove(self, name: str) -> None:
-        """Remove a file.
+        """Remove a file; nothing is to be done where another has removed it.
 
         Raises:
             StoreError: it cannot be removed.
@@ -235,6 +247,8 @@ class Files:
         system, base = self.filesystem
         try:
             _asked(lambda: system.delete_file(f"{base}/{name}"))
+        except FileNotFoundError:
+            pass
         except OSError as error:
             raise StoreError(f"{name!r} of the store {self.root!r} cannot be removed: {reason(error)}") from None
 

@@ -43,10 +43,11 @@ def read_tokenizer_of(files: Files) -> Tokenizer | None:
         StoreError: the file is damaged.
         CorpusError: what it holds cannot be used.
     """
-    if not files.exists(TOKENIZER):
+    data = files.read_or_none(TOKENIZER)
+    if data is None:
         return None
     try:
-        return tokenizer_from_dict(json.loads(files.read(TOKENIZER)))
+        return tokenizer_from_dict(json.loads(data))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{TOKENIZER} of the store {files.root!r} is damaged ({error}); restore it, or remove it and name the tokenizer by inventory.lexicon"

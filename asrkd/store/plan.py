@@ -91,11 +91,12 @@ class PlanTotals:
         Raises:
             StoreError: the file is damaged.
         """
-        if not files.exists(TOTALS):
+        data = files.read_or_none(TOTALS)
+        if data is None:
             return cls.of([], [])
         try:
             # Not `pq.read_table`: its threads may still hold the bytes when Python ends, which aborts the process.
-            file = pq.ParquetFile(pa.BufferReader(files.read(TOTALS)))
+            file = pq.ParquetFile(pa.BufferReader(data))
             table = file.read(columns=["cuts", "seconds"], use_threads=False)
             return cls.of(table["cuts"].to_numpy(), table["seconds"].to_numpy())
         except (pa.ArrowException, ValueError, TypeError, KeyError) as error:

@@ -44,5 +44,5 @@ class Quarantine:
         entries = [{"id": key, "reason": why} for key, why in bad]
         if entries:
             write_entries(self.files, quarantine_name(unit), entries)
-        elif self.files.exists(quarantine_name(unit)):
+        else:
             self.files.remove(quarantine_name(unit))

@@ -42,12 +42,13 @@ def pinned(files: Files, finished: Collection[int], name: str) -> list[int]:
     Raises:
         StoreError: there is no such snapshot, or a shard that it pins is not among the finished ones.
     """
-    if not files.exists(_file(name)):
+    data = files.read_or_none(_file(name))
+    if data is None:
         names = [file.name[: -len(".json")] for file in files.list("snapshots", ".json")]
         raise StoreError(
             f"store {files.root!r} has no snapshot {name!r} (it has: {', '.join(names) or 'none'}); take one with asrkd store snapshot"
         )
-    units: list[int] = json.loads(files.read(_file(name)))["units"]
+    units: list[int] = json.loads(data)["units"]
     gone = sorted(set(units) - set(finished))
     if gone:
         raise StoreError(

@@ -113,9 +113,10 @@ def _planned(store: Store, unit: int) -> list[str]:
 def _codebook_problems(store: Store) -> list[str]:
     if not store.identity.codebooks_fingerprint:
         return []
-    if not store.files.exists(CODEBOOKS):
+    data = store.files.read_or_none(CODEBOOKS)
+    if data is None:
         return [f"{CODEBOOKS} is not there"]
-    same = fingerprint.of_bytes(store.files.read(CODEBOOKS)) == store.identity.codebooks_fingerprint
+    same = fingerprint.of_bytes(data) == store.identity.codebooks_fingerprint
     return [] if same else [f"{CODEBOOKS} is not the one that the store was planned with"]
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,51 @@ def test_an_owner_that_lost_its_lease_leaves_it_alone(tmp_path: Path) -> None:
         time.sleep(0.3)
         assert not stalled.holds(0)
     assert other.holds(0)
+
+
+def test_tasks_that_claim_and_give_up_all_the_time_never_fail_and_hold_a_unit_alone(tmp_path: Path) -> None:
+    """A lease comes and goes between any two looks of another task."""
+    alone = threading.Lock()
+
+    def work(task: int) -> int:
+        leases, claimed = Leases(Files(str(tmp_path)), 60.0), 0
+        for _ in range(300):
+            if leases.claim(0):
+                assert alone.acquire(blocking=False) and leases.holds(0)
+                claimed += 1
+                alone.release()
+                leases.release(0)
+        return claimed
+
+    with ThreadPoolExecutor(4) as tasks:
+        assert sum(tasks.map(work, range(4))) > 0
+    assert not (tmp_path / lease_name(0)).exists()
+
+
+@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("there", [False, True], ids=["comes", "goes"])
+def test_a_lease_that_comes_or_goes_before_any_request_of_a_claim(
+    s3: S3Server, there: bool, at: int, tmp_path: Path
+) -> None:
+    leases, other = (Leases(Files(s3.uri(tmp_path.name)), 60.0) for _ in range(2))
+    assert not there or other.claim(0)
+    requests = itertools.count()
+
+    def meanwhile(number: int, method: str, path: str) -> None:
+        if next(requests) == at:
+            with s3.faults(lambda number, method, path: None):
+                other.release(0) if there else other.claim(0)
+
+    with s3.faults(meanwhile):
+        claimed = leases.claim(0)
+    assert claimed == leases.holds(0) and not (claimed and other.holds(0))
+
+
+def test_a_file_that_another_removed_is_gone(root: str) -> None:
+    files = Files(root)
+    assert files.read_or_none("leases/a.json") is None
+    files.remove("leases/a.json")
+    files.write("leases/a.json", b"one")
+    assert files.read_or_none("leases/a.json") == b"one"
+    files.remove("leases/a.json")
+    assert files.read_or_none("leases/a.json") is None and files.list("leases", ".json") == []
