@@ -108,15 +108,15 @@ def test_any_number_of_workers_gives_the_same_bytes(corpus: Path, teacher: str, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(280)
-def test_labeling_killed_ten_times_ends_with_the_same_bytes(
-    corpus: Path, slow_spec: str, tmp_path: Path, asrkd_command: Any
-) -> None:
+def test_labeling_killed_ten_times_ends_with_the_same_bytes(slow_spec: str, tmp_path: Path, asrkd_command: Any) -> None:
     """A hundred times, on every backend: tools/benchmarks/kills.py."""
-    whole, killed = (planned(corpus, tmp_path / name, slow_spec, unit_hours=0.0002) for name in ("whole", "killed"))
+    # Units to spare: on a busy machine several are finished before this process sees the first.
+    make_cuts(tmp_path, "unlabeled", 40, text=False)
+    whole, killed = (planned(tmp_path, tmp_path / name, slow_spec, unit_hours=0.0002) for name in ("whole", "killed"))
     run(Local(Store.open(str(whole))))
     command = asrkd_command("label", "run", killed, "--readers", 0)
     assert kill_at_random(command, kills=10, seed=2, watch=lambda: len(shards(killed))) == 10
-    assert shards(killed) == shards(whole) and len(shards(whole)) > 15
+    assert shards(killed) == shards(whole) and len(shards(whole)) > 30
 
 
 def test_a_finished_unit_is_kept_and_a_foreign_shard_refused(corpus: Path, teacher: str, tmp_path: Path) -> None:
